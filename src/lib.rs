@@ -1,1 +1,10 @@
+//! xds-sync keeps the files of an Asterisk telephony cluster the same on Main and its media servers.
+//!
+//! The modules stand in the order in which data flows; `docs/architecture.md` tells the whole.
 
+pub mod model;
+pub mod disk;
+pub mod node;
+pub mod reload;
+pub mod snapshot;
+pub mod transfer;

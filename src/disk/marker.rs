@@ -1,0 +1,91 @@
+//! `.xds-sync/root.json`: which root this is.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use super::{HeldRoot, OWN_DIR};
+
+/// The contents of a root's marker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// Names this root for ever; a ULID.
+    pub id: String,
+    /// On a node: the base that Main and this root last agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<String>,
+}
+
+const NAME: &str = "root.json";
+const NEW_NAME: &str = "root.json.new";
+/// A marker is some hundred bytes; one beyond this is not ours.
+const MAX_SIZE: u64 = 64 * 1024;
+
+impl Marker {
+    /// Reads a root's marker; `None` when there is none.
+    pub fn read(root: &HeldRoot) -> io::Result<Option<Marker>> {
+        let own = match root.open_own(OWN_DIR) {
+            Ok(own) => own,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = match rustix::fs::openat(&own, NAME, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut text = String::new();
+        file.take(MAX_SIZE).read_to_string(&mut text)?;
+        serde_json::from_str(&text).map(Some).map_err(io::Error::from)
+    }
+
+    /// Writes it, durably and in one step; makes `.xds-sync` (0700) when that is missing.
+    pub fn write(&self, root: &HeldRoot) -> io::Result<()> {
+        match rustix::fs::mkdirat(root, OWN_DIR, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let own = root.open_own(OWN_DIR)?;
+        // A leftover of a killed run, or something planted: O_EXCL never writes through it.
+        let _ = rustix::fs::unlinkat(&own, NEW_NAME, AtFlags::empty());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mut file = File::from(rustix::fs::openat(&own, NEW_NAME, flags, Mode::RUSR | Mode::WUSR)?);
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()?;
+        rustix::fs::renameat(&own, NEW_NAME, &own, NAME)?;
+        rustix::fs::fsync(&own)?;
+        rustix::fs::fsync(root)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_read_as_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HeldRoot::open(dir.path()).unwrap();
+        assert_eq!(Marker::read(&root).unwrap(), None);
+        for generation in [None, Some("01G".to_owned())] {
+            let marker = Marker { id: "01R".to_owned(), generation };
+            marker.write(&root).unwrap();
+            assert_eq!(Marker::read(&root).unwrap(), Some(marker));
+        }
+    }
+
+    #[test]
+    fn a_broken_marker_is_an_error_not_an_absence() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(OWN_DIR)).unwrap();
+        std::fs::write(dir.path().join(OWN_DIR).join(NAME), "{").unwrap();
+        assert!(Marker::read(&HeldRoot::open(dir.path()).unwrap()).is_err());
+    }
+}

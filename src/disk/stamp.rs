@@ -1,0 +1,37 @@
+//! How a change of a file shows on its own host without reading it.
+
+use rustix::fs::Stat;
+
+/// What `stat` says that moves when a file is changed or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Inode number.
+    pub ino: u64,
+    /// Change time, nanoseconds since 1970. Nobody can set it back.
+    pub ctime: i64,
+    /// Modification time, nanoseconds since 1970.
+    pub mtime: i64,
+    /// Bytes.
+    pub size: u64,
+    /// Type and permission bits.
+    pub mode: u32,
+}
+
+impl Stamp {
+    /// From a `stat` of the entry itself, not of what a symlink points to.
+    #[must_use]
+    pub fn of(stat: &Stat) -> Stamp {
+        Stamp {
+            ino: stat.st_ino,
+            ctime: nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
+            mtime: nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mode: stat.st_mode,
+        }
+    }
+}
+
+/// Seconds and nanoseconds as one number; times beyond the years 1677 to 2262 are cut to these.
+fn nanoseconds(seconds: i64, nanos: impl TryInto<i64>) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos.try_into().unwrap_or(0))
+}

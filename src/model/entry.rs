@@ -1,0 +1,191 @@
+//! What stands at one path of a tree.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+
+/// What a scan found at a path.
+///
+/// The last three are never "absent": nothing may be concluded from them but that the path, and all
+/// that may lie below it, is to be left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A directory; its modification time is never carried nor compared.
+    Dir(Meta),
+    /// A regular file.
+    File(File),
+    /// A relative symlink that stays below the root.
+    Symlink(Symlink),
+    /// Kept out by a rule; stays byte for byte as it is.
+    Excluded,
+    /// Being written, or too young to tell.
+    Busy(Busy),
+    /// Could not be read, or is of a kind that is not carried.
+    Problem(Problem),
+}
+
+/// A regular file: content and metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i64,
+    /// BLAKE3 of the content.
+    pub digest: Digest,
+    /// Mode and owner.
+    pub meta: Meta,
+}
+
+/// A symlink, carried as it is and never followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symlink {
+    /// What it points to.
+    pub target: Box<[u8]>,
+}
+
+/// Permission bits and owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// Files: 0o777 at most, setuid and setgid are dropped. Directories: 0o3777 at most.
+    pub mode: u16,
+    /// By name; compared by name.
+    pub owner: Owner,
+}
+
+/// User and group by name. `None` is an id without a name on its host: it says nothing elsewhere.
+///
+/// Shared between the entries of a tree: a telephony tree has one or two owners.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Owner(Arc<[Option<Box<str>>; 2]>);
+
+impl Owner {
+    /// From the names of a user and of a group.
+    #[must_use]
+    pub fn new(user: Option<&str>, group: Option<&str>) -> Owner {
+        Owner(Arc::new([user.map(Into::into), group.map(Into::into)]))
+    }
+
+    /// The user's name.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.0[0].as_deref()
+    }
+
+    /// The group's name.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.0[1].as_deref()
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.user().unwrap_or("?"), self.group().unwrap_or("?"))
+    }
+}
+
+/// Why a file is held back for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Busy {
+    /// A process of its host has it open for writing.
+    Open,
+    /// Size 0 in a both-ways directory: a recording whose first buffer is not written yet.
+    Empty,
+    /// A WAV whose RIFF size is still 0: Asterisk fills it in when it closes the file.
+    Unfinished,
+    /// Modified less than `settle` ago.
+    Young,
+    /// It changed while it was being read.
+    Changing,
+}
+
+/// Why a path cannot be carried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Problem {
+    /// Could not be read; the system's words.
+    Unreadable(Box<str>),
+    /// A device, socket or FIFO.
+    Special,
+    /// A symlink that is absolute or leaves the root.
+    EscapingLink,
+    /// Another filesystem is mounted here.
+    Mount,
+    /// The path is longer than this tool carries.
+    TooLong,
+}
+
+impl Problem {
+    /// A standing skip is a fact of the site, told once, and no failure of a run.
+    #[must_use]
+    pub fn is_standing(&self) -> bool {
+        match self {
+            Problem::Unreadable(_) => false,
+            Problem::Special | Problem::EscapingLink | Problem::Mount | Problem::TooLong => true,
+        }
+    }
+}
+
+impl Entry {
+    /// Whether nothing may be concluded about this path or below it.
+    #[must_use]
+    pub fn is_opaque(&self) -> bool {
+        matches!(self, Entry::Excluded | Entry::Busy(_) | Entry::Problem(_))
+    }
+
+    /// Whether both are the same content: the same kind, and the same bytes or target.
+    #[must_use]
+    pub fn same_content(&self, other: &Entry) -> bool {
+        match (self, other) {
+            (Entry::Dir(_), Entry::Dir(_)) => true,
+            (Entry::File(a), Entry::File(b)) => a.digest == b.digest,
+            (Entry::Symlink(a), Entry::Symlink(b)) => a == b,
+            _ => false,
+        }
+    }
+
+    /// The file, if it is one.
+    #[must_use]
+    pub fn as_file(&self) -> Option<&File> {
+        match self {
+            Entry::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Mode and owner of a directory or file.
+    #[must_use]
+    pub fn meta(&self) -> Option<&Meta> {
+        match self {
+            Entry::Dir(meta) | Entry::File(File { meta, .. }) => Some(meta),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Busy::Open => "open for writing",
+            Busy::Empty => "still empty",
+            Busy::Unfinished => "recording not finished",
+            Busy::Young => "written a moment ago",
+            Busy::Changing => "changing while read",
+        })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Unreadable(why) => write!(f, "cannot be read: {why}"),
+            Problem::Special => f.write_str("a device, socket or FIFO is not carried"),
+            Problem::EscapingLink => f.write_str("a symlink that is absolute or leaves the directory"),
+            Problem::Mount => f.write_str("another filesystem is mounted here"),
+            Problem::TooLong => f.write_str("the path is too long"),
+        }
+    }
+}

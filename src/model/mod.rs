@@ -1,0 +1,23 @@
+//! The words every stage speaks: paths, entries, trees, policies, plans and outcomes.
+//!
+//! Nothing here reads a file, a clock or the environment. Standard library only, and serde's derives for
+//! the plain values that cross the wire or lie on disk.
+
+mod codec;
+pub mod digest;
+pub mod entry;
+pub mod escape;
+pub mod outcome;
+pub mod path;
+pub mod plan;
+pub mod policy;
+pub mod tree;
+
+pub use codec::Malformed;
+pub use digest::Digest;
+pub use entry::{Busy, Entry, File, Meta, Owner, Problem, Symlink};
+pub use outcome::{Outcome, ReloadOutcome, ReloadState};
+pub use path::{BadPath, RelPath, RelPathBuf};
+pub use plan::{Action, Change, ChangeKind, Side, Step};
+pub use policy::{ConflictPolicy, DeletePolicy, Direction, MaxDelete};
+pub use tree::Tree;

@@ -1,0 +1,113 @@
+//! One host's end of its edges.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Action, Digest, Outcome, Owner, ReloadOutcome, Tree};
+use crate::reload::ReloadRequest;
+use crate::snapshot::{ScanSpec, Scanned};
+use crate::transfer::{Received, Sink, Source, Wanted};
+
+/// What a run asks of a host: Main's own disk, or a node behind its agent.
+///
+/// One run's calls for a directory come in this order: `scan`, then, where there is something to do,
+/// `tree`, `prepare`, `stage`/`send`, `commit`, `agree`. Every method but `scan`, `tree`, `known_owners`
+/// and `send` changes the host. `Err` means that the host is lost for this run; what fails for one entry
+/// is in the value.
+pub trait Endpoint: Send {
+    /// Looks at a directory and keeps its tree until the session ends.
+    fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError>;
+
+    /// The tree of the last scan of `directory`.
+    fn tree(&mut self, directory: &str) -> Result<Tree, NodeError>;
+
+    /// Of each owner, what this host can set: names it does not know become `None`.
+    fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError>;
+
+    /// Readies a root for changes by `run` (a ULID): makes it if it is missing, marks it if it is unmarked,
+    /// sweeps the leftovers of killed runs from its stage into its trash, deletes trash older than
+    /// `trash_keep` seconds. Returns the marker's id.
+    fn prepare(
+        &mut self,
+        directory: &str,
+        run: &str,
+        trash_keep: u64,
+    ) -> Result<Result<String, String>, NodeError>;
+
+    /// Gets contents into the stage of `directory`: first from what the host has itself (its stage, the
+    /// tree as scanned, its trash), the rest from `source`.
+    fn stage(
+        &mut self,
+        directory: &str,
+        wanted: &[Wanted],
+        source: &mut dyn Source,
+    ) -> Result<Received, NodeError>;
+
+    /// Streams contents of `directory` into `sink`.
+    fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError>;
+
+    /// Carries out actions, in order; contents must be staged. One outcome for each.
+    fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError>;
+
+    /// Writes the generation of the base that this end now agrees on into its marker.
+    fn agree(&mut self, directory: &str, generation: &str) -> Result<Result<(), String>, NodeError>;
+
+    /// Runs a reload and verifies it.
+    fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
+}
+
+/// Why a host cannot take part in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeError {
+    /// What a caller chooses by: the node's state and exit code.
+    pub kind: NodeErrorKind,
+    /// What and where and what to do, for people; one line.
+    pub detail: String,
+}
+
+/// The classes of [`NodeError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeErrorKind {
+    /// No connection: name, route, port.
+    Unreachable,
+    /// The node's sshd or agent said no: key, host key, epoch, root not accepted.
+    Refused,
+    /// The node has no `xds-sync`.
+    AgentMissing,
+    /// Both ends speak, but no common version.
+    Incompatible,
+    /// It fell silent.
+    Timeout,
+    /// The connection ended, or the peer broke the protocol.
+    Lost,
+}
+
+impl NodeError {
+    /// An error of this kind.
+    pub fn new(kind: NodeErrorKind, detail: impl Into<String>) -> NodeError {
+        NodeError { kind, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+/// Digest of a whole tree and of what a reload depends on.
+#[must_use]
+pub fn tree_digests(tree: &Tree) -> (Digest, Digest) {
+    let mut all = blake3::Hasher::new();
+    tree.feed_all(&mut |part| {
+        all.update(part);
+    });
+    let mut loaded = blake3::Hasher::new();
+    tree.feed_loaded(&mut |part| {
+        loaded.update(part);
+    });
+    (Digest(all.finalize().into()), Digest(loaded.finalize().into()))
+}

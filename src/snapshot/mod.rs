@@ -1,0 +1,58 @@
+//! Stage 2: disk → [`Tree`](crate::model::Tree).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::marker::Marker;
+use crate::model::{Digest, Direction};
+
+/// What to scan, and by which rules. Made from Main's configuration, for one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanSpec {
+    /// The directory's name.
+    pub directory: String,
+    /// Its root on the host that scans; it may itself be a symlink, and is followed.
+    pub root: PathBuf,
+    /// Both-ways directories know recordings: an empty file there is one that has just begun.
+    pub direction: Direction,
+    /// Globs beside the built-in `xds_override*`.
+    pub exclude: Vec<String>,
+    /// Roots of other directories on that host; those inside this one are carved out.
+    pub other_roots: Vec<PathBuf>,
+    /// A file modified less than this ago is busy.
+    pub settle: Duration,
+    /// Read every file again, whatever the hash cache says.
+    pub checksum: bool,
+}
+
+/// What a scan found, in few bytes: the tree itself stays where it was scanned until it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scanned {
+    /// The root.
+    pub root: Root,
+    /// Digest of the whole tree.
+    pub digest: Digest,
+    /// Digest of what a reload depends on, see [`Tree::feed_loaded`](crate::model::Tree::feed_loaded).
+    pub loaded: Digest,
+    /// Number of entries.
+    pub entries: u64,
+    /// Whether nothing in it is busy or unreadable: only such a tree may be remembered as in step.
+    pub settled: bool,
+    /// Bytes free for root on the root's filesystem.
+    pub free: u64,
+}
+
+/// The state of a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// Not there.
+    Missing,
+    /// There, without our marker.
+    Unmarked,
+    /// There, with our marker.
+    Marked(Marker),
+    /// There is something else, or it cannot be read.
+    Unusable(String),
+}

@@ -1,0 +1,47 @@
+//! Stage 4: [`Plan`](crate::plan) → files in place.
+//!
+//! Content goes first: a [`Source`] streams what is wanted into a [`Sink`], which stages it below
+//! `.xds-sync/stage`, named by digest, verified and on disk. Then a commit carries out the actions, each
+//! of them one rename. Main's disk, a node's disk and the wire are all sources and sinks, so that a push
+//! and a pull are the same thing read in two directions.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, RelPathBuf};
+
+/// One content that one end needs and another has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Where the source has it.
+    pub path: RelPathBuf,
+    /// What it must be; the sink verifies it.
+    pub digest: Digest,
+    /// Its length in bytes; a source sends no more.
+    pub size: u64,
+    /// How much of it the sink has staged already, by an earlier run that was cut: the source starts here.
+    pub offset: u64,
+}
+
+/// Gives contents.
+pub trait Source {
+    /// Streams every wanted content in order: `begin`, any number of `data` and `hole`, `end`.
+    ///
+    /// A content that cannot be given (changed, gone, unreadable) is ended with an error and the next
+    /// one follows. `Err` means that the source itself is lost.
+    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()>;
+}
+
+/// Takes contents. An error of these methods means that the sink itself is lost.
+pub trait Sink {
+    /// The content of `wanted[index]` follows, from its offset on.
+    fn begin(&mut self, index: usize) -> anyhow::Result<()>;
+    /// The next bytes.
+    fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
+    /// The next `length` bytes are zero, and were no blocks on the source's disk.
+    fn hole(&mut self, length: u64) -> anyhow::Result<()>;
+    /// That was all of it, or why it broke off.
+    fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()>;
+}
+
+/// How each wanted content arrived: staged, or why not.
+pub type Received = Vec<Result<(), String>>;
