@@ -8,3 +8,4 @@ pub mod node;
 pub mod reload;
 pub mod snapshot;
 pub mod transfer;
+pub mod report;
