@@ -3,6 +3,17 @@
 //! A run fills one [`Report`]; the printers here are pure functions of it. None of them decides anything:
 //! what a run did stands in the value, and so does its exit code.
 
+pub mod exit;
+pub mod json;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(crate) mod samples;
+pub mod status;
+mod status_text;
+pub mod syslog;
+pub mod text;
+mod words;
+
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -186,4 +197,12 @@ pub struct Problem {
     /// Whether the run is incomplete by it; otherwise it is a warning. A failed discovery decides by
     /// itself, see [`Report::exit_code`].
     pub fails: bool,
+}
+
+/// One line of JSON with a newline at its end.
+fn to_json(value: &impl Serialize) -> String {
+    // Only maps whose keys are no text and writers that fail could fail, and there is neither.
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    text
 }
