@@ -7,4 +7,5 @@ pub mod disk;
 pub mod node;
 pub mod reload;
 pub mod snapshot;
+pub mod plan;
 pub mod transfer;
