@@ -7,5 +7,6 @@ pub mod disk;
 pub mod node;
 pub mod reload;
 pub mod snapshot;
+pub mod plan;
 pub mod transfer;
 pub mod report;

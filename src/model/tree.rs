@@ -46,6 +46,12 @@ impl Tree {
         self.nodes.iter().enumerate().map(|(index, node)| (self.path(index), &node.entry))
     }
 
+    /// The entry at a position in tree order.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Option<(&RelPath, &Entry)> {
+        self.nodes.get(index).map(|node| (self.path(index), &node.entry))
+    }
+
     /// What stands at `path`.
     #[must_use]
     pub fn get(&self, path: &RelPath) -> Option<&Entry> {

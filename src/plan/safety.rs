@@ -1,0 +1,71 @@
+//! When so much would go that somebody should look first.
+
+use super::Plan;
+use crate::model::{Action, Entry, MaxDelete, Step, Tree};
+
+/// Whether one end of an edge lost everything: a root that was wiped, not mounted or replaced looks just
+/// like an administrator's deletion of every file, and is far more often the reason.
+#[must_use]
+pub fn emptied(base: Option<&Tree>, tree: &Tree) -> bool {
+    base.is_some_and(Tree::has_content) && !tree.has_content()
+}
+
+/// How many files actions delete, and how many files there were. Moves do not count.
+#[must_use]
+pub fn deletions(tree: &Tree, actions: &[Action]) -> (u64, u64) {
+    (deleted_files(actions).count() as u64, tree.files())
+}
+
+/// The first host, Main or an edge's node, that would lose too much: which of the edges (`None`: Main), how
+/// many files, of how many.
+#[must_use]
+pub fn exceeds(
+    max: MaxDelete,
+    plan: &Plan,
+    main: &Tree,
+    nodes: &[&Tree],
+) -> Option<(Option<usize>, u64, u64)> {
+    let hosts = std::iter::once((None, main, &plan.main)).chain(
+        plan.edges.iter().zip(nodes).enumerate().map(|(i, (edge, node))| (Some(i), *node, &edge.actions)),
+    );
+    hosts
+        .map(|(host, tree, actions)| (host, deletions(tree, actions)))
+        .find(|(_, (deleted, files))| max.exceeded(*deleted, *files))
+        .map(|(host, (deleted, files))| (host, deleted, files))
+}
+
+/// The token that releases the deletions of a plan, and of no other plan: it is bound to the directory and to
+/// every file that goes, by path and content, whichever host it goes on.
+#[must_use]
+pub fn token(directory: &str, plan: &Plan) -> String {
+    let mut files: Vec<(&[u8], &Entry)> = plan
+        .edges
+        .iter()
+        .flat_map(|edge| &edge.actions)
+        .chain(&plan.main)
+        .filter_map(|action| Some((action.path.as_bytes(), deleted_file(action)?)))
+        .collect();
+    files.sort_by_key(|(path, entry)| (*path, entry.as_file().map(|file| file.digest)));
+    files.dedup_by(|a, b| a.0 == b.0 && a.1.same_content(b.1));
+    let mut hash = blake3::Hasher::new();
+    hash.update(directory.as_bytes());
+    for (path, entry) in files {
+        hash.update(&(path.len() as u64).to_le_bytes()).update(path);
+        if let Some(file) = entry.as_file() {
+            hash.update(&file.digest.0);
+        }
+    }
+    // 48 bits: nobody guesses it by accident, and it is short enough to type.
+    hash.finalize().to_hex()[..12].to_owned()
+}
+
+fn deleted_files(actions: &[Action]) -> impl Iterator<Item = &Entry> {
+    actions.iter().filter_map(deleted_file)
+}
+
+fn deleted_file(action: &Action) -> Option<&Entry> {
+    match (&action.step, &action.expected) {
+        (Step::Delete, Some(entry @ Entry::File(_))) => Some(entry),
+        _ => None,
+    }
+}

@@ -1,0 +1,105 @@
+//! The both-ways table, row by row.
+
+use super::*;
+use crate::plan::both::{Resolutions, both};
+
+/// Main, and (base, node) per edge, as they are after the plan was carried out.
+struct After {
+    main: Tree,
+    nodes: Vec<Tree>,
+    plan: Plan,
+}
+
+fn run(policy: Policy, main: &str, edges: &[(Option<&str>, &str)], resolutions: &Resolutions) -> After {
+    let main = tree(main);
+    let names = Names::default();
+    let trees: Vec<_> = edges.iter().map(|(base, node)| (base.map(tree), tree(node))).collect();
+    let node_names = ["mds1", "mds2", "mds3"];
+    let edges: Vec<_> = trees
+        .iter()
+        .zip(node_names)
+        .map(|((base, node), name)| Edge { name, base: base.as_ref(), same_rules: true, node, names: &names })
+        .collect();
+    let plan = both(&policy, &main, &names, &edges, resolutions);
+    let nodes = edges.iter().zip(&plan.edges).map(|(edge, plan)| perform(edge.node, &plan.actions)).collect();
+    After { main: perform(&main, &plan.main), nodes, plan }
+}
+
+macro_rules! both_cases {
+    ($($name:ident: $delete:ident $conflict:ident, $main:literal, [$($edge:expr),*] => $after:literal, [$($node:literal),*], $conflicts:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            let policy = policy(DeletePolicy::$delete, ConflictPolicy::$conflict);
+            let after = run(policy, $main, &[$($edge),*], &Resolutions::new());
+            assert_eq!(after.main, tree($after), "Main: {:#?}", after.plan);
+            assert_eq!(after.nodes, [$(tree($node)),*], "{:#?}", after.plan);
+            assert_eq!(after.plan.conflicts.len(), $conflicts, "{:#?}", after.plan);
+        }
+    )*};
+}
+
+both_cases! {
+    in_step: Propagate Main, "a=1", [(Some("a=1"), "a=1")] => "a=1", ["a=1"], 0;
+    new_on_main: Propagate Main, "a=1", [(Some(""), ""), (Some(""), "")] => "a=1", ["a=1", "a=1"], 0;
+    new_on_node: Propagate Main, "", [(Some(""), "d/ d/a=1"), (Some(""), "")] => "d/ d/a=1", ["d/ d/a=1", "d/ d/a=1"], 0;
+    changed_on_node: Propagate Main, "a=1", [(Some("a=1"), "a=1"), (Some("a=1"), "a=2")] => "a=2", ["a=2", "a=2"], 0;
+    deleted_on_main: Propagate Main, "b=1", [(Some("a=1 b=1"), "a=1 b=1")] => "b=1", ["b=1"], 0;
+    deleted_on_node: Propagate Main, "a=1", [(Some("a=1"), ""), (Some("a=1"), "a=1")] => "", ["", ""], 0;
+    deleted_and_kept: Keep Main, "a=1", [(Some("a=1"), ""), (Some("a=1"), "a=1")] => "a=1", ["a=1", "a=1"], 0;
+    deleted_on_main_and_kept: Keep Main, "", [(Some("a=1"), ""), (Some("a=1"), "a=1")] => "a=1", ["a=1", "a=1"], 0;
+    deleted_everywhere_stays_deleted: Keep Main, "", [(Some("a=1"), "")] => "", [""], 0;
+    change_beats_deletion: Propagate Main, "", [(Some("a=1"), "a=2")] => "a=2", ["a=2"], 0;
+    change_on_main_beats_deletion: Propagate Main, "a=2", [(Some("a=1"), ""), (Some("a=1"), "a=1")] => "a=2", ["a=2", "a=2"], 0;
+    same_change_twice: Propagate Main, "a=2", [(Some("a=1"), "a=2"), (Some("a=1"), "a=1")] => "a=2", ["a=2", "a=2"], 0;
+    conflict_main_wins: Propagate Main, "a=2", [(Some("a=1"), "a=3"), (Some("a=1"), "a=1")] => "a=2", ["a=2", "a=2"], 1;
+    conflict_first_node_wins: Propagate Main, "a=1", [(Some("a=1"), "a=2@1"), (Some("a=1"), "a=3@9")] => "a=2@1", ["a=2@1", "a=2@1"], 1;
+    conflict_newer_wins: Propagate Newer, "a=1", [(Some("a=1"), "a=2@1"), (Some("a=1"), "a=3@9")] => "a=3@9", ["a=3@9", "a=3@9"], 1;
+    conflict_newer_tie_goes_by_order: Propagate Newer, "a=1", [(Some("a=1"), "a=2@9"), (Some("a=1"), "a=3@9")] => "a=2@9", ["a=2@9", "a=2@9"], 1;
+    conflict_waits: Propagate Manual, "a=2 b=1", [(Some("a=1"), "a=3"), (Some("a=1"), "a=1")] => "a=2 b=1", ["a=3 b=1", "a=1 b=1"], 1;
+    union_without_base: Propagate Main, "a=1", [(None, "b=1"), (Some("a=1"), "a=1")] => "a=1 b=1", ["a=1 b=1", "a=1 b=1"], 0;
+    union_conflict: Propagate Main, "a=1", [(None, "a=2")] => "a=1", ["a=1"], 1;
+    returning_node_does_not_resurrect: Propagate Main, "b=1", [(Some("b=1"), "b=1"), (Some("a=1 b=1"), "a=1 b=1")] => "b=1", ["b=1", "b=1"], 0;
+    returning_node_changed_what_was_deleted: Propagate Main, "", [(Some(""), ""), (Some("a=1"), "a=2")] => "a=2", ["a=2", "a=2"], 0;
+    change_supersedes_mains_old_news: Propagate Main, "a=2", [(Some("a=2"), "a=3"), (Some("a=1"), "a=1")] => "a=3", ["a=3", "a=3"], 0;
+    deletion_supersedes_mains_old_news: Propagate Main, "a=2", [(Some("a=2"), ""), (Some("a=1"), "a=1")] => "", ["", ""], 0;
+    deletion_reaches_a_new_node: Propagate Main, "a=1", [(Some("a=1"), ""), (None, "")] => "", ["", ""], 0;
+    busy_on_node_skips_that_edge: Propagate Main, "a=2", [(Some("a=1"), "a~"), (Some("a=1"), "a=1")] => "a=2", ["a~", "a=2"], 0;
+    busy_on_main_skips_all: Propagate Main, "a~", [(Some("a=1"), "a=2"), (Some("a=1"), "a=1")] => "a~", ["a=2", "a=1"], 0;
+    excluded_anywhere_stays: Propagate Main, "a=2", [(Some("a=1"), "a!"), (Some("a=1"), "a=1")] => "a=2", ["a!", "a=1"], 0;
+    directory_lives_while_a_child_does: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1 d/late=1")] => "d/ d/late=1", ["d/ d/late=1"], 0;
+    directory_goes_with_its_last_child: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1")] => "", [""], 0;
+    directory_with_busy_child_stays: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1 d/new~")] => "", ["d/ d/new~"], 0;
+    empty_directory_is_carried: Propagate Main, "", [(Some(""), "d/"), (Some(""), "")] => "d/", ["d/", "d/"], 0;
+    metadata_of_node: Propagate Main, "a=1", [(Some("a=1"), "a=1+600"), (Some("a=1"), "a=1")] => "a=1+600", ["a=1+600", "a=1+600"], 0;
+    metadata_on_both_sides: Propagate Main, "a=1+640", [(Some("a=1"), "a=1+600")] => "a=1+640", ["a=1+640"], 0;
+    file_against_directory: Propagate Main, "p=1", [(Some(""), "p/ p/a=2")] => "p=1", ["p=1"], 1;
+    directory_against_file: Propagate Main, "p/ p/a=2", [(Some(""), "p=1")] => "p/ p/a=2", ["p/ p/a=2"], 1;
+    file_does_not_replace_excluded: Propagate Main, "p=1", [(Some(""), "p/ p/x!")] => "p=1", ["p/ p/x!"], 1;
+    moved_on_node: Propagate Main, "a=1", [(Some("a=1"), "b=1"), (Some("a=1"), "a=1")] => "b=1", ["b=1", "b=1"], 0;
+}
+
+#[test]
+fn changes_name_where_they_come_from() {
+    let after = run(propagate(), "b=1", &[(Some("b=1"), "b=1"), (Some("b=1"), "a=1")], &Resolutions::new());
+    assert_eq!(told(&after.plan.edges[0]), ["rename a"].map(str::to_owned));
+    assert_eq!(told(&after.plan.edges[1]), ["< rename a"].map(str::to_owned));
+    let after = run(propagate(), "", &[(Some(""), ""), (Some(""), "a=1")], &Resolutions::new());
+    assert_eq!(after.plan.pulls, BTreeMap::from([(RelPathBuf::new(*b"a").unwrap(), 1)]));
+}
+
+#[test]
+fn the_loser_of_a_conflict_is_told() {
+    let after = run(propagate(), "a=2", &[(Some("a=1"), "a=3"), (Some("a=1"), "a=1")], &Resolutions::new());
+    assert_eq!(told(&after.plan.edges[0]), ["conflict a"]);
+    assert_eq!(told(&after.plan.edges[1]), ["update a"]);
+    let conflict = &after.plan.conflicts[0];
+    assert_eq!((conflict.winner, conflict.versions.len()), (Some(Host::Main), 3));
+}
+
+#[test]
+fn a_decision_settles_a_waiting_conflict() {
+    let manual = policy(DeletePolicy::Propagate, ConflictPolicy::Manual);
+    let decided = Resolutions::from([(RelPathBuf::new(*b"a").unwrap(), Host::Node(0))]);
+    let after = run(manual, "a=2", &[(Some("a=1"), "a=3"), (Some("a=1"), "a=1")], &decided);
+    assert_eq!((after.main, after.nodes), (tree("a=3"), vec![tree("a=3"), tree("a=3")]));
+}

@@ -1,0 +1,171 @@
+//! What holds for all trees.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::tree::tests::any_tree;
+use crate::model::{Direction, Tree};
+use crate::plan::agree::agree;
+use crate::plan::apply::apply;
+use crate::plan::both::{Resolutions, both};
+use crate::plan::diff::diff;
+use crate::plan::push::push;
+use crate::plan::safety;
+
+/// Without what a base never holds.
+fn plain(tree: &Tree) -> Tree {
+    let keep = |(path, entry): &(&RelPath, &Entry)| !is_covered(tree, path) && !entry.is_opaque();
+    tree.iter().filter(keep).map(|(path, entry)| (path.to_owned(), entry.clone())).collect()
+}
+
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let delete =
+        prop_oneof![Just(DeletePolicy::Propagate), Just(DeletePolicy::Keep), Just(DeletePolicy::Mirror)];
+    let conflict =
+        prop_oneof![Just(ConflictPolicy::Main), Just(ConflictPolicy::Newer), Just(ConflictPolicy::Manual)];
+    (delete, conflict).prop_map(|(delete, conflict)| policy(delete, conflict))
+}
+
+fn any_edges() -> impl Strategy<Value = Vec<(Option<Tree>, Tree)>> {
+    let base = prop::option::of(any_tree().prop_map(|tree| plain(&tree)));
+    prop::collection::vec((base, any_tree()), 1..4)
+}
+
+const NODES: [&str; 3] = ["mds1", "mds2", "mds3"];
+
+fn edges<'a>(trees: &'a [(Option<Tree>, Tree)], names: &'a Names) -> Vec<Edge<'a>> {
+    trees
+        .iter()
+        .zip(NODES)
+        .map(|((base, node), name)| Edge { name, base: base.as_ref(), same_rules: true, node, names })
+        .collect()
+}
+
+/// No action at or below what is opaque. In a pushed directory a special file in the place of one of Main's
+/// is the exception: it makes way.
+fn leaves_opaque_alone(tree: &Tree, actions: &[Action], pushed: bool) -> Result<(), TestCaseError> {
+    let special = |path: &RelPath| matches!(tree.get(path), Some(Entry::Problem(Problem::Special)));
+    for action in actions {
+        let moved_from = match &action.step {
+            Step::Move { from, .. } => Some(from),
+            _ => None,
+        };
+        for path in [&action.path].into_iter().chain(moved_from) {
+            let makes_way = pushed && (special(path) || path.ancestors().any(special));
+            prop_assert!(makes_way || !is_covered(tree, path), "{action:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Every content that is no longer where it was is in an action that trashes or moves it.
+fn loses_nothing(before: &Tree, after: &Tree, actions: &[Action]) -> Result<(), TestCaseError> {
+    for (path, entry) in before.iter() {
+        if !entry.is_opaque() && after.get(path).is_none_or(|now| !now.same_content(entry)) {
+            let kept = actions.iter().any(|action| match &action.step {
+                Step::Move { from, from_expected, .. } if &**from == path => from_expected == entry,
+                _ => &*action.path == path && action.expected.as_ref() == Some(entry),
+            });
+            prop_assert!(kept, "{path:?} {entry:?} is lost");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn apply_undoes_diff(a in any_tree(), b in any_tree()) {
+        let (a, b) = (plain(&a), plain(&b));
+        let actions = diff(&a, &b);
+        prop_assert_eq!(&perform(&a, &actions), &b);
+        prop_assert_eq!(&apply(&a, &actions), &b);
+    }
+
+    #[test]
+    fn push_settles_in_one_run(policy in any_policy(), main in any_tree(), trees in any_edges()) {
+        let names = Names::default();
+        let edges = edges(&trees, &names);
+        let plan = push(&policy, &main, &edges);
+        for (edge, done) in edges.iter().zip(&plan.edges) {
+            let after = perform(edge.node, &done.actions);
+            leaves_opaque_alone(edge.node, &done.actions, true)?;
+            loses_nothing(edge.node, &after, &done.actions)?;
+            let base = agree(Direction::Push, edge.base, &main, &after, &names);
+            let again = push(&policy, &main, &[Edge { base: Some(&base), node: &after, ..*edge }]);
+            // Without a base nothing is mirrored away; the next run has one.
+            let next = &again.edges[0];
+            prop_assert!(
+                next.actions.is_empty() || (policy.delete == DeletePolicy::Mirror), "{:?}", next
+            );
+        }
+    }
+
+    #[test]
+    fn both_settles_in_one_run(policy in any_policy(), main in any_tree(), trees in any_edges()) {
+        let names = Names::default();
+        let edges = edges(&trees, &names);
+        let plan = both(&policy, &main, &names, &edges, &Resolutions::new());
+        let main_after = perform(&main, &plan.main);
+        leaves_opaque_alone(&main, &plan.main, false)?;
+        loses_nothing(&main, &main_after, &plan.main)?;
+        let mut trees_after = Vec::new();
+        for (edge, done) in edges.iter().zip(&plan.edges) {
+            let after = perform(edge.node, &done.actions);
+            leaves_opaque_alone(edge.node, &done.actions, false)?;
+            loses_nothing(edge.node, &after, &done.actions)?;
+            let base = agree(Direction::Both, edge.base, &main_after, &after, &names);
+            trees_after.push((Some(base), after));
+        }
+        // A host that could not be seen at some path may have kept others from settling there; once all
+        // can be seen and every conflict is decided, nothing is left to do.
+        let opaque = std::iter::once(&main).chain(trees.iter().map(|(_, node)| node))
+            .any(|tree| tree.iter().any(|(_, entry)| entry.is_opaque()));
+        if !opaque && policy.conflict != ConflictPolicy::Manual {
+            let again = both(&policy, &main_after, &names, &self::edges(&trees_after, &names), &Resolutions::new());
+            prop_assert!(again.main.is_empty() && again.edges.iter().all(|edge| edge.actions.is_empty()), "{again:#?}");
+            for (_, node) in &trees_after {
+                prop_assert_eq!(node, &main_after);
+            }
+        }
+    }
+
+    #[test]
+    fn without_conflicts_the_order_of_nodes_does_not_matter(
+        policy in any_policy(), main in any_tree(), trees in any_edges()
+    ) {
+        let names = Names::default();
+        let reversed: Vec<_> = trees.iter().rev().cloned().collect();
+        let plan = both(&policy, &main, &names, &edges(&trees, &names), &Resolutions::new());
+        let other = both(&policy, &main, &names, &edges(&reversed, &names), &Resolutions::new());
+        if plan.conflicts.is_empty() {
+            prop_assert!(other.conflicts.is_empty());
+            let content = |tree: &Tree| -> Vec<_> {
+                tree.iter().map(|(path, entry)| (path.to_owned(), entry.as_file().map(|file| file.digest))).collect()
+            };
+            prop_assert_eq!(content(&perform(&main, &plan.main)), content(&perform(&main, &other.main)));
+            for (index, (_, node)) in trees.iter().enumerate() {
+                let there = perform(node, &plan.edges[index].actions);
+                let here = perform(node, &other.edges[trees.len() - 1 - index].actions);
+                prop_assert_eq!(content(&there), content(&here));
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_releases_one_set_of_deletions(main in any_tree(), trees in any_edges()) {
+        let names = Names::default();
+        let plan = push(&propagate(), &main, &edges(&trees, &names));
+        let token = safety::token("moh", &plan);
+        prop_assert_ne!(&token, &safety::token("sounds", &plan));
+        let mut fewer = plan.clone();
+        let file = |action: &Action| action.step == Step::Delete && matches!(action.expected, Some(Entry::File(_)));
+        for edge in &mut fewer.edges {
+            edge.actions.retain(|action| !file(action));
+        }
+        if plan.edges.iter().any(|edge| edge.actions.iter().any(file)) {
+            prop_assert_ne!(&token, &safety::token("moh", &fewer));
+        }
+    }
+}
