@@ -145,6 +145,7 @@ fn change_of(of: &super::NodeChange) -> Change<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::samples::{eventful, node, report};
     use super::*;
