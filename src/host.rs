@@ -44,7 +44,8 @@ pub fn home() -> Option<PathBuf> {
 /// The environment; what is not text is left out, no variable of ours is.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
-    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     std::env::vars_os().filter_map(text).collect()
 }
 

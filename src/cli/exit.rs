@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use crate::report::exit::{IN_STEP, USAGE};
+use super::ui::Ui;
+use crate::config::Mistakes;
+use crate::model::escape::clean;
+use crate::report::exit::{IN_STEP, LOCKED, USAGE};
+use crate::state::Locked;
 
-/// Ends a command that did what it was asked to.
+/// Of a command that did what it was asked to.
 pub(super) const DONE: u8 = IN_STEP;
 
 /// What becomes of arguments that cannot be parsed, and of `--help` and `--version`, which clap treats
@@ -13,4 +17,20 @@ pub(super) fn of_usage(error: &clap::Error) -> ExitCode {
     // A reader that has gone has had enough.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { USAGE } else { IN_STEP })
+}
+
+/// Tells why a command could not do what it was asked to. A run's own failures are in its report and never
+/// come here: whatever does, happened before anything was touched.
+pub(super) fn of_error(ui: &Ui, error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref::<Mistakes>() {
+        // Each has its own line, in the form that editors jump to.
+        Some(mistakes) => mistakes.to_string().lines().for_each(|mistake| ui.complain(mistake)),
+        None => ui.error(&line_of(error)),
+    }
+    ExitCode::from(if error.is::<Locked>() { LOCKED } else { USAGE })
+}
+
+/// An error and its causes in one line.
+pub(super) fn line_of(error: &anyhow::Error) -> String {
+    clean(&format!("{error:#}"))
 }

@@ -85,6 +85,11 @@ impl Ui {
         self.say(&format!("{word} {text}"));
     }
 
+    /// A line of a longer complaint, as it is.
+    pub(super) fn complain(&self, text: &str) {
+        self.say(text);
+    }
+
     fn say(&self, text: &str) {
         // Nobody is left to be told that stderr is gone.
         let _ = writeln!(io::stderr(), "{text}");
@@ -116,7 +121,8 @@ impl Bars {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = nodes.entry(node.to_owned()).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new(0));
-            let template = "{prefix:>12} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+            let template =
+                "{prefix:>12} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }

@@ -9,6 +9,8 @@ use super::{Report, words};
 
 /// What every line is logged as.
 pub const IDENT: &str = "xivo-xds-sync";
+/// Where lines go while no configuration says otherwise.
+pub const DEFAULT_FACILITY: &str = "daemon";
 /// So many changes of one run are logged one by one. A first run has tens of thousands, and a log that
 /// drops lines at that rate would drop other programs' too.
 const MAX_CHANGES: usize = 1000;

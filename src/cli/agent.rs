@@ -1,0 +1,27 @@
+//! `xds-sync agent`: what ssh runs on a node.
+
+use std::path::PathBuf;
+
+use super::exit;
+use crate::host;
+
+const NOTES: &str = "\
+Speaks the protocol of xds-sync on stdin and stdout; not for use by hand. Which directories a Main may
+touch, and what its reloads run, is in /etc/xds-sync/node.toml, or $XDS_SYNC_NODE_CONFIG.
+
+Examples:
+  restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 AAAA…    in ~/.ssh/authorized_keys";
+
+/// What Main's ssh runs on a node
+#[derive(clap::Args, Debug)]
+#[command(after_help = NOTES)]
+pub(super) struct Args {}
+
+pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
+    let _path: PathBuf = host::environment()
+        .remove("XDS_SYNC_NODE_CONFIG")
+        .filter(|path| !path.is_empty())
+        .unwrap_or_else(|| "/etc/xds-sync/node.toml".to_owned())
+        .into();
+    Ok(exit::DONE)
+}
