@@ -236,6 +236,14 @@ pub(crate) mod tests {
         assert_eq!(tree.len(), 1);
     }
 
+    #[test]
+    fn set_replaces_one_entry() {
+        let mut tree: Tree = ["a", "b", "c"].map(|name| (path(name), Entry::Excluded)).into_iter().collect();
+        tree.set(1, Entry::Busy(Busy::Young));
+        let expected = [Entry::Excluded, Entry::Busy(Busy::Young), Entry::Excluded];
+        assert!(tree.iter().map(|(_, entry)| entry).eq(&expected));
+    }
+
     proptest! {
         #[test]
         fn get_finds_every_path(tree in any_tree()) {
