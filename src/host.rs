@@ -2,9 +2,7 @@
 //!
 //! Everything else is handed these as values, so that it can be tested without a machine.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -37,22 +35,22 @@ pub fn name() -> String {
 /// The user's home directory: `$HOME`, or what the system knows where a service is started without it.
 #[must_use]
 pub fn home() -> Option<PathBuf> {
-    let told = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let told = variable("HOME").map(PathBuf::from);
     told.or_else(|| User::from_uid(Uid::effective()).ok().flatten().map(|user| user.dir))
 }
 
 /// The environment; what is not text is left out, no variable of ours is.
 #[must_use]
-pub fn environment() -> BTreeMap<String, String> {
+pub fn environment() -> Vec<(String, String)> {
     let text =
         |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     std::env::vars_os().filter_map(text).collect()
 }
 
-/// How many threads run at once here.
+/// One variable of the environment; an empty one counts as not set.
 #[must_use]
-pub fn parallelism() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// This process.

@@ -17,11 +17,11 @@ Examples:
 #[command(after_help = NOTES)]
 pub(super) struct Args {}
 
+/// What this node accepts, when nobody says otherwise.
+const DEFAULT_NODE_CONFIG: &str = "/etc/xds-sync/node.toml";
+
 pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
-    let _path: PathBuf = host::environment()
-        .remove("XDS_SYNC_NODE_CONFIG")
-        .filter(|path| !path.is_empty())
-        .unwrap_or_else(|| "/etc/xds-sync/node.toml".to_owned())
-        .into();
+    let _path =
+        host::variable("XDS_SYNC_NODE_CONFIG").map_or_else(|| DEFAULT_NODE_CONFIG.into(), PathBuf::from);
     Ok(exit::DONE)
 }

@@ -39,8 +39,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 }
 
 fn show(context: &Context) -> anyhow::Result<u8> {
-    let config = load::config(context)?;
-    context.ui.result(format!("{config:?}\n").as_bytes())?;
+    let lines: String =
+        load::config_with_origins(context)?.show().iter().map(|line| clean(line) + "\n").collect();
+    context.ui.result(lines.as_bytes())?;
     Ok(exit::DONE)
 }
 
@@ -54,7 +55,8 @@ fn check(context: &Context) -> anyhow::Result<u8> {
         // Here the mistakes are the result.
         Err(error) => match error.downcast::<Mistakes>() {
             Ok(mistakes) => {
-                let lines: String = mistakes.to_string().lines().map(|line| clean(line) + "\n").collect();
+                let lines: String =
+                    mistakes.0.iter().map(|mistake| clean(&mistake.to_string()) + "\n").collect();
                 context.ui.result(lines.as_bytes())?;
                 Ok(USAGE)
             }

@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
+use super::load::Locked;
 use super::ui::Ui;
 use crate::config::Mistakes;
 use crate::model::escape::clean;
 use crate::report::exit::{IN_STEP, LOCKED, USAGE};
-use crate::state::Locked;
 
 /// Of a command that did what it was asked to.
 pub(super) const DONE: u8 = IN_STEP;
@@ -24,7 +24,7 @@ pub(super) fn of_usage(error: &clap::Error) -> ExitCode {
 pub(super) fn of_error(ui: &Ui, error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Mistakes>() {
         // Each has its own line, in the form that editors jump to.
-        Some(mistakes) => mistakes.to_string().lines().for_each(|mistake| ui.complain(mistake)),
+        Some(mistakes) => mistakes.0.iter().for_each(|mistake| ui.complain(&clean(&mistake.to_string()))),
         None => ui.error(&line_of(error)),
     }
     ExitCode::from(if error.is::<Locked>() { LOCKED } else { USAGE })

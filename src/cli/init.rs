@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::{Context, exit, load};
-use crate::config::{Config, Directory};
+use crate::config::Config;
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
 use crate::enroll::{cron, key};
@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
 
     let state = StateDir::open(&config.sync.state_dir)?;
-    let _lock = state.lock(false)?;
+    let _lock = load::lock(&state, || false)?;
     mark_roots(&config, &state, &args.adopt, &mut steps)?;
 
     let path = load::config_path(context);
@@ -88,7 +88,7 @@ fn mark_roots(config: &Config, state: &StateDir, adopt: &[String], steps: &mut S
     let mut ledger = state.ledger()?;
     for directory in &config.directories {
         let adopted = adopt.contains(&directory.name);
-        let text = mark_root(directory, &mut ledger, adopted)
+        let text = mark_root(&directory.name, &directory.path, &mut ledger, adopted)
             .with_context(|| format!("marking {}: {}", directory.name, directory.path.display()))?;
         if adopted {
             state.save_ledger(&ledger)?;
@@ -98,8 +98,8 @@ fn mark_roots(config: &Config, state: &StateDir, adopt: &[String], steps: &mut S
     Ok(())
 }
 
-fn mark_root(directory: &Directory, ledger: &mut Ledger, adopted: bool) -> anyhow::Result<&'static str> {
-    let root = match HeldRoot::open(&directory.path) {
+fn mark_root(name: &str, path: &Path, ledger: &mut Ledger, adopted: bool) -> anyhow::Result<&'static str> {
+    let root = match HeldRoot::open(path) {
         Ok(root) => root,
         // A directory nobody has made yet is no mistake; one that shall be adopted must be there.
         Err(error) if error.kind() == io::ErrorKind::NotFound && !adopted => {
@@ -107,7 +107,7 @@ fn mark_root(directory: &Directory, ledger: &mut Ledger, adopted: bool) -> anyho
         }
         Err(error) => return Err(error.into()),
     };
-    let known = ledger.roots.get(&directory.name);
+    let known = ledger.roots.get(name);
     let (marker, text) = match Marker::read(&root)? {
         Some(marker) if adopted => (marker, "adopted"),
         Some(marker) if known.is_some_and(|known| *known != marker.id) => {
@@ -124,7 +124,7 @@ fn mark_root(directory: &Directory, ledger: &mut Ledger, adopted: bool) -> anyho
         }
     };
     if adopted {
-        ledger.roots.insert(directory.name.clone(), marker.id);
+        ledger.roots.insert(name.to_owned(), marker.id);
     }
     Ok(text)
 }
@@ -137,27 +137,26 @@ mod tests {
     #[test]
     fn a_root_is_marked_once_and_another_one_only_when_adopted() {
         let dir = tempfile::tempdir().unwrap();
-        let directory =
-            Directory { name: "moh".to_owned(), path: dir.path().join("moh"), ..Directory::default() };
+        let path = dir.path().join("moh");
         let mut ledger = Ledger::default();
-        let mut mark = |adopted| mark_root(&directory, &mut ledger, adopted);
+        let mut mark = |adopted| mark_root("moh", &path, &mut ledger, adopted);
         assert!(mark(false).unwrap().starts_with("no directory yet"));
         assert!(mark(true).is_err());
 
-        std::fs::create_dir(&directory.path).unwrap();
+        std::fs::create_dir(&path).unwrap();
         assert_eq!(mark(false).unwrap(), "made in");
         assert_eq!(mark(false).unwrap(), "kept in");
         assert_eq!(mark(true).unwrap(), "adopted");
 
-        std::fs::remove_dir_all(directory.path.join(".xds-sync")).unwrap();
+        std::fs::remove_dir_all(path.join(".xds-sync")).unwrap();
         assert!(mark(false).unwrap().starts_with("its marker is gone"));
-        assert!(!directory.path.join(".xds-sync").exists());
+        assert!(!path.join(".xds-sync").exists());
         assert_eq!(mark(true).unwrap(), "adopted");
-        let root = HeldRoot::open(&directory.path).unwrap();
+        let root = HeldRoot::open(&path).unwrap();
         let id = Marker::read(&root).unwrap().unwrap().id;
         assert_eq!(ledger.roots.get("moh"), Some(&id));
 
         Marker { id: "another".to_owned(), generation: None }.write(&root).unwrap();
-        assert!(mark_root(&directory, &mut ledger, false).unwrap().starts_with("another root"));
+        assert!(mark_root("moh", &path, &mut ledger, false).unwrap().starts_with("another root"));
     }
 }

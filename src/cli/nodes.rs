@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 
 fn list(context: &Context, json: bool) -> anyhow::Result<u8> {
     let config = load::config(context)?;
-    let nodes: Vec<Listed<'_>> = config.nodes.iter().map(listed).collect();
+    let nodes: Vec<Listed<'_>> = config.nodes.iter().map(|node| listed(node, &config.ssh.user)).collect();
     let text = if json {
         serde_json::to_string(&Nodes { nodes })? + "\n"
     } else {
@@ -73,15 +73,13 @@ fn list(context: &Context, json: bool) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-fn listed(node: &Node) -> Listed<'_> {
-    Listed {
-        name: &node.name,
-        address: &node.address,
-        user: &node.user,
-        labels: &node.labels,
-        source: &node.source,
-    }
+fn listed<'a>(node: &'a Node, user: &'a str) -> Listed<'a> {
+    let user = node.user.as_deref().unwrap_or(user);
+    Listed { name: &node.name, address: &node.address, user, labels: &node.labels, source: CONFIGURED }
 }
+
+/// The source of a node that stands in the configuration.
+const CONFIGURED: &str = "config";
 
 /// Columns as wide as their widest cell, two spaces apart.
 fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -108,7 +108,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report, u8)> {
     let stop = stop_on_signals()?;
     let state = StateDir::open(&config.sync.state_dir)?;
-    let _lock = state.lock(args.wait)?;
+    let _lock = load::lock(&state, || args.wait)?;
+    stop.store(false, Ordering::Relaxed);
     let progress = context.ui.progress();
     let options = Options {
         dry_run: args.dry_run,
@@ -144,11 +145,11 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
 /// Leaves the status for `xds-sync status`, and the stamp of a full run that went well.
 fn remember(state: &StateDir, args: &Args, report: &Report, code: u8) -> anyhow::Result<()> {
     // A status that cannot be read says nothing; the one that follows replaces it.
-    let before = state.read_status()?.and_then(|text| Status::parse(&text).ok()).unwrap_or_default();
+    let before = state.status()?.and_then(|text| Status::parse(&text).ok()).unwrap_or_default();
     let scope = Scope { nodes: &args.nodes, directories: &args.directories };
-    state.write_status(before.after(report, code, scope).to_json().as_bytes())?;
+    state.save_status(before.after(report, code, scope).to_json().as_bytes())?;
     if code == IN_STEP && scope.is_full() {
-        state.stamp_success()?;
+        state.stamp_last_success(report.started + report.duration)?;
     }
     Ok(())
 }
@@ -169,12 +170,12 @@ fn log(context: &Context, facility: &str, lines: &[Line]) {
     }
 }
 
-/// The flag that a first SIGINT or SIGTERM sets, for the run to end at its next safe place. A second one
-/// ends the process at once, which loses nothing either: the next run sweeps up.
+/// The flag that SIGINT or SIGTERM sets, for a run to end at its next safe place. A signal that finds it set
+/// already ends the process at once: the second one, which loses nothing either, as the next run sweeps up;
+/// and the first one too as long as there is no run, which is why it begins set.
 fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(true));
     for signal in [SIGINT, SIGTERM] {
-        // In this order, the first signal finds the flag still unset.
         flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&stop))
             .and_then(|_| flag::register(signal, Arc::clone(&stop)))
             .context("catching signals")?;

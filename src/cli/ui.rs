@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::host;
 use crate::report::text::{Style, Verbosity};
 use crate::sync::{Progress, Silent};
 
@@ -42,12 +43,12 @@ impl Ui {
     }
 
     fn has_color(&self, terminal: bool) -> bool {
-        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         match self.color {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => {
-                terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+                let dumb = host::variable("TERM").is_some_and(|term| term == "dumb");
+                terminal && !dumb && host::variable("NO_COLOR").is_none()
             }
         }
     }
