@@ -4,8 +4,10 @@
 
 pub mod model;
 pub mod disk;
-pub mod node;
-pub mod reload;
+pub mod config;
 pub mod snapshot;
 pub mod plan;
 pub mod transfer;
+pub mod reload;
+pub mod node;
+pub mod state;

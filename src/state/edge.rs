@@ -49,7 +49,13 @@ const MAX_BASE: usize = 2 << 30;
 impl Edge {
     /// An edge with this base.
     #[must_use]
-    pub fn new(root: String, generation: String, rules: Digest, in_step: Option<InStep>, base: &Tree) -> Edge {
+    pub fn new(
+        root: String,
+        generation: String,
+        rules: Digest,
+        in_step: Option<InStep>,
+        base: &Tree,
+    ) -> Edge {
         let header = Header { root, generation, rules, in_step };
         // Neither can fail: the header has no maps, and both write to memory.
         let head = postcard::to_stdvec(&header).unwrap_or_default();

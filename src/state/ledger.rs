@@ -203,8 +203,11 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.roots.insert("moh".to_owned(), "01R".to_owned());
         let text = String::from_utf8(ledger.encode().unwrap()).unwrap();
-        for bad in [text.replace("01R", "01S"), text.replace("\"version\": 1", "\"version\": 2"), text[..20].to_owned()]
-        {
+        for bad in [
+            text.replace("01R", "01S"),
+            text.replace("\"version\": 1", "\"version\": 2"),
+            text[..20].to_owned(),
+        ] {
             assert!(Ledger::decode(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -137,7 +137,10 @@ impl StateDir {
         let path = self.0.join("ledger.json");
         match durable::read(&path)? {
             Some(bytes) => Ledger::decode(&bytes).with_context(|| {
-                format!("{} is damaged; move it away to start without it: nothing is deleted then", path.display())
+                format!(
+                    "{} is damaged; move it away to start without it: nothing is deleted then",
+                    path.display()
+                )
             }),
             None => Ok(Ledger::default()),
         }
