@@ -11,10 +11,12 @@ use crate::config::{self, Config, Loaded, Sources};
 use crate::host;
 use crate::model::escape::escape_for_people;
 use crate::report::status::Status;
-use crate::state::{Lock, StateDir};
+use crate::state::{Identity, Lock, StateDir};
 
 /// Where the configuration is read from when nobody says otherwise.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/xds-sync/config.toml";
+/// Of a Main that has never been taken over from another host.
+const FIRST_EPOCH: u64 = 1;
 /// A blocking flock(2) would not see the signal that ends the wait.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
@@ -48,6 +50,19 @@ pub(super) fn config(context: &Context) -> anyhow::Result<Config> {
 pub(super) fn status(state: &StateDir) -> anyhow::Result<Option<Status>> {
     let text = state.status()?;
     text.map(|text| Status::parse(&text)).transpose().context("reading the status of the last run")
+}
+
+/// Who this Main is: as remembered, or from now on.
+pub(super) fn identity(state: &StateDir, dry_run: bool) -> anyhow::Result<Identity> {
+    if let Some(identity) = state.identity()? {
+        return Ok(identity);
+    }
+    let identity = Identity { id: host::ulid(), epoch: FIRST_EPOCH };
+    // A node remembers whom it obeys from the first run that may change it.
+    if !dry_run {
+        state.save_identity(&identity)?;
+    }
+    Ok(identity)
 }
 
 /// Another process holds the lock.

@@ -3,6 +3,7 @@
 mod agent;
 mod completions;
 mod config;
+mod connect;
 mod exit;
 mod ha;
 mod init;

@@ -1,13 +1,14 @@
 //! `xds-sync sync`: one run, from its arguments to its exit code.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
+use super::connect::{self, Ssh};
 use super::{Context, exit, ha, init, load};
 use crate::config::Config;
 use crate::host;
@@ -119,9 +120,12 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         reload_always: args.reload,
         accept: args.accept_deletes.clone(),
     };
+    let ssh = Ssh { config, identity: load::identity(&state, args.dry_run)?, dry_run: args.dry_run };
     let site = Site {
         config,
         state: &state,
+        connect: &ssh,
+        main: Mutex::new(connect::main(&state)),
         now: &host::now,
         new_id: &host::ulid,
         progress: &*progress,
