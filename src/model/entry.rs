@@ -6,12 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::path::RelPath;
 
 /// What a scan found at a path.
 ///
 /// The last three are never "absent": nothing may be concluded from them but that the path, and all
 /// that may lie below it, is to be left alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// A directory; its modification time is never carried nor compared.
     Dir(Meta),
@@ -28,7 +29,7 @@ pub enum Entry {
 }
 
 /// A regular file: content and metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Bytes.
     pub size: u64,
@@ -41,14 +42,36 @@ pub struct File {
 }
 
 /// A symlink, carried as it is and never followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Symlink {
     /// What it points to.
     pub target: Box<[u8]>,
 }
 
+impl Symlink {
+    /// Whether, standing at `path`, it is absolute or leads out of the root; read by its names alone.
+    #[must_use]
+    pub fn escapes(&self, path: &RelPath) -> bool {
+        if self.target.is_empty() || self.target.starts_with(b"/") {
+            return true;
+        }
+        let mut depth = path.ancestors().count();
+        for name in self.target.split(|&b| b == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." => match depth.checked_sub(1) {
+                    Some(up) => depth = up,
+                    None => return true,
+                },
+                _ => depth += 1,
+            }
+        }
+        false
+    }
+}
+
 /// Permission bits and owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// Files: 0o777 at most, setuid and setgid are dropped. Directories: 0o3777 at most.
     pub mode: u16,
