@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::path::RelPath;
 
 /// What a scan found at a path.
 ///
@@ -163,6 +164,31 @@ impl Entry {
             Entry::Dir(meta) | Entry::File(File { meta, .. }) => Some(meta),
             _ => None,
         }
+    }
+}
+
+impl Symlink {
+    /// Whether it leads out of the root when it stands at `path`, read by its names alone.
+    ///
+    /// A symlink on its way could still lead elsewhere; but none is ever followed, and each is judged by
+    /// itself.
+    #[must_use]
+    pub fn escapes(&self, path: &RelPath) -> bool {
+        if self.target.is_empty() || self.target.starts_with(b"/") {
+            return true;
+        }
+        let mut depth = path.ancestors().count();
+        for name in self.target.split(|&b| b == b'/') {
+            match name {
+                b"" | b"." => {}
+                b".." => match depth.checked_sub(1) {
+                    Some(up) => depth = up,
+                    None => return true,
+                },
+                _ => depth += 1,
+            }
+        }
+        false
     }
 }
 
