@@ -10,7 +10,7 @@ const CHANGED: Outcome = Outcome::Changed;
 
 #[test]
 fn a_new_file_has_content_mode_and_time() {
-    let mut world = World::new();
+    let world = World::new();
     world.scan().stage_all(&["new"]);
     let committed = world.commit_all(&[world.put("d.wav", file("new"))]);
     assert_eq!(committed.outcomes, [DONE]);
@@ -21,12 +21,12 @@ fn a_new_file_has_content_mode_and_time() {
 
     let [placed] = &committed.placed[..] else { unreachable!("{committed:?}") };
     world.scan();
-    assert_eq!((placed.digest, Some(&placed.stamp)), (digest(b"new"), world.stamps.get(&path("d.wav"))));
+    assert_eq!((placed.digest, Some(&placed.stamp)), (digest(b"new"), world.stamp(&path("d.wav")).as_ref()));
 }
 
 #[test]
 fn a_replaced_file_lies_in_the_trash_as_it_was() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("d/a.wav", "old").scan().stage_all(&["new"]);
     let before = fs::metadata(world.at("d/a.wav")).unwrap();
     assert_eq!(world.commit(&[world.put("d/a.wav", file("new"))]), [DONE]);
@@ -40,25 +40,25 @@ fn a_replaced_file_lies_in_the_trash_as_it_was() {
 fn names_arrive_byte_for_byte() {
     let names: [&[u8]; 7] =
         [b"-rf", b"a\nb", b"\xff\xfe", &[b'n'; 255], b"$(id) '\"", b"...", b"two  spaces "];
-    let mut world = World::new();
+    let world = World::new();
     world.scan().stage_all(&["x"]);
     let create: Vec<Action> = names.iter().map(|name| world.put(name, file("x"))).collect();
     assert_eq!(world.commit(&create), vec![DONE; 7]);
     world.scan();
-    let mut found: Vec<&[u8]> = world.tree.iter().map(|(path, _)| path.as_bytes()).collect();
-    let mut names = names.to_vec();
+    let mut found: Vec<_> = world.tree().iter().map(|(path, _)| path.to_owned()).collect();
+    let mut expected: Vec<_> = names.iter().map(path).collect();
     found.sort_unstable();
-    names.sort_unstable();
-    assert_eq!(found, names);
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 
     let delete: Vec<Action> = names.iter().map(|name| world.delete(name)).collect();
     assert_eq!(world.commit(&delete), vec![DONE; 7]);
-    assert!(world.scan().tree.is_empty());
+    assert!(world.scan().tree().is_empty());
 }
 
 #[test]
 fn one_content_for_several_paths() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("b", "old").scan().stage_all(&["same"]);
     let actions = ["a", "b", "c"].map(|name| world.put(name, file("same")));
     assert_eq!(world.commit(&actions), vec![DONE; 3]);
@@ -73,7 +73,7 @@ fn one_content_for_several_paths() {
 
 #[test]
 fn a_content_that_did_not_arrive_fails_its_path_alone() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("b", "old").scan().stage_all(&["here"]);
     let outcomes = world.commit(&[
         world.put("a", file("here")),
@@ -87,7 +87,7 @@ fn a_content_that_did_not_arrive_fails_its_path_alone() {
 
 #[test]
 fn directories_get_their_mode_with_setgid() {
-    let mut world = World::new();
+    let world = World::new();
     fs::create_dir(world.at("old")).unwrap();
     chmod(world.at("old"), 0o700);
     world.scan().stage_all(&["x"]);
@@ -105,7 +105,7 @@ fn directories_get_their_mode_with_setgid() {
 
 #[test]
 fn setuid_never_arrives() {
-    let mut world = World::new();
+    let world = World::new();
     world.scan().stage_all(&["x"]);
     let Entry::File(mut entry) = file("x") else { unreachable!() };
     entry.meta.mode = 0o6777;
@@ -116,7 +116,7 @@ fn setuid_never_arrives() {
 #[test]
 fn an_owner_nobody_named_is_that_of_the_old_file_or_of_the_directory() {
     assert!(rustix::process::geteuid().is_root(), "needs root, as the program does");
-    let mut world = World::new();
+    let world = World::new();
     world.write("d/old", "old");
     std::os::unix::fs::chown(world.at("d"), Some(7), Some(8)).unwrap();
     std::os::unix::fs::chown(world.at("d/old"), Some(9), Some(10)).unwrap();
@@ -138,7 +138,7 @@ fn an_owner_nobody_named_is_that_of_the_old_file_or_of_the_directory() {
 
 #[test]
 fn symlinks_are_made_and_replaced_never_followed() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("target", "t").write("file", "old");
     symlink("target", world.at("link")).unwrap();
     world.scan().stage_all(&["new"]);
@@ -162,7 +162,7 @@ fn symlinks_are_made_and_replaced_never_followed() {
 
 #[test]
 fn what_may_not_stand_there_goes_to_the_trash_as_it_is() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("outside.txt", "secret");
     symlink(world.at("outside.txt"), world.at("escape")).unwrap();
     rustix::fs::mknodat(
@@ -186,7 +186,7 @@ fn what_may_not_stand_there_goes_to_the_trash_as_it_is() {
 
 #[test]
 fn a_type_changes_by_removal_and_return() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("dir/sub/a", "a").write("file", "f").scan().stage_all(&["new"]);
     let actions = [
         world.delete("file"),
@@ -205,7 +205,7 @@ fn a_type_changes_by_removal_and_return() {
 
 #[test]
 fn a_directory_with_something_left_in_it_stays() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("dir/a", "a").write("dir/xds_override.conf", "mine").scan();
     world.pretend("dir/xds_override.conf", Entry::Excluded);
     let outcomes =
@@ -217,7 +217,7 @@ fn a_directory_with_something_left_in_it_stays() {
 
 #[test]
 fn nothing_is_done_where_nothing_may_be_done() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("no/sub/x", "mine").write("busy", "mine").write("d/.xds-sync/x", "mine").scan();
     world.pretend("no", Entry::Excluded);
     world.pretend("busy", busy());
@@ -236,7 +236,7 @@ fn nothing_is_done_where_nothing_may_be_done() {
 
 #[test]
 fn what_the_peer_claims_must_be_what_this_host_saw() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("a", "mine").scan().stage_all(&["new"]);
     for expected in [None, Some(file("other")), Some(dir(0o755))] {
         let action = Action { path: path("a"), expected, step: Step::Put(file("new")) };
@@ -247,7 +247,7 @@ fn what_the_peer_claims_must_be_what_this_host_saw() {
 
 #[test]
 fn metadata_alone() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("a", "same").write("d/x", "x").scan();
     let outcomes = world.commit(&[
         world.action("a", Step::SetMeta(file("same"))),
@@ -264,7 +264,7 @@ fn metadata_alone() {
 
 #[test]
 fn a_move_is_a_rename() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("old/a.wav", "sound").scan();
     let inode = fs::metadata(world.at("old/a.wav")).unwrap().ino();
     let outcomes = world.commit(&[
@@ -281,7 +281,7 @@ fn a_move_is_a_rename() {
 
 #[test]
 fn a_move_over_something_keeps_what_was_there() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("from", "sound").write("to", "old").scan();
     assert_eq!(world.commit(&[world.move_from("from", "to", file("sound"))]), [DONE]);
     assert_eq!(world.read("to"), b"sound");
@@ -291,7 +291,7 @@ fn a_move_over_something_keeps_what_was_there() {
 
 #[test]
 fn other_names_of_a_file_keep_what_they_have() {
-    let mut world = World::new();
+    let world = World::new();
     let outside = tempfile::tempdir_in(world.dir.path().parent().unwrap()).unwrap();
     let other = outside.path().join("other");
     for (name, step) in [("meta", 0), ("move", 1), ("replace", 2), ("delete", 3)] {
@@ -317,7 +317,7 @@ fn other_names_of_a_file_keep_what_they_have() {
 
 #[test]
 fn two_names_of_one_file_are_both_replaced_in_one_run() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("a", "old");
     fs::hard_link(world.at("a"), world.at("b")).unwrap();
     fs::hard_link(world.at("a"), world.at("c")).unwrap();
@@ -331,7 +331,7 @@ fn two_names_of_one_file_are_both_replaced_in_one_run() {
 
 #[test]
 fn a_failing_entry_fails_alone_in_the_systems_words() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("a", "old").scan().stage_all(&["new"]);
     let mut deep = world.create("missing/x", file("new"));
     deep.expected = None;
@@ -346,12 +346,12 @@ fn without_exchange_a_link_keeps_the_old_one() {
     use super::super::place::At;
     use super::super::swap::Name;
 
-    let mut world = World::new();
+    let world = World::new();
     world.write("a", "old").scan();
     world.stage_all(&["new"]);
     let staged = digest(b"new").to_string();
-    let stamps = |path: &RelPath| world.stamps.get(path).copied();
-    let seen = Seen { tree: &world.tree, stamps: &stamps };
+    let stamps = |path: &RelPath| world.stamp(path);
+    let seen = Seen { tree: &world.tree(), stamps: &stamps };
     let mut owners = Owners::default();
     let mut commit = Commit::new(&world.own, RUN, &seen, &mut owners).unwrap();
     let new = Name::new(world.own.stage(), staged.as_ref());

@@ -9,8 +9,8 @@ type Change = fn(&World);
 
 /// Changes of the file `d/a` that a scan saw with the content "scanned".
 const CHANGES: [(&str, Change); 8] = [
-    ("content of another size", |world| drop(world.write("d/a", "changed since"))),
-    ("content of the same size", |world| drop(world.write("d/a", "SCANNED"))),
+    ("content of another size", |world| _ = world.write("d/a", "changed since")),
+    ("content of the same size", |world| _ = world.write("d/a", "SCANNED")),
     ("content with its time set back", |world| {
         let before = fs::metadata(world.at("d/a")).unwrap().modified().unwrap();
         world.write("d/a", "SCANNED");
@@ -36,7 +36,7 @@ const CHANGES: [(&str, Change); 8] = [
 fn no_step_touches_what_changed_since_the_scan() {
     for (change, apply) in CHANGES {
         for step in ["put", "link", "meta", "delete", "move"] {
-            let mut world = World::new();
+            let world = World::new();
             world.write("d/a", "scanned").scan().stage_all(&["new"]);
             let action = match step {
                 "put" => world.put("d/a", file("new")),
@@ -56,13 +56,13 @@ fn no_step_touches_what_changed_since_the_scan() {
 #[test]
 fn nothing_is_put_where_something_has_come() {
     let comes: [(&str, Change); 3] = [
-        ("file", |world| drop(world.write("a", "mine"))),
+        ("file", |world| _ = world.write("a", "mine")),
         ("directory", |world| fs::create_dir(world.at("a")).unwrap()),
         ("symlink", |world| symlink("nowhere", world.at("a")).unwrap()),
     ];
     for (come, apply) in comes {
         for step in ["file", "link", "dir", "move"] {
-            let mut world = World::new();
+            let world = World::new();
             world.write("from", "sound").scan().stage_all(&["new"]);
             let action = match step {
                 "file" => world.put("a", file("new")),
@@ -83,11 +83,11 @@ fn nothing_is_done_in_a_directory_that_is_another_by_now() {
     let others: [(&str, Change); 3] = [
         ("gone", |_| {}),
         ("a symlink", |world| symlink("elsewhere", world.at("d")).unwrap()),
-        ("a file", |world| drop(world.write("d", "x"))),
+        ("a file", |world| _ = world.write("d", "x")),
     ];
     for (other, apply) in others {
         for step in ["new", "put", "delete", "rmdir"] {
-            let mut world = World::new();
+            let world = World::new();
             world.write("d/a", "scanned").write("elsewhere/a", "elsewhere").scan().stage_all(&["new"]);
             let action = match step {
                 "new" => world.put("d/new", file("new")),

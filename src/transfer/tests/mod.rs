@@ -8,6 +8,7 @@ mod races;
 mod stage;
 mod trash;
 
+use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::AtFlags;
 
-use super::{Committed, OwnDir, Received, Seen, Sink, Source, Wanted, commit, stage};
+use super::{Committed, OwnDir, Received, Seen, Sink, Source, Wanted};
 use crate::disk::{HeldRoot, Owners, Stamp};
 use crate::model::{
     Action, Busy, Digest, Entry, File, Meta, Outcome, Owner, Problem, RelPath, RelPathBuf, Step, Symlink,
@@ -54,8 +55,8 @@ pub(super) fn link(target: &str) -> Entry {
 pub(super) struct World {
     pub(super) dir: tempfile::TempDir,
     pub(super) own: OwnDir,
-    tree: Tree,
-    stamps: HashMap<RelPathBuf, Stamp>,
+    tree: RefCell<Tree>,
+    stamps: RefCell<HashMap<RelPathBuf, Stamp>>,
 }
 
 impl World {
@@ -65,7 +66,7 @@ impl World {
 
     pub(super) fn in_dir(dir: tempfile::TempDir) -> World {
         let own = OwnDir::ready(&HeldRoot::open(dir.path()).unwrap()).unwrap();
-        World { dir, own, tree: Tree::default(), stamps: HashMap::new() }
+        World { dir, own, tree: RefCell::default(), stamps: RefCell::default() }
     }
 
     pub(super) fn at(&self, path: impl AsRef<[u8]>) -> PathBuf {
@@ -92,16 +93,30 @@ impl World {
         fs::read(self.at(path)).unwrap()
     }
 
-    pub(super) fn scan(&mut self) -> &mut World {
+    pub(super) fn scan(&self) -> &World {
         let mut entries = BTreeMap::new();
-        self.stamps.clear();
+        self.stamps.borrow_mut().clear();
         let root = self.dir.path().to_owned();
         self.scan_below(&root, &mut entries);
-        self.tree = entries.into_iter().collect();
+        self.tree.replace(entries.into_iter().collect());
         self
     }
 
-    fn scan_below(&mut self, at: &Path, entries: &mut BTreeMap<RelPathBuf, Entry>) {
+    /// Scans a path that others are changing: what is seen of it is of one moment, or it is not there.
+    pub(super) fn scan_one(&self, at: &str) {
+        self.tree.replace(Tree::default());
+        self.stamps.borrow_mut().clear();
+        let Ok(open) = fs::File::open(self.at(at)) else { return };
+        let stat = rustix::fs::fstat(&open).unwrap();
+        let Ok(content) = std::io::read_to_string(open) else { return };
+        let (mode, stamp) = (u16::try_from(stat.st_mode & 0o777).unwrap(), Stamp::of(&stat));
+        let meta = Meta { mode, owner: Owner::default() };
+        let (size, digest) = (stamp.size, digest(content.as_bytes()));
+        self.stamps.borrow_mut().insert(path(at), stamp);
+        self.pretend(at, Entry::File(File { size, mtime: stamp.mtime, digest, meta }));
+    }
+
+    fn scan_below(&self, at: &Path, entries: &mut BTreeMap<RelPathBuf, Entry>) {
         for found in fs::read_dir(at).unwrap() {
             let found = found.unwrap();
             if found.file_name() == ".xds-sync" {
@@ -130,20 +145,29 @@ impl World {
                 Entry::Problem(Problem::Special)
             };
             let stat = rustix::fs::statat(rustix::fs::CWD, &at, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-            self.stamps.insert(rel.clone(), Stamp::of(&stat));
+            self.stamps.borrow_mut().insert(rel.clone(), Stamp::of(&stat));
             entries.insert(rel, entry);
         }
     }
 
+    pub(super) fn tree(&self) -> Ref<'_, Tree> {
+        self.tree.borrow()
+    }
+
+    pub(super) fn stamp(&self, path: &RelPath) -> Option<Stamp> {
+        self.stamps.borrow().get(path).copied()
+    }
+
     /// As if the scan had seen this at a path.
-    pub(super) fn pretend(&mut self, at: &str, entry: Entry) {
-        self.tree = self.tree.with(&[(path(at), Some(entry))].into());
+    pub(super) fn pretend(&self, at: &str, entry: Entry) {
+        let tree = self.tree().with(&[(path(at), Some(entry))].into());
+        self.tree.replace(tree);
     }
 
     /// An action that expects what the scan saw.
     pub(super) fn action(&self, at: impl AsRef<[u8]>, step: Step) -> Action {
         let path = path(at);
-        Action { expected: self.tree.get(&path).cloned(), path, step }
+        Action { expected: self.tree().get(&path).cloned(), path, step }
     }
 
     pub(super) fn put(&self, at: impl AsRef<[u8]>, entry: Entry) -> Action {
@@ -160,13 +184,13 @@ impl World {
     }
 
     pub(super) fn move_from(&self, from: &str, at: &str, entry: Entry) -> Action {
-        let from_expected = self.tree.get(&path(from)).unwrap().clone();
+        let from_expected = self.tree().get(&path(from)).unwrap().clone();
         self.action(at, Step::Move { from: path(from), from_expected, entry })
     }
 
     pub(super) fn stage(&self, wanted: &[Wanted], source: &mut dyn Source) -> Received {
-        let stamps = |path: &RelPath| self.stamps.get(path).copied();
-        stage(&self.own, &Seen { tree: &self.tree, stamps: &stamps }, wanted, source)
+        let stamps = |path: &RelPath| self.stamp(path);
+        super::stage(&self.own, &Seen { tree: &self.tree(), stamps: &stamps }, wanted, source)
     }
 
     /// Stages contents that a source has.
@@ -177,9 +201,9 @@ impl World {
     }
 
     pub(super) fn commit_all(&self, actions: &[Action]) -> Committed {
-        let stamps = |path: &RelPath| self.stamps.get(path).copied();
-        let seen = Seen { tree: &self.tree, stamps: &stamps };
-        commit(&self.own, RUN, &seen, actions, &mut Owners::default()).unwrap()
+        let stamps = |path: &RelPath| self.stamp(path);
+        let seen = Seen { tree: &self.tree(), stamps: &stamps };
+        super::commit(&self.own, RUN, &seen, actions, &mut Owners::default()).unwrap()
     }
 
     pub(super) fn commit(&self, actions: &[Action]) -> Vec<Outcome> {

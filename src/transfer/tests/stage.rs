@@ -84,7 +84,7 @@ fn a_part_that_is_not_right_is_found_out() {
 
 #[test]
 fn what_the_host_has_is_copied_not_sent() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("d/sound", "sound").write("gone", "in the trash").scan();
     assert_eq!(world.commit(&[world.delete("gone")]), [Outcome::Done]);
     world.scan();
@@ -98,7 +98,7 @@ fn what_the_host_has_is_copied_not_sent() {
 
 #[test]
 fn what_changed_since_the_scan_is_sent_after_all() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("d/sound", "sound").scan();
     world.write("d/sound", "SOUND");
     let mut source = Memory::of(&["sound"]);
@@ -145,7 +145,7 @@ fn sparse_files_stay_sparse() {
     sparse.sync_all().unwrap();
     drop(sparse);
     let content = from.read("sparse");
-    let mut to = World::new();
+    let to = World::new();
     let wanted = [Wanted { path: path("sparse"), digest: digest(&content), size: SIZE, offset: 0 }];
     let received = to.stage(&wanted, &mut LocalSource::new(HeldRoot::open(from.dir.path()).unwrap()));
     assert_eq!(received, [Ok(())]);

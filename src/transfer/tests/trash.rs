@@ -14,7 +14,7 @@ fn run_ms() -> u64 {
 
 #[test]
 fn versions_of_a_path_do_not_get_in_each_others_way() {
-    let mut world = World::new();
+    let world = World::new();
     // What goes at `a` in one run: a file, a file, a directory with files, a symlink.
     world.write("a", "first").scan();
     assert_eq!(world.commit(&[world.delete("a")]), [Outcome::Done]);
@@ -61,7 +61,7 @@ fn a_root_without_trash_has_nothing_in_it() {
 fn trash_is_deleted_when_it_is_old_and_ours() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("x"), "x").unwrap();
-    let mut world = World::new();
+    let world = World::new();
     let deep = "deep/".repeat(600) + "x";
     world.write("a/b", "x").write(&deep, "x").scan();
     symlink(outside.path(), world.at("link")).unwrap();
@@ -87,6 +87,6 @@ fn only_a_run_has_a_trash() {
     let stamps = |_: &RelPath| None;
     let seen = Seen { tree: &Tree::default(), stamps: &stamps };
     for run in ["", "..", "../x", "01kq0000000000000000000000", "x"] {
-        assert!(commit(&world.own, run, &seen, &[], &mut Owners::default()).is_err(), "{run}");
+        assert!(super::super::commit(&world.own, run, &seen, &[], &mut Owners::default()).is_err(), "{run}");
     }
 }
