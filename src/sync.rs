@@ -94,7 +94,7 @@ struct Run<'a> {
 
 /// Carries out one run and tells how it went. What happens to one node or directory is in the report; `Err`
 /// is Main's own state that could not be read or written.
-pub fn run(site: &Site<'_>, options: &Options) -> anyhow::Result<Report> {
+pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Report> {
     let started = (site.now)();
     let run = Run {
         site,

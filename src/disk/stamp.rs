@@ -41,6 +41,13 @@ impl Stamp {
             mode: stat.stx_mode.into(),
         }
     }
+
+    /// Whether both are the same file, as far as it was only renamed, linked or unlinked in between: that
+    /// moves the change time alone.
+    #[must_use]
+    pub fn same_but_for_ctime(&self, other: &Stamp) -> bool {
+        Stamp { ctime: other.ctime, ..*self } == *other
+    }
 }
 
 /// Seconds and nanoseconds as one number; times beyond the years 1677 to 2262 are cut to these.

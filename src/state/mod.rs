@@ -28,7 +28,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 pub use edge::{Edge, InStep};
-pub use ledger::Ledger;
+pub use ledger::{ConflictRecord, Ledger, Skip, Version};
 pub use lock::Lock;
 
 /// The directory of all that is remembered; 0700.

@@ -6,16 +6,15 @@ use crate::disk::HeldRoot;
 use crate::model::{Action, Digest, Direction, File, Outcome, Side, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, Names, agree, apply};
-use crate::report::{Guard, Skipped};
+use crate::report::Guard;
 use crate::snapshot::Root;
-use crate::state::{Edge, InStep};
+use crate::state::{Edge, InStep, Skip};
 use crate::sync::main_side::MainTree;
 use crate::sync::session::{EdgeView, known_skips};
 use crate::sync::tally::Tally;
 use crate::sync::wire::OnWire;
 use crate::sync::{Run, lock};
-use crate::transfer::source::LocalSource;
-use crate::transfer::{Source, Wanted};
+use crate::transfer::{LocalSource, Source, Wanted};
 
 /// Room that is left free on a disk beside what a plan needs: logs and recordings go on growing meanwhile.
 const SPARE: u64 = 16 << 20;
@@ -32,10 +31,11 @@ pub(super) struct Job<'j> {
 pub(super) fn tell(run: &Run<'_>, edge: &EdgeView<'_>, tally: &mut Tally, plan: &EdgePlan) {
     let node = tally.node.name.clone();
     let known = known_skips(run, &node, &edge.directory.name);
-    tally.planned(edge.directory, plan, |skipped| known.contains(skipped));
     let skips = plan.skipped.iter();
-    let skips: Vec<Skipped> =
-        skips.map(|(path, side, reason)| Skipped { path: path.clone(), side: *side, reason: reason.clone() }).collect();
+    let skips: Vec<Skip> =
+        skips.map(|(path, side, reason)| Skip { path: path.clone(), side: *side, reason: reason.clone() }).collect();
+    tally.planned(edge.directory, plan);
+    tally.skipped(edge.directory, &skips, &known);
     if skips != known {
         lock(&run.ledger).set_skips(&edge.directory.name, &node, skips);
     }

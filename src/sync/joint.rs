@@ -169,7 +169,8 @@ fn look(
     let Some(main) = session::main_tree(run, edge, tally) else { return Ok(()) };
     let directory = &edge.directory.name;
     if !moving.contains(directory) {
-        tally.directory(edge.directory).skipped = session::known_skips(run, &node.name, directory);
+        let known = session::known_skips(run, &node.name, &edge.directory.name);
+        tally.skipped(edge.directory, &known, &known);
         return Ok(());
     }
     let tree = endpoint.tree(directory)?;

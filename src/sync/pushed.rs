@@ -28,8 +28,8 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
     let tally = &mut session.tally;
     let Some(main) = session::main_tree(run, edge, tally) else { return Ok(()) };
     if edge.is_in_step(main) {
-        let skipped = session::known_skips(run, &session.node.name, &edge.directory.name);
-        tally.directory(edge.directory).skipped = skipped;
+        let known = session::known_skips(run, &session.node.name, &edge.directory.name);
+        tally.skipped(edge.directory, &known, &known);
         return Ok(());
     }
     let endpoint = session.endpoint.as_mut();

@@ -4,9 +4,9 @@ use crate::config::{Directory, Node};
 use crate::model::{Digest, Direction, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::Names;
-use crate::report::{Guard, Skipped};
+use crate::report::Guard;
 use crate::snapshot::{Root, Scanned};
-use crate::state::Edge;
+use crate::state::{Edge, Skip};
 use crate::sync::main_side::{MainDirectory, MainTree};
 use crate::sync::tally::Tally;
 use crate::sync::{Run, lock};
@@ -182,6 +182,6 @@ pub(super) fn names(
 }
 
 /// The standing skips that the last plan of an edge met.
-pub(super) fn known_skips(run: &Run<'_>, node: &str, directory: &str) -> Vec<Skipped> {
+pub(super) fn known_skips(run: &Run<'_>, node: &str, directory: &str) -> Vec<Skip> {
     lock(&run.ledger).skips(directory, node).to_vec()
 }

@@ -4,6 +4,7 @@ use crate::config::{Directory, Node};
 use crate::model::{Action, Change, ChangeKind, Outcome, RelPathBuf, Side};
 use crate::node::{NodeError, NodeErrorKind};
 use crate::plan::EdgePlan;
+use crate::state::Skip;
 use crate::report::{
     DirectoryReport, DirectoryState, Guard, Halted, NodeChange, NodeReport, NodeState, Problem, Report, Skipped,
 };
@@ -130,26 +131,29 @@ impl Tally {
     }
 
     /// What a plan says about an edge, before or without carrying it out.
-    pub(super) fn planned(&mut self, directory: &Directory, plan: &EdgePlan, is_told: impl Fn(&Skipped) -> bool) {
+    pub(super) fn planned(&mut self, directory: &Directory, plan: &EdgePlan) {
         for change in &plan.changes {
             self.change(directory, change.clone());
         }
         for (path, side, reason) in &plan.failed {
             self.fail_path("scan", directory, path, *side, reason);
         }
-        for (path, side, reason) in &plan.skipped {
-            let skipped = Skipped { path: path.clone(), side: *side, reason: reason.clone() };
-            if !is_told(&skipped) {
-                let reason = Some(reason.clone());
-                let change = Change { path: path.clone(), to: other(*side), kind: ChangeKind::Skip, bytes: 0, reason };
-                self.changes.push(NodeChange {
-                    directory: directory.name.clone(),
-                    node: self.node.name.clone(),
-                    change,
-                });
-            }
-            self.directory(directory).skipped.push(skipped);
+    }
+
+    /// What is never carried; only what is not `known` from an earlier run is told as a change.
+    pub(super) fn skipped(&mut self, directory: &Directory, skips: &[Skip], known: &[Skip]) {
+        for skip in skips.iter().filter(|skip| !known.contains(skip)) {
+            let change = Change {
+                path: skip.path.clone(),
+                to: other(skip.side),
+                kind: ChangeKind::Skip,
+                bytes: 0,
+                reason: Some(skip.reason.clone()),
+            };
+            self.change(directory, change);
         }
+        let skipped = |skip: &Skip| Skipped { path: skip.path.clone(), side: skip.side, reason: skip.reason.clone() };
+        self.directory(directory).skipped = skips.iter().map(skipped).collect();
     }
 
     fn change(&mut self, directory: &Directory, change: Change) {
