@@ -1,7 +1,10 @@
 //! The way to Main's own disk, and to the nodes.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use crate::config::{Config, Node};
-use crate::node::{Endpoint, Hello, NodeError, NodeErrorKind};
+use crate::node::{Accept, Endpoint, Hello, NodeError, NodeErrorKind};
 use crate::report::NodeState;
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
@@ -30,6 +33,11 @@ impl Connect for Ssh<'_> {
 
 /// Main's own disk.
 pub(super) fn main(_state: &StateDir) -> Box<dyn Endpoint> {
+    todo!("the local endpoint is not there yet")
+}
+
+/// A node's own disk, as its agent serves it.
+pub(super) fn node_disk(_accept: &Accept, _progress: &Arc<AtomicU64>) -> Box<dyn Endpoint> {
     todo!("the local endpoint is not there yet")
 }
 
