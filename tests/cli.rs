@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::Output;
 
@@ -190,15 +192,11 @@ fn config_show_tells_where_each_value_is_from() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.run(&["config", "check"]).code, 0);
     let mut show = sandbox.command(&["config", "show"]);
-    let run = Run::of(show.env("XDS_SYNC_SYNC_PARALLEL", "3").output().unwrap());
-    let line =
-        |key: &str| run.stdout.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+    let run = Run::of(show.env("XDS_SYNC_SYNC_TIMEOUT", "10s").output().unwrap());
+    let line = |key: &str| run.stdout.lines().find(|line| line.starts_with(key)).unwrap_or_default();
     assert!(line("sync.state_dir").ends_with("config.toml:2"), "{run:?}");
-    assert!(
-        line("sync.parallel").starts_with("sync.parallel = 3 ")
-            && line("sync.parallel").ends_with("environment")
-    );
-    assert!(line("sync.timeout").ends_with("default"), "{run:?}");
+    assert_eq!(line("sync.timeout"), "sync.timeout = \"10s\"  # environment");
+    assert_eq!(line("sync.parallel"), "sync.parallel = 8  # default");
 }
 
 #[test]
@@ -258,4 +256,50 @@ fn a_reader_that_has_gone_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// Holds the lock as another run does.
+fn hold_lock(sandbox: &Sandbox) -> fs::File {
+    let state = sandbox.path("state");
+    fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+    let mut lock = fs::File::create(state.join("lock")).unwrap();
+    lock.lock().unwrap();
+    write!(lock, "4711").unwrap();
+    lock
+}
+
+#[test]
+fn while_another_run_is_going_on_it_is_exit_75() {
+    let sandbox = Sandbox::new();
+    let _lock = hold_lock(&sandbox);
+    for args in [&["sync"][..], &["sync", "--json"], &["sync", "-n", "--json"]] {
+        let run = sandbox.run(args);
+        assert_eq!((run.code, run.stdout.as_str()), (75, ""), "{args:?}: {run:?}");
+        assert!(run.stderr.contains("another run is going on: process 4711, since 2"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_another_run_at_once() {
+    let sandbox = Sandbox::new();
+    let _lock = hold_lock(&sandbox);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"))
+        .env_clear()
+        .env("HOME", sandbox.dir.path())
+        .env("XDS_SYNC_CONFIG", sandbox.path("config.toml"))
+        .args(["sync", "--wait"])
+        .spawn()
+        .unwrap();
+    let term = rustix::process::Signal::TERM;
+    let catches_term = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+        u64::from_str_radix(caught, 16).unwrap() >> (term.as_raw() - 1) & 1 == 1
+    };
+    while !catches_term() {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, term).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(20));
 }

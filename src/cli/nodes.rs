@@ -115,7 +115,10 @@ fn check(context: &Context, names: &[String], json: bool) -> anyhow::Result<u8> 
     let asked = |node: &&Node| names.is_empty() || names.contains(&node.name);
     let nodes: Vec<&Node> = config.nodes.iter().filter(asked).collect();
     if nodes.is_empty() {
-        bail!("no node is configured: add a [[node]] with name and address to {}", load::config_path(context).display());
+        bail!(
+            "no node is configured: add a [[node]] with name and address to {}",
+            load::config_path(context).display()
+        );
     }
     let identity = load::identity(&StateDir::open(&config.sync.state_dir)?, true)?;
     let ssh = Ssh { config: &config, identity, dry_run: true };

@@ -132,7 +132,6 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         stop: &stop,
     };
     let report = sync::run(&site, &options)?;
-    drop(progress);
 
     let code = match report.exit_code() {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
