@@ -48,12 +48,16 @@ fn module(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// Without the tests at a file's end, which may use what they like.
+/// Without comments, and without the tests at a file's end, which may use what they like.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let is_test = path.components().any(|part| part.as_os_str() == "tests")
         || path.file_name().is_some_and(|name| name == "tests.rs" || name == "samples.rs");
-    if is_test { String::new() } else { text.split("#[cfg(test)]").next().unwrap_or_default().to_owned() }
+    if is_test {
+        return String::new();
+    }
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
 fn all_code() -> Vec<(PathBuf, String, String)> {

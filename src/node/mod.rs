@@ -8,6 +8,7 @@ pub mod agent;
 mod allegiance;
 mod banner;
 pub mod endpoint;
+pub mod local;
 mod protocol;
 mod pulse;
 pub mod remote;
@@ -15,6 +16,7 @@ mod wire;
 
 pub use accept::Accept;
 pub use endpoint::{Endpoint, NodeError, NodeErrorKind};
+pub use local::{Local, LocalOptions};
 pub use protocol::handshake::Hello;
 pub use remote::{Ended, Peer, Remote};
 
