@@ -10,7 +10,7 @@ pub mod root;
 pub mod stamp;
 
 pub use owner::Owners;
-pub use root::HeldRoot;
+pub use root::{HeldRoot, open_beneath};
 pub use stamp::Stamp;
 
 /// Our own directory inside every root: marker, stage and trash. Never part of a tree.

@@ -53,13 +53,18 @@ impl HeldRoot {
     }
 
     fn resolve(&self, path: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        loop {
-            match rustix::fs::openat2(&*self.fd, OsStr::from_bytes(path), flags, mode, BENEATH) {
-                // The kernel says EAGAIN when a rename anywhere raced the walk; it asks to try again.
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                other => return Ok(other?),
-            }
+        open_beneath(&*self.fd, path, flags, mode)
+    }
+}
+
+/// Opens what is at `path` below a held directory, following no symlink in any component.
+pub fn open_beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    loop {
+        match rustix::fs::openat2(&dir, OsStr::from_bytes(path), flags, mode, BENEATH) {
+            // The kernel says EAGAIN when a rename anywhere raced the walk; it asks to try again.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
         }
     }
 }

@@ -58,6 +58,19 @@ impl Tree {
         self.index(path).ok().map(|index| &self.nodes[index].entry)
     }
 
+    /// The position of `path` in tree order; for tables with one element per entry.
+    #[must_use]
+    pub fn position(&self, path: &RelPath) -> Option<usize> {
+        self.index(path).ok()
+    }
+
+    /// Replaces the entry at a position in tree order.
+    pub fn set(&mut self, index: usize, entry: Entry) {
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.entry = entry;
+        }
+    }
+
     fn index(&self, path: &RelPath) -> Result<usize, usize> {
         let (mut low, mut high) = (0, self.nodes.len());
         while low < high {
@@ -223,11 +236,21 @@ pub(crate) mod tests {
         assert_eq!(tree.len(), 1);
     }
 
+    #[test]
+    fn set_replaces_one_entry() {
+        let mut tree: Tree = ["a", "b", "c"].map(|name| (path(name), Entry::Excluded)).into_iter().collect();
+        tree.set(1, Entry::Busy(Busy::Young));
+        let expected = [Entry::Excluded, Entry::Busy(Busy::Young), Entry::Excluded];
+        assert!(tree.iter().map(|(_, entry)| entry).eq(&expected));
+    }
+
     proptest! {
         #[test]
         fn get_finds_every_path(tree in any_tree()) {
             for (path, entry) in tree.iter() {
                 prop_assert_eq!(tree.get(path), Some(entry));
+                let position = tree.position(path).unwrap();
+                prop_assert_eq!(tree.at(position), Some((path, entry)));
             }
             prop_assert_eq!(tree.get(&path("nowhere")), None);
         }

@@ -1,5 +1,7 @@
 //! Stage 5: changed paths → a running Asterisk that has loaded them.
 
+pub mod select;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

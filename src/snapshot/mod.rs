@@ -1,7 +1,25 @@
 //! Stage 2: disk → [`Tree`](crate::model::Tree).
+//!
+//! [`scan`] walks a root in tree order, several directories at a time, keeps out what the [`Rules`] say,
+//! and hashes the files that the [`HashCache`] does not vouch for, unless they are being written.
+
+mod busy;
+mod cache;
+mod carve;
+mod hash;
+mod list;
+mod rules;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use cache::HashCache;
+pub use rules::Rules;
+pub use scan::{Snapshot, scan};
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,4 +73,21 @@ pub enum Root {
     Marked(Marker),
     /// There is something else, or it cannot be read.
     Unusable(String),
+}
+
+/// The time that a scan compares files' times with.
+pub trait Clock: Sync {
+    /// Now.
+    fn now(&self) -> SystemTime;
+
+    /// Returns after that long.
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}
+
+impl<F: Fn() -> SystemTime + Sync> Clock for F {
+    fn now(&self) -> SystemTime {
+        self()
+    }
 }

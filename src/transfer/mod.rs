@@ -5,9 +5,31 @@
 //! of them one rename. Main's disk, a node's disk and the wire are all sources and sinks, so that a push
 //! and a pull are the same thing read in two directions.
 
+mod commit;
+mod durable;
+mod metadata;
+mod own;
+mod place;
+mod source;
+mod stage;
+mod stager;
+mod swap;
+mod sweep;
+#[cfg(test)]
+mod tests;
+pub mod trash;
+
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, RelPathBuf};
+use crate::disk::Stamp;
+use crate::model::{Digest, RelPath, RelPathBuf, Tree};
+
+pub use commit::{Committed, Placed, commit};
+pub use own::OwnDir;
+pub use source::LocalSource;
+pub use stage::stage;
+pub use stager::Stager;
+pub use sweep::sweep;
 
 /// One content that one end needs and another has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,3 +67,25 @@ pub trait Sink {
 
 /// How each wanted content arrived: staged, or why not.
 pub type Received = Vec<Result<(), String>>;
+
+/// A root as it was scanned: what contents are looked for in, and what is compared with before anything
+/// is touched.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// What stood there.
+    pub tree: &'a Tree,
+    /// How to tell whether it still does: of every entry that may be replaced or copied.
+    pub stamps: &'a dyn Fn(&RelPath) -> Option<Stamp>,
+}
+
+impl Seen<'_> {
+    fn stamp(&self, path: &RelPath) -> Option<Stamp> {
+        (self.stamps)(path)
+    }
+}
+
+impl std::fmt::Debug for Seen<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seen").field("tree", self.tree).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,457 @@
+//! Digests of files that have not changed since they were hashed.
+//!
+//! A file is known by size, mtime, ctime and inode together. It is only a cache: what is missing or
+//! cannot be read is hashed again. All of it is one buffer, in memory as in its file, since a heap object
+//! per file would cost more than the digests themselves.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use crate::disk::Stamp;
+use crate::model::{Digest, RelPath, RelPathBuf};
+
+/// First bytes of the file; the last of them is the version of what follows.
+const MAGIC: &[u8; 16] = b"xds-sync hashes1";
+/// The BLAKE3 of all before it ends the file.
+const CHECK: usize = 32;
+/// Changes are kept apart up to this number, then worked into the buffer.
+const MOST_CHANGES: usize = 1 << 16;
+/// Timestamps are no finer than the kernel's clock tick, at most 10 ms; within this of a file's mtime it
+/// may be written again without a trace.
+const TICK: i64 = 50_000_000;
+/// The same where timestamps are in whole seconds, or in two as on FAT.
+const COARSE_TICK: i64 = 2_000_000_000;
+
+/// The hash cache of one root.
+#[derive(Debug, Default)]
+pub struct HashCache {
+    /// Blocks, one for each directory: [`put_block`] writes one.
+    bytes: Vec<u8>,
+    /// Where they are, in the order of the directories' bytes.
+    blocks: Vec<Block>,
+    /// Number of files in all blocks.
+    files: usize,
+    /// What is newer than the blocks; `None` where there is nothing to remember.
+    changes: BTreeMap<RelPathBuf, Option<Record>>,
+    /// Whether it is as its file is.
+    saved: bool,
+}
+
+#[derive(Debug)]
+struct Block {
+    dir: Range<usize>,
+    records: Range<usize>,
+}
+
+/// One file's identity and digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Record {
+    ino: u64,
+    size: u64,
+    mtime: i64,
+    ctime: i64,
+    digest: Digest,
+}
+
+impl Record {
+    fn new(stamp: &Stamp, digest: Digest) -> Record {
+        Record { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, digest }
+    }
+
+    fn vouches_for(&self, stamp: &Stamp) -> bool {
+        *self == Record::new(stamp, self.digest)
+    }
+}
+
+impl HashCache {
+    /// Reads a cache that [`HashCache::save`] wrote; an empty one when there is none, or another
+    /// version's, or a damaged one.
+    #[must_use]
+    pub fn load(path: &Path) -> HashCache {
+        fs::read(path).ok().and_then(HashCache::parse).unwrap_or_default()
+    }
+
+    fn parse(mut bytes: Vec<u8>) -> Option<HashCache> {
+        let end = bytes.len().checked_sub(CHECK)?;
+        if !bytes.starts_with(MAGIC) || *blake3::hash(&bytes[..end]).as_bytes() != bytes[end..] {
+            return None;
+        }
+        bytes.truncate(end);
+        bytes.drain(..MAGIC.len());
+        let mut cache = HashCache::of_blocks(bytes)?;
+        cache.saved = true;
+        Some(cache)
+    }
+
+    fn of_blocks(bytes: Vec<u8>) -> Option<HashCache> {
+        let (mut blocks, mut files) = (Vec::new(), 0);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let dir = take_sized(&mut rest)?;
+            let records = take_sized(&mut rest)?;
+            files += Records(records).count();
+            let end = bytes.len() - rest.len();
+            let start = end - records.len();
+            let dir_end = start - LENGTH;
+            blocks.push(Block { dir: dir_end - dir.len()..dir_end, records: start..end });
+        }
+        blocks.sort_unstable_by(|a, b| bytes[a.dir.clone()].cmp(&bytes[b.dir.clone()]));
+        Some(HashCache { bytes, blocks, files, ..HashCache::default() })
+    }
+
+    /// Writes it, in one step and readable by its owner alone; nothing is done where nothing changed.
+    pub fn save(&mut self, path: &Path) -> io::Result<()> {
+        self.merge();
+        if self.saved {
+            return Ok(());
+        }
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        let new = Path::new(&new);
+        match fs::remove_file(new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file: File = File::options().write(true).create_new(true).mode(0o600).open(new)?;
+        let mut check = blake3::Hasher::new();
+        for part in [&MAGIC[..], &self.bytes] {
+            check.update(part);
+            file.write_all(part)?;
+        }
+        // Not fsynced: after a power cut the checksum tells.
+        file.write_all(check.finalize().as_bytes())?;
+        fs::rename(new, path)?;
+        self.saved = true;
+        Ok(())
+    }
+
+    /// Remembers the digest of a file that was put in place complete; `stamp` is of the file as it stands.
+    pub fn record(&mut self, path: &RelPath, stamp: Stamp, digest: Digest) {
+        // Its ctime is of a moment ago: a write in the same tick would show in its mtime alone, and does
+        // so unless that is of the same moment.
+        let record = (!is_racy(&stamp, stamp.ctime)).then(|| Record::new(&stamp, digest));
+        self.change(path, record);
+    }
+
+    /// Forgets a file.
+    pub fn forget(&mut self, path: &RelPath) {
+        self.change(path, None);
+    }
+
+    fn change(&mut self, path: &RelPath, record: Option<Record>) {
+        self.changes.insert(path.to_owned(), record);
+        if self.changes.len() > MOST_CHANGES {
+            self.merge();
+        }
+    }
+
+    /// Works the changes into the blocks.
+    pub(super) fn merge(&mut self) {
+        let mut changed: BTreeMap<&[u8], BTreeMap<&[u8], Option<Record>>> = BTreeMap::new();
+        for (path, record) in &self.changes {
+            let dir = path.parent().map_or(&b""[..], RelPath::as_bytes);
+            changed.entry(dir).or_default().insert(path.name(), *record);
+        }
+        if changed.is_empty() {
+            return;
+        }
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        let mut records = Vec::new();
+        for block in &self.blocks {
+            let dir = &self.bytes[block.dir.clone()];
+            let old = &self.bytes[block.records.clone()];
+            let Some(mut changed) = changed.remove(dir) else {
+                put_block(&mut bytes, dir, old);
+                continue;
+            };
+            let mut merged: BTreeMap<&[u8], Record> = Records(old).collect();
+            while let Some((name, record)) = changed.pop_first() {
+                match record {
+                    Some(record) => merged.insert(name, record),
+                    None => merged.remove(name),
+                };
+            }
+            records.clear();
+            merged.iter().for_each(|(name, record)| put_record(&mut records, name, record));
+            put_block(&mut bytes, dir, &records);
+        }
+        for (dir, changed) in changed {
+            records.clear();
+            for (name, record) in changed {
+                if let Some(record) = record {
+                    put_record(&mut records, name, &record);
+                }
+            }
+            put_block(&mut bytes, dir, &records);
+        }
+        *self = HashCache::of_blocks(bytes).unwrap_or_default();
+    }
+
+    /// Forgets all but these files, which come in tree order.
+    pub(super) fn replace<'a>(&mut self, files: impl Iterator<Item = (&'a RelPath, Stamp, Digest)>) {
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        // In tree order the files of a directory stand apart, around what is in its subdirectories.
+        let mut open: Vec<(Option<&RelPath>, Vec<u8>)> = Vec::new();
+        let mut close = |(dir, records): (Option<&RelPath>, Vec<u8>)| {
+            put_block(&mut bytes, dir.map_or(b"", RelPath::as_bytes), &records);
+        };
+        for (path, stamp, digest) in files {
+            let dir = path.parent();
+            while let Some(left) = open.pop_if(|(last, _)| {
+                *last != dir && last.is_some_and(|last| !dir.is_some_and(|dir| dir.is_below(last)))
+            }) {
+                close(left);
+            }
+            if open.last().is_none_or(|(last, _)| *last != dir) {
+                open.push((dir, Vec::new()));
+            }
+            if let Some((_, records)) = open.last_mut() {
+                put_record(records, path.name(), &Record::new(&stamp, digest));
+            }
+        }
+        open.into_iter().for_each(close);
+        *self = HashCache::of_blocks(bytes).unwrap_or_default();
+    }
+
+    /// Number of files that are known.
+    pub(super) fn len(&self) -> usize {
+        self.files
+    }
+
+    /// What is known of the files in a directory, empty for the root; changes must be [merged](Self::merge).
+    pub(super) fn in_dir(&self, dir: &[u8]) -> Known<'_> {
+        let found = self.blocks.binary_search_by(|block| self.bytes[block.dir.clone()].cmp(dir));
+        let records = found.map_or(&b""[..], |index| &self.bytes[self.blocks[index].records.clone()]);
+        Known(Records(records).peekable())
+    }
+}
+
+/// What the cache knows of one directory's files.
+pub(super) struct Known<'a>(std::iter::Peekable<Records<'a>>);
+
+impl Known<'_> {
+    /// The digest of a file that is still as it was. Names must be asked for in the order of their bytes.
+    pub(super) fn digest(&mut self, name: &[u8], stamp: &Stamp) -> Option<Digest> {
+        while self.0.next_if(|(known, _)| *known < name).is_some() {}
+        let (_, record) = self.0.next_if(|(known, _)| *known == name)?;
+        record.vouches_for(stamp).then_some(record.digest)
+    }
+}
+
+/// Whether a file could be written again and look the same: `looked` is when it was looked at before it
+/// was read, in nanoseconds since 1970.
+pub(super) fn is_racy(stamp: &Stamp, looked: i64) -> bool {
+    let whole_seconds = stamp.mtime % 1_000_000_000 == 0 && stamp.ctime % 1_000_000_000 == 0;
+    let window = if whole_seconds { COARSE_TICK } else { TICK };
+    // Ahead of the clock by more is a time that somebody set; no write will make it again.
+    looked.saturating_sub(stamp.mtime).saturating_abs() < window
+}
+
+const LENGTH: usize = size_of::<u64>();
+
+fn put_sized(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(part);
+}
+
+fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<LENGTH>()?;
+    let (part, after) = after.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    *rest = after;
+    Some(part)
+}
+
+/// A directory's path and its files' records, in the order of their names.
+fn put_block(bytes: &mut Vec<u8>, dir: &[u8], records: &[u8]) {
+    if !records.is_empty() {
+        put_sized(bytes, dir);
+        put_sized(bytes, records);
+    }
+}
+
+fn put_record(records: &mut Vec<u8>, name: &[u8], record: &Record) {
+    // A name of a checked path has 255 bytes at most.
+    records.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+    records.extend_from_slice(name);
+    records.extend_from_slice(&record.ino.to_le_bytes());
+    records.extend_from_slice(&record.size.to_le_bytes());
+    records.extend_from_slice(&record.mtime.to_le_bytes());
+    records.extend_from_slice(&record.ctime.to_le_bytes());
+    records.extend_from_slice(&record.digest.0);
+}
+
+/// The records of one block; ends where they make no sense.
+struct Records<'a>(&'a [u8]);
+
+impl<'a> Iterator for Records<'a> {
+    type Item = (&'a [u8], Record);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (length, rest) = self.0.split_first()?;
+        let (name, rest) = rest.split_at_checked((*length).into())?;
+        let (ino, rest) = rest.split_first_chunk()?;
+        let (size, rest) = rest.split_first_chunk()?;
+        let (mtime, rest) = rest.split_first_chunk()?;
+        let (ctime, rest) = rest.split_first_chunk()?;
+        let (digest, rest) = rest.split_first_chunk()?;
+        self.0 = rest;
+        let record = Record {
+            ino: u64::from_le_bytes(*ino),
+            size: u64::from_le_bytes(*size),
+            mtime: i64::from_le_bytes(*mtime),
+            ctime: i64::from_le_bytes(*ctime),
+            digest: Digest(*digest),
+        };
+        Some((name, record))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn path(text: &str) -> RelPathBuf {
+        RelPathBuf::new(text.as_bytes()).unwrap()
+    }
+
+    /// Of a file changed long ago.
+    fn stamp(ino: u64) -> Stamp {
+        Stamp { ino, ctime: 5_000_000_000_001, mtime: 1_000_000_000_001, size: 3, mode: 0o100_644 }
+    }
+
+    fn digest(cache: &mut HashCache, path: &RelPath, stamp: &Stamp) -> Option<Digest> {
+        cache.merge();
+        let dir = path.parent().map_or(&b""[..], RelPath::as_bytes);
+        cache.in_dir(dir).digest(path.name(), stamp)
+    }
+
+    proptest! {
+        #[test]
+        fn it_knows_what_was_told_last(
+            first in prop::collection::btree_map("[ab.]{1,2}[xy](/[ab.]{1,2}[xy]){0,2}", 1..9u64, 0..9),
+            then in prop::collection::vec(("[ab.]{1,2}[xy](/[ab.]{1,2}[xy]){0,2}", 0..9u64), 0..9),
+        ) {
+            let mut expected: BTreeMap<RelPathBuf, u64> =
+                first.iter().map(|(text, ino)| (path(text), *ino)).collect();
+            let mut cache = HashCache::default();
+            cache.replace(expected.iter().map(|(path, ino)| (&**path, stamp(*ino), Digest([1; 32]))));
+            for (text, ino) in &then {
+                if *ino == 0 {
+                    cache.forget(&path(text));
+                    expected.remove(&path(text));
+                } else {
+                    cache.record(&path(text), stamp(*ino), Digest([1; 32]));
+                    expected.insert(path(text), *ino);
+                }
+            }
+            let dir = tempfile::tempdir().unwrap();
+            cache.save(&dir.path().join("cache")).unwrap();
+            for mut cache in [cache, HashCache::load(&dir.path().join("cache"))] {
+                prop_assert_eq!(cache.len(), expected.len());
+                for (path, ino) in &expected {
+                    prop_assert_eq!(digest(&mut cache, path, &stamp(*ino)), Some(Digest([1; 32])));
+                    prop_assert_eq!(digest(&mut cache, path, &stamp(ino + 1)), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_four_must_match() {
+        let mut cache = HashCache::default();
+        cache.record(&path("a"), stamp(1), Digest([1; 32]));
+        let same = stamp(1);
+        for (other, known) in [
+            (Stamp { mode: 0o100_600, ..same }, true),
+            (Stamp { ino: 2, ..same }, false),
+            (Stamp { size: 4, ..same }, false),
+            (Stamp { mtime: same.mtime + 1, ..same }, false),
+            (Stamp { ctime: same.ctime + 1, ..same }, false),
+        ] {
+            assert_eq!(digest(&mut cache, &path("a"), &other).is_some(), known, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_written_again_without_a_trace_is_racy() {
+        const MS: i64 = 1_000_000;
+        const S: i64 = 1000 * MS;
+        for (mtime, ctime, looked, racy) in [
+            (S + 1, S + 1, S + 1, true),
+            (S + 1, S + 1, S + 49 * MS, true),
+            (S + 1, S + 1, S + 51 * MS, false),
+            // A clock tick behind the file's.
+            (S + 1, S + 1, S + 1 - 10 * MS, true),
+            // A time set far ahead is not of now.
+            (S + 1, S + 1, S + 1 - 51 * MS, false),
+            // Whole seconds alone: the clock of this filesystem is coarse.
+            (S, S, S + 1999 * MS, true),
+            (S, S, S + 2000 * MS, false),
+            (S, S + 1, S + 51 * MS, false),
+        ] {
+            let stamp = Stamp { mtime, ctime, ..stamp(1) };
+            assert_eq!(is_racy(&stamp, looked), racy, "{mtime} {ctime} {looked}");
+        }
+    }
+
+    #[test]
+    fn a_file_put_in_place_with_a_time_of_now_is_not_recorded() {
+        let mut cache = HashCache::default();
+        let now = Stamp { mtime: stamp(1).ctime, ..stamp(1) };
+        cache.record(&path("a"), stamp(1), Digest([1; 32]));
+        cache.record(&path("a"), now, Digest([2; 32]));
+        assert_eq!(digest(&mut cache, &path("a"), &now), None);
+        assert_eq!(digest(&mut cache, &path("a"), &stamp(1)), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_empty_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cache");
+        assert_eq!(HashCache::load(&file).len(), 0);
+
+        let mut cache = HashCache::default();
+        cache.record(&path("dir/a"), stamp(1), Digest([1; 32]));
+        cache.record(&path("b"), stamp(2), Digest([2; 32]));
+        cache.save(&file).unwrap();
+        assert_eq!(HashCache::load(&file).len(), 2);
+
+        let good = fs::read(&file).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&file, &bad).unwrap();
+            assert_eq!(HashCache::load(&file).len(), 0, "bit at {at}");
+            fs::write(&file, &good[..at]).unwrap();
+            assert_eq!(HashCache::load(&file).len(), 0, "cut at {at}");
+        }
+        assert!(HashCache::of_blocks(vec![0xff; 64]).is_none());
+    }
+
+    #[test]
+    fn it_is_saved_for_its_owner_alone_and_only_when_it_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cache");
+        fs::write(dir.path().join("cache.new"), "of a killed run").unwrap();
+        let mut cache = HashCache::default();
+        cache.record(&path("a"), stamp(1), Digest([1; 32]));
+        cache.save(&file).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
+
+        fs::remove_file(&file).unwrap();
+        cache.save(&file).unwrap();
+        assert!(!file.exists());
+        cache.forget(&path("a"));
+        cache.save(&file).unwrap();
+        assert!(file.exists());
+    }
+}

@@ -1,0 +1,163 @@
+//! Files that the cache does not vouch for: are they being written, and what is in them?
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::Clock;
+use super::busy::{self, OpenFiles};
+use super::cache::is_racy;
+use super::list::{file, open_quietly, owner_of, unreadable};
+use crate::disk::{HeldRoot, Owners, Stamp};
+use crate::model::{Busy, Digest, Direction, Entry, RelPath, Tree};
+
+/// Large enough that system calls cost nothing beside hashing, small enough for the processor's cache.
+const READ_BUFFER: usize = 256 * 1024;
+/// Below this many files and bytes, starting threads costs more than it gains.
+const FEW_FILES: usize = 64;
+const FEW_BYTES: u64 = 4 << 20;
+
+/// What is needed to hash files of one root.
+pub(super) struct Hasher<'a> {
+    pub(super) root: &'a HeldRoot,
+    pub(super) direction: Direction,
+    pub(super) settle: Duration,
+    pub(super) owners: &'a Mutex<Owners>,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) progress: &'a AtomicU64,
+    /// Whether a young file is looked at again later in this scan.
+    pub(super) again: bool,
+    /// Asked for when the first file needs it: in step, none does.
+    pub(super) open: OnceLock<OpenFiles>,
+}
+
+/// What became of a file.
+pub(super) enum Hashed {
+    /// This stands at its path; `sure` where the cache may remember its digest.
+    Is { entry: Entry, stamp: Option<Stamp>, sure: bool },
+    /// Too young; settled at this time, in nanoseconds since 1970.
+    Young { until: i64 },
+    /// It is not there any more.
+    Gone,
+}
+
+impl From<Busy> for Hashed {
+    fn from(busy: Busy) -> Hashed {
+        Hashed::Is { entry: Entry::Busy(busy), stamp: None, sure: false }
+    }
+}
+
+impl Hasher<'_> {
+    /// Looks at the files at these positions of a tree.
+    pub(super) fn hash_all(&self, tree: &Tree, positions: &[usize], threads: usize) -> Vec<(usize, Hashed)> {
+        let files = || positions.iter().filter_map(|&position| Some((position, tree.at(position)?)));
+        let bytes = files().filter_map(|(_, (_, entry))| entry.as_file()).map(|file| file.size);
+        let threads = match bytes.fold(0, u64::saturating_add) {
+            FEW_BYTES.. => threads,
+            _ if positions.len() >= FEW_FILES => threads,
+            _ => 1,
+        };
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut hashed = Vec::new();
+            let mut buffer = vec![0; READ_BUFFER];
+            while let Some(&position) = positions.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Some((path, _)) = tree.at(position) {
+                    hashed.push((position, self.hash(path, &mut buffer)));
+                }
+            }
+            hashed
+        };
+        thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads.min(positions.len())).map(|_| scope.spawn(work)).collect();
+            let mut hashed = work();
+            for helper in helpers {
+                match helper.join() {
+                    Ok(more) => hashed.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            hashed
+        })
+    }
+
+    fn hash(&self, path: &RelPath, buffer: &mut [u8]) -> Hashed {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        // Not blocking: a FIFO in its place would have us wait for a writer.
+        let opened = open_quietly(self.root, path, OFlags::RDONLY | OFlags::NONBLOCK);
+        match opened.and_then(|fd| self.hash_open(path, &fd, buffer)) {
+            Ok(hashed) => hashed,
+            Err(Errno::NOENT) => Hashed::Gone,
+            // Something else has taken its place, or a parent's, since it was listed.
+            Err(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Busy::Changing.into(),
+            Err(error) => Hashed::Is { entry: unreadable(error), stamp: None, sure: false },
+        }
+    }
+
+    fn hash_open(&self, path: &RelPath, fd: &OwnedFd, buffer: &mut [u8]) -> Result<Hashed, Errno> {
+        let looked = nanoseconds(self.clock.now());
+        let stat = rustix::fs::fstat(fd)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Ok(Busy::Changing.into());
+        }
+        let stamp = Stamp::of(&stat);
+        let age = looked.saturating_sub(stamp.mtime);
+        let young = busy::is_young(age, self.settle);
+        if young && self.again {
+            let settle = i64::try_from(self.settle.as_nanos()).unwrap_or(i64::MAX);
+            return Ok(Hashed::Young { until: stamp.mtime.saturating_add(settle) });
+        }
+        if self.open.get_or_init(OpenFiles::look).contains(stat.st_dev, stat.st_ino) {
+            return Ok(Busy::Open.into());
+        }
+        if self.direction == Direction::Both {
+            if stamp.size == 0 {
+                return Ok(Busy::Empty.into());
+            }
+            if busy::may_be_unfinished(path.name(), age) {
+                let mut header = [0; busy::RIFF_HEADER];
+                let length = retry_on_intr(|| rustix::io::pread(fd, &mut header, 0))?;
+                if busy::is_unfinished(&header[..length]) {
+                    return Ok(Busy::Unfinished.into());
+                }
+            }
+        }
+        if young {
+            return Ok(Busy::Young.into());
+        }
+        let Some(digest) = self.digest(fd, stamp.size, buffer)? else { return Ok(Busy::Changing.into()) };
+        if Stamp::of(&rustix::fs::fstat(fd)?) != stamp {
+            return Ok(Busy::Changing.into());
+        }
+        let owner = owner_of(self.owners, stat.st_uid, stat.st_gid);
+        let sure = !is_racy(&stamp, looked);
+        Ok(Hashed::Is { entry: Entry::File(file(&stamp, owner, digest)), stamp: Some(stamp), sure })
+    }
+
+    /// The digest of exactly `size` bytes; `None` where there are more or fewer.
+    fn digest(&self, fd: &OwnedFd, size: u64, buffer: &mut [u8]) -> Result<Option<Digest>, Errno> {
+        let mut hasher = blake3::Hasher::new();
+        while hasher.count() <= size {
+            let length = retry_on_intr(|| rustix::io::read(fd, &mut *buffer))?;
+            if length == 0 {
+                break;
+            }
+            hasher.update(&buffer[..length]);
+            self.progress.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        Ok((hasher.count() == size).then(|| Digest(hasher.finalize().into())))
+    }
+}
+
+/// A time as nanoseconds since 1970, as files have it.
+pub(super) fn nanoseconds(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |nanos| -nanos),
+    }
+}

@@ -1,0 +1,300 @@
+//! One directory → what is in it.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+
+use super::cache::HashCache;
+use super::rules::Rules;
+use crate::disk::{HeldRoot, OWN_DIR, Owners, Stamp};
+use crate::model::path::{NAME_MAX, PATH_MAX};
+use crate::model::{Busy, Digest, Entry, File, Meta, Owner, Problem, RelPath, Symlink};
+
+/// Room for about two thousand names a call; the kernel fills no more than it likes.
+const NAMES_BUFFER: usize = 64 * 1024;
+
+/// What is needed to list any directory of one root.
+pub(super) struct Lister<'a> {
+    pub(super) root: &'a HeldRoot,
+    /// Of the root.
+    pub(super) device: (u32, u32),
+    pub(super) rules: &'a Rules,
+    /// `None` has every file hashed.
+    pub(super) cache: Option<&'a HashCache>,
+    pub(super) owners: &'a Mutex<Owners>,
+    pub(super) progress: &'a AtomicU64,
+}
+
+/// What became of a directory.
+pub(super) enum Listed {
+    /// Its entries.
+    Items(Items),
+    /// It is not there any more.
+    Gone,
+    /// It cannot be listed; this entry stands for it and all below it.
+    Instead(Entry),
+}
+
+/// A directory's entries, in the order of their names.
+#[derive(Default)]
+pub(super) struct Items {
+    names: Vec<u8>,
+    items: std::vec::IntoIter<Item>,
+    /// Where the next name begins.
+    start: usize,
+}
+
+/// One entry.
+pub(super) struct Item {
+    name_end: usize,
+    pub(super) entry: Entry,
+    /// `None` where there was nothing to look at.
+    pub(super) stamp: Option<Stamp>,
+    pub(super) next: Next,
+}
+
+/// What an entry still needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing.
+    Done,
+    /// A file's digest.
+    Hash,
+    /// What is in the directory.
+    List,
+}
+
+impl Items {
+    /// The next entry and its name.
+    pub(super) fn next(&mut self) -> Option<(&[u8], Item)> {
+        let item = self.items.next()?;
+        let name = &self.names[self.start..item.name_end];
+        self.start = item.name_end;
+        Some((name, item))
+    }
+
+    /// The names of the entries that are directories to list, last first.
+    pub(super) fn dirs_backwards(&self) -> impl Iterator<Item = &[u8]> {
+        let items = self.items.as_slice();
+        (0..items.len()).rev().filter(|&index| items[index].next == Next::List).map(|index| {
+            let start = index.checked_sub(1).map_or(0, |before| items[before].name_end);
+            &self.names[start..items[index].name_end]
+        })
+    }
+}
+
+impl Lister<'_> {
+    /// Lists the directory at a path below the root; the root's own is empty.
+    pub(super) fn list(&self, dir: &[u8]) -> Listed {
+        let opened = match RelPath::new(dir) {
+            Ok(path) => open_quietly(self.root, path, OFlags::RDONLY | OFlags::DIRECTORY),
+            // The root: a descriptor of our own, since reading a directory moves the descriptor's offset.
+            Err(_) => reopen_quietly(self.root),
+        };
+        let listed = opened.and_then(|fd| {
+            let names = read_names(&fd, dir.is_empty())?;
+            Ok(self.look_at(&fd, dir, &names))
+        });
+        match listed {
+            Ok(listed) => listed,
+            Err(Errno::NOENT) => Listed::Gone,
+            // Something else has taken its place since its parent was listed.
+            Err(Errno::NOTDIR | Errno::LOOP) => Listed::Instead(Entry::Busy(Busy::Changing)),
+            Err(error) => Listed::Instead(unreadable(error)),
+        }
+    }
+
+    fn look_at(&self, fd: &OwnedFd, dir: &[u8], names: &Names) -> Listed {
+        let mut known = self.cache.map(|cache| cache.in_dir(dir));
+        let mut items = Vec::with_capacity(names.ranges.len());
+        let mut kept = Vec::with_capacity(names.bytes.len());
+        let mut owner = LastOwner::default();
+        let mut path = dir.to_vec();
+        if !dir.is_empty() {
+            path.push(b'/');
+        }
+        let prefix = path.len();
+        for &(start, end) in &names.ranges {
+            let name = &names.bytes[start..end];
+            path.truncate(prefix);
+            path.extend_from_slice(name);
+            if path.len() > PATH_MAX || name.len() > NAME_MAX {
+                // No tree can name it, so that the directory it is in has to stand for it.
+                return Listed::Instead(Entry::Problem(Problem::TooLong));
+            }
+            // The kernel gives no other names than a path may have.
+            let Ok(path) = RelPath::new(&path) else { continue };
+            let (entry, stamp, next) = if self.rules.excludes(path) {
+                (Entry::Excluded, None, Next::Done)
+            } else {
+                match stat(fd, name) {
+                    Ok(stat) => {
+                        let stamp = Stamp::of_statx(&stat);
+                        let digest = || known.as_mut().and_then(|known| known.digest(name, &stamp));
+                        match self.entry(fd, path, &stat, &mut owner, digest) {
+                            Ok((entry, next)) => (entry, Some(stamp), next),
+                            Err(Errno::NOENT) => continue,
+                            Err(error) => (unreadable(error), Some(stamp), Next::Done),
+                        }
+                    }
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => (unreadable(error), None, Next::Done),
+                }
+            };
+            kept.extend_from_slice(name);
+            items.push(Item { name_end: kept.len(), entry, stamp, next });
+        }
+        self.progress.fetch_add(items.len() as u64, Ordering::Relaxed);
+        Listed::Items(Items { names: kept, items: items.into_iter(), start: 0 })
+    }
+
+    fn entry(
+        &self,
+        fd: &OwnedFd,
+        path: &RelPath,
+        stat: &Statx,
+        owner: &mut LastOwner,
+        digest: impl FnOnce() -> Option<Digest>,
+    ) -> Result<(Entry, Next), Errno> {
+        let kind = FileType::from_raw_mode(stat.stx_mode.into());
+        if self.is_mount(stat, kind) {
+            return Ok((Entry::Problem(Problem::Mount), Next::Done));
+        }
+        Ok(match kind {
+            FileType::Directory => {
+                let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
+                (Entry::Dir(Meta { mode: stat.stx_mode & 0o3777, owner }), Next::List)
+            }
+            FileType::RegularFile => {
+                let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
+                let known = digest();
+                let next = if known.is_some() { Next::Done } else { Next::Hash };
+                let stamp = Stamp::of_statx(stat);
+                (Entry::File(file(&stamp, owner, known.unwrap_or(Digest([0; 32])))), next)
+            }
+            FileType::Symlink => {
+                let target = match rustix::fs::readlinkat(fd, path.name(), Vec::new()) {
+                    Ok(target) => target.into_bytes(),
+                    // It is no symlink any more.
+                    Err(Errno::INVAL) => return Ok((Entry::Busy(Busy::Changing), Next::Done)),
+                    Err(error) => return Err(error),
+                };
+                let link = Symlink { target: target.into() };
+                let escapes = link.escapes(path);
+                let entry =
+                    if escapes { Entry::Problem(Problem::EscapingLink) } else { Entry::Symlink(link) };
+                (entry, Next::Done)
+            }
+            _ => (Entry::Problem(Problem::Special), Next::Done),
+        })
+    }
+
+    /// Whether something is mounted here. Also when it is of the same filesystem: nothing can be renamed
+    /// from our stage over a mount's boundary.
+    fn is_mount(&self, stat: &Statx, kind: FileType) -> bool {
+        // Files of an overlay may have another device than their directory, mounted or not.
+        let other_device =
+            kind == FileType::Directory && (stat.stx_dev_major, stat.stx_dev_minor) != self.device;
+        other_device || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
+    }
+}
+
+/// A regular file's entry.
+pub(super) fn file(stamp: &Stamp, owner: Owner, digest: Digest) -> File {
+    // The mask leaves nine bits.
+    let meta = Meta { mode: (stamp.mode & 0o777) as u16, owner };
+    File { size: stamp.size, mtime: stamp.mtime, digest, meta }
+}
+
+/// The entry of what the system would not let us read.
+pub(super) fn unreadable(error: Errno) -> Entry {
+    Entry::Problem(Problem::Unreadable(words(error).into()))
+}
+
+/// An error in the system's words, without its number.
+pub(super) fn words(error: Errno) -> String {
+    let text = io::Error::from(error).to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// Opens what is at a path below the root and leaves its access time, where that is permitted: it takes
+/// the owner or root (open(2), `O_NOATIME`).
+pub(super) fn open_quietly(root: &HeldRoot, path: &RelPath, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let open = |flags| {
+        let opened = root.open_at(path, flags, Mode::empty());
+        opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    };
+    match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        opened => opened,
+    }
+}
+
+fn reopen_quietly(root: &HeldRoot) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::openat(root, c".", flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => rustix::fs::openat(root, c".", flags, Mode::empty()),
+        opened => opened,
+    }
+}
+
+pub(super) fn stat(fd: impl AsFd, name: &[u8]) -> Result<Statx, Errno> {
+    let fields = StatxFlags::BASIC_STATS.difference(StatxFlags::ATIME | StatxFlags::BLOCKS);
+    // An automount point that is not mounted stays so: a scan changes nothing.
+    rustix::fs::statx(fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, fields)
+}
+
+/// Names of a directory.
+#[derive(Default)]
+struct Names {
+    bytes: Vec<u8>,
+    ranges: Vec<(usize, usize)>,
+}
+
+fn read_names(fd: &OwnedFd, is_root: bool) -> Result<Names, Errno> {
+    let mut names = Names::default();
+    let mut buffer = Vec::with_capacity(NAMES_BUFFER);
+    let mut dir = RawDir::new(fd, buffer.spare_capacity_mut());
+    while let Some(entry) = dir.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") || (is_root && name == OWN_DIR.as_bytes()) {
+            continue;
+        }
+        let start = names.bytes.len();
+        names.bytes.extend_from_slice(name);
+        names.ranges.push((start, names.bytes.len()));
+    }
+    let bytes = &names.bytes;
+    names.ranges.sort_unstable_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
+    // A directory that is changed while it is read may name an entry twice.
+    names.ranges.dedup_by(|a, b| bytes[a.0..a.1] == bytes[b.0..b.1]);
+    Ok(names)
+}
+
+/// Neighbours mostly have the same owner: the look-up that all threads share is asked once for them.
+#[derive(Default)]
+struct LastOwner(Option<(u32, u32, Owner)>);
+
+impl LastOwner {
+    fn of(&mut self, uid: u32, gid: u32, owners: &Mutex<Owners>) -> Owner {
+        match &self.0 {
+            Some((last_uid, last_gid, owner)) if (*last_uid, *last_gid) == (uid, gid) => owner.clone(),
+            _ => {
+                let owner = owner_of(owners, uid, gid);
+                self.0 = Some((uid, gid, owner.clone()));
+                owner
+            }
+        }
+    }
+}
+
+/// The names of a user and a group.
+pub(super) fn owner_of(owners: &Mutex<Owners>, uid: u32, gid: u32) -> Owner {
+    // What a panicked thread left in it is still a table of names.
+    owners.lock().unwrap_or_else(std::sync::PoisonError::into_inner).of(uid, gid)
+}

@@ -1,0 +1,85 @@
+//! `.xds-sync/` of a root: the stage and the trash, held open.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use rustix::fs::{Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use crate::disk::{HeldRoot, OWN_DIR, open_beneath};
+
+const STAGE: &str = "stage";
+const TRASH: &str = "trash";
+/// The trash, from the root.
+pub(super) const TRASH_PATH: &str = ".xds-sync/trash";
+
+/// A root with its stage and its trash.
+///
+/// Both are 0700 and belong to who runs us: what lies in them was put there by us. Whoever may write into
+/// the root could have planted something else under their names; that is refused.
+#[derive(Debug)]
+pub struct OwnDir {
+    root: HeldRoot,
+    stage: OwnedFd,
+    trash: OwnedFd,
+}
+
+impl OwnDir {
+    /// Opens both, making what is missing.
+    pub fn ready(root: &HeldRoot) -> anyhow::Result<OwnDir> {
+        let own = private_dir(root, OWN_DIR, &root.path().join(OWN_DIR))?;
+        let below = |name| private_dir(&own, name, &root.path().join(OWN_DIR).join(name));
+        let (stage, trash) = (below(STAGE)?, below(TRASH)?);
+        let device = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
+        let devices = [device(root.as_fd())?, device(stage.as_fd())?, device(trash.as_fd())?];
+        if devices.iter().any(|device| *device != devices[0]) {
+            // Nothing could be renamed between them in one step.
+            bail!("{}: is not on the filesystem of its root", root.path().join(OWN_DIR).display());
+        }
+        Ok(OwnDir { root: root.clone(), stage, trash })
+    }
+
+    /// The root.
+    pub(super) fn root(&self) -> &HeldRoot {
+        &self.root
+    }
+
+    /// Where contents wait to be put in place.
+    pub(super) fn stage(&self) -> BorrowedFd<'_> {
+        self.stage.as_fd()
+    }
+
+    /// Where replaced and deleted files go.
+    pub(super) fn trash(&self) -> BorrowedFd<'_> {
+        self.trash.as_fd()
+    }
+}
+
+/// Opens a directory that is ours alone, or makes it. `path` is for messages.
+fn private_dir(parent: impl AsFd, name: &str, path: &Path) -> anyhow::Result<OwnedFd> {
+    match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(io::Error::from(error)).with_context(|| path.display().to_string()),
+    }
+    let fd = open_dir(&parent, name.as_bytes()).with_context(|| path.display().to_string())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        bail!("{}: belongs to user id {}, refused: move it away", path.display(), stat.st_uid);
+    }
+    if permissions(&stat) != Mode::RWXU {
+        rustix::fs::fchmod(&fd, Mode::RWXU)?;
+    }
+    Ok(fd)
+}
+
+/// Opens a directory below a held one, over no symlink.
+pub(super) fn open_dir(parent: impl AsFd, path: &[u8]) -> io::Result<OwnedFd> {
+    open_beneath(parent, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+}
+
+/// The bits that `chmod` sets.
+pub(super) fn permissions(stat: &Stat) -> Mode {
+    Mode::from_raw_mode(stat.st_mode)
+}

@@ -1,0 +1,300 @@
+//! The single steps of a commit: putting in place, replacing, removing.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::io::Errno;
+
+use super::commit::Commit;
+use super::source::{Part, stream};
+use super::stager::create;
+use super::swap::{Name, exchange, rename_new};
+use crate::disk::{HeldRoot, Stamp};
+use crate::model::{Entry, File, Outcome, RelPath, RelPathBuf};
+
+/// A path that was looked at: the directory it is in, open, and what stands there.
+#[derive(Debug)]
+pub(super) struct At {
+    pub(super) parent: OwnedFd,
+    pub(super) name: OsString,
+    pub(super) now: Option<Stat>,
+}
+
+impl At {
+    pub(super) fn open(root: &HeldRoot, path: &RelPath) -> io::Result<At> {
+        let parent = root.open_parent(path)?;
+        let name = OsStr::from_bytes(path.name()).to_owned();
+        let now = Name::new(parent.as_fd(), &name).stat()?;
+        Ok(At { parent, name, now })
+    }
+
+    pub(super) fn name(&self) -> Name<'_> {
+        Name::new(self.parent.as_fd(), &self.name)
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.now.is_some_and(|now| FileType::from_raw_mode(now.st_mode).is_dir())
+    }
+
+    pub(super) fn is_inode(&self, ino: u64) -> bool {
+        self.now.is_some_and(|now| now.st_ino == ino)
+    }
+}
+
+/// A file in the stage that has all it shall have.
+#[derive(Debug)]
+pub(super) struct Ready {
+    /// Of the action.
+    pub(super) index: usize,
+    pub(super) path: RelPathBuf,
+    pub(super) expected: Option<Entry>,
+    pub(super) file: File,
+    /// Its name in the stage.
+    pub(super) staged: String,
+    /// Of a move that is done as a copy: where from.
+    pub(super) then_delete: Option<(RelPathBuf, Entry)>,
+}
+
+/// How a copy came out.
+pub(super) enum Copied {
+    Right,
+    /// It has another content than it should.
+    Other,
+}
+
+/// Copies an open file into the stage; shares its blocks where the filesystem can.
+pub(super) fn copy_content(
+    from: &std::fs::File,
+    stage: BorrowedFd<'_>,
+    name: &str,
+    file: &File,
+) -> io::Result<Copied> {
+    let to = create(stage, name)?;
+    let copied = if rustix::fs::ioctl_ficlone(&to, from).is_ok() {
+        hash(&to, file.size, None)
+    } else {
+        hash(from, file.size, Some(&to))
+    };
+    let copied = copied.and_then(|digest| {
+        to.set_len(file.size)?;
+        Ok(if digest == file.digest.0 { Copied::Right } else { Copied::Other })
+    });
+    if !matches!(copied, Ok(Copied::Right)) {
+        Name::new(stage, name.as_ref()).remove()?;
+    }
+    copied
+}
+
+/// Hashes a file, and writes what it reads to another.
+fn hash(from: &std::fs::File, size: u64, to: Option<&std::fs::File>) -> io::Result<blake3::Hash> {
+    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let mut hasher = blake3::Hasher::new();
+    let mut at = 0;
+    stream::<io::Error>(from, 0, size, &mut |part| {
+        match part {
+            Part::Data(bytes) => {
+                hasher.update(bytes);
+                if let Some(to) = to {
+                    to.write_all_at(bytes, at)?;
+                }
+                at += bytes.len() as u64;
+            }
+            Part::Hole(length) => {
+                let mut left = length;
+                while left > 0 {
+                    let zeros = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
+                    hasher.update(&ZEROS[..zeros]);
+                    left -= zeros as u64;
+                }
+                at += length;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(hasher.finalize())
+}
+
+impl Commit<'_> {
+    /// Puts the ready files in place, once they are on disk.
+    pub(super) fn put_ready(&mut self) {
+        let ready = std::mem::take(&mut self.ready);
+        if ready.is_empty() {
+            return;
+        }
+        let synced = self.unsynced.sync(self.own.stage());
+        for ready in ready {
+            let outcome = match &synced {
+                Ok(()) => self.put_one(&ready).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))),
+                Err(error) => Outcome::Failed(format!("could not be written to disk: {error}")),
+            };
+            if outcome != Outcome::Done && ready.staged != ready.file.digest.to_string() {
+                // Only one more copy; where it is gone already, all the better.
+                let _ = Name::new(self.own.stage(), ready.staged.as_ref()).remove();
+            }
+            self.done.outcomes[ready.index] = outcome;
+        }
+    }
+
+    fn put_one(&mut self, ready: &Ready) -> anyhow::Result<Outcome> {
+        let Some(at) = self.look(&ready.path, ready.expected.as_ref())? else { return Ok(Outcome::Changed) };
+        let stage = self.own.stage();
+        let new = Name::new(stage, ready.staged.as_ref());
+        let Some(ino) = new.stat()?.map(|stat| stat.st_ino) else { anyhow::bail!("its content is gone") };
+        let outcome = self.place(new, &at, &ready.path, ready.expected.as_ref())?;
+        if outcome != Outcome::Done {
+            return Ok(outcome);
+        }
+        if let Some(stat) = at.name().stat()?.filter(|stat| stat.st_ino == ino) {
+            self.note_placed(&ready.path, &ready.file, Stamp::of(&stat));
+        }
+        match &ready.then_delete {
+            Some((from, expected)) => match self.look(from, Some(expected))? {
+                Some(at) => self.delete(&at, Some(expected), from),
+                None => Ok(Outcome::Changed),
+            },
+            None => Ok(Outcome::Done),
+        }
+    }
+
+    /// Lets what stands in the stage as `new` stand at a path instead of what was looked at there.
+    pub(super) fn place(
+        &mut self,
+        new: Name<'_>,
+        at: &At,
+        path: &RelPath,
+        expected: Option<&Entry>,
+    ) -> anyhow::Result<Outcome> {
+        let outcome = match &at.now {
+            None => match rename_new(new, at.name()) {
+                Ok(()) => Outcome::Done,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Outcome::Changed,
+                Err(error) => return Err(error.into()),
+            },
+            Some(old) => self.replace(new, at, &Stamp::of(old), path, expected)?,
+        };
+        self.unsynced.add(&at.parent);
+        Ok(outcome)
+    }
+
+    /// The new one waits at the old one's place in the trash; then both change places at once. So the old
+    /// one is at every moment either here or there, and whatever came here since we looked is caught too.
+    /// Killed in between, the trash has a version that never stood here: one too many, never one too few.
+    fn replace(
+        &mut self,
+        new: Name<'_>,
+        at: &At,
+        old: &Stamp,
+        path: &RelPath,
+        expected: Option<&Entry>,
+    ) -> anyhow::Result<Outcome> {
+        let ours = new.stat()?.map(|stat| stat.st_ino);
+        let place = self.trash.place(path, &mut self.unsynced, |place| rename_new(new, place))?;
+        let trashed = place.name();
+        match exchange(trashed, at.name()) {
+            Ok(true) => {}
+            Ok(false) => {
+                rename_new(trashed, new)?;
+                return self.replace_by_link(new, at, old, path, expected);
+            }
+            Err(error) => {
+                rename_new(trashed, new)?;
+                // It went away since we looked.
+                let is_gone = error.kind() == io::ErrorKind::NotFound;
+                return if is_gone { Ok(Outcome::Changed) } else { Err(error.into()) };
+            }
+        }
+        let caught = trashed.stat()?.map(|stat| Stamp::of(&stat));
+        if let Some(caught) = caught.filter(|caught| caught.same_but_for_ctime(old)) {
+            self.touched.insert(caught.ino, caught);
+            if let Some(Entry::File(file)) = expected {
+                self.trash.note(&place, path, &file.digest);
+            }
+            return Ok(Outcome::Done);
+        }
+        // Somebody was faster: what he put here comes back. Should yet another stand here by then, that
+        // one stays, and the one before it in the trash. Should nothing, the one before returns.
+        match exchange(trashed, at.name()) {
+            Ok(_) => {
+                let is_ours = trashed.stat()?.map(|stat| stat.st_ino) == ours;
+                if is_ours {
+                    rename_new(trashed, new)?;
+                } else {
+                    exchange(trashed, at.name())?;
+                }
+            }
+            Err(_) => rename_new(trashed, at.name())?,
+        }
+        Ok(Outcome::Changed)
+    }
+
+    /// The same where the filesystem cannot exchange: the old one gets a second name in the trash, then
+    /// the new one is renamed over it.
+    pub(super) fn replace_by_link(
+        &mut self,
+        new: Name<'_>,
+        at: &At,
+        old: &Stamp,
+        path: &RelPath,
+        expected: Option<&Entry>,
+    ) -> anyhow::Result<Outcome> {
+        let place = self.trash.place(path, &mut self.unsynced, |place| {
+            // Without AT_SYMLINK_FOLLOW: of a symlink the link itself.
+            Ok(rustix::fs::linkat(at.parent.as_fd(), &*at.name, place.dir, place.name, AtFlags::empty())?)
+        })?;
+        let linked = place.name().stat()?.map(|stat| Stamp::of(&stat));
+        let Some(linked) = linked.filter(|linked| linked.same_but_for_ctime(old)) else {
+            // It has one name too many now. That one stays: the other may be gone by this time.
+            return Ok(Outcome::Changed);
+        };
+        rustix::fs::renameat(new.dir, new.name, at.parent.as_fd(), &*at.name)?;
+        let now = place.name().stat()?.map_or(linked, |stat| Stamp::of(&stat));
+        self.touched.insert(now.ino, now);
+        if let Some(Entry::File(file)) = expected {
+            self.trash.note(&place, path, &file.digest);
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Removes what was looked at: a directory when it is empty, all else into the trash.
+    pub(super) fn delete(
+        &mut self,
+        at: &At,
+        expected: Option<&Entry>,
+        path: &RelPath,
+    ) -> anyhow::Result<Outcome> {
+        let Some(old) = at.now.as_ref().map(Stamp::of) else { return Ok(Outcome::Changed) };
+        if at.is_dir() {
+            match rustix::fs::unlinkat(&at.parent, &*at.name, AtFlags::REMOVEDIR) {
+                Ok(()) => {}
+                // Something has come into it, or stays in it; or it has gone.
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::NOENT) => {
+                    return Ok(Outcome::Changed);
+                }
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+        } else {
+            let place = self.trash.place(path, &mut self.unsynced, |place| rename_new(at.name(), place));
+            let place = match place {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Changed),
+                place => place?,
+            };
+            let caught = place.name().stat()?.map(|stat| Stamp::of(&stat));
+            let Some(caught) = caught.filter(|caught| caught.same_but_for_ctime(&old)) else {
+                // Another one had come here: it goes back, or stays in the trash if there is a third.
+                let _ = rename_new(place.name(), at.name());
+                return Ok(Outcome::Changed);
+            };
+            self.touched.insert(caught.ino, caught);
+            if let Some(Entry::File(file)) = expected {
+                self.trash.note(&place, path, &file.digest);
+            }
+        }
+        self.unsynced.add(&at.parent);
+        self.gone.insert(path.to_owned());
+        Ok(Outcome::Done)
+    }
+}

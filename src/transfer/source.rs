@@ -1,0 +1,164 @@
+//! Contents from a root on this host's disk.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsFd;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Sink, Source, Wanted};
+use crate::disk::{HeldRoot, Stamp, open_beneath};
+
+/// Bytes handed on at a time: some system calls a file, and little memory.
+pub(super) const CHUNK: usize = 256 * 1024;
+
+/// Gives what is below a root.
+#[derive(Clone, Debug)]
+pub struct LocalSource {
+    root: HeldRoot,
+}
+
+impl LocalSource {
+    /// Gives what is below `root`.
+    #[must_use]
+    pub fn new(root: HeldRoot) -> LocalSource {
+        LocalSource { root }
+    }
+}
+
+impl Source for LocalSource {
+    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        for (index, wanted) in wanted.iter().enumerate() {
+            sink.begin(index)?;
+            let sent = match open_file(&self.root, wanted.path.as_bytes()) {
+                Ok((file, stamp)) => send_open(&file, stamp, wanted, sink)?,
+                Err(error) => Err(error.to_string()),
+            };
+            sink.end(sent)?;
+        }
+        Ok(())
+    }
+}
+
+/// Streams an open file between the sink's `begin` and `end`; returns what the end shall be.
+/// `Err` means that the sink is lost.
+pub(super) fn send_open(
+    file: &File,
+    before: Stamp,
+    wanted: &Wanted,
+    sink: &mut dyn Sink,
+) -> anyhow::Result<Result<(), String>> {
+    if before.size != wanted.size {
+        return Ok(Err("changed since it was scanned".to_owned()));
+    }
+    let streamed = stream(file, wanted.offset, wanted.size, &mut |part| match part {
+        Part::Data(bytes) => sink.data(bytes).map_err(Broken::Sink),
+        Part::Hole(length) => sink.hole(length).map_err(Broken::Sink),
+    });
+    match streamed {
+        Ok(()) => {}
+        Err(Broken::Content(error)) => return Ok(Err(error.to_string())),
+        Err(Broken::Sink(error)) => return Err(error),
+    }
+    match rustix::fs::fstat(file) {
+        Ok(after) if Stamp::of(&after) == before => Ok(Ok(())),
+        Ok(_) => Ok(Err("changed while it was sent".to_owned())),
+        Err(error) => Ok(Err(io::Error::from(error).to_string())),
+    }
+}
+
+/// Why a content was not sent whole.
+enum Broken {
+    /// This one cannot be read.
+    Content(io::Error),
+    /// Nothing can be given any more.
+    Sink(anyhow::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Broken {
+        Broken::Content(error)
+    }
+}
+
+/// Opens a regular file below a held directory; nothing else, and over no symlink.
+pub(super) fn open_file(dir: impl AsFd, path: &[u8]) -> io::Result<(File, Stamp)> {
+    // O_NONBLOCK: to open a FIFO that somebody put here must not wait for its writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = open_beneath(dir, path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(io::Error::other("is no longer a regular file"));
+    }
+    Ok((File::from(fd), Stamp::of(&stat)))
+}
+
+/// A stretch of a file.
+pub(super) enum Part<'a> {
+    /// Bytes.
+    Data(&'a [u8]),
+    /// That many zeros which take no room on disk.
+    Hole(u64),
+}
+
+/// Reads a file from `offset` up to `size`, its holes as such. That it ends before is an error.
+pub(super) fn stream<E: From<io::Error>>(
+    mut file: &File,
+    offset: u64,
+    size: u64,
+    take: &mut dyn FnMut(Part<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let stat = rustix::fs::fstat(file).map_err(io::Error::from)?;
+    // Blocks are counted in 512 bytes, whatever the filesystem's own are (stat(2)).
+    let sparse = u64::try_from(stat.st_blocks).unwrap_or(u64::MAX).saturating_mul(512) < size;
+    let mut buffer = vec![0; usize::try_from(size.saturating_sub(offset)).unwrap_or(CHUNK).clamp(1, CHUNK)];
+    let mut at = offset;
+    while at < size {
+        let mut end = size;
+        if sparse {
+            let data = next_data(file, at, size)?;
+            if data > at {
+                take(Part::Hole(data - at))?;
+                at = data;
+                continue;
+            }
+            end = next_hole(file, at, size)?;
+        }
+        file.seek(SeekFrom::Start(at))?;
+        while at < end {
+            let most = usize::try_from(end - at).unwrap_or(CHUNK).min(buffer.len());
+            let length = match file.read(&mut buffer[..most]) {
+                Ok(0) => return Err(io::Error::other("is shorter than it was").into()),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            take(Part::Data(&buffer[..length]))?;
+            at += length as u64;
+        }
+    }
+    Ok(())
+}
+
+/// Where the next data at or after `at` is; `size` when there is none.
+fn next_data(file: &File, at: u64, size: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Data(at)) {
+        Ok(data) => Ok(data.min(size)),
+        // A hole up to the end (lseek(2)); a file that was cut short meanwhile looks the same, and is
+        // found out by its stamp and its digest.
+        Err(Errno::NXIO) => Ok(size),
+        // This filesystem does not tell its holes.
+        Err(Errno::INVAL) => Ok(at),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Where the data at `at` ends.
+fn next_hole(file: &File, at: u64, size: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Hole(at)) {
+        Ok(hole) => Ok(hole.min(size)),
+        Err(Errno::INVAL | Errno::NXIO) => Ok(size),
+        Err(error) => Err(error.into()),
+    }
+}

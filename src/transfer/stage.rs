@@ -1,0 +1,196 @@
+//! What is wanted → the stage: from this host itself where it can be, the rest from the source.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+
+use super::own::OwnDir;
+use super::source::{open_file, send_open};
+use super::stager::{Stager, begun, create_part, is_staged, remove_part};
+use super::{Received, Seen, Sink as _, Source, Wanted, trash};
+use crate::disk::Stamp;
+use crate::model::{Digest, RelPath};
+
+/// Left free on the filesystem: a hundredth of it, but no more than this many bytes.
+const MOST_MARGIN: u64 = 64 << 20;
+
+/// Gets contents into the stage, where [`commit`](super::commit()) finds them by their digests.
+///
+/// Wanted from `source` is only what is not in the stage yet, nor elsewhere in the tree as it was
+/// scanned, nor in the trash. A source that is lost on the way fails what it had not sent yet.
+pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn Source) -> Received {
+    let stage = own.stage();
+    let mut results: HashMap<Digest, Result<(), String>> = HashMap::new();
+    let mut missing: Vec<Wanted> = Vec::new();
+    let mut room = Room::of(own);
+    for wanted in wanted {
+        if results.contains_key(&wanted.digest) {
+            continue;
+        }
+        let mut result = Ok(());
+        if !is_staged(stage, &wanted.digest, wanted.size) {
+            let offset = begun(stage, wanted);
+            result = room.take(wanted.size - offset);
+            if result.is_ok() {
+                missing.push(Wanted { offset, ..wanted.clone() });
+            }
+        }
+        results.insert(wanted.digest, result);
+    }
+
+    if !missing.is_empty() {
+        let copied = copy_own(own, seen, &missing);
+        let mut copied = copied.iter();
+        missing.retain(|_| copied.next().is_none_or(Result::is_err));
+        for wanted in &mut missing {
+            // A copy that failed took the part along.
+            wanted.offset = begun(stage, wanted);
+        }
+    }
+    if !missing.is_empty() {
+        let mut stager = Stager::new(stage, &missing);
+        let sent = source.send(&missing, &mut stager);
+        for (wanted, received) in missing.iter().zip(stager.finish()) {
+            let received = match (&sent, received) {
+                (Err(lost), Err(why)) => Err(format!("{why}: {lost:#}")),
+                (_, received) => received,
+            };
+            results.insert(wanted.digest, received);
+        }
+    }
+    wanted.iter().map(|wanted| results.get(&wanted.digest).cloned().unwrap_or(Ok(()))).collect()
+}
+
+/// Copies what this host has anyway; `Err` for what it has not, or no longer.
+fn copy_own(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted]) -> Received {
+    let finds = Finds::new(own, seen, wanted);
+    let mut stager = Stager::new(own.stage(), wanted);
+    for (index, wanted) in wanted.iter().enumerate() {
+        let Some((file, stamp)) = finds.open(wanted) else { continue };
+        let cloned = wanted.offset == 0 && wanted.size > 0 && clone(own.stage(), &file, wanted);
+        let offset = if cloned { wanted.size } else { wanted.offset };
+        let wanted = Wanted { offset, ..wanted.clone() };
+        let copied = stager.begin_at(index, offset).and_then(|()| {
+            let sent = send_open(&file, stamp, &wanted, &mut stager)?;
+            stager.end(sent)
+        });
+        if copied.is_err() {
+            break;
+        }
+    }
+    stager.finish()
+}
+
+/// Lets the part share its blocks with `file`, on filesystems that can.
+fn clone(stage: BorrowedFd<'_>, file: &File, wanted: &Wanted) -> bool {
+    let Ok(part) = create_part(stage, &wanted.digest) else { return false };
+    let cloned = rustix::fs::ioctl_ficlone(&part, file).is_ok()
+        && part.metadata().is_ok_and(|now| now.len() == wanted.size);
+    if !cloned {
+        remove_part(stage, &wanted.digest);
+    }
+    cloned
+}
+
+/// Where this host has wanted contents.
+struct Finds<'a> {
+    own: &'a OwnDir,
+    seen: &'a Seen<'a>,
+    in_tree: HashMap<Digest, &'a RelPath>,
+    in_trash: HashMap<Digest, trash::Trashed>,
+}
+
+impl<'a> Finds<'a> {
+    fn new(own: &'a OwnDir, seen: &'a Seen<'a>, wanted: &[Wanted]) -> Finds<'a> {
+        let mut left: HashSet<Digest> = wanted.iter().map(|wanted| wanted.digest).collect();
+        let mut in_tree = HashMap::new();
+        for (path, entry) in seen.tree.iter() {
+            if let Some(file) = entry.as_file()
+                && left.remove(&file.digest)
+            {
+                in_tree.insert(file.digest, path);
+            }
+        }
+        let in_trash = if left.is_empty() { HashMap::new() } else { trash::find(own, &left) };
+        Finds { own, seen, in_tree, in_trash }
+    }
+
+    fn open(&self, wanted: &Wanted) -> Option<(File, Stamp)> {
+        if let Some(path) = self.in_tree.get(&wanted.digest)
+            && let Ok((file, stamp)) = open_file(self.own.root(), path.as_bytes())
+            && self.seen.stamp(path) == Some(stamp)
+        {
+            return Some((file, stamp));
+        }
+        let trashed = self.in_trash.get(&wanted.digest)?;
+        let (file, stamp) = trashed.open(self.own.root()).ok()?;
+        (stamp.size == wanted.size).then_some((file, stamp))
+    }
+}
+
+/// The room that is left for contents.
+struct Room {
+    free: u64,
+    left: u64,
+    root: String,
+}
+
+impl Room {
+    fn of(own: &OwnDir) -> Room {
+        let root = own.root().path().display().to_string();
+        let Ok(disk) = rustix::fs::fstatvfs(own.stage()) else {
+            // It does not say; a disk that is full will.
+            return Room { free: u64::MAX, left: u64::MAX, root };
+        };
+        // Blocks that are kept for root are for us when we are root.
+        let blocks = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
+        let free = blocks.saturating_mul(disk.f_frsize);
+        let margin = (disk.f_blocks.saturating_mul(disk.f_frsize) / 100).min(MOST_MARGIN);
+        Room { free, left: free.saturating_sub(margin), root }
+    }
+
+    fn take(&mut self, size: u64) -> Result<(), String> {
+        match self.left.checked_sub(size) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(format!(
+                "needs {}, {} free on {}",
+                human_bytes(size),
+                human_bytes(self.left.min(self.free)),
+                self.root
+            )),
+        }
+    }
+}
+
+/// Such as `1.2 GiB`.
+fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let Some(first) = bytes.checked_ilog2().map(|bits| bits / 10).filter(|unit| *unit > 0) else {
+        return format!("{bytes} B");
+    };
+    let unit = (first as usize).min(UNITS.len());
+    let tenths = u128::from(bytes) * 10 >> (10 * unit);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_bytes;
+
+    #[test]
+    fn bytes_for_people() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_288_490_189, "1.2 GiB"),
+            (300 << 20, "300.0 MiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(human_bytes(bytes), text);
+        }
+    }
+}

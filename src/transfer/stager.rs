@@ -1,0 +1,230 @@
+//! Contents into the stage: written, verified, on disk, and only then under their digest's name.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
+
+use anyhow::{bail, ensure};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use super::durable::Unsynced;
+use super::source::CHUNK;
+use super::{Received, Sink, Wanted};
+use crate::model::Digest;
+
+const ZEROS: [u8; CHUNK] = [0; CHUNK];
+
+/// Takes contents into a stage.
+///
+/// What is cut off stays there as `<digest>.part`, for a later run to go on with. What arrives wrong is
+/// removed at once; so is what does not fit on the disk, which fails alone.
+#[derive(Debug)]
+pub struct Stager<'a> {
+    stage: BorrowedFd<'a>,
+    wanted: &'a [Wanted],
+    arriving: Option<Arriving>,
+    results: Received,
+    /// Verified, and not on disk yet.
+    written: Vec<usize>,
+    unsynced: Unsynced,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    index: usize,
+    /// The part, or why nothing more is written to it.
+    part: Result<File, String>,
+    hasher: blake3::Hasher,
+    at: u64,
+}
+
+impl<'a> Stager<'a> {
+    /// Will take `wanted` into `stage`.
+    pub(super) fn new(stage: BorrowedFd<'a>, wanted: &'a [Wanted]) -> Stager<'a> {
+        Stager {
+            stage,
+            wanted,
+            arriving: None,
+            results: wanted.iter().map(|_| Err("it was not sent".to_owned())).collect(),
+            written: Vec::new(),
+            unsynced: Unsynced::default(),
+        }
+    }
+
+    /// The content of `wanted[index]` follows from `offset` on, which a part must reach already.
+    pub(super) fn begin_at(&mut self, index: usize, offset: u64) -> anyhow::Result<()> {
+        ensure!(self.arriving.is_none(), "a content begins before the last one ended");
+        let Some(wanted) = self.wanted.get(index) else { bail!("a content that nobody wants") };
+        let mut hasher = blake3::Hasher::new();
+        let part = self.open_part(wanted, offset, &mut hasher).map_err(|error| error.to_string());
+        self.arriving = Some(Arriving { index, part, hasher, at: offset });
+        Ok(())
+    }
+
+    fn open_part(&self, wanted: &Wanted, offset: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
+        if offset == 0 {
+            return create_part(self.stage, &wanted.digest);
+        }
+        let part = open_part(self.stage, &wanted.digest)?;
+        let mut begun = (&part).take(offset);
+        let mut buffer = vec![0; CHUNK];
+        let mut read = 0;
+        loop {
+            match begun.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => {
+                    hasher.update(&buffer[..length]);
+                    read += length as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if read < offset {
+            return Err(io::Error::other("the part in the stage is shorter than it was"));
+        }
+        Ok(part)
+    }
+
+    /// Whatever was verified is on disk and under its name when this returns.
+    pub(super) fn finish(mut self) -> Received {
+        if self.written.is_empty() {
+            return self.results;
+        }
+        let named = self.unsynced.sync(self.stage).and_then(|()| {
+            for index in &self.written {
+                let digest = &self.wanted[*index].digest;
+                rustix::fs::renameat(self.stage, part_name(digest), self.stage, digest.to_string())?;
+            }
+            Ok(rustix::fs::fsync(self.stage)?)
+        });
+        let result = named.map_err(|error| format!("could not be written to disk: {error}"));
+        for index in &self.written {
+            self.results[*index] = result.clone();
+        }
+        self.results
+    }
+
+    fn complete(&mut self, arriving: Arriving, sent: Result<(), String>) -> Result<(), String> {
+        let wanted = &self.wanted[arriving.index];
+        let part = arriving.part?;
+        sent?;
+        if arriving.at != wanted.size {
+            return Err(format!("{} of {} bytes came", arriving.at, wanted.size));
+        }
+        if arriving.hasher.finalize() != wanted.digest.0 {
+            return Err("its content is not what was announced: it changed meanwhile".to_owned());
+        }
+        // A hole at its end was only skipped so far.
+        part.set_len(wanted.size).map_err(|error| error.to_string())?;
+        self.unsynced.add(part.as_fd());
+        Ok(())
+    }
+}
+
+impl Sink for Stager<'_> {
+    fn begin(&mut self, index: usize) -> anyhow::Result<()> {
+        let offset = self.wanted.get(index).map_or(0, |wanted| wanted.offset);
+        self.begin_at(index, offset)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let Some(arriving) = &mut self.arriving else { bail!("data outside of a content") };
+        let Ok(part) = &arriving.part else { return Ok(()) };
+        let left = self.wanted[arriving.index].size.saturating_sub(arriving.at);
+        if bytes.len() as u64 > left {
+            arriving.part = Err("more came than was announced".to_owned());
+            return Ok(());
+        }
+        arriving.hasher.update(bytes);
+        if let Err(error) = part.write_all_at(bytes, arriving.at) {
+            arriving.part = Err(error.to_string());
+            // Others may fit into the room that it took.
+            remove_part(self.stage, &self.wanted[arriving.index].digest);
+        }
+        arriving.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn hole(&mut self, length: u64) -> anyhow::Result<()> {
+        let Some(arriving) = &mut self.arriving else { bail!("a hole outside of a content") };
+        if arriving.part.is_err() {
+            return Ok(());
+        }
+        if length > self.wanted[arriving.index].size.saturating_sub(arriving.at) {
+            arriving.part = Err("more came than was announced".to_owned());
+            return Ok(());
+        }
+        let mut left = length;
+        while left > 0 {
+            let zeros = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+            arriving.hasher.update(&ZEROS[..zeros]);
+            left -= zeros as u64;
+        }
+        arriving.at += length;
+        Ok(())
+    }
+
+    fn end(&mut self, sent: Result<(), String>) -> anyhow::Result<()> {
+        let Some(arriving) = self.arriving.take() else { bail!("the end of a content that did not begin") };
+        let index = arriving.index;
+        let result = self.complete(arriving, sent);
+        match &result {
+            Ok(()) => self.written.push(index),
+            // Nothing can be built on it: the next run would have to find out anew that it is wrong.
+            Err(_) => remove_part(self.stage, &self.wanted[index].digest),
+        }
+        self.results[index] = result;
+        Ok(())
+    }
+}
+
+/// How much of a content an earlier run left in the stage.
+pub(super) fn begun(stage: BorrowedFd<'_>, wanted: &Wanted) -> u64 {
+    let length = open_part(stage, &wanted.digest).and_then(|part| Ok(part.metadata()?.len()));
+    length.ok().filter(|length| *length <= wanted.size).unwrap_or(0)
+}
+
+/// Whether a content is in the stage, verified.
+pub(super) fn is_staged(stage: BorrowedFd<'_>, digest: &Digest, size: u64) -> bool {
+    let stat = rustix::fs::statat(stage, digest.to_string(), AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode).is_file() && u64::try_from(stat.st_size) == Ok(size)
+    })
+}
+
+fn part_name(digest: &Digest) -> String {
+    format!("{digest}.part")
+}
+
+/// A new, empty part; what had its name is dropped.
+pub(super) fn create_part(stage: BorrowedFd<'_>, digest: &Digest) -> io::Result<File> {
+    remove_part(stage, digest);
+    create(stage, &part_name(digest))
+}
+
+/// A new file that nobody else can open.
+pub(super) fn create(stage: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(stage, name, flags, Mode::RUSR | Mode::WUSR)?))
+}
+
+fn open_part(stage: BorrowedFd<'_>, digest: &Digest) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let part = rustix::fs::openat(stage, part_name(digest), flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&part)?;
+    let is_ours = FileType::from_raw_mode(stat.st_mode).is_file()
+        && stat.st_nlink == 1
+        && stat.st_uid == rustix::process::geteuid().as_raw();
+    if !is_ours {
+        // Writing to it could be writing to a file elsewhere.
+        return Err(io::Error::other("what is in the stage is not ours"));
+    }
+    Ok(File::from(part))
+}
+
+pub(super) fn remove_part(stage: BorrowedFd<'_>, digest: &Digest) {
+    // Where this fails, making the part anew fails too, and says why.
+    let _ = rustix::fs::unlinkat(stage, part_name(digest), AtFlags::empty());
+}

@@ -1,0 +1,263 @@
+//! How contents come into the stage.
+
+use std::fs;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+use super::super::{LocalSource, sweep};
+use super::*;
+
+fn big(seed: u8) -> Vec<u8> {
+    (0..700_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 ^ seed).collect()
+}
+
+#[test]
+fn every_content_arrives_verified() {
+    let world = World::new();
+    let mut source = Memory::of(&[&b""[..], b"x", &big(0)]);
+    let wanted = source.wanted();
+    assert_eq!(world.stage(&wanted, &mut source), vec![Ok(()); 3]);
+    for (wanted, content) in wanted.iter().zip(&source.contents) {
+        assert_eq!(fs::read(world.in_stage(wanted.digest.to_string())).unwrap(), *content);
+    }
+    assert_eq!(world.stage(&wanted, &mut Nobody), vec![Ok(()); 3], "what is staged is not sent again");
+}
+
+#[test]
+fn a_wrong_content_is_refused_and_removed() {
+    let world = World::new();
+    let mut source = Memory::of(&["right", "also"]);
+    let mut wanted = source.wanted();
+    for (index, (name, digest, size)) in [
+        ("other content", digest(b"wrong"), 5),
+        ("too short", digest(b"right"), 6),
+        ("too long", digest(b"right"), 4),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        wanted[0].digest = digest;
+        wanted[0].size = size;
+        let received = world.stage(&wanted, &mut source);
+        assert!(received[0].is_err(), "{name}");
+        assert_eq!(received[1], Ok(()), "{name}");
+        assert_eq!(world.own_files().len(), 1, "{name}, {index}");
+    }
+}
+
+#[test]
+fn a_cut_transfer_goes_on_where_it_was() {
+    let world = World::new();
+    let content = big(1);
+    let mut source = Memory::of(&[content.as_slice()]);
+    source.cut_after = Some(400_000);
+    let wanted = source.wanted();
+    let received = world.stage(&wanted, &mut source);
+    assert!(received[0].as_ref().is_err_and(|why| why.contains("the line is dead")), "{received:?}");
+
+    source.cut_after = None;
+    source.asked.clear();
+    assert_eq!(world.stage(&wanted, &mut source), [Ok(())]);
+    assert_eq!(source.asked[0].offset, 400_000);
+    assert_eq!(fs::read(world.in_stage(wanted[0].digest.to_string())).unwrap(), content);
+}
+
+#[test]
+fn a_part_that_is_not_right_is_found_out() {
+    let world = World::new();
+    let content = big(1);
+    let mut source = Memory::of(&[content.as_slice()]);
+    let wanted = source.wanted();
+    let part = world.in_stage(format!("{}.part", wanted[0].digest));
+    fs::write(&part, "x".repeat(1000)).unwrap();
+    assert!(world.stage(&wanted, &mut source)[0].is_err());
+    assert!(!part.exists());
+    assert_eq!(world.stage(&wanted, &mut source), [Ok(())]);
+
+    // A part that has other names is written into nowhere but here.
+    fs::remove_file(world.in_stage(wanted[0].digest.to_string())).unwrap();
+    let victim = world.at("victim");
+    fs::write(&victim, &content[..1000]).unwrap();
+    fs::hard_link(&victim, &part).unwrap();
+    assert_eq!(world.stage(&wanted, &mut source), [Ok(())]);
+    assert_eq!(fs::read(&victim).unwrap(), &content[..1000]);
+}
+
+#[test]
+fn what_the_host_has_is_copied_not_sent() {
+    let world = World::new();
+    world.write("d/sound", "sound").write("gone", "in the trash").scan();
+    assert_eq!(world.commit(&[world.delete("gone")]), [Outcome::Done]);
+    world.scan();
+    let wanted = Memory::of(&["sound", "in the trash"]).wanted();
+    assert_eq!(world.stage(&wanted, &mut Nobody), vec![Ok(()); 2]);
+    let staged = |content: &[u8]| world.in_stage(digest(content).to_string());
+    assert_eq!(fs::read(staged(b"in the trash")).unwrap(), b"in the trash");
+    let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+    assert_ne!(inode(staged(b"sound")), inode(world.at("d/sound")), "a copy, no second name");
+}
+
+#[test]
+fn what_changed_since_the_scan_is_sent_after_all() {
+    let world = World::new();
+    world.write("d/sound", "sound").scan();
+    world.write("d/sound", "SOUND");
+    let mut source = Memory::of(&["sound"]);
+    assert_eq!(world.stage(&source.wanted(), &mut source), [Ok(())]);
+    assert_eq!(source.asked.len(), 1);
+}
+
+#[test]
+fn a_root_is_a_source() {
+    let from = World::new();
+    let content = big(2);
+    from.write("d/big", &content).write("short", "short").write("link", "x");
+    fs::create_dir(from.at("dir")).unwrap();
+    std::os::unix::fs::symlink("short", from.at("symlink")).unwrap();
+    let wanted = |at: &str, content: &[u8]| Wanted {
+        path: path(at),
+        digest: digest(content),
+        size: content.len() as u64,
+        offset: 0,
+    };
+    let all = [
+        wanted("d/big", &content),
+        wanted("short", b"longer"),
+        wanted("gone", b"x"),
+        wanted("dir", b"y"),
+        wanted("symlink", b"short"),
+        wanted("link", b"x"),
+    ];
+    let to = World::new();
+    let received = to.stage(&all, &mut LocalSource::new(HeldRoot::open(from.dir.path()).unwrap()));
+    let arrived: Vec<bool> = received.iter().map(Result::is_ok).collect();
+    // "x" is wanted twice, and asked for once: from where there is nothing.
+    assert_eq!(arrived, [true, false, false, false, false, false], "{received:?}");
+    assert_eq!(fs::read(to.in_stage(all[0].digest.to_string())).unwrap(), content);
+}
+
+#[test]
+fn sparse_files_stay_sparse() {
+    const SIZE: u64 = 64 << 20;
+    let from = World::new();
+    let sparse = fs::File::create(from.at("sparse")).unwrap();
+    sparse.set_len(SIZE).unwrap();
+    sparse.write_all_at(b"in the middle", 20 << 20).unwrap();
+    sparse.sync_all().unwrap();
+    drop(sparse);
+    let content = from.read("sparse");
+    let to = World::new();
+    let wanted = [Wanted { path: path("sparse"), digest: digest(&content), size: SIZE, offset: 0 }];
+    let received = to.stage(&wanted, &mut LocalSource::new(HeldRoot::open(from.dir.path()).unwrap()));
+    assert_eq!(received, [Ok(())]);
+    to.scan();
+    let outcomes = to.commit(&[to.put("a", file(&content)), to.put("b", file(&content))]);
+    assert_eq!(outcomes, vec![Outcome::Done; 2]);
+    for name in ["a", "b"] {
+        assert_eq!(to.read(name), content);
+        let blocks = fs::metadata(to.at(name)).unwrap().blocks() * 512;
+        assert!(blocks < 1 << 20, "{name} takes {blocks} bytes");
+    }
+}
+
+#[test]
+fn a_full_disk_fails_what_does_not_fit_alone() {
+    let disk = SmallDisk::new();
+    let world = World::in_dir(tempfile::tempdir_in(&disk.0).unwrap());
+    let (small, large) = (vec![1; 100_000], vec![2; 3 << 20]);
+    let mut source = Memory::of(&[large.as_slice(), &small]);
+    let received = world.stage(&source.wanted(), &mut source);
+    let why = received[0].as_ref().unwrap_err();
+    assert!(why.starts_with("needs 3.0 MiB, ") && why.contains(" free on /"), "{why}");
+    assert_eq!(received[1], Ok(()));
+    assert_eq!(source.asked.len(), 1, "nothing is sent in vain");
+}
+
+#[test]
+fn a_disk_that_fills_up_meanwhile_fails_one_file_and_takes_the_next() {
+    let disk = SmallDisk::new();
+    let world = World::in_dir(tempfile::tempdir_in(&disk.0).unwrap());
+    let (large, small) = (vec![2; 1 << 20], vec![1; 100_000]);
+    let memory = Memory::of(&[large.as_slice(), &small]);
+    let wanted = memory.wanted();
+    // It was counted as free, and then somebody else took it.
+    let filler = disk.0.join("filler");
+    let received = world.stage(&wanted, &mut Filling { memory, filler: filler.clone() });
+    assert!(received[0].as_ref().is_err_and(|why| why.contains("No space left")), "{received:?}");
+    assert_eq!(received[1], Ok(()));
+    assert_eq!(world.own_files().len(), 1, "the part that did not fit is gone");
+}
+
+/// Takes nearly all of a disk before it sends.
+struct Filling {
+    memory: Memory,
+    filler: PathBuf,
+}
+
+impl Source for Filling {
+    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        fs::write(&self.filler, vec![3; (3 << 20) / 2])?;
+        self.memory.send(wanted, sink)
+    }
+}
+
+/// A filesystem of 2 MiB.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new() -> SmallDisk {
+        assert!(rustix::process::geteuid().is_root(), "needs root, to mount a small filesystem");
+        let at = tempfile::tempdir().unwrap().keep();
+        let options = c"size=2m";
+        rustix::mount::mount("tmpfs", &at, "tmpfs", rustix::mount::MountFlags::empty(), options).unwrap();
+        SmallDisk(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).unwrap();
+        fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn a_sweep_keeps_contents_for_a_week_and_loses_nothing_unknown() {
+    const DAY: i64 = 86_400_000_000_000;
+    let world = World::new();
+    let name = digest(b"x").to_string();
+    let part = format!("{name}.part");
+    for staged in [&*name, &*part, "making.3", "making.x", "unknown", &name[1..], &format!("{name}.")] {
+        fs::write(world.in_stage(staged), "x").unwrap();
+    }
+    fs::create_dir(world.in_stage("making.4")).unwrap();
+    fs::create_dir(world.in_stage("making.5")).unwrap();
+    fs::write(world.in_stage("making.5/precious"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc", world.in_stage("link")).unwrap();
+
+    let now = Stamp::of(&rustix::fs::stat(world.in_stage(&name)).unwrap()).ctime;
+    let left = |world: &World| {
+        let mut names: Vec<String> = fs::read_dir(world.in_stage(""))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    sweep(&world.own, RUN, now + 6 * DAY).unwrap();
+    assert_eq!(left(&world), [name.clone(), part]);
+    let mut found: Vec<String> = fs::read_dir(world.trashed("found", ""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    let mut expected = vec!["making.5", "making.x", "unknown", "link", &name[1..]]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([format!("{name}.")])
+        .collect::<Vec<_>>();
+    expected.sort();
+    assert_eq!(found, expected);
+
+    sweep(&world.own, RUN, now + 8 * DAY).unwrap();
+    assert!(left(&world).is_empty());
+}

@@ -1,0 +1,348 @@
+//! Where replaced and deleted files go: `.xds-sync/trash/<run>/<version>/<path>`.
+//!
+//! `<run>` is the run's ULID, which tells its time. `<version>` is `0` for the first that goes at a path
+//! in a run, `1` for a second, and so on; a file where an earlier one left a directory counts as a second
+//! as well. So every path stands below it as it was, and no name can be mistaken for another. `found`
+//! instead of a number holds what a sweep found in the stage and did not know. `<run>/index` tells the
+//! digests of files, a record each: hex digits, a space, the version, a space, the path, NUL. It is only a
+//! hint: who copies a file by it verifies it.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use ulid::Ulid;
+
+use super::durable::Unsynced;
+use super::own::{OwnDir, TRASH_PATH, open_dir};
+use super::source::open_file;
+use super::swap::{Name, rename_new};
+use crate::disk::{HeldRoot, Stamp, open_beneath};
+use crate::model::{BadPath, Digest, RelPath, RelPathBuf};
+
+const INDEX: &str = "index";
+const FOUND: &str = "found";
+/// More versions of one path than a run can make.
+const MOST_VERSIONS: u32 = 1000;
+/// An index beyond this is not read: about a million files.
+const MOST_INDEX: u64 = 256 << 20;
+
+/// One place in a root's trash.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trashed {
+    /// The run that put it there; a ULID.
+    pub run: String,
+    /// Which of the run's versions of this path.
+    pub version: String,
+    /// Where it stood below the root.
+    pub path: RelPathBuf,
+}
+
+/// What lies at a place in the trash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrashEntry {
+    /// Where.
+    pub place: Trashed,
+    /// What; never a directory.
+    pub kind: TrashKind,
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i64,
+}
+
+/// Kinds of what lies in a trash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrashKind {
+    /// A regular file.
+    File,
+    /// A symlink.
+    Symlink,
+    /// A device, socket or FIFO.
+    Special,
+}
+
+impl Trashed {
+    /// Names it among the versions of its path.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.run, self.version)
+    }
+
+    /// Opens it, if it is a regular file.
+    pub fn open(&self, root: &HeldRoot) -> io::Result<(File, Stamp)> {
+        let trash = root.open_own(TRASH_PATH)?;
+        let start = format!("{}/{}/", self.run, self.version);
+        open_file(trash, &[start.as_bytes(), self.path.as_bytes()].concat())
+    }
+}
+
+/// The milliseconds since 1970 at which a run started, if this is a run's name.
+fn run_time(name: &str) -> Option<u64> {
+    let ulid = Ulid::from_string(name).ok()?;
+    (ulid.to_string() == name).then(|| ulid.timestamp_ms())
+}
+
+/// One run's trash, made when the first thing goes there.
+#[derive(Debug)]
+pub(super) struct RunTrash<'a> {
+    own: &'a OwnDir,
+    run: &'a str,
+    index: Vec<u8>,
+}
+
+/// Where something was put.
+#[derive(Debug)]
+pub(super) struct Place {
+    dir: OwnedFd,
+    name: OsString,
+    version: u32,
+}
+
+impl Place {
+    pub(super) fn name(&self) -> Name<'_> {
+        Name::new(self.dir.as_fd(), &self.name)
+    }
+}
+
+impl<'a> RunTrash<'a> {
+    /// The trash of `run`, which must be a ULID.
+    pub(super) fn new(own: &'a OwnDir, run: &'a str) -> anyhow::Result<RunTrash<'a>> {
+        anyhow::ensure!(run_time(run).is_some(), "a run's id is a ULID, not {run:?}");
+        Ok(RunTrash { own, run, index: Vec::new() })
+    }
+
+    /// Finds a place for a version of `path` and calls `put` with it, which must not replace anything.
+    pub(super) fn place(
+        &self,
+        path: &RelPath,
+        unsynced: &mut Unsynced,
+        mut put: impl FnMut(Name<'_>) -> io::Result<()>,
+    ) -> io::Result<Place> {
+        let name = OsStr::from_bytes(path.name());
+        for version in 0..MOST_VERSIONS {
+            let dir = match self.dir(&version.to_string(), path.parent(), unsynced) {
+                Ok(dir) => dir,
+                // A file or link of an earlier version is where this path needs a directory.
+                Err(error) if is_in_the_way(&error) => continue,
+                Err(error) => return Err(error),
+            };
+            match put(Name::new(dir.as_fd(), name)) {
+                Ok(()) => {
+                    unsynced.add(&dir);
+                    return Ok(Place { dir, name: name.to_owned(), version });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("too many versions of it in this run's trash"))
+    }
+
+    /// Takes in something unknown from the stage.
+    pub(super) fn take_found(&self, name: &OsStr, unsynced: &mut Unsynced) -> io::Result<()> {
+        let dir = self.dir(FOUND, None, unsynced)?;
+        rename_new(Name::new(self.own.stage(), name), Name::new(dir.as_fd(), name))?;
+        unsynced.add(&dir);
+        Ok(())
+    }
+
+    /// Notes the digest of the file that was put at `place`.
+    pub(super) fn note(&mut self, place: &Place, path: &RelPath, digest: &Digest) {
+        self.index.extend_from_slice(format!("{digest} {} ", place.version).as_bytes());
+        self.index.extend_from_slice(path.as_bytes());
+        self.index.push(0);
+    }
+
+    /// Writes what was noted.
+    pub(super) fn save_index(&mut self, unsynced: &mut Unsynced) -> io::Result<()> {
+        if self.index.is_empty() {
+            return Ok(());
+        }
+        let dir = open_dir(self.own.trash(), self.run.as_bytes())?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+        let mut file = File::from(open_beneath(&dir, INDEX.as_bytes(), flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(&std::mem::take(&mut self.index))?;
+        unsynced.add(&file);
+        Ok(())
+    }
+
+    /// The directory in which the last name of a path goes.
+    fn dir(&self, version: &str, parent: Option<&RelPath>, unsynced: &mut Unsynced) -> io::Result<OwnedFd> {
+        let start = [self.run.as_bytes(), version.as_bytes()];
+        let names = || start.into_iter().chain(parent.into_iter().flat_map(RelPath::names));
+        match open_dir(self.own.trash(), &names().collect::<Vec<_>>().join(&b'/')) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let mut dir = self.own.trash().try_clone_to_owned()?;
+        for name in names() {
+            match rustix::fs::mkdirat(&dir, OsStr::from_bytes(name), Mode::RWXU) {
+                Ok(()) => unsynced.add(&dir),
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+            dir = open_dir(&dir, name)?;
+        }
+        Ok(dir)
+    }
+}
+
+fn is_in_the_way(error: &io::Error) -> bool {
+    [Errno::NOTDIR, Errno::LOOP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Where the trash has files of these contents, as far as its indexes tell.
+pub(super) fn find(own: &OwnDir, wanted: &HashSet<Digest>) -> HashMap<Digest, Trashed> {
+    let mut found = HashMap::new();
+    // A hint that cannot be read is none: the content is then sent.
+    for run in runs(own.trash()).unwrap_or_default() {
+        let path = format!("{run}/{INDEX}");
+        let Ok(file) = open_beneath(own.trash(), path.as_bytes(), OFlags::NONBLOCK, Mode::empty()) else {
+            continue;
+        };
+        let mut index = Vec::new();
+        if File::from(file).take(MOST_INDEX).read_to_end(&mut index).is_err() {
+            continue;
+        }
+        for record in index.split(|&b| b == 0) {
+            if let Some((digest, version, path)) = parse_record(record)
+                && wanted.contains(&digest)
+            {
+                found.insert(digest, Trashed { run: run.clone(), version, path });
+            }
+        }
+    }
+    found
+}
+
+fn parse_record(record: &[u8]) -> Option<(Digest, String, RelPathBuf)> {
+    let mut fields = record.splitn(3, |&b| b == b' ');
+    let mut text = || std::str::from_utf8(fields.next()?).ok();
+    let digest = Digest::from_hex(text()?)?;
+    let version: u32 = text()?.parse().ok()?;
+    Some((digest, version.to_string(), RelPathBuf::new(fields.next()?).ok()?))
+}
+
+/// All that lies in a root's trash, oldest run first.
+pub fn list(root: &HeldRoot) -> io::Result<Vec<TrashEntry>> {
+    let trash = match root.open_own(TRASH_PATH) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut entries = Vec::new();
+    for run in runs(trash.as_fd())? {
+        let dir = open_dir(&trash, run.as_bytes())?;
+        for (version, is_dir) in names(&dir)? {
+            let Some(version) = version.to_str().filter(|_| is_dir) else { continue };
+            let start = format!("{run}/{version}");
+            list_below(trash.as_fd(), &run, version, &start, None, &mut entries)?;
+        }
+    }
+    entries.sort_by(|a, b| a.place.cmp(&b.place));
+    Ok(entries)
+}
+
+fn list_below(
+    trash: BorrowedFd<'_>,
+    run: &str,
+    version: &str,
+    start: &str,
+    parent: Option<&RelPath>,
+    entries: &mut Vec<TrashEntry>,
+) -> io::Result<()> {
+    let below = parent.map_or(Vec::new(), |parent| [b"/", parent.as_bytes()].concat());
+    // Opened by its whole path, so that however deep it lies, few descriptors are open at a time.
+    let dir = open_dir(trash, &[start.as_bytes(), &below].concat())?;
+    let mut dirs = Vec::new();
+    for (name, is_dir) in names(&dir)? {
+        let path = match parent {
+            Some(parent) => parent.join(name.as_bytes()),
+            None => RelPathBuf::new(name.as_bytes()),
+        };
+        let path = path.map_err(|error: BadPath| io::Error::other(error))?;
+        if is_dir {
+            dirs.push(path);
+            continue;
+        }
+        let stat = rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stamp = Stamp::of(&stat);
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => TrashKind::File,
+            FileType::Symlink => TrashKind::Symlink,
+            _ => TrashKind::Special,
+        };
+        let place = Trashed { run: run.to_owned(), version: version.to_owned(), path };
+        entries.push(TrashEntry { place, kind, size: stamp.size, mtime: stamp.mtime });
+    }
+    drop(dir);
+    dirs.iter().try_for_each(|dir| list_below(trash, run, version, start, Some(dir), entries))
+}
+
+/// Deletes for good what runs older than `keep_secs` put into the trash. `now_ms` counts since 1970.
+///
+/// What is not named by a run is not ours to delete.
+pub fn prune(own: &OwnDir, now_ms: u64, keep_secs: u64) -> io::Result<()> {
+    for run in runs(own.trash())? {
+        let age = run_time(&run).map_or(0, |started| now_ms.saturating_sub(started));
+        if age / 1000 > keep_secs {
+            remove_below(own.trash(), run.as_bytes())?;
+            rustix::fs::unlinkat(own.trash(), &*run, AtFlags::REMOVEDIR)?;
+        }
+    }
+    Ok(())
+}
+
+/// Empties the directory at `path` below `trash`.
+fn remove_below(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
+    let dir = open_dir(trash, path)?;
+    let mut dirs = Vec::new();
+    for (name, is_dir) in names(&dir)? {
+        if is_dir {
+            dirs.push(name);
+        } else {
+            rustix::fs::unlinkat(&dir, &*name, AtFlags::empty())?;
+        }
+    }
+    drop(dir);
+    for name in dirs {
+        remove_below(trash, &[path, b"/", name.as_bytes()].concat())?;
+        let dir = open_dir(trash, path)?;
+        rustix::fs::unlinkat(&dir, &*name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// The runs that have something in a trash, oldest first.
+fn runs(trash: BorrowedFd<'_>) -> io::Result<Vec<String>> {
+    let is_run = |(name, is_dir): (OsString, bool)| {
+        name.into_string().ok().filter(|name| is_dir && run_time(name).is_some())
+    };
+    let mut runs: Vec<String> = names(trash)?.into_iter().filter_map(is_run).collect();
+    runs.sort_unstable();
+    Ok(runs)
+}
+
+/// The names in a directory, and which of them are directories.
+pub(super) fn names(dir: impl AsFd) -> io::Result<Vec<(OsString, bool)>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        let mut kind = entry.file_type();
+        if kind == FileType::Unknown {
+            let stat = rustix::fs::statat(&dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)?;
+            kind = FileType::from_raw_mode(stat.st_mode);
+        }
+        names.push((OsString::from_vec(name.to_vec()), kind.is_dir()));
+    }
+    Ok(names)
+}
