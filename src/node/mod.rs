@@ -12,6 +12,7 @@ pub mod local;
 mod protocol;
 mod pulse;
 pub mod remote;
+pub mod ssh;
 mod wire;
 
 pub use accept::Accept;
