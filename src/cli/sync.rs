@@ -120,12 +120,13 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         reload_always: args.reload,
         accept: args.accept_deletes.clone(),
     };
-    let ssh = Ssh { config, identity: load::identity(&state, args.dry_run)?, dry_run: args.dry_run };
+    let identity = load::identity(&state, args.dry_run)?;
+    let ssh = Ssh::new(config, &state, identity, args.dry_run)?;
     let site = Site {
         config,
         state: &state,
         connect: &ssh,
-        main: Mutex::new(connect::main(&state)),
+        main: Mutex::new(Box::new(connect::main_disk(&state))),
         now: &host::now,
         new_id: &host::ulid,
         progress: &*progress,
