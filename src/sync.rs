@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Directory, Node};
 use crate::node::{Endpoint, NodeError};
-use crate::report::{Report, Problem};
+use crate::report::{Problem, Report};
 use crate::state::{Ledger, StateDir};
 
 use main_side::{MainSide, MainTree};
@@ -68,7 +68,7 @@ pub struct Site<'a> {
     /// The way to the nodes.
     pub connect: &'a dyn Connect,
     /// Main's own disk.
-    pub main: Mutex<Box<dyn Endpoint + 'a>>,
+    pub main: Mutex<Box<dyn Endpoint>>,
     /// The clock.
     pub now: &'a (dyn Fn() -> SystemTime + Sync),
     /// A new ULID.
@@ -105,7 +105,8 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
         both: Mutex::default(),
         throttle: wire::Throttle::new(site.config.sync.bandwidth),
     };
-    let nodes: Vec<&Node> = site.config.nodes.iter().filter(|node| run.is_asked(&options.nodes, &node.name)).collect();
+    let nodes: Vec<&Node> =
+        site.config.nodes.iter().filter(|node| run.is_asked(&options.nodes, &node.name)).collect();
 
     let mut tallies = thread::scope(|scope| {
         let (ready, sessions) = channel();

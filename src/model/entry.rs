@@ -212,3 +212,36 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn link(target: &str) -> Symlink {
+        Symlink { target: target.as_bytes().into() }
+    }
+
+    #[test]
+    fn where_symlinks_lead() {
+        for (at, target, out) in [
+            ("a", "b", false),
+            ("a", "./b/../c", false),
+            ("a", ".", false),
+            ("a", "..", true),
+            ("a", "../a", true),
+            ("d/a", "../b", false),
+            ("d/a", "..", false),
+            ("d/a", "../../root/b", true),
+            ("d/e/a", "../..//x", false),
+            // It would come back in, but only under this root's present name and place.
+            ("d/a", "../../../x", true),
+            ("d/a", "x/../../../y", true),
+            ("a", "/etc/passwd", true),
+            ("a", "", true),
+            ("a", "...", false),
+        ] {
+            assert_eq!(link(target).escapes(RelPath::new(at.as_bytes()).unwrap()), out, "{at} -> {target}");
+        }
+    }
+}

@@ -32,8 +32,9 @@ pub(super) fn tell(run: &Run<'_>, edge: &EdgeView<'_>, tally: &mut Tally, plan: 
     let node = tally.node.name.clone();
     let known = known_skips(run, &node, &edge.directory.name);
     let skips = plan.skipped.iter();
-    let skips: Vec<Skip> =
-        skips.map(|(path, side, reason)| Skip { path: path.clone(), side: *side, reason: reason.clone() }).collect();
+    let skips: Vec<Skip> = skips
+        .map(|(path, side, reason)| Skip { path: path.clone(), side: *side, reason: reason.clone() })
+        .collect();
     tally.planned(edge.directory, plan);
     tally.skipped(edge.directory, &skips, &known);
     if skips != known {
@@ -175,7 +176,12 @@ pub(super) fn wanted(actions: &[Action]) -> Vec<Wanted> {
     let contents = actions.iter().filter_map(|action| Some((action, needs_content(action)?)));
     contents
         .filter(|(_, file)| seen.insert(file.digest))
-        .map(|(action, file)| Wanted { path: action.path.clone(), digest: file.digest, size: file.size, offset: 0 })
+        .map(|(action, file)| Wanted {
+            path: action.path.clone(),
+            digest: file.digest,
+            size: file.size,
+            offset: 0,
+        })
         .collect()
 }
 

@@ -280,10 +280,14 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
 
 fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Option<(Guard, String)> {
     let nodes: Vec<&Tree> = seen.iter().map(|seen| &seen.tree).collect();
-    let deletes = plan.edges.iter().zip(&nodes).any(|(edge, tree)| safety::deletions(tree, &edge.actions).0 > 0);
+    let deletes =
+        plan.edges.iter().zip(&nodes).any(|(edge, tree)| safety::deletions(tree, &edge.actions).0 > 0);
     if deletes && seen.iter().any(|seen| safety::emptied(seen.base.as_ref(), main)) {
         let path = directory.path.display();
-        return Some((Guard::Emptied, format!("{path} has become empty; its files would be deleted everywhere")));
+        return Some((
+            Guard::Emptied,
+            format!("{path} has become empty; its files would be deleted everywhere"),
+        ));
     }
     let (host, deleted, files) = safety::exceeds(directory.max_delete, plan, main, &nodes)?;
     let host = host.map_or("Main", |index| &seen[index].name);
@@ -389,13 +393,20 @@ fn bring(
         let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
         let told: BTreeSet<_> =
             plan.changes.iter().filter(|change| change.to == Side::Main).map(|change| &change.path).collect();
-        let mine = joint.plan.main.iter().zip(&on_main.outcomes).filter(|(action, _)| told.contains(&action.path));
-        let (actions, outcomes): (Vec<_>, Vec<_>) = mine.map(|(action, outcome)| (action.clone(), outcome.clone())).unzip();
+        let mine =
+            joint.plan.main.iter().zip(&on_main.outcomes).filter(|(action, _)| told.contains(&action.path));
+        let (actions, outcomes): (Vec<_>, Vec<_>) =
+            mine.map(|(action, outcome)| (action.clone(), outcome.clone())).unzip();
         tally.outcomes(edge.directory, Side::Main, &actions, &outcomes);
     }
     // What Main did not get cannot go on to this node; whoever it came from has reported it.
     let on_its_way = |action: &&Action| match carry::needs_content(action) {
-        Some(file) => on_main.main.tree.get(&action.path).and_then(|entry| entry.as_file()).is_some_and(|has| has.digest == file.digest),
+        Some(file) => on_main
+            .main
+            .tree
+            .get(&action.path)
+            .and_then(|entry| entry.as_file())
+            .is_some_and(|has| has.digest == file.digest),
         None => true,
     };
     let actions: Vec<Action> = plan.actions.iter().filter(on_its_way).cloned().collect();

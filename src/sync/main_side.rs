@@ -36,7 +36,13 @@ impl MainSide {
         for (directory, side) in &self.0 {
             if let MainDirectory::Halted(guard, detail) = side {
                 let (directory, detail) = (directory.clone(), detail.clone());
-                report.halted.push(Halted { directory, guard: *guard, detail, token: None, nodes: Vec::new() });
+                report.halted.push(Halted {
+                    directory,
+                    guard: *guard,
+                    detail,
+                    token: None,
+                    nodes: Vec::new(),
+                });
             }
         }
     }
@@ -84,17 +90,22 @@ fn check_root(directory: &Directory, root: &Root, known: Option<&str>) -> Result
     let path = directory.path.display();
     let adopt = format!("if the present one is right, run 'xds-sync init --adopt {}'", directory.name);
     match (root, known) {
-        (Root::Missing, _) => Err((Guard::RootMissing, format!("{path} does not exist; is its disk mounted?"))),
+        (Root::Missing, _) => {
+            Err((Guard::RootMissing, format!("{path} does not exist; is its disk mounted?")))
+        }
         (Root::Unusable(why), _) => Err((Guard::RootUnusable, format!("{path}: {why}"))),
         (Root::Unmarked, None) | (Root::Marked(_), None) => Ok(()),
         (Root::Unmarked, Some(_)) => Err((
             Guard::RootUnmarked,
-            format!("{path} has lost its marker .xds-sync/root.json: another disk may be mounted there; {adopt}"),
+            format!(
+                "{path} has lost its marker .xds-sync/root.json: another disk may be mounted there; {adopt}"
+            ),
         )),
         (Root::Marked(marker), Some(known)) if marker.id == known => Ok(()),
-        (Root::Marked(_), Some(_)) => {
-            Err((Guard::RootReplaced, format!("{path} is not the directory that was synchronised before; {adopt}")))
-        }
+        (Root::Marked(_), Some(_)) => Err((
+            Guard::RootReplaced,
+            format!("{path} is not the directory that was synchronised before; {adopt}"),
+        )),
     }
 }
 

@@ -16,7 +16,11 @@ fn kinds(edges: &[EdgeView<'_>]) -> BTreeSet<String> {
 }
 
 /// Digests of the directories that name a reload.
-fn digests(edges: &[EdgeView<'_>], kind: &str, digest: impl Fn(&EdgeView<'_>) -> Digest) -> BTreeMap<String, Digest> {
+fn digests(
+    edges: &[EdgeView<'_>],
+    kind: &str,
+    digest: impl Fn(&EdgeView<'_>) -> Digest,
+) -> BTreeMap<String, Digest> {
     let naming = edges.iter().filter(|edge| edge.directory.reload.iter().any(|name| name == kind));
     naming.map(|edge| (edge.directory.name.clone(), digest(edge))).collect()
 }
@@ -51,7 +55,11 @@ pub(super) fn reload(run: &Run<'_>, session: &mut Session<'_>) -> Result<(), Nod
             owed || always
         };
         let outcome = if due {
-            let request = ReloadRequest { name: kind.clone(), files: files(run, session, &kind), timeout: timeout(run) };
+            let request = ReloadRequest {
+                name: kind.clone(),
+                files: files(run, session, &kind),
+                timeout: timeout(run),
+            };
             session.endpoint.reload(&request)?
         } else {
             ReloadOutcome { name: kind.clone(), state: ReloadState::NotNeeded, detail: None }

@@ -61,7 +61,8 @@ fn look<'a>(
     let mut edges = Vec::new();
     for directory in asked {
         let scanned = endpoint.scan(&config.scan_spec(directory, Some(node), run.options.checksum))?;
-        let mut edge = EdgeView { directory, loaded: scanned.loaded, scanned, remembered: None, closed: false };
+        let mut edge =
+            EdgeView { directory, loaded: scanned.loaded, scanned, remembered: None, closed: false };
         tally.directory(directory);
         edge.remember(run, node, tally);
         edges.push(edge);
@@ -116,9 +117,8 @@ impl EdgeView<'_> {
     /// Whether both ends are just as they were when the edge was last in step.
     pub(super) fn is_in_step(&self, main: &MainTree) -> bool {
         let in_step = self.remembered.as_ref().and_then(|edge| edge.in_step.as_ref());
-        in_step.is_some_and(|in_step| {
-            in_step.main == self.main_key(main) && in_step.node == self.scanned.digest
-        })
+        in_step
+            .is_some_and(|in_step| in_step.main == self.main_key(main) && in_step.node == self.scanned.digest)
     }
 
     /// Main's tree and the policies it is planned under: a change of either calls for a new plan.
@@ -142,7 +142,11 @@ impl EdgeView<'_> {
 }
 
 /// Main's tree for an edge, unless a guard closed the directory.
-pub(super) fn main_tree<'r>(run: &'r Run<'_>, edge: &mut EdgeView<'_>, tally: &mut Tally) -> Option<&'r MainTree> {
+pub(super) fn main_tree<'r>(
+    run: &'r Run<'_>,
+    edge: &mut EdgeView<'_>,
+    tally: &mut Tally,
+) -> Option<&'r MainTree> {
     match run.main_side().get(edge.directory) {
         Some(MainDirectory::Scanned(main)) => Some(main),
         Some(MainDirectory::Halted(..)) | None => {

@@ -4,10 +4,11 @@ use crate::config::{Directory, Node};
 use crate::model::{Action, Change, ChangeKind, Outcome, RelPathBuf, Side};
 use crate::node::{NodeError, NodeErrorKind};
 use crate::plan::EdgePlan;
-use crate::state::Skip;
 use crate::report::{
-    DirectoryReport, DirectoryState, Guard, Halted, NodeChange, NodeReport, NodeState, Problem, Report, Skipped,
+    DirectoryReport, DirectoryState, Guard, Halted, NodeChange, NodeReport, NodeState, Problem, Report,
+    Skipped,
 };
+use crate::state::Skip;
 
 /// What a run did on one node.
 pub(super) struct Tally {
@@ -17,7 +18,12 @@ pub(super) struct Tally {
     problems: Vec<Problem>,
 }
 
-pub(super) fn problem(stage: &'static str, node: Option<&str>, directory: Option<&str>, detail: &str) -> Problem {
+pub(super) fn problem(
+    stage: &'static str,
+    node: Option<&str>,
+    directory: Option<&str>,
+    detail: &str,
+) -> Problem {
     Problem {
         stage,
         node: node.map(str::to_owned),
@@ -79,7 +85,13 @@ impl Tally {
         &mut self.node.directories[index]
     }
 
-    pub(super) fn halt(&mut self, directory: &Directory, guard: Guard, detail: String, token: Option<String>) {
+    pub(super) fn halt(
+        &mut self,
+        directory: &Directory,
+        guard: Guard,
+        detail: String,
+        token: Option<String>,
+    ) {
         self.directory(directory).state = DirectoryState::Halted;
         let nodes = vec![self.node.name.clone()];
         self.halted.push(Halted { directory: directory.name.clone(), guard, detail, token, nodes });
@@ -152,7 +164,8 @@ impl Tally {
             };
             self.change(directory, change);
         }
-        let skipped = |skip: &Skip| Skipped { path: skip.path.clone(), side: skip.side, reason: skip.reason.clone() };
+        let skipped =
+            |skip: &Skip| Skipped { path: skip.path.clone(), side: skip.side, reason: skip.reason.clone() };
         self.directory(directory).skipped = skips.iter().map(skipped).collect();
     }
 
@@ -161,7 +174,9 @@ impl Tally {
         let mut changed = true;
         match change.kind {
             ChangeKind::Create => report.created += 1,
-            ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => report.updated += 1,
+            ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => {
+                report.updated += 1
+            }
             ChangeKind::Delete => report.deleted += 1,
             ChangeKind::Hold => {
                 report.held += 1;
@@ -173,15 +188,27 @@ impl Tally {
         if changed && report.state == DirectoryState::InStep {
             report.state = DirectoryState::Changed;
         }
-        self.changes.push(NodeChange { directory: directory.name.clone(), node: self.node.name.clone(), change });
+        self.changes.push(NodeChange {
+            directory: directory.name.clone(),
+            node: self.node.name.clone(),
+            change,
+        });
     }
 
     /// Takes back the changes of actions that were not done, and names them.
-    pub(super) fn outcomes(&mut self, directory: &Directory, side: Side, actions: &[Action], outcomes: &[Outcome]) {
+    pub(super) fn outcomes(
+        &mut self,
+        directory: &Directory,
+        side: Side,
+        actions: &[Action],
+        outcomes: &[Outcome],
+    ) {
         for (action, outcome) in actions.iter().zip(outcomes) {
             let (stage, why) = match outcome {
                 Outcome::Done => continue,
-                Outcome::Changed => ("commit", "changed while the run looked at it; left for the next run".to_owned()),
+                Outcome::Changed => {
+                    ("commit", "changed while the run looked at it; left for the next run".to_owned())
+                }
                 Outcome::Failed(why) => ("commit", why.clone()),
             };
             self.take_back(directory, side, action);
@@ -217,7 +244,8 @@ impl Tally {
         report.problems.extend(self.problems);
         for halted in self.halted {
             let same = |known: &&mut Halted| {
-                (&known.directory, known.guard, &known.token) == (&halted.directory, halted.guard, &halted.token)
+                (&known.directory, known.guard, &known.token)
+                    == (&halted.directory, halted.guard, &halted.token)
                     && known.detail == halted.detail
             };
             match report.halted.iter_mut().find(same) {

@@ -65,7 +65,10 @@ pub(super) struct OnWire<'a> {
 
 impl Source for OnWire<'_> {
     fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
-        self.progress.planned(self.node, wanted.iter().map(|wanted| wanted.size - wanted.offset.min(wanted.size)).sum());
+        self.progress.planned(
+            self.node,
+            wanted.iter().map(|wanted| wanted.size - wanted.offset.min(wanted.size)).sum(),
+        );
         let mut counted = Counted {
             sink,
             node: self.node,
