@@ -11,6 +11,7 @@ pub mod endpoint;
 mod protocol;
 mod pulse;
 pub mod remote;
+pub mod ssh;
 mod wire;
 
 pub use accept::Accept;

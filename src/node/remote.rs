@@ -31,8 +31,16 @@ pub trait Peer: Send {
 pub struct Ended {
     /// Its exit status, if it had one.
     pub status: Option<i32>,
-    /// What it wrote to stderr last.
+    /// The last it wrote to stderr.
     pub words: String,
+}
+
+impl Ended {
+    /// Its last line that says something; empty when there is none.
+    #[must_use]
+    pub fn last_line(&self) -> &str {
+        self.words.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("")
+    }
 }
 
 /// A node, for the time of one run.
@@ -175,9 +183,9 @@ impl Remote {
                 NodeError::new(NodeErrorKind::Timeout, format!("the node has been silent for {timeout:?}"))
             }
             FrameError::Io(error) => {
-                let words = match self.peer.ended().words {
-                    words if words.is_empty() => error.to_string(),
-                    words => check::text(&words),
+                let words = match self.peer.ended().last_line() {
+                    "" => error.to_string(),
+                    words => check::text(words),
                 };
                 NodeError::new(NodeErrorKind::Lost, format!("the connection to the agent ended: {words}"))
             }
@@ -360,7 +368,7 @@ impl Endpoint for Remote {
             let answer = loop {
                 match reply {
                     Reply::Need(needs) if !needs.is_empty() => {
-                        self.supply(batch, &needs, &mut sent, source)?
+                        self.supply(batch, &needs, &mut sent, source)?;
                     }
                     Reply::Received(answer) => break answer,
                     other => return self.refuse(&other, "what it received"),

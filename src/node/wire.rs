@@ -226,8 +226,8 @@ mod tests {
         });
         let mut taken = [0; 16];
         let error = loop {
-            match wire.read(&mut taken) {
-                Ok(_) => wire.moved = 0,
+            match wire.read_exact(&mut taken) {
+                Ok(()) => wire.moved = 0,
                 Err(error) => break error,
             }
         };

@@ -129,23 +129,16 @@ fn limited<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 }
 
 /// Cuts a list into pieces that each fit into a request.
-pub(crate) fn batches<'a, T: Weight>(mut items: &'a [T]) -> impl Iterator<Item = &'a [T]> {
+pub(crate) fn batches<T: Weight>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let mut weight = 0;
-        let fits = |item: &T| {
+        let fits = |item: &&T| {
             weight += item.weight();
             weight <= LIST_BYTES
         };
         // One item alone always fits: its paths and targets are bounded.
-        let count = items
-            .iter()
-            .take(MAX_LIST)
-            .take_while({
-                let mut fits = fits;
-                move |item| fits(item)
-            })
-            .count();
-        let (batch, rest) = items.split_at_checked(count.max(1))?;
+        let count = items.iter().take(MAX_LIST).take_while(fits).count().max(1);
+        let (batch, rest) = items.split_at_checked(count)?;
         items = rest;
         Some(batch)
     })

@@ -99,12 +99,13 @@ impl Parts<'_> {
 
 impl BufRead for Parts<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.part.len() && !self.ended {
-            if let Err(failed) = self.advance() {
-                self.failed = Some(failed);
-                self.ended = true;
-                return Err(io::Error::other("no next part"));
-            }
+        if self.at == self.part.len()
+            && !self.ended
+            && let Err(failed) = self.advance()
+        {
+            self.failed = Some(failed);
+            self.ended = true;
+            return Err(io::Error::other("no next part"));
         }
         Ok(&self.part[self.at..])
     }

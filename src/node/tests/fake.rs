@@ -167,9 +167,12 @@ impl Source for &Fake {
     }
 }
 
+/// A content, and how it ended.
+type Got = (Vec<u8>, Option<Result<(), String>>);
+
 /// Gathers contents by their index.
 #[derive(Default)]
-pub(super) struct Gathered(pub(super) Vec<(Vec<u8>, Option<Result<(), String>>)>);
+pub(super) struct Gathered(pub(super) Vec<Got>);
 
 impl Sink for Gathered {
     fn begin(&mut self, index: usize) -> anyhow::Result<()> {
