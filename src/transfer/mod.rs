@@ -5,11 +5,13 @@
 //! of them one rename. Main's disk, a node's disk and the wire are all sources and sinks, so that a push
 //! and a pull are the same thing read in two directions.
 
+mod alter;
 mod commit;
 mod durable;
 mod metadata;
 mod own;
 mod place;
+mod put;
 mod source;
 mod stage;
 mod stager;
@@ -26,7 +28,7 @@ use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 
 pub use commit::{Committed, Placed, commit};
 pub use own::OwnDir;
-pub use source::LocalSource;
+pub use source::{LocalSource, Stamps};
 pub use stage::stage;
 pub use stager::Stager;
 pub use sweep::sweep;

@@ -42,7 +42,8 @@ impl OwnDir {
     }
 
     /// The root.
-    pub(super) fn root(&self) -> &HeldRoot {
+    #[must_use]
+    pub fn root(&self) -> &HeldRoot {
         &self.root
     }
 

@@ -6,15 +6,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::commit::Commit;
 use super::source::{Part, stream};
-use super::stager::create;
+use super::stager::{create, hash_zeros};
 use super::swap::{Name, exchange, rename_new};
 use crate::disk::{HeldRoot, Stamp};
 use crate::model::{Entry, File, Outcome, RelPath, RelPathBuf};
+
+/// How often one path is given back to somebody who keeps changing it.
+const MOST_TURNS: usize = 16;
 
 /// A path that was looked at: the directory it is in, open, and what stands there.
 #[derive(Debug)]
@@ -91,7 +94,6 @@ pub(super) fn copy_content(
 
 /// Hashes a file, and writes what it reads to another.
 fn hash(from: &std::fs::File, size: u64, to: Option<&std::fs::File>) -> io::Result<blake3::Hash> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut hasher = blake3::Hasher::new();
     let mut at = 0;
     stream::<io::Error>(from, 0, size, &mut |part| {
@@ -104,12 +106,7 @@ fn hash(from: &std::fs::File, size: u64, to: Option<&std::fs::File>) -> io::Resu
                 at += bytes.len() as u64;
             }
             Part::Hole(length) => {
-                let mut left = length;
-                while left > 0 {
-                    let zeros = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
-                    hasher.update(&ZEROS[..zeros]);
-                    left -= zeros as u64;
-                }
+                hash_zeros(&mut hasher, length);
                 at += length;
             }
         }
@@ -191,7 +188,9 @@ impl Commit<'_> {
         path: &RelPath,
         expected: Option<&Entry>,
     ) -> anyhow::Result<Outcome> {
-        let ours = new.stat()?.map(|stat| stat.st_ino);
+        // Held open, so that its number does not become another file's.
+        let held = rustix::fs::openat(new.dir, new.name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+        let ours = rustix::fs::fstat(&held)?.st_ino;
         let place = self.trash.place(path, &mut self.unsynced, |place| rename_new(new, place))?;
         let trashed = place.name();
         match exchange(trashed, at.name()) {
@@ -215,19 +214,8 @@ impl Commit<'_> {
             }
             return Ok(Outcome::Done);
         }
-        // Somebody was faster: what he put here comes back. Should yet another stand here by then, that
-        // one stays, and the one before it in the trash. Should nothing, the one before returns.
-        match exchange(trashed, at.name()) {
-            Ok(_) => {
-                let is_ours = trashed.stat()?.map(|stat| stat.st_ino) == ours;
-                if is_ours {
-                    rename_new(trashed, new)?;
-                } else {
-                    exchange(trashed, at.name())?;
-                }
-            }
-            Err(_) => rename_new(trashed, at.name())?,
-        }
+        // Somebody was faster: what he put here comes back.
+        give_back(trashed, at.name(), Some((ours, new)))?;
         Ok(Outcome::Changed)
     }
 
@@ -284,8 +272,7 @@ impl Commit<'_> {
             };
             let caught = place.name().stat()?.map(|stat| Stamp::of(&stat));
             let Some(caught) = caught.filter(|caught| caught.same_but_for_ctime(&old)) else {
-                // Another one had come here: it goes back, or stays in the trash if there is a third.
-                let _ = rename_new(place.name(), at.name());
+                give_back(place.name(), at.name(), None)?;
                 return Ok(Outcome::Changed);
             };
             self.touched.insert(caught.ino, caught);
@@ -297,4 +284,34 @@ impl Commit<'_> {
         self.gone.insert(path.to_owned());
         Ok(Outcome::Done)
     }
+}
+
+/// Lets what was caught in the trash by mistake stand at its place again, and ours, if it is there now,
+/// in the stage.
+///
+/// Should others have put yet another thing there by then, that one stays, and the one before it in the
+/// trash; but never a directory, which may hold anything, as long as there is another way.
+fn give_back(trashed: Name<'_>, at: Name<'_>, ours: Option<(u64, Name<'_>)>) -> io::Result<()> {
+    for _ in 0..MOST_TURNS {
+        match rename_new(trashed, at) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            done => return done,
+        }
+        let is_dir = |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_dir();
+        if !ours.is_some_and(|(ino, _)| at.is(ino)) && !trashed.stat()?.is_some_and(is_dir) {
+            return Ok(());
+        }
+        match exchange(trashed, at) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        }
+        if let Some((ino, new)) = ours
+            && trashed.is(ino)
+        {
+            return rename_new(trashed, new);
+        }
+    }
+    Ok(())
 }

@@ -1,29 +1,48 @@
 //! Contents from a root on this host's disk.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Sink, Source, Wanted};
 use crate::disk::{HeldRoot, Stamp, open_beneath};
+use crate::model::RelPath;
 
 /// Bytes handed on at a time: some system calls a file, and little memory.
 pub(super) const CHUNK: usize = 256 * 1024;
 
-/// Gives what is below a root.
-#[derive(Clone, Debug)]
+/// How the files that a scan saw looked then; `None` for all else.
+pub type Stamps = Arc<dyn Fn(&RelPath) -> Option<Stamp> + Send + Sync>;
+
+/// Gives files of a root, as they were scanned. Clones give to several sinks at a time.
+#[derive(Clone)]
 pub struct LocalSource {
     root: HeldRoot,
+    stamps: Stamps,
 }
 
 impl LocalSource {
-    /// Gives what is below `root`.
+    /// Gives what is below `root` and in `stamps`: what was not scanned, or was excluded, nobody gets.
     #[must_use]
-    pub fn new(root: HeldRoot) -> LocalSource {
-        LocalSource { root }
+    pub fn new(root: HeldRoot, stamps: Stamps) -> LocalSource {
+        LocalSource { root, stamps }
+    }
+
+    fn open(&self, path: &RelPath) -> Result<(File, Stamp), String> {
+        let seen = (self.stamps)(path).ok_or("it is not in the directory")?;
+        let (file, stamp) = open_file(&self.root, path.as_bytes()).map_err(|error| error.to_string())?;
+        if stamp == seen { Ok((file, stamp)) } else { Err("changed since it was scanned".to_owned()) }
+    }
+}
+
+impl fmt::Debug for LocalSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSource").field("root", &self.root).finish_non_exhaustive()
     }
 }
 
@@ -31,9 +50,9 @@ impl Source for LocalSource {
     fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
         for (index, wanted) in wanted.iter().enumerate() {
             sink.begin(index)?;
-            let sent = match open_file(&self.root, wanted.path.as_bytes()) {
+            let sent = match self.open(&wanted.path) {
                 Ok((file, stamp)) => send_open(&file, stamp, wanted, sink)?,
-                Err(error) => Err(error.to_string()),
+                Err(why) => Err(why),
             };
             sink.end(sent)?;
         }

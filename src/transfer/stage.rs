@@ -172,7 +172,7 @@ fn human_bytes(bytes: u64) -> String {
         return format!("{bytes} B");
     };
     let unit = (first as usize).min(UNITS.len());
-    let tenths = u128::from(bytes) * 10 >> (10 * unit);
+    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1])
 }
 

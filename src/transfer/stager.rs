@@ -13,8 +13,6 @@ use super::source::CHUNK;
 use super::{Received, Sink, Wanted};
 use crate::model::Digest;
 
-const ZEROS: [u8; CHUNK] = [0; CHUNK];
-
 /// Takes contents into a stage.
 ///
 /// What is cut off stays there as `<digest>.part`, for a later run to go on with. What arrives wrong is
@@ -156,12 +154,7 @@ impl Sink for Stager<'_> {
             arriving.part = Err("more came than was announced".to_owned());
             return Ok(());
         }
-        let mut left = length;
-        while left > 0 {
-            let zeros = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            arriving.hasher.update(&ZEROS[..zeros]);
-            left -= zeros as u64;
-        }
+        hash_zeros(&mut arriving.hasher, length);
         arriving.at += length;
         Ok(())
     }
@@ -177,6 +170,17 @@ impl Sink for Stager<'_> {
         }
         self.results[index] = result;
         Ok(())
+    }
+}
+
+/// As if that many zeros had been read.
+pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, length: u64) {
+    static ZEROS: [u8; CHUNK] = [0; CHUNK];
+    let mut left = length;
+    while left > 0 {
+        let zeros = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        hasher.update(&ZEROS[..zeros]);
+        left -= zeros as u64;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::Arc;
 
 use super::super::{LocalSource, sweep};
 use super::*;
@@ -106,33 +107,51 @@ fn what_changed_since_the_scan_is_sent_after_all() {
     assert_eq!(source.asked.len(), 1);
 }
 
+fn wanted(at: &str, content: &[u8]) -> Wanted {
+    Wanted { path: path(at), digest: digest(content), size: content.len() as u64, offset: 0 }
+}
+
+/// Gives what a world scanned.
+fn source_of(world: &World) -> LocalSource {
+    let stamps = world.stamps.borrow().clone();
+    let stamps = move |path: &RelPath| stamps.get(path).copied();
+    LocalSource::new(HeldRoot::open(world.dir.path()).unwrap(), Arc::new(stamps))
+}
+
 #[test]
 fn a_root_is_a_source() {
     let from = World::new();
     let content = big(2);
-    from.write("d/big", &content).write("short", "short").write("link", "x");
+    for (at, content) in [("d/big", &content[..]), ("edited", b"old"), ("grown", b"1"), ("removed", b"r")] {
+        from.write(at, content);
+    }
     fs::create_dir(from.at("dir")).unwrap();
-    std::os::unix::fs::symlink("short", from.at("symlink")).unwrap();
-    let wanted = |at: &str, content: &[u8]| Wanted {
-        path: path(at),
-        digest: digest(content),
-        size: content.len() as u64,
-        offset: 0,
-    };
-    let all = [
-        wanted("d/big", &content),
-        wanted("short", b"longer"),
-        wanted("gone", b"x"),
-        wanted("dir", b"y"),
-        wanted("symlink", b"short"),
-        wanted("link", b"x"),
-    ];
+    std::os::unix::fs::symlink("edited", from.at("symlink")).unwrap();
+    from.scan();
+    from.write("edited", "new").write("grown", "1 and more").write("later", "later");
+    fs::remove_file(from.at("removed")).unwrap();
+
     let to = World::new();
-    let received = to.stage(&all, &mut LocalSource::new(HeldRoot::open(from.dir.path()).unwrap()));
-    let arrived: Vec<bool> = received.iter().map(Result::is_ok).collect();
-    // "x" is wanted twice, and asked for once: from where there is nothing.
-    assert_eq!(arrived, [true, false, false, false, false, false], "{received:?}");
-    assert_eq!(fs::read(to.in_stage(all[0].digest.to_string())).unwrap(), content);
+    let mut source = source_of(&from);
+    for (wanted, why) in [
+        (wanted("d/big", &content), ""),
+        (wanted("d/big", b"not that"), "changed since it was scanned"),
+        (wanted("edited", b"new"), "changed since it was scanned"),
+        (wanted("grown", b"1"), "changed since it was scanned"),
+        (wanted("removed", b"r"), "No such file"),
+        (wanted("later", b"later"), "not in the directory"),
+        (wanted("dir", b"dir"), "no longer a regular file"),
+        (wanted("symlink", b"old"), "symbolic links"),
+        (wanted(".xds-sync/trash/x", b"x"), "not in the directory"),
+    ] {
+        let path = wanted.path.clone();
+        match &to.stage(&[wanted], &mut source)[..] {
+            [Ok(())] => assert_eq!(why, "", "{path:?}"),
+            [Err(told)] => assert!(!why.is_empty() && told.contains(why), "{path:?}: {told}"),
+            received => unreachable!("{received:?}"),
+        }
+    }
+    assert_eq!(fs::read(to.in_stage(digest(&content).to_string())).unwrap(), content);
 }
 
 #[test]
@@ -144,11 +163,9 @@ fn sparse_files_stay_sparse() {
     sparse.write_all_at(b"in the middle", 20 << 20).unwrap();
     sparse.sync_all().unwrap();
     drop(sparse);
-    let content = from.read("sparse");
+    let content = from.scan().read("sparse");
     let to = World::new();
-    let wanted = [Wanted { path: path("sparse"), digest: digest(&content), size: SIZE, offset: 0 }];
-    let received = to.stage(&wanted, &mut LocalSource::new(HeldRoot::open(from.dir.path()).unwrap()));
-    assert_eq!(received, [Ok(())]);
+    assert_eq!(to.stage(&[wanted("sparse", &content)], &mut source_of(&from)), [Ok(())]);
     to.scan();
     let outcomes = to.commit(&[to.put("a", file(&content)), to.put("b", file(&content))]);
     assert_eq!(outcomes, vec![Outcome::Done; 2]);

@@ -1,0 +1,141 @@
+//! The steps of a commit that make something: a file, a directory, a symlink.
+
+use anyhow::bail;
+use rustix::fs::{AtFlags, FileType, Mode};
+
+use super::commit::{Acted, Commit};
+use super::metadata::{self, Mask};
+use super::own::open_dir;
+use super::place::{At, Copied, Ready, copy_content};
+use super::source::open_file;
+use super::stager::is_staged;
+use super::swap::{Name, rename_new};
+use super::sweep::making;
+use crate::model::{Action, Entry, File, Meta, Outcome, RelPathBuf, Symlink};
+
+impl Commit<'_> {
+    pub(super) fn put_file(
+        &mut self,
+        index: usize,
+        action: &Action,
+        at: &At,
+        file: &File,
+        only_use: bool,
+    ) -> anyhow::Result<Acted> {
+        if at.is_dir() {
+            bail!("a directory is in the way");
+        }
+        let mut staged = file.digest.to_string();
+        if !is_staged(self.own.stage(), &file.digest, file.size) {
+            bail!("its content did not arrive");
+        }
+        if !only_use {
+            let (content, _) = open_file(self.own.stage(), staged.as_bytes())?;
+            staged = self.copy(index, &content, file)?;
+        }
+        self.make_ready(index, action, at, file, staged, None)
+    }
+
+    /// Copies a content into the stage once more, for one action alone.
+    pub(super) fn copy(
+        &mut self,
+        index: usize,
+        content: &std::fs::File,
+        file: &File,
+    ) -> anyhow::Result<String> {
+        let name = making(index);
+        match copy_content(content, self.own.stage(), &name, file)? {
+            Copied::Right => Ok(name),
+            Copied::Other => bail!("its content is not what was scanned"),
+        }
+    }
+
+    /// Gives a staged file all that it shall have; it is put in place when that is on disk.
+    pub(super) fn make_ready(
+        &mut self,
+        index: usize,
+        action: &Action,
+        at: &At,
+        file: &File,
+        staged: String,
+        then_delete: Option<(RelPathBuf, Entry)>,
+    ) -> anyhow::Result<Acted> {
+        let (content, _) = open_file(self.own.stage(), staged.as_bytes())?;
+        // Nobody said whose it shall be: as the file that it replaces, or as the directory it is in.
+        let fallback = match &at.now {
+            Some(now) if FileType::from_raw_mode(now.st_mode).is_file() => *now,
+            _ => rustix::fs::fstat(&at.parent)?,
+        };
+        metadata::set(&content, &file.meta, Mask::File, &fallback, self.owners)?;
+        metadata::set_mtime(&content, file.mtime)?;
+        self.unsynced.add(&content);
+        self.ready.push(Ready {
+            index,
+            path: action.path.clone(),
+            expected: action.expected.clone(),
+            file: file.clone(),
+            staged,
+            then_delete,
+        });
+        Ok(Acted::Ready)
+    }
+
+    pub(super) fn put_dir(&mut self, index: usize, at: &At, meta: &Meta) -> anyhow::Result<Outcome> {
+        if at.now.is_some() {
+            if !at.is_dir() {
+                bail!("something that is no directory is in the way");
+            }
+            return self.set_dir_meta(at, meta);
+        }
+        // Made where nobody sees it, so that it never stands there with another mode or owner.
+        let name = making(index);
+        let new = Name::new(self.own.stage(), name.as_ref());
+        rustix::fs::mkdirat(new.dir, new.name, Mode::RWXU)?;
+        let placed = self.ready_dir(new, at, meta).and_then(|()| Ok(rename_new(new, at.name())?));
+        if let Err(error) = placed {
+            let _ = rustix::fs::unlinkat(new.dir, new.name, AtFlags::REMOVEDIR);
+            return changed_if_exists(error);
+        }
+        self.unsynced.add(&at.parent);
+        Ok(Outcome::Done)
+    }
+
+    fn ready_dir(&mut self, new: Name<'_>, at: &At, meta: &Meta) -> anyhow::Result<()> {
+        let dir = open_dir(new.dir, new.name.as_encoded_bytes())?;
+        let fallback = rustix::fs::fstat(&at.parent)?;
+        metadata::set(&dir, meta, Mask::Dir, &fallback, self.owners)?;
+        self.unsynced.add(&dir);
+        Ok(())
+    }
+
+    pub(super) fn put_symlink(
+        &mut self,
+        index: usize,
+        action: &Action,
+        at: &At,
+        link: &Symlink,
+    ) -> anyhow::Result<Outcome> {
+        if at.is_dir() {
+            bail!("a directory is in the way");
+        }
+        if link.escapes(&action.path) {
+            bail!("the symlink would lead out of the directory");
+        }
+        let name = making(index);
+        let new = Name::new(self.own.stage(), name.as_ref());
+        rustix::fs::symlinkat(&*link.target, new.dir, new.name)?;
+        let placed = self.place(new, at, &action.path, action.expected.as_ref());
+        if new.stat()?.is_some() {
+            new.remove()?;
+        }
+        placed
+    }
+}
+
+/// Something came to stand there since we looked: that is left for the next run.
+pub(super) fn changed_if_exists(error: anyhow::Error) -> anyhow::Result<Outcome> {
+    match error.downcast_ref::<std::io::Error>() {
+        Some(io) if io.kind() == std::io::ErrorKind::AlreadyExists => Ok(Outcome::Changed),
+        _ => Err(error),
+    }
+}
