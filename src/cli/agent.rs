@@ -43,6 +43,6 @@ pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
     };
     let progress = Arc::new(AtomicU64::new(0));
     let mut disk = connect::node_disk(&accept, &progress);
-    agent::serve(input, output, &mut *disk, &accept, &progress)?;
+    agent::serve(input, output, &mut disk, &accept, &progress)?;
     Ok(exit::DONE)
 }

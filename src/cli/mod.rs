@@ -151,7 +151,12 @@ mod tests {
             let arguments = arguments(typed.iter().map(OsString::from));
             assert_eq!(arguments.get(1..).unwrap_or_default(), meant, "{typed:?}");
         }
-        for typed in [&["xivo-xds-sync"][..], &["xivo-xds-sync", "-n"], &["xivo-xds-sync", "-i"]] {
+        for typed in [
+            &["xivo-xds-sync"][..],
+            &["xivo-xds-sync", "-n"],
+            &["xivo-xds-sync", "-i"],
+            &["xivo-xds-sync", "-i", "--config", "other.toml", "-q"],
+        ] {
             let cli = Cli::try_parse_from(arguments(typed.iter().map(OsString::from))).unwrap();
             assert!(matches!(cli.command, Command::Sync(_)), "{typed:?}");
         }

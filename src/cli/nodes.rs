@@ -120,8 +120,8 @@ fn check(context: &Context, names: &[String], json: bool) -> anyhow::Result<u8> 
             load::config_path(context).display()
         );
     }
-    let identity = load::identity(&StateDir::open(&config.sync.state_dir)?, true)?;
-    let ssh = Ssh { config: &config, identity, dry_run: true };
+    let state = StateDir::open(&config.sync.state_dir)?;
+    let ssh = Ssh::new(&config, &state, load::identity(&state, true)?, true)?;
     let nodes = reach(&config, &nodes, &ssh);
 
     let code = exit_code(&nodes);

@@ -36,12 +36,16 @@ Exit codes:
  23  some entries failed                 70  internal error
  25  the delete guard refused            75  another run is going on";
 
+/// All options of a run; `-i` is none.
+const NOT_WITH_INIT: [&str; 9] =
+    ["dry_run", "nodes", "directories", "checksum", "reload", "accept_deletes", "exit_code", "wait", "json"];
+
 /// Bring every node in step, once
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Do what `xds-sync init` does
-    #[arg(short = 'i', exclusive = true)]
+    #[arg(short = 'i', conflicts_with_all = NOT_WITH_INIT)]
     init: bool,
     /// Show what would be done, one line per change; touch nothing
     #[arg(short = 'n', long)]
@@ -120,12 +124,13 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         reload_always: args.reload,
         accept: args.accept_deletes.clone(),
     };
-    let ssh = Ssh { config, identity: load::identity(&state, args.dry_run)?, dry_run: args.dry_run };
+    let identity = load::identity(&state, args.dry_run)?;
+    let ssh = Ssh::new(config, &state, identity, args.dry_run)?;
     let site = Site {
         config,
         state: &state,
         connect: &ssh,
-        main: Mutex::new(connect::main(&state)),
+        main: Mutex::new(Box::new(connect::main_disk(&state))),
         now: &host::now,
         new_id: &host::ulid,
         progress: &*progress,

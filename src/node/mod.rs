@@ -1,7 +1,7 @@
 //! Where stages 2, 4 and 5 run: behind one trait, on this host or on another.
 //!
-//! [`Remote`] is an [`Endpoint`] whose host is at the other end of a stream, [`agent`] serves one there.
-//! How the stream comes about is [`ssh`]'s business alone.
+//! [`Local`] is this host. [`Remote`] is an [`Endpoint`] whose host is at the other end of a stream, [`agent`]
+//! serves one there. How the stream comes about is [`ssh`]'s business alone.
 
 pub mod accept;
 pub mod agent;
