@@ -25,7 +25,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Directory, Node};
-use crate::node::{Endpoint, NodeError};
+use crate::node::{Endpoint, Local, NodeError};
 use crate::report::{Problem, Report};
 use crate::state::{Ledger, StateDir};
 
@@ -70,7 +70,7 @@ pub struct Site<'a> {
     /// The way to the nodes.
     pub connect: &'a dyn Connect,
     /// Main's own disk.
-    pub main: Mutex<Box<dyn Endpoint>>,
+    pub main: Mutex<Local>,
     /// The clock.
     pub now: &'a (dyn Fn() -> SystemTime + Sync),
     /// A new ULID.

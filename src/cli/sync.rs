@@ -130,7 +130,7 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         config,
         state: &state,
         connect: &ssh,
-        main: Mutex::new(Box::new(connect::main_disk(&state))),
+        main: Mutex::new(connect::main_disk(&state)),
         now: &host::now,
         new_id: &host::ulid,
         progress: &*progress,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::disk::HeldRoot;
 use crate::model::{Action, Digest, Direction, File, Outcome, Side, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, Names, agree, apply};
@@ -14,7 +13,7 @@ use crate::sync::session::{EdgeView, known_skips};
 use crate::sync::tally::Tally;
 use crate::sync::wire::OnWire;
 use crate::sync::{Run, lock};
-use crate::transfer::{LocalSource, Source, Wanted};
+use crate::transfer::{Source, Wanted};
 
 /// Room that is left free on a disk beside what a plan needs: logs and recordings go on growing meanwhile.
 const SPARE: u64 = 16 << 20;
@@ -134,14 +133,14 @@ fn bring(
     }
     let mut missing = BTreeMap::new();
     if !wanted.is_empty() {
-        let root = match HeldRoot::open(&directory.path) {
-            Ok(root) => root,
+        let source = lock(&run.site.main).source(&directory.name);
+        let mut source = match source {
+            Ok(source) => source,
             Err(error) => {
-                tally.fail("transfer", directory, &format!("{}: {error}", directory.path.display()));
+                tally.fail("transfer", directory, &error.detail);
                 return Ok(None);
             }
         };
-        let mut source = LocalSource::new(root);
         missing = stage(run, endpoint, edge, tally, &wanted, &mut source)?;
     }
     commit_received(actions, &missing, |ready| endpoint.commit(&directory.name, ready)).map(Some)

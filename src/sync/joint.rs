@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::config::Directory;
 use crate::model::{Action, Digest, Outcome, Side, Tree};
-use crate::node::NodeError;
+use crate::node::{Endpoint as _, NodeError};
 use crate::plan::both::both;
 use crate::plan::{Edge, EdgePlan, Names, Plan, apply, safety};
 use crate::report::Guard;
@@ -281,7 +281,7 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
         })
         .collect();
     let trees: Vec<&Tree> = seen.iter().map(|seen| &seen.tree).collect();
-    let main_names = session::names(lock(&run.site.main).as_mut(), directory, &trees).unwrap_or_default();
+    let main_names = session::names(&mut *lock(&run.site.main), directory, &trees).unwrap_or_default();
     let decided = conflicts::decisions(&lock(&run.ledger), directory, &main.tree, seen);
     both(&pushed::policy(directory), &main.tree, &main_names, &edges, &decided)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Directory;
 use crate::model::{Digest, Tree};
+use crate::node::Endpoint as _;
 use crate::report::{Guard, Halted, Report};
 use crate::snapshot::Root;
 use crate::sync::{Run, lock};
