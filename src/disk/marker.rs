@@ -15,7 +15,7 @@ pub struct Marker {
     /// Names this root for ever; a ULID.
     pub id: String,
     /// On a node: the base that Main and this root last agreed on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub generation: Option<String>,
 }
 
