@@ -7,8 +7,10 @@
 //! away before.
 
 mod carry;
+mod conflicts;
 mod joint;
 mod main_side;
+mod permits;
 mod pushed;
 mod reloads;
 mod session;
@@ -90,6 +92,8 @@ struct Run<'a> {
     /// Main's both-ways directories, as far as this run has changed them.
     both: Mutex<BTreeMap<String, MainTree>>,
     throttle: wire::Throttle,
+    /// Work with so many nodes at once.
+    permits: permits::Permits,
 }
 
 /// Carries out one run and tells how it went. What happens to one node or directory is in the report; `Err`
@@ -104,6 +108,7 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
         main: OnceLock::new(),
         both: Mutex::default(),
         throttle: wire::Throttle::new(site.config.sync.bandwidth),
+        permits: permits::Permits::new(site.config.sync.parallel),
     };
     let nodes: Vec<&Node> =
         site.config.nodes.iter().filter(|node| run.is_asked(&options.nodes, &node.name)).collect();
@@ -114,7 +119,11 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
             let (run, ready) = (&run, ready.clone());
             scope.spawn(move || {
                 // The receiver lives until every sender is gone.
-                let _ = ready.send(session::open(run, node));
+                let opened = {
+                    let _permit = run.permits.take();
+                    session::open(run, node)
+                };
+                let _ = ready.send(opened);
             });
         }
         drop(ready);

@@ -71,7 +71,7 @@ pub(super) fn carry(
         tally.outcomes(directory, Side::Node, actions, &outcomes);
     }
     let after = apply::apply_done(job.node_tree, actions, &outcomes);
-    let base = edge.remembered.as_ref().map(|remembered| remembered.base()).transpose();
+    let base = edge.remembered.as_ref().map(Edge::base).transpose();
     let base = match base {
         Ok(base) => base,
         Err(corrupt) => {
@@ -128,7 +128,7 @@ fn bring(
     let directory = edge.directory;
     let actions = &job.plan.actions;
     let wanted = wanted(actions);
-    if let Some(detail) = too_little_room(&wanted, edge.scanned.free, &edge.scanned.root) {
+    if let Some(detail) = too_little_room(&wanted, edge.scanned.free, edge.scanned.root != Root::Missing) {
         tally.halt(directory, Guard::FreeSpace, format!("{}: {detail}", tally.node.name), None);
         return Ok(None);
     }
@@ -219,11 +219,10 @@ pub(super) fn commit_received(
     Ok(actions.iter().map(outcome).collect())
 }
 
-/// Why the contents do not fit, if they do not.
-pub(super) fn too_little_room(wanted: &[Wanted], free: u64, root: &Root) -> Option<String> {
+/// Why the contents do not fit, if they do not. A root that is not `there` yet says nothing about its disk.
+pub(super) fn too_little_room(wanted: &[Wanted], free: u64, there: bool) -> Option<String> {
     let needed: u64 = wanted.iter().map(|wanted| wanted.size).fold(0, u64::saturating_add);
-    // A root that is still to be made says nothing about the disk it will be on.
-    if *root == Root::Missing || needed == 0 || needed.saturating_add(SPARE) <= free {
+    if !there || needed == 0 || needed.saturating_add(SPARE) <= free {
         return None;
     }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);

@@ -12,7 +12,7 @@ use std::thread;
 use crate::config::Directory;
 use crate::model::{Action, Digest, Outcome, Side, Tree};
 use crate::node::NodeError;
-use crate::plan::both::{Resolutions, both};
+use crate::plan::both::both;
 use crate::plan::{Edge, EdgePlan, Names, Plan, apply, safety};
 use crate::report::Guard;
 use crate::sync::carry::{self, Job};
@@ -20,14 +20,15 @@ use crate::sync::main_side::{MainDirectory, MainTree, scan_one};
 use crate::sync::session::{self, EdgeView, Session};
 use crate::sync::tally::Tally;
 use crate::sync::wire::{FromEndpoint, OnWire};
-use crate::sync::{Run, lock, pushed, reloads};
+use crate::sync::{Run, conflicts, lock, pushed, reloads};
 
 /// What one node has in one both-ways directory.
-struct Seen {
+pub(super) struct Seen {
     session: usize,
     directory: String,
-    name: String,
-    tree: Tree,
+    /// The node's name.
+    pub(super) name: String,
+    pub(super) tree: Tree,
     base: Option<Tree>,
     same_rules: bool,
     names: Names,
@@ -133,18 +134,23 @@ fn take_part(
     // Without plans there is nothing to do both ways: a guard stopped it, or the coordinator broke down,
     // which shows where it is joined.
     let plans = plans.recv().unwrap_or_default();
+    let pulling = run.permits.take();
     for joint in plans.values() {
         tell(run, session, index, joint);
         if !run.options.dry_run && !run.is_stopped() {
             pull(run, session, index, joint)?;
         }
     }
-    drop(pulled);
-    pushed::push_all(run, session)?;
+    drop((pulling, pulled));
+    {
+        let _permit = run.permits.take();
+        pushed::push_all(run, session)?;
+    }
     if run.options.dry_run {
         return Ok(());
     }
     let done = done.recv().unwrap_or_default();
+    let _permit = run.permits.take();
     for (directory, on_main) in done.iter() {
         if let Some(joint) = plans.get(directory)
             && !run.is_stopped()
@@ -221,6 +227,7 @@ fn coordinate(
     }
     let mut done = BTreeMap::new();
     for (name, joint) in plans.iter() {
+        conflicts::remember(run, &joint.directory, &joint.plan, &joint.seen);
         let on_main = commit(run, joint);
         current.insert(name.clone(), on_main.main.clone());
         done.insert(name.clone(), on_main);
@@ -275,7 +282,8 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
         .collect();
     let trees: Vec<&Tree> = seen.iter().map(|seen| &seen.tree).collect();
     let main_names = session::names(lock(&run.site.main).as_mut(), directory, &trees).unwrap_or_default();
-    both(&pushed::policy(directory), &main.tree, &main_names, &edges, &Resolutions::new())
+    let decided = conflicts::decisions(&lock(&run.ledger), directory, &main.tree, seen);
+    both(&pushed::policy(directory), &main.tree, &main_names, &edges, &decided)
 }
 
 fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Option<(Guard, String)> {
@@ -326,6 +334,11 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
     let actions: Vec<Action> = joint.plan.main.iter().filter(mine).cloned().collect();
     let wanted = carry::wanted(&actions);
     if wanted.is_empty() {
+        return Ok(());
+    }
+    if let Some(detail) = carry::too_little_room(&wanted, joint.main.free, true) {
+        let why = format!("{}: {detail}", run.site.config.main.name);
+        lock(&joint.missing).extend(wanted.iter().map(|wanted| (wanted.digest, why.clone())));
         return Ok(());
     }
     let directory = &joint.directory.name;

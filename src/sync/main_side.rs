@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn only_the_known_root_or_a_new_one_may_go_on() {
-        let directory = crate::config::Directory::built_in_moh();
+        let directory = Directory::built_in_moh();
         let marked = |id: &str| Root::Marked(Marker { id: id.to_owned(), generation: None });
         for (root, known, guard) in [
             (Root::Unmarked, None, None),

@@ -59,10 +59,6 @@ impl Tally {
         self.node.error = Some(error.detail.clone());
     }
 
-    pub(super) fn is_lost(&self) -> bool {
-        self.node.error.is_some()
-    }
-
     /// The report of an edge, made when it is first spoken of.
     pub(super) fn directory(&mut self, directory: &Directory) -> &mut DirectoryReport {
         let known = self.node.directories.iter().position(|known| known.name == directory.name);
@@ -175,7 +171,7 @@ impl Tally {
         match change.kind {
             ChangeKind::Create => report.created += 1,
             ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => {
-                report.updated += 1
+                report.updated += 1;
             }
             ChangeKind::Delete => report.deleted += 1,
             ChangeKind::Hold => {
