@@ -384,7 +384,9 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     // By its own eyes: only what is there as planned may be remembered as in step.
     let main = match scan_one(run, &joint.directory) {
         MainDirectory::Scanned(now) => {
-            let settled = now.settled && now.digest == crate::node::endpoint::tree_digests(&tree).0;
+            let all_done = outcomes.iter().all(|outcome| *outcome == Outcome::Done);
+            let settled =
+                all_done && now.settled && now.digest == crate::node::endpoint::tree_digests(&tree).0;
             MainTree { tree: Arc::new(tree), settled, ..now }
         }
         MainDirectory::Halted(..) => MainTree { tree: Arc::new(tree), settled: false, ..joint.main.clone() },
@@ -423,12 +425,13 @@ fn bring(
         None => true,
     };
     let actions: Vec<Action> = plan.actions.iter().filter(on_its_way).cloned().collect();
+    let complete = actions.len() == plan.actions.len();
     let plan = EdgePlan { actions, ..plan.clone() };
     if !plan.actions.is_empty() {
         reloads::before_changes(run, session);
     }
     let Session { endpoint, edges, tally, .. } = session;
     let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
-    let job = Job { main: &on_main.main, node_tree: &seen.tree, names: &seen.names, plan: &plan };
+    let job = Job { main: &on_main.main, node_tree: &seen.tree, names: &seen.names, plan: &plan, complete };
     carry::carry(run, endpoint.as_mut(), edge, tally, &job)
 }
