@@ -13,13 +13,14 @@ mod protocol;
 mod pulse;
 pub mod remote;
 pub mod ssh;
+mod upstream;
 mod wire;
 
 pub use accept::Accept;
 pub use endpoint::{Endpoint, NodeError, NodeErrorKind};
 pub use local::{Local, LocalOptions};
 pub use protocol::handshake::Hello;
-pub use remote::{Ended, Peer, Remote};
+pub use remote::Remote;
 
 #[cfg(test)]
 mod tests;
