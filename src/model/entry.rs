@@ -215,3 +215,28 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::BadPath;
+
+    #[test]
+    fn where_symlinks_lead() -> Result<(), BadPath> {
+        for (at, target, out) in [
+            ("a", "b", false),
+            ("a", "./b/../c", false),
+            ("a", "...", false),
+            ("a", "..", true),
+            ("a", "/etc/passwd", true),
+            ("a", "", true),
+            ("d/a", "../b", false),
+            ("d/a", "../../root/b", true),
+            ("d/a", "x/../../../y", true),
+        ] {
+            let link = Symlink { target: target.as_bytes().into() };
+            assert_eq!(link.escapes(RelPath::new(at.as_bytes())?), out, "{at} -> {target}");
+        }
+        Ok(())
+    }
+}
