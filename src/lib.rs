@@ -2,10 +2,17 @@
 //!
 //! The modules stand in the order in which data flows; `docs/architecture.md` tells the whole.
 
+pub mod sync;
 pub mod model;
 pub mod disk;
-pub mod node;
-pub mod reload;
+pub mod config;
 pub mod snapshot;
 pub mod plan;
 pub mod transfer;
+pub mod reload;
+pub mod report;
+pub mod node;
+pub mod enroll;
+pub mod state;
+pub mod host;
+pub mod cli;

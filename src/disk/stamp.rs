@@ -30,13 +30,6 @@ impl Stamp {
         }
     }
 
-    /// Whether both are the same file, as far as it was only renamed, linked or unlinked in between: that
-    /// moves the change time alone.
-    #[must_use]
-    pub fn same_but_for_ctime(&self, other: &Stamp) -> bool {
-        Stamp { ctime: other.ctime, ..*self } == *other
-    }
-
     /// From a `statx` of the entry itself, with the basic fields asked for; the same as from its `stat`.
     #[must_use]
     pub fn of_statx(stat: &Statx) -> Stamp {
@@ -47,6 +40,13 @@ impl Stamp {
             size: stat.stx_size,
             mode: stat.stx_mode.into(),
         }
+    }
+
+    /// Whether both are the same file, as far as it was only renamed, linked or unlinked in between: that
+    /// moves the change time alone.
+    #[must_use]
+    pub fn same_but_for_ctime(&self, other: &Stamp) -> bool {
+        Stamp { ctime: other.ctime, ..*self } == *other
     }
 }
 

@@ -20,6 +20,20 @@ pub fn escape_for_people(bytes: &[u8]) -> String {
     escape_where(bytes, |c| c.is_control() || is_format(c))
 }
 
+/// A sentence for people whose names are escaped already: only what could harm a reader stands as `\xNN`.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    let is_hidden = |c: char| c.is_control() || is_format(c);
+    if !text.contains(is_hidden) {
+        return text.to_owned();
+    }
+    let parts = text.split_inclusive('\\').map(|part| match part.strip_suffix('\\') {
+        Some(part) => escape_for_people(part.as_bytes()) + "\\",
+        None => escape_for_people(part.as_bytes()),
+    });
+    parts.collect()
+}
+
 fn escape_where(bytes: &[u8], is_hidden: impl Fn(char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     let hex = |text: &mut String, bytes: &[u8]| {
@@ -54,6 +68,12 @@ fn is_format(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_keeps_its_escaped_names() {
+        assert_eq!(clean("a\\x0ab: no\nroom\u{202e}"), "a\\x0ab: no\\x0aroom\\xe2\\x80\\xae");
+        assert_eq!(clean("plain \\ é"), "plain \\ é");
+    }
 
     #[test]
     fn what_could_harm_a_reader_is_escaped() {

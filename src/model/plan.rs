@@ -6,7 +6,7 @@ use super::entry::Entry;
 use super::path::RelPathBuf;
 
 /// One thing to do at one path on one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     /// Where.
     pub path: RelPathBuf,
@@ -17,7 +17,7 @@ pub struct Action {
 }
 
 /// What to do at a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// Make it this directory, file or symlink. What is not a directory goes to the trash first.
     Put(Entry),

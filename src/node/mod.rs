@@ -1,7 +1,25 @@
 //! Where stages 2, 4 and 5 run: behind one trait, on this host or on another.
+//!
+//! [`Local`] is this host. [`Remote`] is an [`Endpoint`] whose host is at the other end of a stream, [`agent`]
+//! serves one there. How the stream comes about is [`ssh`]'s business alone.
 
+pub mod accept;
+pub mod agent;
+mod allegiance;
+mod banner;
 pub mod endpoint;
 pub mod local;
+mod protocol;
+mod pulse;
+pub mod remote;
+pub mod ssh;
+mod wire;
 
+pub use accept::Accept;
 pub use endpoint::{Endpoint, NodeError, NodeErrorKind};
 pub use local::{Local, LocalOptions};
+pub use protocol::handshake::Hello;
+pub use remote::{Ended, Peer, Remote};
+
+#[cfg(test)]
+mod tests;

@@ -202,10 +202,10 @@ impl<'a> Both<'a> {
     }
 
     /// At this point no end has a content that is new to its edge.
-    fn without_changes(&self, row: &Row<'_, '_>, deleted: bool, dir: Option<Entry>) -> Option<Outcome> {
-        let first = row.all().next();
-        let (host, entry) = match first {
-            Some(first) if !deleted || self.policy.delete == DeletePolicy::Keep => first,
+    fn without_changes(&mut self, row: &Row<'_, '_>, deleted: bool, dir: Option<Entry>) -> Option<Outcome> {
+        let left: Vec<_> = row.all().collect();
+        let (host, entry) = match left.first() {
+            Some(&first) if !deleted || self.policy.delete == DeletePolicy::Keep => first,
             // Gone on every end, or about to be.
             _ => {
                 return Some(Outcome {
@@ -217,6 +217,10 @@ impl<'a> Both<'a> {
                 });
             }
         };
+        if !left.iter().all(|(_, other)| other.same_content(entry)) {
+            // Nodes that were away for different times have different versions of what Main deleted.
+            return self.settle_conflict(row, &left, dir);
+        }
         let reason = deleted.then(|| "deleted elsewhere, and this directory keeps".to_owned());
         let entry = Some(self.with_latest_meta(row, entry));
         Some(Outcome { entry, source: host, losers: Vec::new(), reason, dir })
@@ -320,7 +324,9 @@ impl<'a> Both<'a> {
             let kept = std::iter::once(self.main)
                 .chain(self.edges.iter().map(|edge| edge.node))
                 .find_map(|tree| tree.below(&path).find(|(_, entry)| entry.is_opaque()))
-                .map(|(kept, _)| kept.for_people());
+                .map(|(kept, _)| kept)
+                .or_else(|| self.undecided_below(index))
+                .map(RelPath::for_people);
             if let Some(kept) = &kept {
                 let why = format!("a file here would replace a directory with {kept} in it, which must stay");
                 for edge in 0..self.edges.len() {
@@ -330,6 +336,13 @@ impl<'a> Both<'a> {
             }
             winner = Some((path, kept.is_none()));
         }
+    }
+
+    /// A path below that of `paths[index]` that stays as it is, such as one whose conflict waits.
+    fn undecided_below(&self, index: usize) -> Option<&RelPath> {
+        let (this, rest) = self.paths.get(index..)?.split_first()?;
+        let mut below = rest.iter().take_while(|decided| decided.path.is_below(&this.path));
+        below.find(|decided| decided.outcome.is_none()).map(|decided| &*decided.path)
     }
 
     fn plan(mut self) -> Plan {

@@ -1,5 +1,10 @@
 //! Stage 5: changed paths → a running Asterisk that has loaded them.
 
+mod run;
+pub mod select;
+
+pub use run::run;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

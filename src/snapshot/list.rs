@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes
 use rustix::io::Errno;
 
 use super::cache::HashCache;
-use super::rules::{Rules, escapes};
+use super::rules::Rules;
 use crate::disk::{HeldRoot, OWN_DIR, Owners, Stamp};
 use crate::model::path::{NAME_MAX, PATH_MAX};
 use crate::model::{Busy, Digest, Entry, File, Meta, Owner, Problem, RelPath, Symlink};
@@ -183,11 +183,10 @@ impl Lister<'_> {
                     Err(Errno::INVAL) => return Ok((Entry::Busy(Busy::Changing), Next::Done)),
                     Err(error) => return Err(error),
                 };
-                let entry = if escapes(path, &target) {
-                    Entry::Problem(Problem::EscapingLink)
-                } else {
-                    Entry::Symlink(Symlink { target: target.into() })
-                };
+                let link = Symlink { target: target.into() };
+                let escapes = link.escapes(path);
+                let entry =
+                    if escapes { Entry::Problem(Problem::EscapingLink) } else { Entry::Symlink(link) };
                 (entry, Next::Done)
             }
             _ => (Entry::Problem(Problem::Special), Next::Done),

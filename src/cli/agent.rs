@@ -1,0 +1,48 @@
+//! `xds-sync agent`: what ssh runs on a node.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::{connect, exit};
+use crate::host;
+use crate::node::{Accept, NodeError, NodeErrorKind, agent};
+
+const NOTES: &str = "\
+Speaks the protocol of xds-sync on stdin and stdout; not for use by hand. Which directories a Main may
+touch, and what its reloads run, is in /etc/xds-sync/node.toml, or $XDS_SYNC_NODE_CONFIG.
+
+Examples:
+  restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 AAAA…    in ~/.ssh/authorized_keys";
+
+/// What Main's ssh runs on a node
+#[derive(clap::Args, Debug)]
+#[command(after_help = NOTES)]
+pub(super) struct Args {}
+
+/// What this node accepts, when nobody says otherwise.
+const DEFAULT_NODE_CONFIG: &str = "/etc/xds-sync/node.toml";
+
+pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
+    let named = host::variable("XDS_SYNC_NODE_CONFIG").map(PathBuf::from);
+    let file = named.unwrap_or_else(|| DEFAULT_NODE_CONFIG.into());
+    // The protocol has its own buffers; a second one, or a look for line ends, would only cost time.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let accept = match Accept::read(&file) {
+        Ok(accept) => accept,
+        Err(error) => {
+            // Main tells its administrator, who does not see what is printed here.
+            let refused = NodeError::new(NodeErrorKind::Refused, exit::line_of(&error));
+            agent::decline(&mut output, &refused)?;
+            return Err(error);
+        }
+    };
+    let progress = Arc::new(AtomicU64::new(0));
+    let mut disk = connect::node_disk(&accept, &progress);
+    agent::serve(input, output, &mut disk, &accept, &progress)?;
+    Ok(exit::DONE)
+}

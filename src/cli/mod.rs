@@ -1,0 +1,164 @@
+//! One file for each subcommand: its arguments, and what it does with them.
+
+mod agent;
+mod completions;
+mod config;
+mod connect;
+mod exit;
+mod ha;
+mod init;
+mod load;
+mod nodes;
+mod status;
+mod sync;
+mod ui;
+
+use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::report::exit::INTERNAL;
+use crate::report::text::Verbosity;
+use ui::{ColorChoice, Ui};
+
+/// The name of XiVO's script, which this program answers to as well.
+const ALIAS: &str = "xivo-xds-sync";
+
+const EXAMPLES: &str = "\
+Examples:
+  xds-sync init              on Main, once: key pair, markers, cron job
+  xds-sync sync --dry-run    what would be done; touches nothing
+  xds-sync sync              bring every node in step
+  xds-sync status            who is in step, since when, and why not";
+
+/// Keeps the files of an Asterisk telephony cluster the same on Main and all media servers.
+#[derive(Debug, Parser)]
+#[command(name = "xds-sync", version, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Global {
+    /// Read this configuration [default: $XDS_SYNC_CONFIG, or /etc/xds-sync/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Tell more
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    verbose: bool,
+    /// Print only what went wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    color: ColorChoice,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Args),
+    Sync(sync::Args),
+    Status(status::Args),
+    Nodes(nodes::Args),
+    Config(config::Args),
+    Agent(agent::Args),
+    Completions(completions::Args),
+}
+
+/// What every command is run with.
+struct Context {
+    /// `--config`, as typed.
+    config: Option<PathBuf>,
+    ui: Ui,
+}
+
+impl Context {
+    fn new(global: Global) -> Context {
+        let verbosity = match (global.quiet, global.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        };
+        Context { config: global.config, ui: Ui::new(verbosity, global.color) }
+    }
+}
+
+/// The program, from its arguments to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
+        Ok(cli) => cli,
+        Err(error) => return exit::of_usage(&error),
+    };
+    let context = Context::new(cli.global);
+    // The panic itself has been told on stderr by the hook.
+    match std::panic::catch_unwind(AssertUnwindSafe(|| run(&context, cli.command))) {
+        Ok(Ok(code)) => ExitCode::from(code),
+        Ok(Err(error)) => exit::of_error(&context.ui, &error),
+        Err(_) => ExitCode::from(INTERNAL),
+    }
+}
+
+/// Does what a command says, and says which code the process ends with.
+fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Init(args) => init::run(context, &args),
+        Command::Sync(args) => sync::run(context, &args),
+        Command::Status(args) => status::run(context, &args),
+        Command::Nodes(args) => nodes::run(context, &args),
+        Command::Config(args) => config::run(context, &args),
+        Command::Agent(args) => agent::run(&args),
+        Command::Completions(args) => completions::run(context, &args),
+    }
+}
+
+/// The arguments; under the name of XiVO's script, with the `sync` that it stands for.
+fn arguments(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = typed.into_iter().collect();
+    let is_alias = arguments.first().and_then(|name| Path::new(name).file_name()) == Some(ALIAS.as_ref());
+    if is_alias {
+        arguments.insert(1, "sync".into());
+    }
+    arguments
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn under_the_old_name_it_is_sync() {
+        for (typed, meant) in [
+            (&["/usr/bin/xivo-xds-sync"][..], &["sync"][..]),
+            (&["xivo-xds-sync", "-n"], &["sync", "-n"]),
+            (&["xds-sync", "status"], &["status"]),
+            (&[], &[]),
+        ] {
+            let arguments = arguments(typed.iter().map(OsString::from));
+            assert_eq!(arguments.get(1..).unwrap_or_default(), meant, "{typed:?}");
+        }
+        for typed in [
+            &["xivo-xds-sync"][..],
+            &["xivo-xds-sync", "-n"],
+            &["xivo-xds-sync", "-i"],
+            &["xivo-xds-sync", "-i", "--config", "other.toml", "-q"],
+        ] {
+            let cli = Cli::try_parse_from(arguments(typed.iter().map(OsString::from))).unwrap();
+            assert!(matches!(cli.command, Command::Sync(_)), "{typed:?}");
+        }
+    }
+}

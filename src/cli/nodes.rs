@@ -1,0 +1,213 @@
+//! `xds-sync nodes`.
+
+use std::thread;
+
+use anyhow::bail;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::connect::{Ssh, state_of};
+use super::{Context, exit, load};
+use crate::config::{Config, Node};
+use crate::host;
+use crate::model::escape::{clean, escape_for_people};
+use crate::report::NodeState;
+use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
+use crate::state::StateDir;
+use crate::sync::Connect;
+
+const EXAMPLES: &str = "\
+Examples:
+  xds-sync nodes list           who is known, and from where
+  xds-sync nodes check          reach each one's agent; 40 when some do not answer, 41 when all
+  xds-sync nodes check mds1     only this one";
+
+/// List the nodes, or check that they can be reached
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Every known node
+    #[command(after_help = EXAMPLES)]
+    List {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reach the agents of these nodes, or of all; changes nothing on them
+    #[command(after_help = EXAMPLES)]
+    Check {
+        /// Only these
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Serialize)]
+struct Nodes<T> {
+    nodes: Vec<T>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    address: &'a str,
+    user: &'a str,
+    labels: &'a [String],
+    source: &'a str,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    match &args.action {
+        Action::List { json } => list(context, *json),
+        Action::Check { names, json } => check(context, names, *json),
+    }
+}
+
+fn list(context: &Context, json: bool) -> anyhow::Result<u8> {
+    let config = load::config(context)?;
+    let nodes: Vec<Listed<'_>> = config.nodes.iter().map(|node| listed(node, &config.ssh.user)).collect();
+    let text = if json {
+        serde_json::to_string(&Nodes { nodes })? + "\n"
+    } else {
+        let name = |text: &str| escape_for_people(text.as_bytes());
+        table(nodes.iter().map(|node| {
+            [
+                name(node.name),
+                name(node.address),
+                name(node.user),
+                name(&node.labels.join(",")),
+                name(node.source),
+            ]
+        }))
+    };
+    context.ui.result(text.as_bytes())?;
+    Ok(exit::DONE)
+}
+
+fn listed<'a>(node: &'a Node, user: &'a str) -> Listed<'a> {
+    let user = node.user.as_deref().unwrap_or(user);
+    Listed { name: &node.name, address: &node.address, user, labels: &node.labels, source: CONFIGURED }
+}
+
+/// The source of a node that stands in the configuration.
+const CONFIGURED: &str = "config";
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    name: &'a str,
+    address: &'a str,
+    state: NodeState,
+    error: Option<String>,
+}
+
+fn check(context: &Context, names: &[String], json: bool) -> anyhow::Result<u8> {
+    let config = load::config(context)?;
+    load::check_names("node", names, config.nodes.iter().map(|node| node.name.as_str()))?;
+    let asked = |node: &&Node| names.is_empty() || names.contains(&node.name);
+    let nodes: Vec<&Node> = config.nodes.iter().filter(asked).collect();
+    if nodes.is_empty() {
+        bail!(
+            "no node is configured: add a [[node]] with name and address to {}",
+            load::config_path(context).display()
+        );
+    }
+    let state = StateDir::open(&config.sync.state_dir)?;
+    let ssh = Ssh::new(&config, &state, load::identity(&state, true)?, true)?;
+    let nodes = reach(&config, &nodes, &ssh);
+
+    let code = exit_code(&nodes);
+    let text = if json {
+        serde_json::to_string(&Nodes { nodes })? + "\n"
+    } else {
+        let name = |text: &str| escape_for_people(text.as_bytes());
+        table(nodes.iter().map(|node| {
+            let result = node.error.as_deref().map_or_else(|| "ok".to_owned(), clean);
+            [name(node.name), name(node.address), result]
+        }))
+    };
+    context.ui.result(text.as_bytes())?;
+    Ok(code)
+}
+
+/// Connects to every node and hangs up again, `sync.parallel` of them at once.
+fn reach<'a>(config: &Config, nodes: &[&'a Node], connect: &dyn Connect) -> Vec<Checked<'a>> {
+    let session = host::ulid();
+    let reach_one = |node: &'a Node| {
+        let error = connect.connect(node, &session).err();
+        let state = error.as_ref().map_or(NodeState::Ok, |error| state_of(error.kind));
+        Checked { name: &node.name, address: &node.address, state, error: error.map(|error| error.detail) }
+    };
+    let mut checked = Vec::new();
+    for some in nodes.chunks(config.sync.parallel.max(1)) {
+        thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|node| scope.spawn(|| reach_one(node))).collect();
+            checked.extend(threads.into_iter().map(|thread| match thread.join() {
+                Ok(checked) => checked,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+        });
+    }
+    checked
+}
+
+fn exit_code(nodes: &[Checked<'_>]) -> u8 {
+    match nodes.iter().filter(|node| node.error.is_none()).count() {
+        reached if reached == nodes.len() => IN_STEP,
+        0 => ALL_LOST,
+        _ => SOME_LOST,
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = rows.collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_whether_some_or_all_are_away() {
+        let node = |error: Option<&str>| Checked {
+            name: "mds1",
+            address: "10.0.0.11",
+            state: NodeState::Ok,
+            error: error.map(str::to_owned),
+        };
+        for (nodes, code) in [
+            (vec![node(None), node(None)], 0),
+            (vec![node(None), node(Some("No route to host"))], 40),
+            (vec![node(Some("No route to host"))], 41),
+        ] {
+            assert_eq!(exit_code(&nodes), code);
+        }
+    }
+
+    #[test]
+    fn a_table_is_aligned() {
+        let rows = [["mds1", "10.0.0.11", ""], ["mds-paris", "10.0.0.9", "paris"]];
+        let text = table(rows.iter().map(|row| row.map(str::to_owned)));
+        assert_eq!(text, "mds1       10.0.0.11\nmds-paris  10.0.0.9   paris\n");
+    }
+}

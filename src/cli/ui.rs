@@ -1,0 +1,152 @@
+//! The only place that prints: results to stdout, everything else to stderr.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Mutex, PoisonError};
+
+use clap::ValueEnum;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::host;
+use crate::report::text::{Style, Verbosity};
+use crate::sync::{Progress, Silent};
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// In files and pipes too.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+/// Who reads, and how much they want to.
+pub(super) struct Ui {
+    verbosity: Verbosity,
+    color: ColorChoice,
+}
+
+impl Ui {
+    pub(super) fn new(verbosity: Verbosity, color: ColorChoice) -> Ui {
+        Ui { verbosity, color }
+    }
+
+    pub(super) fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    /// How to print a result.
+    pub(super) fn style(&self) -> Style {
+        Style { verbosity: self.verbosity, color: self.has_color(io::stdout().is_terminal()) }
+    }
+
+    fn has_color(&self, terminal: bool) -> bool {
+        match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                let dumb = host::variable("TERM").is_some_and(|term| term == "dumb");
+                terminal && !dumb && host::variable("NO_COLOR").is_none()
+            }
+        }
+    }
+
+    /// Writes a result to stdout, in one piece.
+    pub(super) fn result(&self, text: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text).and_then(|()| stdout.flush()) {
+            // `xds-sync status | head` has had enough; that is no failure.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// What is good to know, on stderr; not under `--quiet`.
+    pub(super) fn message(&self, text: &str) {
+        if self.verbosity > Verbosity::Quiet {
+            self.say(text);
+        }
+    }
+
+    /// What only `--verbose` and people at a terminal want to know.
+    pub(super) fn aside(&self, text: &str) {
+        if self.verbosity > Verbosity::Normal
+            || (self.verbosity == Verbosity::Normal && io::stderr().is_terminal())
+        {
+            self.say(text);
+        }
+    }
+
+    /// What went wrong, on stderr.
+    pub(super) fn error(&self, text: &str) {
+        let color = self.has_color(io::stderr().is_terminal());
+        let word = if color { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+        self.say(&format!("{word} {text}"));
+    }
+
+    /// A line of a longer complaint, as it is.
+    pub(super) fn complain(&self, text: &str) {
+        self.say(text);
+    }
+
+    fn say(&self, text: &str) {
+        // Nobody is left to be told that stderr is gone.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Bars on stderr where a person watches.
+    pub(super) fn progress(&self) -> Box<dyn Progress> {
+        if self.verbosity > Verbosity::Quiet && io::stderr().is_terminal() {
+            Box::new(Bars::new())
+        } else {
+            Box::new(Silent)
+        }
+    }
+}
+
+/// One bar for each node that has something to move, in bytes.
+struct Bars {
+    all: MultiProgress,
+    nodes: Mutex<BTreeMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    fn new() -> Bars {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        Bars { all, nodes: Mutex::default() }
+    }
+
+    fn with(&self, node: &str, tell: impl FnOnce(&ProgressBar)) {
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let bar = nodes.entry(node.to_owned()).or_insert_with(|| {
+            let bar = self.all.add(ProgressBar::new(0));
+            let template =
+                "{prefix:>12} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_prefix(crate::model::escape::escape_for_people(node.as_bytes()));
+            bar
+        });
+        tell(bar);
+    }
+}
+
+impl Progress for Bars {
+    fn planned(&self, node: &str, bytes: u64) {
+        self.with(node, |bar| bar.inc_length(bytes));
+    }
+
+    fn moved(&self, node: &str, bytes: u64) {
+        self.with(node, |bar| bar.inc(bytes));
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        // The result follows; a bar that stays would stand in its way.
+        let _ = self.all.clear();
+    }
+}

@@ -1,0 +1,120 @@
+//! Reads the keys of one table, and notes what is wrong and what each value is.
+
+use super::convert::Converted;
+use super::mistake::{Mistakes, Origin, suggestion};
+use super::raw::{Fields, Raw};
+
+/// What `config show` prints, and the mistakes, as they gather.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) mistakes: Mistakes,
+    /// Full key, value in TOML, where it comes from.
+    pub(super) shown: Vec<(String, String, Origin)>,
+}
+
+pub(super) struct Reader<'a> {
+    /// `sync`, `node.mds1`
+    prefix: String,
+    fields: Fields,
+    /// Where the table begins.
+    origin: Origin,
+    known: Vec<&'static str>,
+    notes: &'a mut Notes,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(prefix: String, fields: Fields, origin: Origin, notes: &'a mut Notes) -> Reader<'a> {
+        Reader { prefix, fields, origin, known: Vec::new(), notes }
+    }
+
+    /// A key that need not be there.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        convert: impl Fn(&Raw) -> Converted<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let (raw, origin) = self.fields.remove(key)?;
+        self.convert(key, &raw, &origin, convert)
+    }
+
+    /// A key with a built-in value. A mistake counts as that value until all mistakes are told.
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        default: Raw,
+        convert: impl Fn(&Raw) -> Converted<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let (raw, origin) = self.fields.remove(key).unwrap_or((default, Origin::Default));
+        self.convert(key, &raw, &origin, convert)
+    }
+
+    /// A key that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        convert: impl Fn(&Raw) -> Converted<T>,
+    ) -> Option<T> {
+        if !self.fields.contains_key(key) {
+            self.known.push(key);
+            let message = format!("{}.{key} is missing", self.prefix);
+            self.notes.mistakes.add(&self.origin, message);
+            return None;
+        }
+        self.optional(key, convert)
+    }
+
+    fn convert<T>(
+        &mut self,
+        key: &str,
+        raw: &Raw,
+        origin: &Origin,
+        convert: impl Fn(&Raw) -> Converted<T>,
+    ) -> Option<T> {
+        let key = format!("{}.{key}", self.prefix);
+        match convert(raw) {
+            Ok(value) => {
+                self.notes.shown.push((key, raw.show(), origin.clone()));
+                Some(value)
+            }
+            Err(why) => {
+                self.notes.mistakes.add(origin, format!("{key}: {why}"));
+                None
+            }
+        }
+    }
+
+    /// Where a key was typed, or else its table.
+    pub(super) fn origin_of(&self, key: &str) -> Origin {
+        self.fields.get(key).map_or(&self.origin, |(_, origin)| origin).clone()
+    }
+
+    /// A table within this one.
+    pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'_>> {
+        self.known.push(key);
+        let (raw, origin) = self.fields.remove(key)?;
+        let prefix = format!("{}.{key}", self.prefix);
+        match raw {
+            Raw::Table(fields) => Some(Reader::new(prefix, fields, origin, self.notes)),
+            other => {
+                let message = format!("{prefix}: expected a table such as {{ … }}, found {}", other.kind());
+                self.notes.mistakes.add(&origin, message);
+                None
+            }
+        }
+    }
+
+    /// A mistake that takes more than one key to see.
+    pub(super) fn mistake(&mut self, origin: &Origin, message: &str) {
+        self.notes.mistakes.add(origin, format!("{}.{message}", self.prefix));
+    }
+
+    /// Whatever key was not asked for is unknown.
+    pub(super) fn finish(self) {
+        for (key, (_, origin)) in &self.fields {
+            let meant = suggestion(key, self.known.iter().copied());
+            self.notes.mistakes.add(origin, format!("unknown key {}.{key}{meant}", self.prefix));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Making a Main, and making it known: its key pair and its cron job.
+
+pub mod cron;
+pub mod key;

@@ -1,0 +1,60 @@
+//! What only the machine knows: the time, chance, its name, its directories.
+//!
+//! Everything else is handed these as values, so that it can be tested without a machine.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use nix::unistd::{Uid, User};
+
+/// The time.
+#[must_use]
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// A name that nothing else has or will have: of a run, a root, a base.
+#[must_use]
+pub fn ulid() -> String {
+    ulid::Ulid::generate().to_string()
+}
+
+/// Where key material comes from.
+#[must_use]
+pub fn random() -> ssh_key::rand_core::OsRng {
+    ssh_key::rand_core::OsRng
+}
+
+/// The host's name, as `uname -n` says it.
+#[must_use]
+pub fn name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The user's home directory: `$HOME`, or what the system knows where a service is started without it.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    let told = variable("HOME").map(PathBuf::from);
+    told.or_else(|| User::from_uid(Uid::effective()).ok().flatten().map(|user| user.dir))
+}
+
+/// The environment; what is not text is left out, no variable of ours is.
+#[must_use]
+pub fn environment() -> Vec<(String, String)> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
+/// One variable of the environment; an empty one counts as not set.
+#[must_use]
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// This process.
+#[must_use]
+pub fn pid() -> u32 {
+    std::process::id()
+}

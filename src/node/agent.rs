@@ -1,0 +1,418 @@
+//! The node's end of a session: serves an [`Endpoint`] on a stream, as far as the node accepts it.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::accept::Accept;
+use super::allegiance;
+use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
+use super::protocol::check;
+use super::protocol::content::{self, Sender, StreamError};
+use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
+use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
+use super::protocol::message::{Need, Reply, Request};
+use super::protocol::tree::{MAX_TREE, send_tree};
+use super::pulse::{Mode, Pulse};
+use crate::model::{Action, Digest, Outcome, RelPath, ReloadOutcome, ReloadState};
+use crate::reload::ReloadRequest;
+use crate::snapshot::{Root, ScanSpec};
+use crate::transfer::{Sink, Source, Wanted};
+
+/// Most directories, globs and roots that Main may name in a session; sites have some ten.
+const MAX_NAMES: usize = 4096;
+/// Longest time that Main may give a reload. Asterisk's take seconds.
+const MAX_RELOAD: Duration = Duration::from_secs(3600);
+/// Shortest and longest time between keep-alives, whatever Main's timeout is.
+const ALIVE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3600));
+
+/// Serves `endpoint` until Main closes `input`.
+///
+/// `progress` is counted up by whatever the endpoint does: as long as it moves, Main is told that this
+/// end lives. The error is what Main was told, where it could be told anything.
+pub fn serve(
+    input: impl Read,
+    output: impl Write + Send,
+    endpoint: &mut dyn Endpoint,
+    accept: &Accept,
+    progress: &AtomicU64,
+) -> Result<(), NodeError> {
+    let pulse = Pulse::new(BufWriter::with_capacity(MAX_DATA, output), progress);
+    let mut input = BufReader::with_capacity(MAX_DATA, input);
+    let served = greet(&mut input, &pulse, accept).and_then(|main| {
+        let Some(main) = main else { return Ok(()) };
+        let every = (Duration::from_millis(main.timeout_ms) / 4).clamp(ALIVE.0, ALIVE.1);
+        let mut session = Session {
+            input: &mut input,
+            pulse: &pulse,
+            endpoint,
+            accept,
+            hello: main.hello,
+            sworn: false,
+            scanned: HashSet::new(),
+        };
+        std::thread::scope(|scope| {
+            // Closed when the session ends, however it ends.
+            let (_stop, stopped) = mpsc::channel();
+            scope.spawn(|| {
+                let stopped = stopped;
+                pulse.beat(every, &stopped);
+            });
+            session.run()
+        })
+    });
+    if let Err(error) = &served {
+        // Main may be gone.
+        let _ = fail(&mut *pulse.output(), error);
+    }
+    served
+}
+
+/// Begins a session and ends it with this error: the node cannot serve, and Main is to know why.
+pub fn decline(output: &mut dyn Write, error: &NodeError) -> io::Result<()> {
+    begin(output)?;
+    fail(output, error)
+}
+
+fn begin(output: &mut dyn Write) -> io::Result<()> {
+    output.write_all(&MAGIC)?;
+    write_value(output, Kind::Hello, &Versions::ours())?;
+    output.flush()
+}
+
+fn fail(output: &mut dyn Write, error: &NodeError) -> io::Result<()> {
+    let error = NodeError::new(error.kind, check::clip(error.detail.clone()));
+    write_value(output, Kind::Failed, &error)?;
+    output.flush()
+}
+
+/// Meets Main; none when there is nobody.
+fn greet<W: Write>(
+    input: &mut dyn Read,
+    pulse: &Pulse<'_, W>,
+    accept: &Accept,
+) -> Result<Option<MainHello>, NodeError> {
+    begin(&mut *pulse.output()).map_err(lost)?;
+    let mut payload = Vec::new();
+    match read_frame(input, &mut payload).map_err(lost)? {
+        None => return Ok(None),
+        Some(Kind::Hello) => {}
+        Some(kind) => {
+            return Err(lost(FrameError::broken(format!("a {kind:?} frame where a hello was due"))));
+        }
+    }
+    let version = Versions::common(&decode_hello(&payload).map_err(lost)?, &Versions::ours())?;
+    let main: MainHello = decode_hello(&payload).map_err(lost)?;
+    check::id(&main.hello.main).and_then(|()| check::id(&main.hello.run)).map_err(lost)?;
+    allegiance::check(&accept.state_dir, &main.hello)?;
+    let hello = Hello { name: check::text(&main.hello.name), ..main.hello };
+    reply(pulse, &Reply::Welcome(version))?;
+    Ok(Some(MainHello { hello, ..main }))
+}
+
+fn reply<W: Write>(pulse: &Pulse<'_, W>, reply: &Reply) -> Result<(), NodeError> {
+    let mut output = pulse.output();
+    write_value(&mut *output, Kind::Reply, reply).and_then(|()| output.flush()).map_err(lost)
+}
+
+fn lost(error: impl Into<FrameError>) -> NodeError {
+    let detail = match error.into() {
+        FrameError::Io(error) => format!("the stream to Main has failed: {error}"),
+        FrameError::Broken(rule) => format!("Main broke the protocol: {rule}"),
+    };
+    NodeError::new(NodeErrorKind::Lost, detail)
+}
+
+fn refused(detail: impl Into<String>) -> NodeError {
+    NodeError::new(NodeErrorKind::Refused, detail)
+}
+
+/// A session after its handshake.
+struct Session<'a, W> {
+    input: &'a mut dyn Read,
+    pulse: &'a Pulse<'a, W>,
+    endpoint: &'a mut dyn Endpoint,
+    accept: &'a Accept,
+    hello: Hello,
+    /// Whether the node has remembered this Main.
+    sworn: bool,
+    scanned: HashSet<String>,
+}
+
+impl<W: Write> Session<'_, W> {
+    fn run(&mut self) -> Result<(), NodeError> {
+        let mut payload = Vec::new();
+        loop {
+            let request = match read_frame(self.input, &mut payload).map_err(lost)? {
+                None => return Ok(()),
+                Some(Kind::Request) => decode(Kind::Request, &payload).map_err(lost)?,
+                Some(kind) => {
+                    let rule = format!("a {kind:?} frame where a request was due");
+                    return Err(lost(FrameError::Broken(rule)));
+                }
+            };
+            self.pulse.set(Mode::Working);
+            self.handle(request)?;
+            self.pulse.set(Mode::Idle);
+        }
+    }
+
+    fn handle(&mut self, request: Request) -> Result<(), NodeError> {
+        let answer = match request {
+            Request::Scan(spec) => self.scan(&spec)?,
+            Request::Tree(directory) => return self.tree(&directory),
+            Request::KnownOwners(owners) => {
+                owners.iter().try_for_each(check::owner).map_err(lost)?;
+                Reply::Owners(self.endpoint.known_owners(&owners)?)
+            }
+            Request::Prepare { directory, run, trash_keep } => {
+                self.may_change(&directory)?;
+                check::id(&run).map_err(lost)?;
+                Reply::Prepared(self.endpoint.prepare(&directory, &run, trash_keep)?.map_err(check::clip))
+            }
+            Request::Stage { directory, wanted } => {
+                self.may_change(&directory)?;
+                self.stage(&directory, &wanted)?
+            }
+            Request::Send { directory, wanted } => {
+                self.known(&directory)?;
+                self.send(&directory, &wanted)?
+            }
+            Request::Commit { directory, actions } => {
+                self.may_change(&directory)?;
+                self.commit(&directory, &actions)?
+            }
+            Request::Agree { directory, generation } => {
+                self.may_change(&directory)?;
+                check::id(&generation).map_err(lost)?;
+                Reply::Agreed(self.endpoint.agree(&directory, &generation)?.map_err(check::clip))
+            }
+            Request::Reload(request) => self.reload(&request)?,
+        };
+        reply(self.pulse, &answer)
+    }
+
+    /// A directory that was scanned in this session, and so accepted.
+    fn known(&self, directory: &str) -> Result<(), NodeError> {
+        if self.scanned.contains(directory) {
+            return Ok(());
+        }
+        let directory = check::text(directory);
+        Err(lost(FrameError::broken(format!("the directory {directory} was not scanned in this session"))))
+    }
+
+    fn may_change(&mut self, directory: &str) -> Result<(), NodeError> {
+        self.known(directory)?;
+        self.may_write()
+    }
+
+    fn may_write(&mut self) -> Result<(), NodeError> {
+        if self.accept.read_only {
+            let file = self.accept.file.display();
+            return Err(refused(format!("the node accepts no changes (see `read_only` in {file} there)")));
+        }
+        if self.hello.dry_run {
+            return Err(refused("a dry run must not change a node"));
+        }
+        if !self.sworn {
+            allegiance::swear(&self.accept.state_dir, &self.hello)?;
+            self.sworn = true;
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, spec: &ScanSpec) -> Result<Reply, NodeError> {
+        let name = &spec.directory;
+        if name.is_empty() || name.len() > check::MAX_ID || name.chars().any(char::is_control) {
+            return Err(lost(FrameError::broken("a directory's name is empty, too long or not one line")));
+        }
+        if [self.scanned.len(), spec.exclude.len(), spec.other_roots.len()]
+            .iter()
+            .any(|&count| count >= MAX_NAMES)
+        {
+            return Err(lost(FrameError::broken("too many directories, globs or roots")));
+        }
+        self.accept.root(&spec.root).map_err(refused)?;
+        let mut scanned = self.endpoint.scan(spec)?;
+        if let Root::Unusable(why) = &mut scanned.root {
+            *why = check::clip(std::mem::take(why));
+        }
+        self.scanned.insert(name.clone());
+        Ok(Reply::Scanned(scanned))
+    }
+
+    fn tree(&mut self, directory: &str) -> Result<(), NodeError> {
+        self.known(directory)?;
+        let encoded = self.endpoint.tree(directory)?.encode();
+        let length = encoded.len() as u64;
+        if length > MAX_TREE {
+            return Err(refused(format!("{directory} has too many files: its tree takes {length} bytes")));
+        }
+        // The bytes themselves show that this end lives.
+        let mut output = self.pulse.output();
+        write_value(&mut *output, Kind::Reply, &Reply::Tree(length))
+            .and_then(|()| send_tree(&mut *output, &encoded))
+            .and_then(|()| output.flush())
+            .map_err(lost)
+    }
+
+    fn stage(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
+        let mut source = FromMain {
+            offered: wanted
+                .iter()
+                .zip(0..)
+                .map(|(content, index)| ((&*content.path, content.digest), index))
+                .collect(),
+            input: &mut *self.input,
+            pulse: self.pulse,
+            failed: None,
+        };
+        let received = self.endpoint.stage(directory, wanted, &mut source);
+        // An endpoint that could go on without the stream would answer into nothing.
+        if let Some(failed) = source.failed {
+            return Err(failed);
+        }
+        Ok(Reply::Received(received?.into_iter().map(|item| item.map_err(check::clip)).collect()))
+    }
+
+    fn send(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
+        wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
+        let mut sink = ToMain { pulse: self.pulse, failed: None };
+        let sent = self.endpoint.send(directory, wanted, &mut sink);
+        match sink.failed {
+            Some(error) => Err(lost(error)),
+            None => sent.map(|()| Reply::Sent),
+        }
+    }
+
+    fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Reply, NodeError> {
+        actions.iter().try_for_each(check::action).map_err(lost)?;
+        let outcomes = self.endpoint.commit(directory, actions)?;
+        let clip = |outcome| match outcome {
+            Outcome::Failed(why) => Outcome::Failed(check::clip(why)),
+            other => other,
+        };
+        Ok(Reply::Outcomes(outcomes.into_iter().map(clip).collect()))
+    }
+
+    fn reload(&mut self, request: &ReloadRequest) -> Result<Reply, NodeError> {
+        self.may_write()?;
+        for (root, _) in &request.files {
+            self.accept.root(root).map_err(refused)?;
+        }
+        if request.timeout > MAX_RELOAD {
+            return Err(lost(FrameError::broken("a reload that may take hours")));
+        }
+        if !self.accept.reload.contains_key(&request.name) {
+            let name = check::text(&request.name);
+            let detail = format!(
+                "the node has no reload {name} (see `[reload]` in {} there)",
+                self.accept.file.display()
+            );
+            let name = request.name.clone();
+            return Ok(Reply::Reloaded(ReloadOutcome {
+                name,
+                state: ReloadState::Failed,
+                detail: Some(detail),
+            }));
+        }
+        self.pulse.set(Mode::Waiting);
+        let outcome = self.endpoint.reload(request)?;
+        Ok(Reply::Reloaded(ReloadOutcome { detail: outcome.detail.map(check::clip), ..outcome }))
+    }
+}
+
+/// Contents that Main has.
+struct FromMain<'a, W> {
+    offered: HashMap<(&'a RelPath, Digest), u32>,
+    input: &'a mut dyn Read,
+    pulse: &'a Pulse<'a, W>,
+    failed: Option<NodeError>,
+}
+
+impl<W: Write> FromMain<'_, W> {
+    fn receive(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), StreamError> {
+        let need = |content: &Wanted| {
+            let index = self.offered.get(&(&*content.path, content.digest))?;
+            Some(Need { index: *index, offset: content.offset })
+        };
+        let needs: Option<Vec<Need>> = wanted.iter().map(need).collect();
+        let needs = needs.ok_or_else(|| anyhow::anyhow!("Main has not offered what is wanted"))?;
+        {
+            let mut output = self.pulse.output();
+            write_value(&mut *output, Kind::Reply, &Reply::Need(needs))
+                .and_then(|()| output.flush())
+                .map_err(FrameError::Io)?;
+        }
+        content::receive(wanted, sink, &mut |payload| {
+            self.pulse.progress();
+            read_frame(self.input, payload)?
+                .ok_or_else(|| FrameError::Io(io::ErrorKind::UnexpectedEof.into()))
+        })
+    }
+}
+
+impl<W: Write> Source for FromMain<'_, W> {
+    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        match self.receive(wanted, sink) {
+            Ok(()) => Ok(()),
+            Err(StreamError::Own(error)) => {
+                // Main is in the middle of sending: what follows cannot be understood any more.
+                let detail = format!("the node cannot take contents: {error:#}");
+                self.failed = Some(NodeError::new(NodeErrorKind::Lost, detail));
+                Err(error)
+            }
+            Err(StreamError::Frame(error)) => {
+                let failed = lost(error);
+                self.failed = Some(failed.clone());
+                Err(failed.into())
+            }
+        }
+    }
+}
+
+/// Contents for Main. Each frame has the output for itself, so that keep-alives come between.
+struct ToMain<'a, W> {
+    pulse: &'a Pulse<'a, W>,
+    failed: Option<FrameError>,
+}
+
+impl<W: Write> ToMain<'_, W> {
+    fn with(&mut self, send: impl FnOnce(&mut Sender<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.pulse.progress();
+        let mut output = self.pulse.output();
+        let mut sender = Sender::new(&mut *output);
+        let sent = send(&mut sender);
+        match sender.finish(sent) {
+            Ok(()) => Ok(()),
+            Err(StreamError::Own(error)) => Err(error),
+            Err(StreamError::Frame(error)) => {
+                self.failed = Some(error);
+                Err(anyhow::anyhow!("Main is gone"))
+            }
+        }
+    }
+}
+
+impl<W: Write> Sink for ToMain<'_, W> {
+    fn begin(&mut self, index: usize) -> anyhow::Result<()> {
+        self.with(|sender| sender.begin(index))
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        bytes.chunks(MAX_DATA).try_for_each(|piece| self.with(|sender| sender.data(piece)))
+    }
+
+    fn hole(&mut self, length: u64) -> anyhow::Result<()> {
+        self.with(|sender| sender.hole(length))
+    }
+
+    fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {
+        self.with(|sender| sender.end(result))
+    }
+}

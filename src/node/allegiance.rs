@@ -1,0 +1,138 @@
+//! Which Main a node obeys: the one of the highest epoch it has met.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::endpoint::{NodeError, NodeErrorKind};
+use super::protocol::handshake::Hello;
+
+/// What a node remembers of its Main.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Allegiance {
+    main: String,
+    epoch: u64,
+    name: String,
+}
+
+const NAME: &str = "main.json";
+const NEW_NAME: &str = "main.json.new";
+
+/// Whether the node may obey this Main, by what it remembers below `state_dir`.
+pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
+    let refused = |detail| Err(NodeError::new(NodeErrorKind::Refused, detail));
+    let known = match read(state_dir) {
+        Ok(Some(known)) => known,
+        Ok(None) => return Ok(()),
+        // Who cannot tell which Main it obeys obeys none.
+        Err(error) => return refused(format!("the node does not know its Main: {error:#}")),
+    };
+    let Allegiance { name, epoch, .. } = &known;
+    if hello.epoch < *epoch {
+        return refused(format!(
+            "the node obeys {name} since its epoch {epoch}, and this Main is of epoch {}; if this is to be the \
+             Main, run `xds-sync init --takeover` on it",
+            hello.epoch
+        ));
+    }
+    if hello.epoch == *epoch && hello.main != known.main {
+        return refused(format!(
+            "the node obeys another Main, {name}; if this is to be the Main, run `xds-sync init --takeover` on it"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks, and remembers this Main from now on.
+pub(super) fn swear(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
+    check(state_dir, hello)?;
+    let new = Allegiance { main: hello.main.clone(), epoch: hello.epoch, name: hello.name.clone() };
+    if matches!(read(state_dir), Ok(Some(known)) if known == new) {
+        return Ok(());
+    }
+    write(state_dir, &new).map_err(|error| {
+        let detail = format!("the node cannot remember its Main in {}: {error}", state_dir.display());
+        NodeError::new(NodeErrorKind::Refused, detail)
+    })
+}
+
+fn read(state_dir: &Path) -> anyhow::Result<Option<Allegiance>> {
+    let path = state_dir.join(NAME);
+    match fs::read(&path) {
+        Ok(text) => {
+            let known = serde_json::from_slice(&text);
+            known.map(Some).with_context(|| format!("{} cannot be read", path.display()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
+}
+
+fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
+    fs::create_dir_all(state_dir)?;
+    let new = state_dir.join(NEW_NAME);
+    let mut file = File::create(&new)?;
+    file.write_all(&serde_json::to_vec(allegiance)?)?;
+    file.sync_all()?;
+    fs::rename(&new, state_dir.join(NAME))?;
+    File::open(state_dir)?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn hello(main: &str, epoch: u64) -> Hello {
+        Hello {
+            main: main.to_owned(),
+            epoch,
+            name: format!("host of {main}"),
+            run: "01R".to_owned(),
+            dry_run: false,
+        }
+    }
+
+    #[test]
+    fn the_highest_epoch_is_obeyed() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        for (main, epoch, obeyed) in [
+            ("A", 1, true),
+            ("A", 1, true),
+            ("B", 1, false),
+            ("A", 0, false),
+            // B took over, and A does not know yet.
+            ("B", 2, true),
+            ("A", 1, false),
+            ("A", 2, false),
+            ("A", 3, true),
+        ] {
+            let sworn = swear(&state, &hello(main, epoch));
+            assert_eq!(sworn.is_ok(), obeyed, "{main} {epoch}: {sworn:?}");
+            assert_eq!(check(&state, &hello(main, epoch)).is_ok(), obeyed);
+            if let Err(error) = sworn {
+                assert_eq!(error.kind, NodeErrorKind::Refused);
+                assert!(error.detail.contains("init --takeover"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn checking_remembers_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        check(dir.path(), &hello("A", 1)).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_broken_memory_obeys_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(NAME), "{").unwrap();
+        let error = swear(dir.path(), &hello("A", 1)).unwrap_err();
+        assert!(error.kind == NodeErrorKind::Refused && error.detail.contains(NAME), "{error}");
+    }
+}

@@ -1,0 +1,183 @@
+//! What a value from the peer must be beside well-formed.
+
+use super::frame::FrameError;
+use super::message::MAX_TEXT;
+use crate::disk::OWN_DIR;
+use crate::model::escape::escape_for_people;
+use crate::model::{Action, Entry, File, Meta, Owner, RelPath, Step, Tree};
+
+/// Longest symlink target, user or group name, as in an encoded tree.
+const MAX_NAME: usize = 4096;
+/// Longest id of a run, marker or base; ours are ULIDs of 26.
+pub(crate) const MAX_ID: usize = 64;
+
+/// A path outside our own directory, which is part of no tree.
+pub(crate) fn path(path: &RelPath) -> Result<(), FrameError> {
+    if path.names().any(|name| name == OWN_DIR.as_bytes()) {
+        return Err(FrameError::broken(format!("{} lies in {OWN_DIR}", path.for_people())));
+    }
+    Ok(())
+}
+
+/// The tree of a peer: nothing of it may lead out of the root, or into our own directory.
+pub(crate) fn tree(tree: &Tree) -> Result<(), FrameError> {
+    for (at, entry) in tree.iter() {
+        match entry {
+            Entry::Symlink(link) if link.escapes(at) => {
+                return Err(FrameError::broken(format!("the symlink {} leads out", at.for_people())));
+            }
+            Entry::Excluded => {}
+            _ => path(at)?,
+        }
+    }
+    Ok(())
+}
+
+/// An action for this host.
+pub(crate) fn action(action: &Action) -> Result<(), FrameError> {
+    path(&action.path)?;
+    action.expected.as_ref().map_or(Ok(()), expected)?;
+    match &action.step {
+        Step::Put(entry) | Step::SetMeta(entry) => result(&action.path, entry),
+        Step::Move { from, from_expected, entry } => {
+            path(from)?;
+            expected(from_expected)?;
+            result(&action.path, entry)
+        }
+        Step::Delete => Ok(()),
+    }
+}
+
+fn result(at: &RelPath, entry: &Entry) -> Result<(), FrameError> {
+    match entry {
+        Entry::Symlink(link) if link.escapes(at) => {
+            Err(FrameError::broken(format!("the symlink {} leads out", at.for_people())))
+        }
+        entry if entry.is_opaque() => {
+            Err(FrameError::broken(format!("nothing can be put at {}", at.for_people())))
+        }
+        entry => expected(entry),
+    }
+}
+
+fn expected(entry: &Entry) -> Result<(), FrameError> {
+    match entry {
+        Entry::Dir(meta) => mode_and_owner(meta, 0o3777),
+        Entry::File(File { meta, .. }) => mode_and_owner(meta, 0o777),
+        Entry::Symlink(link) if link.target.len() > MAX_NAME => {
+            Err(FrameError::broken("a symlink's target is too long"))
+        }
+        Entry::Symlink(_) | Entry::Excluded | Entry::Busy(_) | Entry::Problem(_) => Ok(()),
+    }
+}
+
+fn mode_and_owner(meta: &Meta, carried: u16) -> Result<(), FrameError> {
+    if meta.mode & !carried != 0 {
+        return Err(FrameError::broken(format!("mode {:o} has bits that are never carried", meta.mode)));
+    }
+    owner(&meta.owner)
+}
+
+/// Names of bounded length.
+pub(crate) fn owner(owner: &Owner) -> Result<(), FrameError> {
+    for name in [owner.user(), owner.group()].into_iter().flatten() {
+        if name.is_empty() || name.len() > MAX_NAME || name.contains('\0') {
+            return Err(FrameError::broken("an owner's name is empty or too long"));
+        }
+    }
+    Ok(())
+}
+
+/// The id of a run, marker or base.
+pub(crate) fn id(id: &str) -> Result<(), FrameError> {
+    if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Err(FrameError::broken("an id is not of letters and digits"));
+    }
+    Ok(())
+}
+
+/// A text of this host, cut to what may be sent.
+pub(crate) fn clip(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT - '…'.len_utf8()).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
+    }
+    text
+}
+
+/// A text of the peer, harmless in a log or terminal: one line, cut. Backslashes stay as they are: the
+/// peer escapes paths in its texts as we do.
+pub(crate) fn text(text: &str) -> String {
+    let parts: Vec<String> = text.trim().split('\\').map(|part| escape_for_people(part.as_bytes())).collect();
+    clip(parts.join("\\"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Problem, RelPathBuf, Symlink};
+
+    fn put(at: &str, entry: Entry) -> Action {
+        Action { path: RelPathBuf::new(at.as_bytes()).unwrap(), expected: None, step: Step::Put(entry) }
+    }
+
+    fn file(mode: u16) -> Entry {
+        let meta = Meta { mode, owner: Owner::new(Some("asterisk"), None) };
+        Entry::File(File { size: 1, mtime: 0, digest: Digest([0; 32]), meta })
+    }
+
+    fn link(target: &str) -> Entry {
+        Entry::Symlink(Symlink { target: target.as_bytes().into() })
+    }
+
+    #[test]
+    fn what_an_action_may_be() {
+        let dir = |mode| Entry::Dir(Meta { mode, owner: Owner::default() });
+        for (action, allowed) in [
+            (put("a", file(0o777)), true),
+            (put("a", file(0o4755)), false),
+            (put("a", file(0o1644)), false),
+            (put("a", dir(0o2775)), true),
+            (put("a", dir(0o4775)), false),
+            (put("d/a", link("../b")), true),
+            (put("d/a", link("../../b")), false),
+            (put("a", link("/etc")), false),
+            (put("a", link("")), false),
+            (put("a", Entry::Excluded), false),
+            (put("a", Entry::Problem(Problem::Special)), false),
+            (put(".xds-sync/stage/a", file(0o644)), false),
+            (put("d/.xds-sync", dir(0o755)), false),
+            (Action { expected: Some(Entry::Problem(Problem::EscapingLink)), ..put("a", file(0o644)) }, true),
+            (
+                Action {
+                    step: Step::Move {
+                        from: RelPathBuf::new(&b".xds-sync/root.json"[..]).unwrap(),
+                        from_expected: file(0o644),
+                        entry: file(0o644),
+                    },
+                    ..put("a", file(0o644))
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(super::action(&action).is_ok(), allowed, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn texts_are_one_harmless_line() {
+        for (from, to) in [
+            ("plain\n", "plain"),
+            ("two\nlines", "two\\x0alines"),
+            ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+            ("a\\x0ab.wav is open", "a\\x0ab.wav is open"),
+            ("a\u{202e}b", "a\\xe2\\x80\\xaeb"),
+        ] {
+            assert_eq!(text(from), to);
+        }
+        let long = text(&"é".repeat(MAX_TEXT));
+        assert!(long.len() <= MAX_TEXT && long.ends_with("é…"), "{long}");
+    }
+}

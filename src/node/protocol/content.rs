@@ -1,0 +1,122 @@
+//! Contents on the wire, in either direction: for each wanted one `Begin`, any number of `Data` and
+//! `Hole`, and `End`.
+
+use std::io::{self, Write};
+
+use super::check;
+use super::frame::{FrameError, Kind, MAX_DATA, decode, write_frame, write_value};
+use crate::transfer::{Sink, Wanted};
+
+/// Why contents did not all cross.
+#[derive(Debug)]
+pub(crate) enum StreamError {
+    /// The peer's fault, or the stream's.
+    Frame(FrameError),
+    /// The fault of this end's own source or sink.
+    Own(anyhow::Error),
+}
+
+impl From<FrameError> for StreamError {
+    fn from(error: FrameError) -> StreamError {
+        StreamError::Frame(error)
+    }
+}
+
+impl From<anyhow::Error> for StreamError {
+    fn from(error: anyhow::Error) -> StreamError {
+        StreamError::Own(error)
+    }
+}
+
+/// Sends what it takes.
+pub(crate) struct Sender<'a> {
+    output: &'a mut dyn Write,
+    /// Why the stream takes no more: the source only passes on that something failed.
+    failed: Option<io::Error>,
+}
+
+impl<'a> Sender<'a> {
+    pub(crate) fn new(output: &'a mut dyn Write) -> Sender<'a> {
+        Sender { output, failed: None }
+    }
+
+    /// After a source was done with it, or gave up.
+    pub(crate) fn finish(self, sent: anyhow::Result<()>) -> Result<(), StreamError> {
+        match self.failed {
+            Some(failed) => Err(FrameError::Io(failed).into()),
+            None => Ok(sent?),
+        }
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> anyhow::Result<()> {
+        write(self.output).map_err(|error| {
+            self.failed = Some(error);
+            anyhow::anyhow!("the stream has failed")
+        })
+    }
+}
+
+impl Sink for Sender<'_> {
+    fn begin(&mut self, index: usize) -> anyhow::Result<()> {
+        self.write(|output| write_value(output, Kind::Begin, &(index as u64)))
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.write(|output| {
+            bytes.chunks(MAX_DATA).try_for_each(|piece| write_frame(output, Kind::Data, piece))
+        })
+    }
+
+    fn hole(&mut self, length: u64) -> anyhow::Result<()> {
+        self.write(|output| write_value(output, Kind::Hole, &length))
+    }
+
+    fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {
+        self.write(|output| write_value(output, Kind::End, &result.map_err(check::clip)))
+    }
+}
+
+/// Receives every wanted content, in order, into `sink`; `next` reads a frame. A peer that sends what was
+/// not wanted, or more of it, has broken the protocol.
+pub(crate) fn receive(
+    wanted: &[Wanted],
+    sink: &mut dyn Sink,
+    next: &mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
+) -> Result<(), StreamError> {
+    let mut payload = Vec::new();
+    for (index, wanted) in wanted.iter().enumerate() {
+        let kind = next(&mut payload)?;
+        if kind != Kind::Begin || decode::<u64>(kind, &payload)? != index as u64 {
+            return Err(FrameError::broken(format!("content {index} was to begin, not {kind:?}")).into());
+        }
+        sink.begin(index)?;
+        let mut left = wanted.size.saturating_sub(wanted.offset);
+        let mut take = |length: u64| {
+            left = left.checked_sub(length).filter(|_| length > 0).ok_or_else(|| {
+                FrameError::broken(format!("more than {} has bytes", wanted.path.for_people()))
+            })?;
+            Ok::<(), FrameError>(())
+        };
+        loop {
+            let kind = next(&mut payload)?;
+            match kind {
+                Kind::Data => {
+                    take(payload.len() as u64)?;
+                    sink.data(&payload)?;
+                }
+                Kind::Hole => {
+                    let length = decode(kind, &payload)?;
+                    take(length)?;
+                    sink.hole(length)?;
+                }
+                Kind::End => {
+                    let result: Result<(), String> = decode(kind, &payload)?;
+                    sink.end(result.map_err(|why| check::text(&why)))?;
+                    break;
+                }
+                _ => return Err(FrameError::broken(format!("a {kind:?} frame within a content")).into()),
+            }
+        }
+    }
+    Ok(())
+}

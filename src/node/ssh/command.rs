@@ -1,0 +1,188 @@
+//! The command line of ssh.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::ControlDir;
+use super::options::{HostKeys, NodeOptions, SshOptions, quoted};
+use crate::model::escape::escape_for_people;
+use crate::node::{NodeError, NodeErrorKind};
+
+/// How long a master outlives its last stream. It is told to end when a run is done with it; this is for
+/// a run that was killed.
+const PERSIST: &str = "ControlPersist=10s";
+
+/// What must hold whatever ssh_config says: ssh takes the first value of an option, and the command line
+/// comes first.
+const ALWAYS: [&str; 13] = [
+    // Nobody is there to answer.
+    "BatchMode=yes",
+    PERSIST,
+    // The node gets a stream, and nothing else of this host.
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "ClearAllForwardings=yes",
+    "Tunnel=no",
+    "PermitLocalCommand=no",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    // Its key is known by the name that we give it, in the file that we keep, and nowhere else.
+    "CheckHostIP=no",
+    "HashKnownHosts=no",
+    "UpdateHostKeys=no",
+    // Quieter, and ssh would not say why it failed.
+    "LogLevel=INFO",
+];
+
+/// One node, checked.
+pub(super) struct Target<'a> {
+    options: &'a SshOptions,
+    pub(super) address: &'a str,
+    pub(super) user: &'a str,
+    port: u16,
+    pub(super) identity: &'a Path,
+    /// The node's name in known_hosts, as ssh itself would write it.
+    pub(super) alias: String,
+    /// Whether a key of it is known.
+    pub(super) known: bool,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn new(
+        options: &'a SshOptions,
+        address: &'a str,
+        node: &'a NodeOptions,
+    ) -> Result<Target<'a>, NodeError> {
+        let refused = |what: &str, word: &str| {
+            let word = escape_for_people(word.as_bytes());
+            NodeError::new(NodeErrorKind::Unreachable, format!("{word} is no {what}"))
+        };
+        let address = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
+        if !is_address(address) {
+            return Err(refused("host name or address", address));
+        }
+        let user = node.user.as_deref().unwrap_or(&options.user);
+        if !is_user(user) {
+            return Err(refused("user name", user));
+        }
+        let identity = node.identity.as_deref().unwrap_or(&options.identity);
+        if quoted(identity).is_err() {
+            return Err(refused("path that ssh takes", &identity.to_string_lossy()));
+        }
+        let port = node.port.unwrap_or(options.port);
+        let alias = match port {
+            22 => address.to_ascii_lowercase(),
+            _ => format!("[{}]:{port}", address.to_ascii_lowercase()),
+        };
+        // A file that is not there yet knows nobody.
+        let known_hosts = std::fs::read_to_string(&options.known_hosts).unwrap_or_default();
+        let known = knows(&known_hosts, &alias);
+        Ok(Target { options, address, user, port, identity, alias, known })
+    }
+
+    /// The file that our host keys are in.
+    pub(super) fn known_hosts(&self) -> &Path {
+        &self.options.known_hosts
+    }
+
+    /// Whether a host that is not known is refused.
+    pub(super) fn is_strict(&self) -> bool {
+        self.options.host_keys == HostKeys::Strict
+    }
+
+    pub(super) fn arguments(&self, control: &ControlDir) -> Vec<OsString> {
+        let options = self.options;
+        // `accept-new` lets a known host in with a key of another type than the known one; nobody who
+        // answers in its place may do that.
+        let strict = if self.known || self.is_strict() { "yes" } else { "accept-new" };
+        // Checked by `SshOptions::check` and `new`; an empty value would be an error of ssh's.
+        let path = |path: &Path| quoted(path).unwrap_or_default();
+        let ours = [
+            format!("StrictHostKeyChecking={strict}"),
+            format!("UserKnownHostsFile={}", path(&options.known_hosts)),
+            format!("HostKeyAlias={}", self.alias),
+        ];
+        let defaults = [
+            format!("ConnectTimeout={}", options.connect_timeout().as_secs()),
+            // A dead connection ends its master too, later than our own timeout.
+            format!("ServerAliveInterval={}", options.timeout.as_secs().max(1)),
+            "ServerAliveCountMax=2".to_owned(),
+            format!("IPQoS={}", options.traffic_class),
+            "GlobalKnownHostsFile=/dev/null".to_owned(),
+            format!("IdentityFile={}", path(self.identity)),
+        ];
+        let mut arguments: Vec<OsString> = ["-M", "-N", "-f", "-S"].map(OsString::from).to_vec();
+        arguments.push(control.socket().to_string_lossy().replace('%', "%%").into());
+        arguments.push("-E".into());
+        arguments.push(control.log().into());
+        arguments.extend(["-l", self.user, "-p"].map(OsString::from));
+        arguments.push(self.port.to_string().into());
+        let always = ALWAYS.into_iter().map(str::to_owned);
+        for option in always.chain(ours).chain(options.options.iter().cloned()).chain(defaults) {
+            arguments.push("-o".into());
+            arguments.push(option.into());
+        }
+        arguments.push("--".into());
+        arguments.push(self.address.into());
+        arguments
+    }
+}
+
+/// A host name, an IPv4 or an IPv6 address, the last perhaps with its interface; never an option.
+fn is_address(address: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'%');
+    (1..=255).contains(&address.len()) && !address.starts_with('-') && address.bytes().all(plain)
+}
+
+fn is_user(user: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'@' | b'+' | b'$');
+    (1..=255).contains(&user.len()) && !user.starts_with('-') && user.bytes().all(plain)
+}
+
+/// Whether a known_hosts file has a key for `alias`. Lines with hashes or patterns are left to ssh.
+fn knows(known_hosts: &str, alias: &str) -> bool {
+    known_hosts.lines().any(|line| {
+        let hosts = line.split_whitespace().find(|word| !word.starts_with('@')).unwrap_or("");
+        hosts.split(',').any(|host| host.eq_ignore_ascii_case(alias))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for (address, allowed) in [
+            ("10.0.0.11", true),
+            ("mds-1.example.org", true),
+            ("2001:db8::1", true),
+            ("fe80::1%eth0", true),
+            ("-oProxyCommand=x", false),
+            ("a b", false),
+            ("a;b", false),
+            ("$(id)", false),
+            ("user@host", false),
+            ("a\nb", false),
+            ("", false),
+        ] {
+            assert_eq!(is_address(address), allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn who_is_known() {
+        let file = "# a comment\nmds1,10.0.0.11 ssh-ed25519 AAAA\n@revoked [mds2]:2222 ssh-rsa AAAA\n|1|x|y ssh-rsa A\n";
+        for (alias, known) in [
+            ("mds1", true),
+            ("MDS1", true),
+            ("10.0.0.11", true),
+            ("[mds2]:2222", true),
+            ("mds2", false),
+            ("#", true),
+        ] {
+            assert_eq!(knows(file, alias), known, "{alias}");
+        }
+        assert!(!knows("", "mds1"));
+    }
+}

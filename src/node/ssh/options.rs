@@ -1,0 +1,113 @@
+//! How to reach nodes in general, and what differs for one.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use super::MAX_CONTROL;
+
+/// How to reach nodes.
+#[derive(Clone, Debug)]
+pub struct SshOptions {
+    /// The user on the node.
+    pub user: String,
+    /// Its port.
+    pub port: u16,
+    /// Main's private key. Keys of an agent and of ssh_config are tried as well.
+    pub identity: PathBuf,
+    /// Our own known_hosts file.
+    pub known_hosts: PathBuf,
+    /// What to do about a host that is not in it.
+    pub host_keys: HostKeys,
+    /// The command that starts the agent, for the node's shell.
+    pub agent: String,
+    /// Further `-o` options, as in ssh_config(5).
+    pub options: Vec<String>,
+    /// The `IPQoS` of the connection.
+    pub traffic_class: String,
+    /// After how much silence a node is given up.
+    pub timeout: Duration,
+    /// A private directory for control sockets; other processes may use it as well.
+    pub control_dir: PathBuf,
+}
+
+/// What differs for one node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeOptions {
+    /// See [`SshOptions::user`].
+    pub user: Option<String>,
+    /// See [`SshOptions::port`].
+    pub port: Option<u16>,
+    /// See [`SshOptions::identity`].
+    pub identity: Option<PathBuf>,
+}
+
+/// What to do about a host whose key is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKeys {
+    /// The first key that a node shows is its key from then on.
+    AcceptNew,
+    /// Only hosts that are in known_hosts already.
+    Strict,
+}
+
+/// Longest that a connection may take until the node's sshd answers.
+const MAX_CONNECT: Duration = Duration::from_secs(10);
+
+impl SshOptions {
+    pub(super) fn connect_timeout(&self) -> Duration {
+        // ssh counts in whole seconds, and takes 0 for never.
+        Duration::from_secs(self.timeout.min(MAX_CONNECT).as_secs().max(1))
+    }
+
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        for path in [&self.identity, &self.known_hosts, &self.control_dir] {
+            quotable(path)?;
+        }
+        // The longest name: a process id, a number of six digits, the socket.
+        let longest = self.control_dir.as_os_str().len() + "/4194304-999999/s".len();
+        ensure!(
+            longest <= MAX_CONTROL,
+            "{} is too long a path for control sockets",
+            self.control_dir.display()
+        );
+        for option in &self.options {
+            ensure!(!option.chars().any(char::is_control), "the ssh option {option:?} is not one line");
+        }
+        Ok(())
+    }
+}
+
+/// A path as a value in ssh_config(5): quoted, and without what ssh would expand.
+pub(super) fn quoted(path: &Path) -> anyhow::Result<String> {
+    Ok(format!("\"{}\"", quotable(path)?.replace('%', "%%")))
+}
+
+/// ssh_config knows no escape for these that every version understands.
+fn quotable(path: &Path) -> anyhow::Result<&str> {
+    let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+    let special = |c: char| c.is_control() || matches!(c, '"' | '\\' | '$');
+    ensure!(!text.contains(special), "ssh takes no path with quotes, backslashes or $: {text:?}");
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_for_ssh() {
+        for (path, expected) in [
+            ("/root/.ssh/key", Some("\"/root/.ssh/key\"")),
+            ("~/.ssh/key", Some("\"~/.ssh/key\"")),
+            ("/my files/100%h", Some("\"/my files/100%%h\"")),
+            ("/a\"b", None),
+            ("/a\\b", None),
+            ("/${HOME}", None),
+            ("/a\nb", None),
+        ] {
+            assert_eq!(quoted(Path::new(path)).ok().as_deref(), expected, "{path}");
+        }
+    }
+}

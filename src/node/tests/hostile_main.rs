@@ -1,0 +1,338 @@
+//! An agent against a Main that does not keep to the protocol. It must end the session with a word, never
+//! panic, and never reach its host with what it refuses.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::fake::*;
+use crate::model::{Action, RelPathBuf, Step};
+use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
+use crate::node::protocol::handshake::{MAGIC, MainHello, Versions};
+use crate::node::protocol::message::{Reply, Request};
+use crate::node::{Accept, NodeError, NodeErrorKind};
+use crate::reload::ReloadRequest;
+use crate::snapshot::ScanSpec;
+
+/// What an agent made of a Main that sent this behind a proper handshake.
+fn after_handshake(accept: &Accept, send: impl FnOnce(&mut UnixStream)) -> (Fake, NodeError) {
+    let (mut main, served) = agent(Fake::with(&[("a", b"1")]), accept.clone(), Arc::default());
+    greet(&mut main, &proper());
+    send(&mut main);
+    main.shutdown(std::net::Shutdown::Write).unwrap();
+    let told = last_word(&drain(&main));
+    let (host, ended) = served.join().unwrap();
+    let ended = ended.unwrap_err();
+    assert_eq!(told, Some(ended.clone()), "Main is told why");
+    (host, ended)
+}
+
+fn proper() -> MainHello {
+    MainHello { versions: Versions::ours(), hello: hello(), timeout_ms: 30_000 }
+}
+
+fn greet(main: &mut UnixStream, hello: &MainHello) {
+    let mut magic = [0; MAGIC.len()];
+    main.read_exact(&mut magic).unwrap();
+    assert_eq!(magic, MAGIC);
+    let mut payload = Vec::new();
+    assert_eq!(read_frame(main, &mut payload).unwrap(), Some(Kind::Hello));
+    write_value(main, Kind::Hello, hello).unwrap();
+}
+
+fn ask(main: &mut UnixStream, request: &Request) {
+    write_value(main, Kind::Request, request).unwrap();
+}
+
+fn last_word(mut frames: &[u8]) -> Option<NodeError> {
+    let mut payload = Vec::new();
+    let mut last = None;
+    while let Some(kind) = read_frame(&mut frames, &mut payload).unwrap() {
+        last = (kind == Kind::Failed).then(|| decode(kind, &payload).unwrap());
+    }
+    last
+}
+
+#[test]
+fn requests_out_of_bounds_end_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let accept = accept(dir.path());
+    let moh = || "moh".to_owned();
+    let scan = Request::Scan(spec(&root(dir.path())));
+    let put = |at: &str| Action { path: path(at), expected: None, step: Step::Put(file(b"x")) };
+    let special = |mode: u16| {
+        let mut action = put("a");
+        if let Step::Put(crate::model::Entry::File(file)) = &mut action.step {
+            file.meta.mode = mode;
+        }
+        action
+    };
+    for (requests, rule) in [
+        (vec![Request::Tree(moh())], "moh was not scanned"),
+        (vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash_keep: 0 }], "not scanned"),
+        (
+            vec![Request::Commit { directory: "\x1b[2J".to_owned(), actions: vec![] }],
+            "directory \\x1b[2J was",
+        ),
+        (
+            vec![Request::Scan(ScanSpec { directory: String::new(), ..spec(&root(dir.path())) })],
+            "name is empty",
+        ),
+        (
+            vec![Request::Scan(ScanSpec { exclude: vec!["*".to_owned(); 5000], ..spec(&root(dir.path())) })],
+            "too many",
+        ),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::Commit { directory: moh(), actions: vec![special(0o4755)] },
+            ],
+            "mode 4755 has bits",
+        ),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::Commit { directory: moh(), actions: vec![put(".xds-sync/x")] },
+            ],
+            ".xds-sync/x lies in .xds-sync",
+        ),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::Send { directory: moh(), wanted: vec![wanted(".xds-sync/root.json", b"")] },
+            ],
+            "lies in .xds-sync",
+        ),
+        (
+            vec![scan, Request::Prepare { directory: moh(), run: "../../x".to_owned(), trash_keep: 0 }],
+            "not of letters and digits",
+        ),
+        (
+            vec![Request::Reload(ReloadRequest {
+                name: "moh".to_owned(),
+                files: vec![],
+                timeout: LONG * 1000,
+            })],
+            "may take hours",
+        ),
+    ] {
+        let (host, error) =
+            after_handshake(&accept, |main| requests.iter().for_each(|request| ask(main, request)));
+        assert_eq!(error.kind, NodeErrorKind::Lost);
+        assert!(error.detail.contains(rule), "{error}");
+        assert_eq!(host.calls, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn roots_that_are_not_accepted_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let accept = accept(dir.path());
+    std::fs::create_dir_all(dir.path().join("roots")).unwrap();
+    std::os::unix::fs::symlink("/etc", dir.path().join("roots/etc")).unwrap();
+    let inside = |name: &str| dir.path().join("roots").join(name);
+    for root in
+        [PathBuf::from("/etc"), PathBuf::from("moh"), inside("../secret"), inside("etc"), inside("etc/ssh")]
+    {
+        for request in [
+            Request::Scan(spec(&root)),
+            Request::Reload(ReloadRequest {
+                name: "dialplan".to_owned(),
+                files: vec![(root, vec![])],
+                timeout: LONG,
+            }),
+        ] {
+            let (host, error) = after_handshake(&accept, |main| ask(main, &request));
+            assert_eq!(error.kind, NodeErrorKind::Refused);
+            assert!(error.detail.contains("node.toml"), "{error}");
+            assert_eq!(host.calls, Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn frames_out_of_bounds_end_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let accept = accept(dir.path());
+    let raw = |length: u32, code: u8, payload: &[u8]| [&length.to_le_bytes()[..], &[code], payload].concat();
+    for (bytes, rule) in [
+        (raw(u32::MAX, 2, b""), "a Request frame of 4294967295 bytes"),
+        (raw(0, 99, b""), "unknown kind 99"),
+        (raw(2, 2, &[200, 1]), "malformed Request"),
+        // A scan whose directory is 2^64 - 1 bytes long.
+        (raw(11, 2, &[0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), "malformed Request"),
+        // A number of eleven bytes.
+        (raw(12, 2, &[0, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 1]), "malformed Request"),
+        (raw(4, 7, b"data"), "a Data frame where a request was due"),
+        (raw(3, 2, &[1, 1, b'd', 0][..3]), "was not scanned"),
+        (raw(4, 2, &[1, 1, b'd', 0]), "bytes follow the value"),
+        (raw(100, 2, b"cut"), "ended within a frame"),
+        (vec![1, 0], "ended within a frame"),
+    ] {
+        let (_, error) = after_handshake(&accept, |main| main.write_all(&bytes).unwrap());
+        assert!(error.detail.contains(rule), "{error}");
+    }
+}
+
+#[test]
+fn contents_that_were_not_asked_for_end_the_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let accept = accept(dir.path());
+    type Send = fn(&mut UnixStream);
+    let attacks: [(Send, &str); 7] = [
+        (|main| write_value(main, Kind::Begin, &1u64).unwrap(), "content 0 was to begin"),
+        (|main| write_frame(main, Kind::Data, b"x").unwrap(), "content 0 was to begin"),
+        (
+            |main| {
+                write_value(main, Kind::Begin, &0u64).unwrap();
+                write_frame(main, Kind::Data, b"too long").unwrap();
+            },
+            "more than new has bytes",
+        ),
+        (
+            |main| {
+                write_value(main, Kind::Begin, &0u64).unwrap();
+                write_value(main, Kind::Hole, &u64::MAX).unwrap();
+            },
+            "more than new has bytes",
+        ),
+        (
+            |main| {
+                write_value(main, Kind::Begin, &0u64).unwrap();
+                write_frame(main, Kind::Data, b"").unwrap();
+            },
+            "more than new has bytes",
+        ),
+        (
+            |main| {
+                write_value(main, Kind::Begin, &0u64).unwrap();
+                write_value(main, Kind::Begin, &1u64).unwrap();
+            },
+            "a Begin frame within a content",
+        ),
+        (|main| write_value(main, Kind::Begin, &0u64).unwrap(), "unexpected end of file"),
+    ];
+    for (attack, rule) in attacks {
+        let (host, error) = after_handshake(&accept, |main| {
+            ask(main, &Request::Scan(spec(&root(dir.path()))));
+            ask(main, &Request::Stage { directory: "moh".to_owned(), wanted: vec![wanted("new", b"four")] });
+            attack(main);
+        });
+        assert!(error.detail.contains(rule), "{error}");
+        assert!(host.staged.is_empty());
+    }
+}
+
+#[test]
+fn a_main_of_another_version_is_told_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let newer = |versions: &mut Versions| {
+        versions.lowest = 7;
+        versions.highest = 9;
+    };
+    let older = |versions: &mut Versions| versions.highest = 0;
+    let lacking = |versions: &mut Versions| versions.features = 0;
+    let demanding = |versions: &mut Versions| versions.required = 1 << 63;
+    let cases: [&dyn Fn(&mut Versions); 4] = [&newer, &older, &lacking, &demanding];
+    for change in cases {
+        let (mut main, served) = agent(Fake::default(), accept(dir.path()), Arc::default());
+        let mut hello = proper();
+        hello.versions.package = "9.9.9".to_owned();
+        change(&mut hello.versions);
+        greet(&mut main, &hello);
+        let error = last_word(&drain(&main)).unwrap();
+        assert_eq!(error.kind, NodeErrorKind::Incompatible);
+        for version in ["9.9.9", env!("CARGO_PKG_VERSION")] {
+            assert!(error.detail.contains(version), "{error}");
+        }
+        assert_eq!(served.join().unwrap().1, Err(error));
+    }
+}
+
+#[test]
+fn what_is_no_hello_gets_no_answer_but_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut odd = proper();
+    odd.hello.main = "../../etc".to_owned();
+    let hellos = [
+        postcard::to_stdvec(&odd).unwrap(),
+        postcard::to_stdvec(&Versions::ours()).unwrap(),
+        vec![],
+        vec![0xff; 4096],
+    ];
+    for hello in hellos {
+        let (main, served) = agent(Fake::default(), accept(dir.path()), Arc::default());
+        write_frame(&mut &main, Kind::Hello, &hello).unwrap();
+        let (_, ended) = served.join().unwrap();
+        assert_eq!(ended.unwrap_err().kind, NodeErrorKind::Lost);
+    }
+    // Nobody there is no error: a connection that was only tried.
+    let (main, served) = agent(Fake::default(), accept(dir.path()), Arc::default());
+    main.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(served.join().unwrap().1, Ok(()));
+}
+
+#[test]
+fn any_bytes_end_the_session() {
+    use proptest::prelude::*;
+    let dir = tempfile::tempdir().unwrap();
+    let accept = accept(dir.path());
+    proptest!(ProptestConfig::with_cases(64), |(frames in proptest::collection::vec((1u8..12, any::<Vec<u8>>()), 0..8))| {
+        let (mut main, served) = agent(Fake::default(), accept.clone(), Arc::default());
+        greet(&mut main, &proper());
+        for (kind, payload) in &frames {
+            let length = u32::try_from(payload.len()).unwrap();
+            // The agent may have ended the session by then.
+            let frame = [&length.to_le_bytes()[..], &[*kind], payload].concat();
+            let _ = main.write_all(&frame);
+        }
+        drop(main);
+        let (host, _) = served.join().unwrap();
+        prop_assert_eq!(host.calls, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_link_cannot_be_put_where_it_leads_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let accept = accept(dir.path());
+    for (at, target) in [("d", "/etc"), ("d", "../.."), ("d/e", "x/../../../etc")] {
+        let link = crate::model::Symlink { target: target.as_bytes().into() };
+        let action = Action {
+            path: RelPathBuf::new(at.as_bytes()).unwrap(),
+            expected: None,
+            step: Step::Put(crate::model::Entry::Symlink(link)),
+        };
+        let (host, error) = after_handshake(&accept, |main| {
+            ask(main, &Request::Scan(spec(&root(dir.path()))));
+            ask(main, &Request::Commit { directory: "moh".to_owned(), actions: vec![action] });
+        });
+        assert!(error.detail.contains("leads out"), "{error}");
+        assert_eq!(host.calls, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn keep_alives_come_between_frames_only() {
+    // A node that streams while it is at work: what arrives is frames, and the content is whole.
+    let dir = tempfile::tempdir().unwrap();
+    let content = vec![7; 4 * MAX_DATA];
+    let (mut main, _served) = agent(Fake::with(&[("a", &content)]), accept(dir.path()), Arc::default());
+    // With this, a keep-alive is due every 10 ms.
+    greet(&mut main, &MainHello { timeout_ms: 1, ..proper() });
+    ask(&mut main, &Request::Scan(spec(&root(dir.path()))));
+    for _ in 0..50 {
+        ask(&mut main, &Request::Send { directory: "moh".to_owned(), wanted: vec![wanted("a", &content)] });
+        let mut payload = Vec::new();
+        let mut got = 0;
+        loop {
+            match read_frame(&mut main, &mut payload).unwrap().unwrap() {
+                Kind::Data => got += payload.len(),
+                Kind::Reply if matches!(decode(Kind::Reply, &payload), Ok(Reply::Sent)) => break,
+                _ => {}
+            }
+        }
+        assert_eq!(got, content.len());
+    }
+}

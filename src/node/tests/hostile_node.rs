@@ -1,0 +1,350 @@
+//! Main against a node that does not keep to the protocol. That node is lost for the run, with a word
+//! that names the rule; nothing else happens.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+
+use super::fake::*;
+use crate::model::{Digest, Entry, Outcome, Owner, RelPathBuf, Symlink, Tree};
+use crate::node::endpoint::tree_digests;
+use crate::node::protocol::frame::{Kind, decode, read_frame, write_frame, write_value};
+use crate::node::protocol::handshake::{MAGIC, MAX_NOISE, MainHello, Versions};
+use crate::node::protocol::message::{Need, Reply, Request};
+use crate::node::protocol::tree::send_tree;
+use crate::node::{Endpoint as _, NodeError, NodeErrorKind, Remote};
+use crate::snapshot::{Root, Scanned};
+
+/// A node that answers each request as it likes; the stream ends with it.
+fn node(mut answer: impl FnMut(Request, &mut UnixStream) + Send + 'static) -> (UnixStream, JoinHandle<()>) {
+    let (main, mut stream) = UnixStream::pair().unwrap();
+    let serving = std::thread::spawn(move || {
+        greet(&mut stream, &Versions::ours(), 1);
+        let mut payload = Vec::new();
+        while let Ok(Some(Kind::Request)) = read_frame(&mut stream, &mut payload) {
+            answer(decode(Kind::Request, &payload).unwrap(), &mut stream);
+        }
+    });
+    (main, serving)
+}
+
+fn greet(stream: &mut UnixStream, versions: &Versions, welcome: u16) {
+    stream.write_all(&MAGIC).unwrap();
+    write_value(stream, Kind::Hello, versions).unwrap();
+    let mut payload = Vec::new();
+    if let Ok(Some(Kind::Hello)) = read_frame(stream, &mut payload) {
+        let _: MainHello = decode(Kind::Hello, &payload).unwrap();
+        reply(stream, &Reply::Welcome(welcome));
+    }
+}
+
+fn reply(stream: &mut UnixStream, reply: &Reply) {
+    // Main may have ended the session.
+    let _ = write_value(stream, Kind::Reply, reply);
+}
+
+fn scanned(digest: Digest) -> Reply {
+    let loaded = Digest([0; 32]);
+    Reply::Scanned(Scanned { root: Root::Missing, digest, loaded, entries: 0, settled: true, free: 0 })
+}
+
+/// What Main makes of a node that answers its scan properly and what `ask` asks as it likes.
+fn lost<T>(
+    answer: impl FnMut(Request, &mut UnixStream) + Send + 'static,
+    ask: impl FnOnce(&mut Remote) -> Result<T, NodeError>,
+) -> NodeError {
+    let (main, serving) = node(answer);
+    let mut remote = meet(&main, &hello(), LONG).unwrap();
+    let error = ask(&mut remote).err().expect("it is refused");
+    drop((remote, main));
+    serving.join().unwrap();
+    error
+}
+
+fn stream(bytes: impl FnOnce(UnixStream) + Send + 'static) -> Result<Remote, NodeError> {
+    let (main, node) = UnixStream::pair().unwrap();
+    let writing = std::thread::spawn(move || bytes(node));
+    let met = meet(&main, &hello(), LONG);
+    drop(main);
+    writing.join().unwrap();
+    met
+}
+
+#[test]
+fn noise_before_the_magic_is_skipped_and_no_more() {
+    let noisy = |noise: Vec<u8>| {
+        stream(move |mut node| {
+            if node.write_all(&noise).is_ok() {
+                greet(&mut node, &Versions::ours(), 1);
+            }
+        })
+    };
+    assert!(noisy(b"Linux mds1 5.10\r\n\x1b[1mYou have mail.\r\n".to_vec()).is_ok());
+    assert!(noisy(vec![b'.'; MAX_NOISE]).is_ok());
+    let error = stream(|mut node| {
+        let _ = node.write_all(&[&b"\nyes\x1b[2J\n"[..], &vec![b'y'; MAX_NOISE]].concat());
+    });
+    let error = error.err().unwrap();
+    assert_eq!(error.kind, NodeErrorKind::Incompatible);
+    assert!(error.detail.contains("\"yes\\x1b[2J\""), "{error}");
+}
+
+#[test]
+fn a_program_that_is_no_agent_is_quoted() {
+    for (words, kind, detail) in [
+        (&b""[..], NodeErrorKind::Lost, "before the node's xds-sync began"),
+        (b"sh: 1: xds-sync: not found\n", NodeErrorKind::AgentMissing, "install"),
+        (b"\n\n\x1b]0;owned\x07 go away\n", NodeErrorKind::Incompatible, "\"\\x1b]0;owned\\x07 go away\""),
+    ] {
+        let error = stream(move |mut node| node.write_all(words).unwrap()).err().unwrap();
+        assert_eq!(error.kind, kind);
+        assert!(error.detail.contains(detail), "{error}");
+    }
+}
+
+#[test]
+fn a_slow_handshake_is_given_up() {
+    for begin in [&b""[..], b"Welcome to", &MAGIC] {
+        let (main, mut node) = UnixStream::pair().unwrap();
+        node.write_all(begin).unwrap();
+        let error = meet(&main, &hello(), SHORT).err().unwrap();
+        assert_eq!(error.kind, NodeErrorKind::Timeout, "{error}");
+    }
+    // One that says a little now and then.
+    let (main, mut node) = UnixStream::pair().unwrap();
+    let drip = std::thread::spawn(move || {
+        while node.write_all(b".").is_ok() {
+            std::thread::sleep(SHORT / 20);
+        }
+    });
+    let error = meet(&main, &hello(), SHORT).err().unwrap();
+    assert_eq!(error.kind, NodeErrorKind::Timeout, "{error}");
+    drop(main);
+    drip.join().unwrap();
+}
+
+#[test]
+fn versions_are_neither_guessed_nor_downgraded() {
+    let ours = Versions::ours();
+    for (theirs, welcome) in [
+        (Versions { highest: 0, ..ours.clone() }, 0),
+        (Versions { lowest: 2, highest: 3, ..ours.clone() }, 2),
+        (Versions { features: 0, required: 0, ..ours.clone() }, 1),
+        // It says it speaks ours, and then chooses another.
+        (ours.clone(), 0),
+        (ours.clone(), 2),
+    ] {
+        let error = stream(move |mut node| greet(&mut node, &theirs, welcome)).err().unwrap();
+        assert_eq!(error.kind, NodeErrorKind::Incompatible, "{error}");
+    }
+}
+
+#[test]
+fn answers_that_nobody_asked_for_end_the_session() {
+    let scan = |remote: &mut Remote| remote.scan(&spec("/srv/moh".as_ref()));
+    for (unasked, rule) in [
+        (Reply::Sent, "the end of contents where a scan was due"),
+        (Reply::Welcome(1), "a welcome where a scan was due"),
+        (Reply::Outcomes(vec![]), "outcomes where a scan was due"),
+        (Reply::Need(vec![Need { index: 0, offset: 0 }]), "a need where a scan was due"),
+    ] {
+        let mut unasked = Some(unasked);
+        let error = lost(
+            move |_, stream| {
+                if let Some(unasked) = unasked.take() {
+                    reply(stream, &unasked);
+                }
+            },
+            scan,
+        );
+        assert_eq!(error.kind, NodeErrorKind::Lost);
+        assert!(error.detail.contains(rule), "{error}");
+    }
+    for (kind, payload) in [(Kind::Data, &b"x"[..]), (Kind::Request, &[1, 1, b'x']), (Kind::Part, b"")] {
+        let error = lost(move |_, stream| write_frame(stream, kind, payload).unwrap(), scan);
+        assert!(error.detail.contains(&format!("a {kind:?} frame where an answer was due")), "{error}");
+    }
+}
+
+#[test]
+fn too_many_or_too_few_answers_end_the_session() {
+    for count in [0, 2] {
+        let outcomes =
+            move |_, stream: &mut UnixStream| reply(stream, &Reply::Outcomes(vec![Outcome::Done; count]));
+        let action =
+            crate::model::Action { path: path("a"), expected: None, step: crate::model::Step::Delete };
+        let error = lost(outcomes, |remote| remote.commit("moh", &[action]));
+        assert!(error.detail.contains(&format!("{count} answers where 1 were due")), "{error}");
+    }
+}
+
+#[test]
+fn an_owner_is_only_ever_taken_away() {
+    let asked = Owner::new(Some("asterisk"), None);
+    for answer in [Owner::new(Some("root"), None), Owner::new(Some("asterisk"), Some("root"))] {
+        let error = lost(
+            move |_, stream| reply(stream, &Reply::Owners(vec![answer.clone()])),
+            |remote| remote.known_owners(std::slice::from_ref(&asked)),
+        );
+        assert!(error.detail.contains("an owner that nobody asked about"), "{error}");
+    }
+}
+
+#[test]
+fn only_what_was_offered_is_given() {
+    let main = Fake::with(&[("a", b"content"), ("secret", b"secret")]);
+    for needs in [
+        vec![Need { index: 1, offset: 0 }],
+        vec![Need { index: u32::MAX, offset: 0 }],
+        vec![Need { index: 0, offset: 8 }],
+        vec![Need { index: 0, offset: u64::MAX }],
+        vec![Need { index: 0, offset: 0 }, Need { index: 0, offset: 0 }],
+        vec![],
+    ] {
+        let error = lost(
+            move |_, stream| reply(stream, &Reply::Need(needs.clone())),
+            |remote| remote.stage("moh", &[wanted("a", b"content")], &mut &main),
+        );
+        assert_eq!(error.kind, NodeErrorKind::Lost);
+        assert!(error.detail.contains("not offered") || error.detail.contains("a need where"), "{error}");
+    }
+}
+
+#[test]
+fn pulled_contents_are_bounded_by_what_was_wanted() {
+    type Answer = fn(&mut UnixStream);
+    let attacks: [(Answer, &str); 5] = [
+        (|stream| write_value(stream, Kind::Begin, &7u64).unwrap(), "content 0 was to begin"),
+        (
+            |stream| {
+                write_value(stream, Kind::Begin, &0u64).unwrap();
+                write_frame(stream, Kind::Data, b"12345").unwrap();
+            },
+            "more than a has bytes",
+        ),
+        (
+            |stream| {
+                write_value(stream, Kind::Begin, &0u64).unwrap();
+                write_value(stream, Kind::Hole, &(1u64 << 63)).unwrap();
+            },
+            "more than a has bytes",
+        ),
+        (
+            |stream| {
+                write_value(stream, Kind::Begin, &0u64).unwrap();
+                write_value(stream, Kind::End, &Ok::<(), String>(())).unwrap();
+                write_value(stream, Kind::Begin, &1u64).unwrap();
+            },
+            "a Begin frame where an answer was due",
+        ),
+        (|stream| reply(stream, &Reply::Sent), "content 0 was to begin, not Reply"),
+    ];
+    for (attack, rule) in attacks {
+        let error = lost(
+            move |_, stream| attack(stream),
+            |remote| remote.send("moh", &[wanted("a", b"1234")], &mut Gathered::default()),
+        );
+        assert_eq!(error.kind, NodeErrorKind::Lost);
+        assert!(error.detail.contains(rule), "{error}");
+    }
+}
+
+#[test]
+fn a_tree_must_be_the_one_that_was_scanned_and_lead_nowhere() {
+    let tree = |at: &str, entry: Entry| -> Tree {
+        std::iter::once((RelPathBuf::new(at.as_bytes()).unwrap(), entry)).collect()
+    };
+    let link = Entry::Symlink(Symlink { target: b"../../etc"[..].into() });
+    for (scanned_tree, sent, rule) in [
+        (tree("a", file(b"1")), tree("a", file(b"2")), "is not the one it scanned"),
+        (tree("d/l", link.clone()), tree("d/l", link), "leads out"),
+        (tree(".xds-sync/x", file(b"1")), tree(".xds-sync/x", file(b"1")), "lies in .xds-sync"),
+    ] {
+        let error = lost(
+            move |request, stream| match request {
+                Request::Scan(_) => reply(stream, &scanned(tree_digests(&scanned_tree).0)),
+                _ => {
+                    let encoded = sent.encode();
+                    reply(stream, &Reply::Tree(encoded.len() as u64));
+                    let _ = send_tree(stream, &encoded);
+                }
+            },
+            |remote| {
+                remote.scan(&spec("/srv/moh".as_ref())).unwrap();
+                remote.tree("moh")
+            },
+        );
+        assert!(error.detail.contains(rule), "{error}");
+    }
+}
+
+#[test]
+fn a_bomb_is_not_unpacked() {
+    let bomb = zstd::encode_all(&vec![0; 32 * 1024 * 1024][..], 3).unwrap();
+    for (announced, rule) in
+        [(1000, "not of the 1000 bytes"), (u64::MAX, "a tree of 18446744073709551615 bytes")]
+    {
+        let bomb = bomb.clone();
+        let error = lost(
+            move |_, stream| {
+                reply(stream, &Reply::Tree(announced));
+                let _ = write_frame(stream, Kind::Part, &bomb);
+                let _ = write_frame(stream, Kind::Part, b"");
+            },
+            |remote| remote.tree("moh"),
+        );
+        assert!(error.detail.contains(rule), "{error}");
+    }
+}
+
+#[test]
+fn a_flood_of_keep_alives_ends_the_session() {
+    let error = lost(
+        |_, stream| while write_frame(stream, Kind::Alive, b"").is_ok() {},
+        |remote| remote.scan(&spec("/srv/moh".as_ref())),
+    );
+    assert_eq!(error.kind, NodeErrorKind::Lost);
+    assert!(error.detail.contains("a flood of keep-alives"), "{error}");
+}
+
+#[test]
+fn a_node_that_stops_reading_times_out() {
+    let (main, mut stream) = UnixStream::pair().unwrap();
+    let held = std::thread::spawn(move || {
+        greet(&mut stream, &Versions::ours(), 1);
+        let mut payload = Vec::new();
+        read_frame(&mut stream, &mut payload).unwrap();
+        reply(&mut stream, &Reply::Need(vec![Need { index: 0, offset: 0 }]));
+        stream
+    });
+    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    let content = vec![1; 8 * 1024 * 1024];
+    let host = Fake::with(&[("a", &content)]);
+    let error = remote.stage("moh", &[wanted("a", &content)], &mut &host).unwrap_err();
+    assert_eq!(error.kind, NodeErrorKind::Timeout, "{error}");
+    held.join().unwrap();
+}
+
+#[test]
+fn its_words_are_harmless() {
+    let words = "go\x1b[31m away\nnow\u{202e}".to_owned();
+    let failed = NodeError::new(NodeErrorKind::Refused, words.clone());
+    let error = lost(
+        move |_, stream| write_value(stream, Kind::Failed, &failed).unwrap(),
+        |remote| remote.scan(&spec("/srv/moh".as_ref())),
+    );
+    assert_eq!(error.kind, NodeErrorKind::Refused);
+    assert_eq!(error.detail, "go\\x1b[31m away\\x0anow\\xe2\\x80\\xae");
+    let error = lost(
+        move |request, stream| match request {
+            Request::Prepare { .. } => reply(stream, &Reply::Prepared(Err(words.clone()))),
+            _ => reply(stream, &Reply::Prepared(Ok("\x1b[31m".to_owned()))),
+        },
+        |remote| {
+            let why = remote.prepare("moh", "01RUN", 0).unwrap().unwrap_err();
+            assert_eq!(why, error.detail);
+            remote.agree("moh", "01GEN")
+        },
+    );
+    assert!(error.detail.contains("a marker where an agreement was due"), "{error}");
+}

@@ -1,0 +1,253 @@
+//! Sessions as they should be, and as they end.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
+
+use super::fake::*;
+use crate::model::{Action, Outcome, Owner, ReloadState, Step};
+use crate::node::{Endpoint as _, Hello, NodeErrorKind, agent as serving};
+use crate::reload::ReloadRequest;
+use crate::snapshot::Root;
+use crate::transfer::{Sink, Source, Wanted};
+
+#[test]
+fn a_scan_and_its_tree_cross() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut remote, served) = session(Fake::with(&[("a", b"1"), ("d/b", b"22")]), dir.path());
+    assert_eq!(remote.version(), env!("CARGO_PKG_VERSION"));
+    let scanned = remote.scan(&spec(&root(dir.path()))).unwrap();
+    assert_eq!((scanned.root, scanned.entries, scanned.free), (Root::Unmarked, 2, 7));
+    let tree = remote.tree("moh").unwrap();
+    assert_eq!(tree.get(&path("d/b")), Some(&file(b"22")));
+    assert_eq!(tree.len(), 2);
+    drop(remote);
+    let (host, ended) = served.join().unwrap();
+    assert_eq!(ended, Ok(()));
+    assert_eq!(host.calls, Vec::<String>::new());
+}
+
+#[test]
+fn a_host_is_changed_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = Fake::with(&[("new", b"content"), ("sparse", &[&b"x"[..], &[0; 500_000], b"y"].concat())]);
+    let (mut remote, served) = session(Fake::with(&[("old", b"has it")]), dir.path());
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+
+    let owners = [Owner::new(Some("asterisk"), Some("www-data")), Owner::new(None, None)];
+    let known = [Owner::new(Some("asterisk"), None), Owner::new(None, None)];
+    assert_eq!(remote.known_owners(&owners).unwrap(), known);
+
+    assert_eq!(remote.prepare("moh", "01RUN", 60).unwrap(), Ok("01MARKER".to_owned()));
+    let sparse = main.files[&path("sparse")].clone();
+    let contents = [
+        wanted("new", b"content"),
+        wanted("gone", b"?"),
+        wanted("here", b"has it"),
+        wanted("sparse", &sparse),
+    ];
+    let received = remote.stage("moh", &contents, &mut &main).unwrap();
+    assert_eq!(received, [Ok(()), Err("it is gone".to_owned()), Ok(()), Ok(())]);
+
+    let put = Action { path: path("new"), expected: None, step: Step::Put(file(b"content")) };
+    let delete = Action { path: path("old"), expected: Some(file(b"has it")), step: Step::Delete };
+    let fails = Action { expected: None, ..delete.clone() };
+    let outcomes = remote.commit("moh", &[put, delete, fails]).unwrap();
+    assert_eq!(outcomes, [Outcome::Done, Outcome::Changed, Outcome::Failed("two\\x0alines".to_owned())]);
+    assert_eq!(remote.agree("moh", "01GEN").unwrap(), Err("no space left".to_owned()));
+
+    let files = vec![(root(dir.path()), vec![path("new")])];
+    let mut reload = ReloadRequest { name: "dialplan".to_owned(), files, timeout: LONG };
+    assert_eq!(remote.reload(&reload).unwrap().state, ReloadState::Done);
+    reload.name = "shutdown".to_owned();
+    let outcome = remote.reload(&reload).unwrap();
+    assert_eq!(outcome.state, ReloadState::Failed);
+    assert!(outcome.detail.unwrap().contains("node.toml"));
+
+    drop(remote);
+    let (host, ended) = served.join().unwrap();
+    assert_eq!(ended, Ok(()));
+    let calls: Vec<&str> = host.calls.iter().filter_map(|call| call.split(' ').next()).collect();
+    assert_eq!(calls, ["prepare", "stage", "commit", "agree", "reload"]);
+    assert!(host.staged[&digest(&sparse)] == sparse);
+    assert!(!host.staged.contains_key(&digest(b"has it")), "what the node has is not sent");
+}
+
+#[test]
+fn contents_are_pulled() {
+    let dir = tempfile::tempdir().unwrap();
+    let long: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[1]).collect();
+    let (mut remote, _served) = session(Fake::with(&[("a", &long), ("b", b"tail")]), dir.path());
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+    let contents = [wanted("a", &long), wanted("gone", b"?"), Wanted { offset: 2, ..wanted("b", b"tail") }];
+    let mut gathered = Gathered::default();
+    remote.send("moh", &contents, &mut gathered).unwrap();
+    let [(a, a_end), (_, gone), (b, _)] = gathered.0.try_into().unwrap();
+    assert!(a == long && a_end == Some(Ok(())));
+    assert_eq!(gone, Some(Err("it is gone".to_owned())));
+    assert_eq!(b, b"il");
+}
+
+#[test]
+fn lists_beyond_one_message_cross_in_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..40_000).map(|n| format!("{n}")).collect();
+    let host = Fake {
+        files: names.iter().map(|name| (path(name), name.clone().into())).collect(),
+        ..Fake::default()
+    };
+    let (mut remote, served) = session(host, dir.path());
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+    let contents: Vec<Wanted> = names.iter().map(|name| wanted(name, name.as_bytes())).collect();
+    let mut gathered = Gathered::default();
+    remote.send("moh", &contents, &mut gathered).unwrap();
+    assert!(gathered.0.iter().map(|(content, _)| content).eq(names.iter().map(String::as_bytes)));
+    let actions: Vec<Action> = names
+        .iter()
+        .map(|name| Action { path: path(name), expected: None, step: Step::Put(file(b"x")) })
+        .collect();
+    assert_eq!(remote.commit("moh", &actions).unwrap(), vec![Outcome::Done; actions.len()]);
+    drop(remote);
+    let (host, _) = served.join().unwrap();
+    assert!(host.calls.len() > 2, "{:?}", host.calls);
+}
+
+#[test]
+fn a_source_that_is_lost_ends_the_session() {
+    struct Lost;
+    impl Source for Lost {
+        fn send(&mut self, _: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+            sink.begin(0)?;
+            anyhow::bail!("Main's disk is gone")
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut remote, served) = session(Fake::default(), dir.path());
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+    let error = remote.stage("moh", &[wanted("a", b"1")], &mut Lost).unwrap_err();
+    assert_eq!(error.kind, NodeErrorKind::Lost);
+    assert!(error.detail.contains("Main's disk is gone"), "{error}");
+    assert_eq!(remote.agree("moh", "01GEN").unwrap_err(), error, "what follows is answered alike");
+    drop(remote);
+    let (host, ended) = served.join().unwrap();
+    assert!(ended.is_err());
+    assert!(host.staged.is_empty());
+}
+
+#[test]
+fn what_the_agent_says_last_is_what_main_hears() {
+    struct Full;
+    impl Source for Full {
+        fn send(&mut self, _: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+            sink.begin(0)?;
+            // More than any pipe holds: Main is writing when the agent ends the session.
+            for _ in 0..10_000 {
+                sink.data(&[1; 64 * 1024])?;
+            }
+            sink.end(Ok(()))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut remote, _served) = session(Fake::default(), dir.path());
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+    let error = remote.stage("moh", &[wanted("a", b"1")], &mut Full).unwrap_err();
+    assert!(error.detail.contains("more than a has bytes"), "{error}");
+}
+
+#[test]
+fn a_node_that_cannot_serve_says_why() {
+    let (main, node) = std::os::unix::net::UnixStream::pair().unwrap();
+    let why =
+        crate::node::NodeError::new(NodeErrorKind::Refused, "/etc/xds-sync/node.toml:3: unknown key `root`");
+    serving::decline(&mut &node, &why).unwrap();
+    drop(node);
+    assert_eq!(meet(&main, &hello(), LONG).err(), Some(why));
+}
+
+#[test]
+fn a_hanging_filesystem_shows_as_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let (release, hang) = mpsc::channel::<()>();
+    let host = Fake { scanning: Some(Box::new(move || _ = hang.recv())), ..Fake::default() };
+    let (main, served) = agent(host, accept(dir.path()), Arc::default());
+    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    let error = remote.scan(&spec(&root(dir.path()))).unwrap_err();
+    assert_eq!(error.kind, NodeErrorKind::Timeout);
+    drop((release, remote, main));
+    served.join().unwrap().1.unwrap_err();
+}
+
+#[test]
+fn a_host_that_is_at_work_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let progress = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&progress);
+    // It works until three times the timeout has passed, as the clock of keep-alives goes.
+    let host = Fake {
+        scanning: Some(Box::new(move || {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < SHORT * 3 {
+                count(&counter);
+                std::thread::yield_now();
+            }
+        })),
+        ..Fake::default()
+    };
+    let (main, _served) = agent(host, accept(dir.path()), progress);
+    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    assert_eq!(remote.scan(&spec(&root(dir.path()))).unwrap().entries, 0);
+}
+
+#[test]
+fn a_dry_run_and_a_read_only_node_change_nothing() {
+    for (dry_run, read_only, words) in [(true, false, "dry run"), (false, true, "`read_only` in")] {
+        let dir = tempfile::tempdir().unwrap();
+        let accept = crate::node::Accept { read_only, ..accept(dir.path()) };
+        let hello = Hello { dry_run, ..hello() };
+        for attempt in 0..5 {
+            let (main, served) = agent(Fake::with(&[("a", b"1")]), accept.clone(), Arc::default());
+            let mut remote = meet(&main, &hello, LONG).unwrap();
+            remote.scan(&spec(&root(dir.path()))).unwrap();
+            remote.tree("moh").unwrap();
+            let reload = ReloadRequest { name: "dialplan".to_owned(), files: vec![], timeout: LONG };
+            let error = match attempt {
+                0 => remote.prepare("moh", "01RUN", 0).map(drop).unwrap_err(),
+                1 => remote.stage("moh", &[wanted("a", b"1")], &mut &Fake::default()).map(drop).unwrap_err(),
+                2 => {
+                    let delete = Action { path: path("a"), expected: None, step: Step::Delete };
+                    remote.commit("moh", &[delete]).map(drop).unwrap_err()
+                }
+                3 => remote.agree("moh", "01GEN").map(drop).unwrap_err(),
+                _ => remote.reload(&reload).map(drop).unwrap_err(),
+            };
+            assert_eq!(error.kind, NodeErrorKind::Refused);
+            assert!(error.detail.contains(words), "{error}");
+            drop((remote, main));
+            assert_eq!(served.join().unwrap().0.calls, Vec::<String>::new());
+            assert!(!dir.path().join("state").exists(), "not even its Main is remembered");
+        }
+    }
+}
+
+#[test]
+fn an_older_main_is_refused_before_it_sees_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (main, served) = agent(Fake::default(), accept(dir.path()), Arc::default());
+    let mut remote = meet(&main, &Hello { epoch: 2, ..hello() }, LONG).unwrap();
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+    remote.prepare("moh", "01RUN", 0).unwrap().unwrap();
+    drop((remote, main));
+    served.join().unwrap().1.unwrap();
+    for (hello, refused) in [
+        (hello(), true),
+        (Hello { epoch: 2, main: "01OTHER".to_owned(), ..hello() }, true),
+        (Hello { epoch: 2, dry_run: true, ..hello() }, false),
+    ] {
+        let (main, _served) = agent(Fake::default(), accept(dir.path()), Arc::default());
+        let met = meet(&main, &hello, LONG);
+        assert_eq!(met.is_err(), refused);
+        if let Err(error) = met {
+            assert_eq!(error.kind, NodeErrorKind::Refused);
+            assert!(error.detail.contains("xds-sync init --takeover"), "{error}");
+        }
+    }
+}

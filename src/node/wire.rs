@@ -1,0 +1,261 @@
+//! A stream of bytes to a node, read and written with a deadline.
+
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+/// Bytes gathered before they are written, and read ahead at most.
+const BUFFER: usize = 256 * 1024;
+/// Bytes that must move, in either direction, within [`PATIENCE`].
+const STEP: u64 = 1024 * 1024;
+/// Longest wait in which nothing but keep-alives and drips moved. The longest honest one is a node that
+/// copies a whole directory from its own trash; 4 hours are a terabyte on its disk.
+const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+
+/// Both directions of a stream. Reading flushes what was written.
+///
+/// Every wait ends, with [`io::ErrorKind::TimedOut`], once no byte has moved for `timeout`. While it
+/// writes, it takes in what arrives: the keep-alives of a node that is too busy to read show that it
+/// lives, and never fill the pipe.
+pub(crate) struct Wire {
+    input: OwnedFd,
+    output: OwnedFd,
+    timeout: Duration,
+    /// When even a peer that says something now and then is given up.
+    overdue: Instant,
+    moved: u64,
+    /// What has arrived and was not read yet is at `read_at..read_to`.
+    arrived: Box<[u8]>,
+    read_at: usize,
+    read_to: usize,
+    unwritten: Vec<u8>,
+}
+
+impl Wire {
+    /// A stream of these two ends, which it makes non-blocking.
+    pub(crate) fn new(input: OwnedFd, output: OwnedFd, timeout: Duration) -> io::Result<Wire> {
+        rustix::io::ioctl_fionbio(&input, true)?;
+        rustix::io::ioctl_fionbio(&output, true)?;
+        Ok(Wire {
+            input,
+            output,
+            timeout,
+            overdue: Instant::now() + timeout,
+            moved: 0,
+            arrived: vec![0; BUFFER].into(),
+            read_at: 0,
+            read_to: 0,
+            unwritten: Vec::with_capacity(BUFFER),
+        })
+    }
+
+    /// Within what all that is read and written from now on must be done, unless much moves.
+    pub(crate) fn allow(&mut self, time: Option<Duration>) {
+        self.overdue = Instant::now() + time.unwrap_or(PATIENCE);
+        self.moved = 0;
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.moved += bytes as u64;
+        if self.moved >= STEP {
+            self.allow(None);
+        }
+    }
+
+    /// Waits until the output takes bytes, or some have arrived.
+    fn wait(&mut self, writing: bool) -> io::Result<()> {
+        let left = self.timeout.min(self.overdue.saturating_duration_since(Instant::now()));
+        // Something to read would end the wait even then.
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        let room = self.read_to - self.read_at < self.arrived.len();
+        let (output, input) = (
+            PollFd::new(&self.output, if writing { PollFlags::OUT } else { PollFlags::empty() }),
+            PollFd::new(&self.input, PollFlags::IN),
+        );
+        // A peer that talks more than may be read ahead is not listened to while it is written to.
+        let mut fds = [input, output];
+        let fds = match (writing, room) {
+            (true, false) => &mut fds[1..],
+            (true, true) => &mut fds[..],
+            (false, _) => &mut fds[..1],
+        };
+        match rustix::event::poll(fds, Some(&left)) {
+            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => {
+                if (!writing || room) && !fds[0].revents().is_empty() {
+                    self.fill()?;
+                }
+                Ok(())
+            }
+            Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes in what has arrived.
+    fn fill(&mut self) -> io::Result<()> {
+        self.arrived.copy_within(self.read_at..self.read_to, 0);
+        self.read_to -= std::mem::take(&mut self.read_at);
+        let read = rustix::io::read(&self.input, &mut self.arrived[self.read_to..]);
+        match read {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.read_to += count;
+                self.count(count);
+                Ok(())
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match rustix::io::write(&self.output, bytes) {
+                Ok(count) => {
+                    bytes = &bytes[count..];
+                    self.count(count);
+                }
+                Err(Errno::AGAIN) => self.wait(true)?,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for Wire {
+    /// The end of the stream reads as 0 bytes.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.flush()?;
+        while self.read_at == self.read_to {
+            match self.wait(false) {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
+                other => other?,
+            }
+        }
+        let count = (&self.arrived[self.read_at..self.read_to]).read(buffer)?;
+        self.read_at += count;
+        Ok(count)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.unwritten.len() + bytes.len() > BUFFER {
+            self.flush()?;
+        }
+        if bytes.len() >= BUFFER {
+            self.push(bytes)?;
+        } else {
+            self.unwritten.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut bytes = std::mem::take(&mut self.unwritten);
+        let pushed = self.push(&bytes);
+        // What could not be written is lost with the session; the next flush must not send half of it.
+        bytes.clear();
+        self.unwritten = bytes;
+        pushed
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(50);
+
+    fn pair(timeout: Duration) -> (Wire, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let input = ours.try_clone().unwrap().into();
+        let mut wire = Wire::new(input, ours.into(), timeout).unwrap();
+        wire.allow(None);
+        (wire, theirs)
+    }
+
+    #[test]
+    fn bytes_go_both_ways() {
+        let (mut wire, mut peer) = pair(Duration::from_secs(30));
+        let sent: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[1]).collect();
+        let expected = sent.clone();
+        let echo = std::thread::spawn(move || {
+            let mut got = vec![0; expected.len()];
+            peer.read_exact(&mut got).unwrap();
+            assert!(got == expected);
+            peer.write_all(&got).unwrap();
+        });
+        for piece in sent.chunks(300_001) {
+            wire.write_all(piece).unwrap();
+        }
+        let mut back = Vec::new();
+        wire.read_to_end(&mut back).unwrap();
+        echo.join().unwrap();
+        assert!(back == sent);
+    }
+
+    #[test]
+    fn a_silent_peer_times_out_reading_and_writing() {
+        let (mut wire, _peer) = pair(SHORT);
+        assert_eq!(wire.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let error = wire.write_all(&vec![0; 64 * BUFFER]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_peer_that_drips_is_given_up() {
+        let (mut wire, mut peer) = pair(Duration::from_secs(30));
+        wire.allow(Some(SHORT));
+        let drip = std::thread::spawn(move || {
+            while peer.write_all(b".").is_ok() {
+                std::thread::yield_now();
+            }
+        });
+        let mut taken = [0; 16];
+        let error = loop {
+            match wire.read_exact(&mut taken) {
+                Ok(()) => wire.moved = 0,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(wire);
+        drip.join().unwrap();
+    }
+
+    #[test]
+    fn writing_takes_in_what_the_peer_says_and_no_more_than_it_may() {
+        let (mut wire, mut peer) = pair(SHORT);
+        // The peer never reads, and says more than it may: both pipes fill up.
+        let flood = std::thread::spawn(move || peer.write_all(&vec![1; 16 * BUFFER]).is_err());
+        let error = wire.write_all(&vec![0; 64 * BUFFER]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(wire.read_to - wire.read_at, BUFFER);
+        drop(wire);
+        assert!(flood.join().unwrap());
+    }
+
+    #[test]
+    fn the_end_is_an_end() {
+        let (mut wire, peer) = pair(Duration::from_secs(30));
+        (&peer).write_all(b"ab").unwrap();
+        drop(peer);
+        let mut bytes = Vec::new();
+        wire.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"ab");
+        assert!(wire.write_all(&[0; 1]).and_then(|()| wire.flush()).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! The status for an administrator: who is in step, since when, and why not.
+
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use super::status::{DirectoryStatus, NodeStatus, PathStatus, Status};
+use super::text::{Paint, Style, Verbosity};
+use super::words;
+use crate::model::escape::clean;
+use crate::report::{DirectoryState, Halted};
+
+impl Status {
+    /// Writes a table of the nodes, and below each what is held, owed or wrong.
+    pub fn write(&self, now: SystemTime, style: Style, out: &mut dyn Write) -> io::Result<()> {
+        let (Some(run), Some(ended)) = (&self.run, &self.ended) else {
+            return writeln!(out, "no run yet: xds-sync sync");
+        };
+        let names: Vec<String> = self.nodes.iter().map(|node| words::name(&node.name)).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        for (node, name) in self.nodes.iter().zip(&names) {
+            let in_step = node.exit_code == 0;
+            if in_step && style.verbosity == Verbosity::Quiet {
+                continue;
+            }
+            let paint = if in_step { Paint::Good } else { Paint::Wrong };
+            let state = style.paint(paint, words::state(node.state));
+            write!(out, "{name:<width$}  {state} since {}", ago(&node.since, now))?;
+            match &node.last_success {
+                _ if in_step => writeln!(out)?,
+                Some(success) => writeln!(out, ", last in step {}", ago(success, now))?,
+                None => writeln!(out, ", never in step")?,
+            }
+            for line in details(node, style.verbosity) {
+                writeln!(out, "{:width$}  {line}", "")?;
+            }
+        }
+        for of in &self.halted {
+            let halted = Halted {
+                directory: of.directory.clone(),
+                guard: of.guard,
+                detail: of.detail.clone(),
+                token: of.token.clone(),
+                nodes: of.nodes.clone(),
+            };
+            writeln!(out, "{} {}", style.paint(Paint::Wrong, "HALTED"), words::halted(&halted))?;
+            writeln!(out, "       {}", words::remedy(&halted))?;
+        }
+        for of in &self.problems {
+            let path = of.path.as_deref().map(clean);
+            let at = [of.node.as_deref().map(words::name), of.directory.as_deref().map(words::name), path];
+            let at: String = at.into_iter().flatten().map(|part| part + ": ").collect();
+            writeln!(out, "{} {at}{}", style.paint(Paint::Attention, "problem"), clean(&of.detail))?;
+        }
+        if style.verbosity > Verbosity::Quiet || self.exit_code != Some(0) {
+            let code = self.exit_code.unwrap_or_default();
+            writeln!(out, "last run {} ended {}, exit {code}", words::name(run), ago(ended, now))?;
+        }
+        Ok(())
+    }
+}
+
+fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
+    let mut lines: Vec<String> = node.error.iter().map(|error| clean(error)).collect();
+    for directory in &node.directories {
+        let name = words::name(&directory.name);
+        if directory.state == DirectoryState::Halted {
+            lines.push(format!("{name}: halted"));
+        }
+        for (number, what) in [
+            (directory.failed, "failed, to be tried again"),
+            (directory.waiting, "in conflict, waiting for a decision"),
+        ] {
+            if number > 0 {
+                lines.push(format!("{name}: {number} {what}"));
+            }
+        }
+        if verbosity > Verbosity::Quiet {
+            lines.extend(paths(&name, directory));
+        }
+    }
+    let reloads = node.reloads.iter().filter(|reload| node.owed.contains(&reload.name));
+    lines.extend(reloads.filter_map(words::reload));
+    lines
+}
+
+fn paths(name: &str, directory: &DirectoryStatus) -> Vec<String> {
+    let line = |what: &str, of: &PathStatus| {
+        let reason = of.reason.as_deref().map(|reason| format!(" ({})", clean(reason)));
+        format!("{name}: {what} {}{}", clean(&of.path), reason.unwrap_or_default())
+    };
+    let held = directory.held_paths.iter().map(|of| line("held back", of));
+    held.chain(directory.skipped.iter().map(|of| line("never carried", of))).collect()
+}
+
+/// `2026-01-02T03:04:05Z (5m ago)`.
+fn ago(time: &str, now: SystemTime) -> String {
+    let passed = humantime::parse_rfc3339(time).ok().and_then(|time| now.duration_since(time).ok());
+    let time = words::name(time);
+    match passed.map(|passed| passed.as_secs()) {
+        None => time,
+        Some(seconds) => format!("{time} ({} ago)", short(seconds)),
+    }
+}
+
+/// One unit is as precise as anybody asks: `3h`, not `3h 12m 7s`.
+fn short(seconds: u64) -> String {
+    match seconds {
+        86_400.. => format!("{}d", seconds / 86_400),
+        3_600.. => format!("{}h", seconds / 3_600),
+        60.. => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::samples::{eventful, started};
+    use super::super::status::Scope;
+    use super::*;
+
+    #[test]
+    fn who_is_in_step_since_when_and_why_not() {
+        let status = Status::default().after(&eventful(), 25, Scope::default());
+        let mut out = Vec::new();
+        let style = Style { verbosity: Verbosity::Normal, color: false };
+        status.write(started() + Duration::from_secs(2 * 3600 + 60), style, &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        mds1  in step since 2026-01-02T03:04:05Z (2h ago)
+        mds2  partly in step since 2026-01-02T03:04:05Z (2h ago), never in step
+              moh: halted
+              recordings: 1 failed, to be tried again
+              recordings: 1 in conflict, waiting for a decision
+              recordings: held back monitor/1.wav (open for writing)
+              dialplan reload failed, owed: Unable to connect to remote asterisk
+        mds3  unreachable since 2026-01-02T03:04:05Z (2h ago), never in step
+              ssh: connect to host 10.0.0.13 port 22: No route to host
+        HALTED moh on mds2: 40 of 60 files would be deleted (max_delete); nothing was touched
+               if that is right: xds-sync sync --accept-deletes moh-4f2a
+        problem mds2: recordings: monitor/\x092.wav: No space left on device
+        problem row 3: the name "a\x07b" is dropped
+        last run 01KDYC00000000000000000000 ended 2026-01-02T03:04:05Z (2h ago), exit 25
+        "#);
+    }
+}

@@ -1,0 +1,141 @@
+//! What is remembered of one edge.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, Malformed, Tree};
+
+/// One edge: which root the node had, what both ends agreed on, and when they were last in step.
+///
+/// Kept as the bytes of its file, so that a run that finds both ends in step never decodes the base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Id of the node's root.
+    pub root: String,
+    /// Names this base; the node's marker holds the same.
+    pub generation: String,
+    /// Digest of the exclusion rules that the base was made under.
+    pub rules: Digest,
+    /// What both ends looked like when nothing was left to do.
+    pub in_step: Option<InStep>,
+    bytes: Vec<u8>,
+    base_at: usize,
+}
+
+/// Digests of both ends at a moment when nothing was left to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InStep {
+    /// Of Main's tree and the policies it was planned under.
+    pub main: Digest,
+    /// Of the node's tree.
+    pub node: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    root: String,
+    generation: String,
+    rules: Digest,
+    in_step: Option<InStep>,
+}
+
+/// Begins every edge file; the last byte is the version of what follows.
+const MAGIC: &[u8; 8] = b"xdsedge\x01";
+const CHECKSUM: usize = 32;
+/// zstd's fastest: a base is written after every run that changed something.
+const LEVEL: i32 = 1;
+/// Largest base that is read back, uncompressed.
+const MAX_BASE: usize = 2 << 30;
+
+impl Edge {
+    /// An edge with this base.
+    #[must_use]
+    pub fn new(
+        root: String,
+        generation: String,
+        rules: Digest,
+        in_step: Option<InStep>,
+        base: &Tree,
+    ) -> Edge {
+        let header = Header { root, generation, rules, in_step };
+        // Neither can fail: the header has no maps, and both write to memory.
+        let head = postcard::to_stdvec(&header).unwrap_or_default();
+        let base = zstd::bulk::compress(&base.encode(), LEVEL).unwrap_or_default();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&[0; CHECKSUM]);
+        bytes.extend_from_slice(&(head.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&head);
+        let base_at = bytes.len();
+        bytes.extend_from_slice(&base);
+        let checksum = blake3::hash(&bytes[MAGIC.len() + CHECKSUM..]);
+        bytes[MAGIC.len()..MAGIC.len() + CHECKSUM].copy_from_slice(checksum.as_bytes());
+        let Header { root, generation, rules, in_step } = header;
+        Edge { root, generation, rules, in_step, bytes, base_at }
+    }
+
+    /// What both ends last agreed on.
+    pub fn base(&self) -> Result<Tree, Malformed> {
+        let tree = zstd::bulk::decompress(&self.bytes[self.base_at..], MAX_BASE).unwrap_or_default();
+        Tree::decode(&tree)
+    }
+
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads what [`Edge::encoded`] gave, and nothing else.
+    pub(super) fn decode(bytes: Vec<u8>) -> Result<Edge, String> {
+        let Some(rest) = bytes.strip_prefix(&MAGIC[..7]) else {
+            return Err("it is no edge of xds-sync".to_owned());
+        };
+        if rest.first() != MAGIC.last() {
+            return Err("it was written by another version of xds-sync".to_owned());
+        }
+        let (Some(checksum), Some(body)) = (rest.get(1..=CHECKSUM), rest.get(1 + CHECKSUM..)) else {
+            return Err("it is cut short".to_owned());
+        };
+        if blake3::hash(body).as_bytes() != checksum {
+            return Err("its checksum is wrong".to_owned());
+        }
+        let (length, rest) = body.split_first_chunk().ok_or("it is cut short")?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+        let head = rest.get(..length).ok_or("it is cut short")?;
+        let Header { root, generation, rules, in_step } =
+            postcard::from_bytes(head).map_err(|error| format!("its header is malformed: {error}"))?;
+        let base_at = MAGIC.len() + CHECKSUM + 8 + length;
+        Ok(Edge { root, generation, rules, in_step, bytes, base_at })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::tree::tests::any_tree;
+
+    fn edge(base: &Tree) -> Edge {
+        let in_step = Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) });
+        Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), in_step, base)
+    }
+
+    proptest! {
+        #[test]
+        fn an_edge_is_read_as_written(base in any_tree()) {
+            let edge = edge(&base);
+            let read = Edge::decode(edge.encoded().to_vec()).unwrap();
+            prop_assert_eq!(read.base(), Ok(base));
+            prop_assert_eq!(read, edge);
+        }
+
+        #[test]
+        fn a_damaged_edge_is_refused(base in any_tree(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+            let good = edge(&base).encoded().to_vec();
+            let at = at.index(good.len());
+            let mut flipped = good.clone();
+            flipped[at] ^= 1 << bit;
+            prop_assert!(Edge::decode(flipped).is_err());
+            prop_assert!(Edge::decode(good[..at].to_vec()).is_err());
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What is remembered beside the edges; small, and readable for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Digest, RelPathBuf, Side};
+
+/// What each directory that names a reload looked like when that reload last succeeded.
+pub type Loaded = BTreeMap<String, Digest>;
+
+/// The ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Ids of Main's roots, by directory.
+    #[serde(default)]
+    pub roots: BTreeMap<String, String>,
+    /// Node → reload → what it has loaded.
+    #[serde(default)]
+    loaded: BTreeMap<String, BTreeMap<String, Loaded>>,
+    /// Directory → node → standing skips of the last plan.
+    #[serde(default)]
+    skips: BTreeMap<String, BTreeMap<String, Vec<Skip>>>,
+    /// Paths that several ends changed differently, the oldest first.
+    #[serde(default)]
+    pub conflicts: Vec<ConflictRecord>,
+}
+
+/// A standing skip that was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// Where.
+    pub path: RelPathBuf,
+    /// On which end.
+    pub side: Side,
+    /// Why it is not carried.
+    pub reason: String,
+}
+
+/// A conflict, decided or waiting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictRecord {
+    /// The directory's name.
+    pub directory: String,
+    /// Where in it.
+    pub path: RelPathBuf,
+    /// Start of the run that saw it first, RFC 3339.
+    pub since: String,
+    /// The run that decided it, and whose version stayed; none while it waits.
+    pub winner: Option<String>,
+    /// For a waiting one: whose version an administrator chose; the next run carries it out.
+    pub keep: Option<String>,
+    /// All versions.
+    pub versions: Vec<Version>,
+}
+
+/// One host's version of a path in conflict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// `main` or the node's name.
+    pub host: String,
+    /// Bytes; 0 for what is no file.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i64,
+    /// The content; none for what is no file.
+    pub digest: Option<Digest>,
+}
+
+/// Decided conflicts beyond these are forgotten, the oldest first; what lost lies in the trash no longer.
+const MAX_DECIDED: usize = 1000;
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    version: u32,
+    checksum: String,
+    ledger: serde_json::Value,
+}
+
+const VERSION: u32 = 1;
+
+impl Ledger {
+    /// What a node has loaded by a reload, as far as it is on record.
+    #[must_use]
+    pub fn loaded(&self, node: &str, reload: &str) -> Option<&Loaded> {
+        self.loaded.get(node)?.get(reload)
+    }
+
+    /// Records `now` as loaded for directories that are not on record; whether there were any.
+    pub fn count_as_loaded(&mut self, node: &str, reload: &str, now: &Loaded) -> bool {
+        let loaded = self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default();
+        let before = loaded.len();
+        for (directory, digest) in now {
+            loaded.entry(directory.clone()).or_insert(*digest);
+        }
+        loaded.len() > before
+    }
+
+    /// A reload has succeeded with this.
+    pub fn reloaded(&mut self, node: &str, reload: &str, now: Loaded) {
+        self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default().extend(now);
+    }
+
+    /// The standing skips of an edge that were told.
+    #[must_use]
+    pub fn skips(&self, directory: &str, node: &str) -> &[Skip] {
+        self.skips.get(directory).and_then(|nodes| nodes.get(node)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Replaces the standing skips of an edge.
+    pub fn set_skips(&mut self, directory: &str, node: &str, skips: Vec<Skip>) {
+        let nodes = self.skips.entry(directory.to_owned()).or_default();
+        if skips.is_empty() {
+            nodes.remove(node);
+        } else {
+            nodes.insert(node.to_owned(), skips);
+        }
+    }
+
+    /// Takes the conflicts that a plan of `directory` found in the place of those that waited there before.
+    /// A waiting one keeps its age and what was chosen for it.
+    pub fn set_conflicts(&mut self, directory: &str, found: Vec<ConflictRecord>) {
+        let waiting = |record: &ConflictRecord| record.directory == directory && record.winner.is_none();
+        let before: Vec<ConflictRecord> = self.conflicts.extract_if(.., |record| waiting(record)).collect();
+        for mut record in found {
+            if let Some(known) = before.iter().find(|known| known.path == record.path) {
+                record.since.clone_from(&known.since);
+                if record.winner.is_none() {
+                    record.keep.clone_from(&known.keep);
+                }
+            }
+            self.conflicts.push(record);
+        }
+        let decided = self.conflicts.iter().filter(|record| record.winner.is_some()).count();
+        let mut forget = decided.saturating_sub(MAX_DECIDED);
+        self.conflicts.retain(|record| {
+            let old = record.winner.is_some() && forget > 0;
+            forget -= usize::from(old);
+            !old
+        });
+    }
+
+    /// Drops what is remembered of nodes that are no longer configured.
+    pub fn forget_nodes_except<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
+        let nodes: BTreeSet<&str> = nodes.collect();
+        self.loaded.retain(|node, _| nodes.contains(node.as_str()));
+        for known in self.skips.values_mut() {
+            known.retain(|node, _| nodes.contains(node.as_str()));
+        }
+    }
+
+    pub(super) fn encode(&self) -> anyhow::Result<Vec<u8>> {
+        let ledger = serde_json::to_value(self)?;
+        let checksum = checksum(&ledger);
+        Ok(serde_json::to_vec_pretty(&Envelope { version: VERSION, checksum, ledger })?)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Ledger> {
+        let envelope: Envelope = serde_json::from_slice(bytes).context("it is no ledger of xds-sync")?;
+        if envelope.version != VERSION {
+            bail!("it has version {}, and this xds-sync knows version {VERSION}", envelope.version);
+        }
+        if checksum(&envelope.ledger) != envelope.checksum {
+            bail!("its checksum is wrong");
+        }
+        Ok(serde_json::from_value(envelope.ledger)?)
+    }
+}
+
+/// Over the compact form, in which serde_json's maps are sorted: layout does not count, content does.
+fn checksum(ledger: &serde_json::Value) -> String {
+    blake3::hash(ledger.to_string().as_bytes()).to_hex().to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn record(path: &str, winner: Option<&str>) -> ConflictRecord {
+        ConflictRecord {
+            directory: "recordings".to_owned(),
+            path: RelPathBuf::new(path.as_bytes()).unwrap(),
+            since: "2026-01-02T03:04:05Z".to_owned(),
+            winner: winner.map(str::to_owned),
+            keep: None,
+            versions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_ledger_is_read_as_written() {
+        let mut ledger = Ledger::default();
+        ledger.roots.insert("moh".to_owned(), "01R".to_owned());
+        ledger.reloaded("mds1", "moh", Loaded::from([("moh".to_owned(), Digest([7; 32]))]));
+        ledger.set_conflicts("recordings", vec![record("a.wav", Some("main"))]);
+        assert_eq!(Ledger::decode(&ledger.encode().unwrap()).unwrap(), ledger);
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_refused() {
+        let mut ledger = Ledger::default();
+        ledger.roots.insert("moh".to_owned(), "01R".to_owned());
+        let text = String::from_utf8(ledger.encode().unwrap()).unwrap();
+        for bad in [
+            text.replace("01R", "01S"),
+            text.replace("\"version\": 1", "\"version\": 2"),
+            text[..20].to_owned(),
+        ] {
+            assert!(Ledger::decode(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_sight_counts_as_loaded() {
+        let mut ledger = Ledger::default();
+        let at = |byte| Loaded::from([("dialplan".to_owned(), Digest([byte; 32]))]);
+        assert!(ledger.count_as_loaded("mds1", "dialplan", &at(1)));
+        assert!(!ledger.count_as_loaded("mds1", "dialplan", &at(2)));
+        assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&at(1)));
+        ledger.reloaded("mds1", "dialplan", at(3));
+        assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&at(3)));
+    }
+
+    #[test]
+    fn a_waiting_conflict_stays_until_a_plan_no_longer_has_it() {
+        let mut ledger = Ledger::default();
+        ledger.set_conflicts("recordings", vec![record("a", None), record("b", Some("main"))]);
+        let later = ConflictRecord { since: "2027-01-02T03:04:05Z".to_owned(), ..record("a", None) };
+        ledger.set_conflicts("recordings", vec![later]);
+        assert_eq!(ledger.conflicts, [record("b", Some("main")), record("a", None)]);
+        ledger.set_conflicts("recordings", Vec::new());
+        assert_eq!(ledger.conflicts, [record("b", Some("main"))]);
+    }
+
+    #[test]
+    fn nodes_that_are_gone_are_forgotten() {
+        let mut ledger = Ledger::default();
+        ledger.reloaded("mds1", "moh", Loaded::new());
+        ledger.reloaded("mds2", "moh", Loaded::new());
+        ledger.forget_nodes_except(["mds2"].into_iter());
+        assert_eq!(ledger.loaded("mds1", "moh"), None);
+        assert!(ledger.loaded("mds2", "moh").is_some());
+    }
+}

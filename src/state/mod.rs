@@ -1,0 +1,238 @@
+//! What Main remembers between runs, below `state_dir`.
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `lock` | held by the run that is on its way |
+//! | `main.json` | this Main's id and epoch |
+//! | `ledger.json` | root ids, what each node has loaded, skips that were told, conflicts |
+//! | `edges/DIRECTORY/NODE` | base and generation of an edge |
+//! | `cache/DIRECTORY` | digests of Main's files |
+//! | `status.json`, `last-success` | how the last run went |
+//!
+//! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could
+//! delete something. What cannot be trusted is reported and counts as not there.
+
+pub mod durable;
+pub mod edge;
+pub mod ledger;
+pub mod lock;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+pub use edge::{Edge, InStep};
+pub use ledger::{ConflictRecord, Ledger, Skip, Version};
+pub use lock::Lock;
+
+/// The directory of all that is remembered; 0700.
+#[derive(Clone, Debug)]
+pub struct StateDir(PathBuf);
+
+/// Which Main this is; nodes refuse an older epoch than they know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// A ULID, made once.
+    pub id: String,
+    /// Raised when another host becomes Main.
+    pub epoch: u64,
+}
+
+/// A file that is not what was written. The caller goes on as if there was none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corrupt {
+    /// Which.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be trusted: {}", self.path.display(), self.why)
+    }
+}
+
+impl std::error::Error for Corrupt {}
+
+impl StateDir {
+    /// Opens the directory, and makes it when it is missing.
+    pub fn open(path: &Path) -> anyhow::Result<StateDir> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("cannot create {}", path.display()))?;
+        let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if metadata.mode() & 0o022 != 0 {
+            bail!("{} can be written by others; run 'chmod 700 {0}'", path.display());
+        }
+        Ok(StateDir(path.to_owned()))
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Takes the lock of a run; `None` when another run holds it and `wait` is not asked for.
+    pub fn lock(&self, wait: bool) -> anyhow::Result<Option<Lock>> {
+        Lock::take(&self.0.join("lock"), wait)
+    }
+
+    /// Who this Main is, if it has ever synchronised.
+    pub fn identity(&self) -> anyhow::Result<Option<Identity>> {
+        let path = self.0.join("main.json");
+        match durable::read(&path)? {
+            Some(bytes) => {
+                let identity = serde_json::from_slice(&bytes);
+                identity.map(Some).with_context(|| format!("{} is damaged", path.display()))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Remembers who this Main is.
+    pub fn save_identity(&self, identity: &Identity) -> anyhow::Result<()> {
+        durable::replace(&self.0.join("main.json"), &serde_json::to_vec(identity)?)
+    }
+
+    /// What is remembered of an edge.
+    pub fn edge(&self, directory: &str, node: &str) -> Result<Option<Edge>, Corrupt> {
+        let path = self.edge_path(directory, node);
+        let corrupt = |why: String| Corrupt { path: path.clone(), why };
+        match durable::read(&path) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => Edge::decode(bytes).map(Some).map_err(corrupt),
+            Err(error) => Err(corrupt(format!("{error:#}"))),
+        }
+    }
+
+    /// Remembers an edge.
+    pub fn save_edge(&self, directory: &str, node: &str, edge: &Edge) -> anyhow::Result<()> {
+        durable::replace(&self.edge_path(directory, node), edge.encoded())
+    }
+
+    /// Forgets an edge: it will be merged as if it was new.
+    pub fn forget_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
+        match fs::remove_file(self.edge_path(directory, node)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn edge_path(&self, directory: &str, node: &str) -> PathBuf {
+        self.0.join("edges").join(file_name(directory)).join(file_name(node))
+    }
+
+    /// The ledger; empty when there is none.
+    pub fn ledger(&self) -> anyhow::Result<Ledger> {
+        let path = self.0.join("ledger.json");
+        match durable::read(&path)? {
+            Some(bytes) => Ledger::decode(&bytes).with_context(|| {
+                format!(
+                    "{} is damaged; move it away to start without it: nothing is deleted then",
+                    path.display()
+                )
+            }),
+            None => Ok(Ledger::default()),
+        }
+    }
+
+    /// Remembers the ledger.
+    pub fn save_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
+        durable::replace(&self.0.join("ledger.json"), &ledger.encode()?)
+    }
+
+    /// The status document of the last run, if there was one.
+    pub fn status(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        durable::read(&self.0.join("status.json"))
+    }
+
+    /// Replaces the status document.
+    pub fn save_status(&self, json: &[u8]) -> anyhow::Result<()> {
+        durable::replace(&self.0.join("status.json"), json)
+    }
+
+    /// Sets the mtime of `last-success` to the end of a full run that left everything in step.
+    pub fn stamp_last_success(&self, ended: SystemTime) -> anyhow::Result<()> {
+        let path = self.0.join("last-success");
+        let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        file.set_modified(ended).with_context(|| format!("cannot set the time of {}", path.display()))
+    }
+
+    /// Where digests of Main's own files are kept.
+    #[must_use]
+    pub fn cache_dir(&self) -> PathBuf {
+        self.0.join("cache")
+    }
+}
+
+/// A name as the name of a file: the configuration allows only harmless ones, but a file must never be put
+/// elsewhere because of a name.
+fn file_name(name: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let mut file: String = name
+        .chars()
+        .map(|c| if harmless(c) { c.to_string() } else { format!("%{:x}", u32::from(c)) })
+        .collect();
+    if file.starts_with('.') {
+        file.insert(0, '%');
+    }
+    file
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Tree};
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        (dir, state)
+    }
+
+    #[test]
+    fn what_was_saved_is_read() {
+        let (_dir, state) = state();
+        assert_eq!(state.identity().unwrap(), None);
+        let identity = Identity { id: "01A".to_owned(), epoch: 3 };
+        state.save_identity(&identity).unwrap();
+        assert_eq!(state.identity().unwrap(), Some(identity));
+
+        assert_eq!(state.edge("moh", "mds1"), Ok(None));
+        let edge = Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), None, &Tree::default());
+        state.save_edge("moh", "mds1", &edge).unwrap();
+        assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
+        assert_eq!(state.edge("moh", "mds2"), Ok(None));
+        state.forget_edge("moh", "mds1").unwrap();
+        assert_eq!(state.edge("moh", "mds1"), Ok(None));
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let (dir, _) = state();
+        let open = dir.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(StateDir::open(&open).is_err());
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_directory() {
+        for name in ["..", "../x", "a/b", "", ".", "é"] {
+            let file = file_name(name);
+            assert!(!file.contains('/') && file != "." && file != "..", "{file}");
+        }
+        assert_ne!(file_name("a/b"), file_name("a%2fb"));
+    }
+}

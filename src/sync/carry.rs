@@ -1,0 +1,270 @@
+//! Carrying out what was planned for one node, and remembering what both ends have in common then.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::model::{Action, Digest, Direction, File, Outcome, Side, Step, Tree};
+use crate::node::{Endpoint, NodeError};
+use crate::plan::{EdgePlan, Names, agree, apply};
+use crate::report::Guard;
+use crate::snapshot::Root;
+use crate::state::{Edge, InStep, Skip};
+use crate::sync::main_side::MainTree;
+use crate::sync::session::{EdgeView, known_skips};
+use crate::sync::tally::Tally;
+use crate::sync::wire::OnWire;
+use crate::sync::{Run, lock};
+use crate::transfer::{Source, Wanted};
+
+/// Room that is left free on a disk beside what a plan needs: logs and recordings go on growing meanwhile.
+const SPARE: u64 = 16 << 20;
+
+/// What an edge needs to be carried out.
+pub(super) struct Job<'j> {
+    pub(super) main: &'j MainTree,
+    pub(super) node_tree: &'j Tree,
+    pub(super) names: &'j Names,
+    pub(super) plan: &'j EdgePlan,
+}
+
+/// Tells what is planned for an edge, and remembers its standing skips as told.
+pub(super) fn tell(run: &Run<'_>, edge: &EdgeView<'_>, tally: &mut Tally, plan: &EdgePlan) {
+    let node = tally.node.name.clone();
+    let known = known_skips(run, &node, &edge.directory.name);
+    let skips = plan.skipped.iter();
+    let skips: Vec<Skip> = skips
+        .map(|(path, side, reason)| Skip { path: path.clone(), side: *side, reason: reason.clone() })
+        .collect();
+    tally.planned(edge.directory, plan);
+    tally.skipped(edge.directory, &skips, &known);
+    if skips != known {
+        lock(&run.ledger).set_skips(&edge.directory.name, &node, skips);
+    }
+}
+
+/// Carries out an edge's plan on its node, and advances its base by what both ends confirm.
+pub(super) fn carry(
+    run: &Run<'_>,
+    endpoint: &mut dyn Endpoint,
+    edge: &mut EdgeView<'_>,
+    tally: &mut Tally,
+    job: &Job<'_>,
+) -> Result<(), NodeError> {
+    let directory = edge.directory;
+    let actions = &job.plan.actions;
+    let mut outcomes = Vec::new();
+    let mut root = edge.remembered.as_ref().map(|remembered| remembered.root.clone());
+    if !actions.is_empty() || root.is_none() {
+        match endpoint.prepare(&directory.name, &run.id, run.trash_keep())? {
+            Ok(id) => root = Some(id),
+            Err(why) => {
+                tally.fail("commit", directory, &why);
+                return Ok(());
+            }
+        }
+    }
+    if !actions.is_empty() {
+        outcomes = match bring(run, endpoint, edge, tally, job)? {
+            Some(outcomes) => outcomes,
+            None => return Ok(()),
+        };
+        tally.outcomes(directory, Side::Node, actions, &outcomes);
+    }
+    let after = apply::apply_done(job.node_tree, actions, &outcomes);
+    let base = edge.remembered.as_ref().map(Edge::base).transpose();
+    let base = match base {
+        Ok(base) => base,
+        Err(corrupt) => {
+            tally.warn("state", directory, &corrupt.to_string());
+            None
+        }
+    };
+    let agreed = agree::agree(directory.direction, base.as_ref(), &job.main.tree, &after, job.names);
+
+    let mut in_step = None;
+    if actions.is_empty() {
+        let quiet = edge.scanned.settled && job.main.settled && job.plan.changes.is_empty();
+        if quiet && job.plan.failed.is_empty() {
+            in_step = Some(InStep { main: edge.main_key(job.main), node: edge.scanned.digest });
+        }
+    } else {
+        // What the node has now, by its own eyes: the truth for reloads, and proof that all went as planned.
+        let spec = run.site.config.scan_spec(directory, Some(node_of(run, tally)), false);
+        let now = endpoint.scan(&spec)?;
+        edge.loaded = now.loaded;
+        let as_planned = now.digest == digest(&after);
+        if as_planned && now.settled && job.main.settled && held_nothing(job.plan) {
+            in_step = Some(InStep { main: edge.main_key(job.main), node: now.digest });
+        }
+    }
+    let Some(root) = root else { return Ok(()) };
+    remember(run, endpoint, edge, tally, root, agreed, in_step)
+}
+
+fn held_nothing(plan: &EdgePlan) -> bool {
+    use crate::model::ChangeKind::{Conflict, Hold, Skip};
+    plan.failed.is_empty() && !plan.changes.iter().any(|change| matches!(change.kind, Hold | Conflict | Skip))
+}
+
+fn node_of<'r>(run: &'r Run<'_>, tally: &Tally) -> &'r crate::config::Node {
+    let nodes = &run.site.config.nodes;
+    // The tally was made for a node of this configuration.
+    nodes.iter().find(|node| node.name == tally.node.name).unwrap_or(&nodes[0])
+}
+
+/// Digest of a whole tree.
+fn digest(tree: &Tree) -> Digest {
+    crate::node::endpoint::tree_digests(tree).0
+}
+
+/// Stages and commits. `None`: a guard stopped the edge.
+fn bring(
+    run: &Run<'_>,
+    endpoint: &mut dyn Endpoint,
+    edge: &EdgeView<'_>,
+    tally: &mut Tally,
+    job: &Job<'_>,
+) -> Result<Option<Vec<Outcome>>, NodeError> {
+    let directory = edge.directory;
+    let actions = &job.plan.actions;
+    let wanted = wanted(actions);
+    if let Some(detail) = too_little_room(&wanted, edge.scanned.free, edge.scanned.root != Root::Missing) {
+        tally.halt(directory, Guard::FreeSpace, format!("{}: {detail}", tally.node.name), None);
+        return Ok(None);
+    }
+    let mut missing = BTreeMap::new();
+    if !wanted.is_empty() {
+        let source = lock(&run.site.main).source(&directory.name);
+        let mut source = match source {
+            Ok(source) => source,
+            Err(error) => {
+                tally.fail("transfer", directory, &error.detail);
+                return Ok(None);
+            }
+        };
+        missing = stage(run, endpoint, edge, tally, &wanted, &mut source)?;
+    }
+    commit_received(actions, &missing, |ready| endpoint.commit(&directory.name, ready)).map(Some)
+}
+
+/// Gets contents onto a node; returns those that did not arrive, and why.
+fn stage(
+    run: &Run<'_>,
+    endpoint: &mut dyn Endpoint,
+    edge: &EdgeView<'_>,
+    tally: &mut Tally,
+    wanted: &[Wanted],
+    source: &mut dyn Source,
+) -> Result<BTreeMap<Digest, String>, NodeError> {
+    let node = tally.node.name.clone();
+    let mut wire = OnWire {
+        source,
+        node: &node,
+        throttle: &run.throttle,
+        now: run.site.now,
+        progress: run.site.progress,
+        bytes: 0,
+    };
+    let received = endpoint.stage(&edge.directory.name, wanted, &mut wire);
+    tally.directory(edge.directory).bytes += wire.bytes;
+    Ok(not_received(wanted, received?))
+}
+
+/// The contents that actions need, each once; the source has them at the same paths.
+pub(super) fn wanted(actions: &[Action]) -> Vec<Wanted> {
+    let mut seen = HashSet::new();
+    let contents = actions.iter().filter_map(|action| Some((action, needs_content(action)?)));
+    contents
+        .filter(|(_, file)| seen.insert(file.digest))
+        .map(|(action, file)| Wanted {
+            path: action.path.clone(),
+            digest: file.digest,
+            size: file.size,
+            offset: 0,
+        })
+        .collect()
+}
+
+/// The file whose content must be staged for an action.
+pub(super) fn needs_content(action: &Action) -> Option<&File> {
+    match &action.step {
+        Step::Put(entry) => entry.as_file(),
+        _ => None,
+    }
+}
+
+pub(super) fn not_received(wanted: &[Wanted], received: Vec<Result<(), String>>) -> BTreeMap<Digest, String> {
+    let mut received = received.into_iter();
+    let why = |wanted: &Wanted| match received.next() {
+        Some(Ok(())) => None,
+        Some(Err(why)) => Some((wanted.digest, why)),
+        None => Some((wanted.digest, "was not received".to_owned())),
+    };
+    wanted.iter().filter_map(why).collect()
+}
+
+/// Commits the actions whose content is there; the others have failed.
+pub(super) fn commit_received(
+    actions: &[Action],
+    missing: &BTreeMap<Digest, String>,
+    commit: impl FnOnce(&[Action]) -> Result<Vec<Outcome>, NodeError>,
+) -> Result<Vec<Outcome>, NodeError> {
+    let lacks = |action: &Action| missing.get(&needs_content(action)?.digest).cloned();
+    let ready: Vec<Action> = actions.iter().filter(|action| lacks(action).is_none()).cloned().collect();
+    let mut done = commit(&ready)?.into_iter();
+    let outcome = |action: &Action| match lacks(action) {
+        Some(why) => Outcome::Failed(why),
+        None => done.next().unwrap_or_else(|| Outcome::Failed("the node did not say how it went".to_owned())),
+    };
+    Ok(actions.iter().map(outcome).collect())
+}
+
+/// Why the contents do not fit, if they do not. A root that is not `there` yet says nothing about its disk.
+pub(super) fn too_little_room(wanted: &[Wanted], free: u64, there: bool) -> Option<String> {
+    let needed: u64 = wanted.iter().map(|wanted| wanted.size).fold(0, u64::saturating_add);
+    if !there || needed == 0 || needed.saturating_add(SPARE) <= free {
+        return None;
+    }
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    Some(format!("{} MiB are needed and {} MiB are free", mib(needed), mib(free)))
+}
+
+/// Writes the edge's new base on both ends, if there is anything new.
+fn remember(
+    run: &Run<'_>,
+    endpoint: &mut dyn Endpoint,
+    edge: &mut EdgeView<'_>,
+    tally: &mut Tally,
+    root: String,
+    base: Tree,
+    in_step: Option<InStep>,
+) -> Result<(), NodeError> {
+    let directory = edge.directory;
+    let old = edge.remembered.as_ref();
+    let unchanged = |old: &Edge| {
+        old.root == root && old.rules == edge.rules() && old.base().is_ok_and(|known| known == base)
+    };
+    let generation = match old.filter(|old| unchanged(old)) {
+        Some(old) if old.in_step == in_step => return Ok(()),
+        Some(old) => old.generation.clone(),
+        None => {
+            // The node first: should this host stop between the two, the generations differ, and the next
+            // run merges without a base.
+            let generation = (run.site.new_id)();
+            if let Err(why) = endpoint.agree(&directory.name, &generation)? {
+                tally.fail("state", directory, &why);
+                return Ok(());
+            }
+            generation
+        }
+    };
+    let new = Edge::new(root, generation, edge.rules(), in_step, &base);
+    if let Err(error) = run.site.state.save_edge(&directory.name, &tally.node.name, &new) {
+        tally.fail("state", directory, &format!("{error:#}"));
+    }
+    Ok(())
+}
+
+/// The direction decides which plan an edge takes part in.
+pub(super) fn is_pushed(edge: &EdgeView<'_>) -> bool {
+    edge.directory.direction == Direction::Push && !edge.closed
+}

@@ -1,0 +1,100 @@
+//! Pushed directories of one node, edge by edge.
+
+use crate::config::Directory;
+use crate::model::Tree;
+use crate::node::NodeError;
+use crate::plan::{Edge, Plan, Policy, push, safety};
+use crate::report::Guard;
+use crate::sync::carry::{self, Job};
+use crate::sync::session::{self, EdgeView, Session};
+use crate::sync::tally::Tally;
+use crate::sync::{Run, reloads};
+
+/// Plans and carries out every pushed directory of a node.
+pub(super) fn push_all(run: &Run<'_>, session: &mut Session<'_>) -> Result<(), NodeError> {
+    for index in 0..session.edges.len() {
+        if run.is_stopped() {
+            return Ok(());
+        }
+        if carry::is_pushed(&session.edges[index]) {
+            push_one(run, session, index)?;
+        }
+    }
+    Ok(())
+}
+
+fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<(), NodeError> {
+    let edge = &mut session.edges[index];
+    let tally = &mut session.tally;
+    let Some(main) = session::main_tree(run, edge, tally) else { return Ok(()) };
+    if edge.is_in_step(main) {
+        let known = session::known_skips(run, &session.node.name, &edge.directory.name);
+        tally.skipped(edge.directory, &known, &known);
+        return Ok(());
+    }
+    let endpoint = session.endpoint.as_mut();
+    let node_tree = endpoint.tree(&edge.directory.name)?;
+    let names = session::names(endpoint, edge.directory, &[&main.tree])?;
+    let base = base(edge, tally);
+    let view = Edge {
+        name: &session.node.name,
+        base: base.as_ref(),
+        same_rules: edge.same_rules(),
+        node: &node_tree,
+        names: &names,
+    };
+    let plan = push::push(&policy(edge.directory), &main.tree, &[view]);
+    let stop = guard(run, edge, &plan, base.as_ref(), &main.tree, &node_tree);
+    if let Some((guard, detail, token)) = stop {
+        edge.closed = true;
+        tally.halt(edge.directory, guard, detail, Some(token));
+        return Ok(());
+    }
+    carry::tell(run, edge, tally, &plan.edges[0]);
+    if run.options.dry_run {
+        return Ok(());
+    }
+    reloads::before_changes(run, session);
+    let Session { endpoint, edges, tally, .. } = session;
+    let job = Job { main, node_tree: &node_tree, names: &names, plan: &plan.edges[0] };
+    carry::carry(run, endpoint.as_mut(), &mut edges[index], tally, &job)
+}
+
+/// The base of an edge, if it can be read.
+pub(super) fn base(edge: &EdgeView<'_>, tally: &mut Tally) -> Option<Tree> {
+    match edge.remembered.as_ref()?.base() {
+        Ok(base) => Some(base),
+        Err(corrupt) => {
+            let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
+            tally.warn("state", edge.directory, &told);
+            None
+        }
+    }
+}
+
+pub(super) fn policy(directory: &Directory) -> Policy {
+    Policy { delete: directory.delete, conflict: directory.conflict, max_delete: directory.max_delete }
+}
+
+/// Whether so much would go that somebody should look first; the guard, what it saw, and the token that
+/// releases just this plan.
+fn guard(
+    run: &Run<'_>,
+    edge: &EdgeView<'_>,
+    plan: &Plan,
+    base: Option<&Tree>,
+    main: &Tree,
+    node: &Tree,
+) -> Option<(Guard, String, String)> {
+    let (deleted, files) = safety::deletions(node, &plan.edges[0].actions);
+    let path = edge.directory.path.display();
+    let (guard, detail) = if deleted > 0 && safety::emptied(base, main) {
+        (Guard::Emptied, format!("{path} has become empty; {deleted} files would be deleted"))
+    } else if edge.directory.max_delete.exceeded(deleted, files) {
+        (Guard::MaxDelete, format!("{deleted} of {files} files would be deleted"))
+    } else {
+        return None;
+    };
+    let token = safety::token(&edge.directory.name, plan);
+    (!run.options.accept.contains(&token)).then_some((guard, detail, token))
+}

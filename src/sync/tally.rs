@@ -1,0 +1,260 @@
+//! One node's part of the report, as it grows.
+
+use crate::config::{Directory, Node};
+use crate::model::{Action, Change, ChangeKind, Outcome, RelPathBuf, Side};
+use crate::node::{NodeError, NodeErrorKind};
+use crate::plan::EdgePlan;
+use crate::report::{
+    DirectoryReport, DirectoryState, Guard, Halted, NodeChange, NodeReport, NodeState, Problem, Report,
+    Skipped,
+};
+use crate::state::Skip;
+
+/// What a run did on one node.
+pub(super) struct Tally {
+    pub(super) node: NodeReport,
+    changes: Vec<NodeChange>,
+    halted: Vec<Halted>,
+    problems: Vec<Problem>,
+}
+
+pub(super) fn problem(
+    stage: &'static str,
+    node: Option<&str>,
+    directory: Option<&str>,
+    detail: &str,
+) -> Problem {
+    Problem {
+        stage,
+        node: node.map(str::to_owned),
+        directory: directory.map(str::to_owned),
+        path: None,
+        detail: detail.to_owned(),
+        fails: true,
+    }
+}
+
+impl Tally {
+    pub(super) fn new(node: &Node) -> Tally {
+        let node = NodeReport {
+            name: node.name.clone(),
+            address: node.address.clone(),
+            state: NodeState::Ok,
+            error: None,
+            directories: Vec::new(),
+            reloads: Vec::new(),
+        };
+        Tally { node, changes: Vec::new(), halted: Vec::new(), problems: Vec::new() }
+    }
+
+    /// The node cannot take part, or no longer.
+    pub(super) fn lost(&mut self, error: &NodeError) {
+        self.node.state = match error.kind {
+            NodeErrorKind::Unreachable | NodeErrorKind::Lost => NodeState::Unreachable,
+            NodeErrorKind::Refused => NodeState::Refused,
+            NodeErrorKind::AgentMissing => NodeState::AgentMissing,
+            NodeErrorKind::Incompatible => NodeState::Incompatible,
+            NodeErrorKind::Timeout => NodeState::Timeout,
+        };
+        self.node.error = Some(error.detail.clone());
+    }
+
+    /// The report of an edge, made when it is first spoken of.
+    pub(super) fn directory(&mut self, directory: &Directory) -> &mut DirectoryReport {
+        let known = self.node.directories.iter().position(|known| known.name == directory.name);
+        let index = known.unwrap_or_else(|| {
+            self.node.directories.push(DirectoryReport {
+                name: directory.name.clone(),
+                state: DirectoryState::InStep,
+                created: 0,
+                updated: 0,
+                deleted: 0,
+                held: 0,
+                conflicts: 0,
+                waiting: 0,
+                failed: 0,
+                bytes: 0,
+                skipped: Vec::new(),
+            });
+            self.node.directories.len() - 1
+        });
+        &mut self.node.directories[index]
+    }
+
+    pub(super) fn halt(
+        &mut self,
+        directory: &Directory,
+        guard: Guard,
+        detail: String,
+        token: Option<String>,
+    ) {
+        self.directory(directory).state = DirectoryState::Halted;
+        let nodes = vec![self.node.name.clone()];
+        self.halted.push(Halted { directory: directory.name.clone(), guard, detail, token, nodes });
+        self.partial();
+    }
+
+    /// A directory that Main halted for every node.
+    pub(super) fn halted_on_main(&mut self, directory: &Directory) {
+        self.directory(directory).state = DirectoryState::Halted;
+    }
+
+    fn partial(&mut self) {
+        if self.node.state == NodeState::Ok {
+            self.node.state = NodeState::Partial;
+        }
+    }
+
+    /// Something worth saying that is no failure.
+    pub(super) fn warn(&mut self, stage: &'static str, directory: &Directory, detail: &str) {
+        let warning = problem(stage, Some(&self.node.name), Some(&directory.name), detail);
+        self.problems.push(Problem { fails: false, ..warning });
+    }
+
+    /// The edge as a whole could not be done.
+    pub(super) fn fail(&mut self, stage: &'static str, directory: &Directory, detail: &str) {
+        self.problems.push(problem(stage, Some(&self.node.name), Some(&directory.name), detail));
+        let report = self.directory(directory);
+        report.failed += 1;
+        report.state = DirectoryState::Partial;
+        self.partial();
+    }
+
+    /// One entry could not be done.
+    pub(super) fn fail_path(
+        &mut self,
+        stage: &'static str,
+        directory: &Directory,
+        path: &RelPathBuf,
+        side: Side,
+        detail: &str,
+    ) {
+        let node = (side == Side::Node).then_some(self.node.name.as_str());
+        let problem = problem(stage, node, Some(&directory.name), detail);
+        self.problems.push(Problem { path: Some(path.clone()), ..problem });
+        let report = self.directory(directory);
+        report.failed += 1;
+        report.state = DirectoryState::Partial;
+        self.partial();
+    }
+
+    /// What a plan says about an edge, before or without carrying it out.
+    pub(super) fn planned(&mut self, directory: &Directory, plan: &EdgePlan) {
+        for change in &plan.changes {
+            self.change(directory, change.clone());
+        }
+        for (path, side, reason) in &plan.failed {
+            self.fail_path("scan", directory, path, *side, reason);
+        }
+    }
+
+    /// What is never carried; only what is not `known` from an earlier run is told as a change.
+    pub(super) fn skipped(&mut self, directory: &Directory, skips: &[Skip], known: &[Skip]) {
+        for skip in skips.iter().filter(|skip| !known.contains(skip)) {
+            let change = Change {
+                path: skip.path.clone(),
+                to: other(skip.side),
+                kind: ChangeKind::Skip,
+                bytes: 0,
+                reason: Some(skip.reason.clone()),
+            };
+            self.change(directory, change);
+        }
+        let skipped =
+            |skip: &Skip| Skipped { path: skip.path.clone(), side: skip.side, reason: skip.reason.clone() };
+        self.directory(directory).skipped = skips.iter().map(skipped).collect();
+    }
+
+    fn change(&mut self, directory: &Directory, change: Change) {
+        let report = self.directory(directory);
+        let mut changed = true;
+        match change.kind {
+            ChangeKind::Create => report.created += 1,
+            ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => {
+                report.updated += 1;
+            }
+            ChangeKind::Delete => report.deleted += 1,
+            ChangeKind::Hold => {
+                report.held += 1;
+                changed = false;
+            }
+            ChangeKind::Conflict => report.conflicts += 1,
+            ChangeKind::Skip => changed = false,
+        }
+        if changed && report.state == DirectoryState::InStep {
+            report.state = DirectoryState::Changed;
+        }
+        self.changes.push(NodeChange {
+            directory: directory.name.clone(),
+            node: self.node.name.clone(),
+            change,
+        });
+    }
+
+    /// Takes back the changes of actions that were not done, and names them.
+    pub(super) fn outcomes(
+        &mut self,
+        directory: &Directory,
+        side: Side,
+        actions: &[Action],
+        outcomes: &[Outcome],
+    ) {
+        for (action, outcome) in actions.iter().zip(outcomes) {
+            let (stage, why) = match outcome {
+                Outcome::Done => continue,
+                Outcome::Changed => {
+                    ("commit", "changed while the run looked at it; left for the next run".to_owned())
+                }
+                Outcome::Failed(why) => ("commit", why.clone()),
+            };
+            self.take_back(directory, side, action);
+            self.fail_path(stage, directory, &action.path, side, &why);
+        }
+    }
+
+    fn take_back(&mut self, directory: &Directory, side: Side, action: &Action) {
+        let is_this = |told: &NodeChange| {
+            told.directory == directory.name && told.change.to == side && told.change.path == action.path
+        };
+        let Some(index) = self.changes.iter().position(is_this) else { return };
+        let told = self.changes.remove(index);
+        let report = self.directory(directory);
+        let count = match told.change.kind {
+            ChangeKind::Create => &mut report.created,
+            ChangeKind::Delete => &mut report.deleted,
+            ChangeKind::Conflict => &mut report.conflicts,
+            _ => &mut report.updated,
+        };
+        *count = count.saturating_sub(1);
+    }
+
+    /// Marks the node as partial when a reload has not succeeded.
+    pub(super) fn reload_failed(&mut self) {
+        self.partial();
+    }
+
+    /// Hands everything to the report of the run. What stopped several nodes in the same way is one thing.
+    pub(super) fn report(self, report: &mut Report) {
+        report.nodes.push(self.node);
+        report.changes.extend(self.changes);
+        report.problems.extend(self.problems);
+        for halted in self.halted {
+            let same = |known: &&mut Halted| {
+                (&known.directory, known.guard, &known.token)
+                    == (&halted.directory, halted.guard, &halted.token)
+                    && known.detail == halted.detail
+            };
+            match report.halted.iter_mut().find(same) {
+                Some(known) => known.nodes.extend(halted.nodes),
+                None => report.halted.push(halted),
+            }
+        }
+    }
+}
+
+fn other(side: Side) -> Side {
+    match side {
+        Side::Main => Side::Node,
+        Side::Node => Side::Main,
+    }
+}

@@ -1,0 +1,305 @@
+//! The program as its callers see it: arguments, output and exit codes. Nothing here leaves its own
+//! temporary directory or reaches a network.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::process::Output;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+/// A home, a configuration and a state directory of its own.
+struct Sandbox {
+    dir: TempDir,
+}
+
+impl Sandbox {
+    fn new() -> Sandbox {
+        let sandbox = Sandbox { dir: tempfile::tempdir().unwrap() };
+        let state = sandbox.path("state");
+        sandbox.configure(&format!("[sync]\nstate_dir = {:?}\n", state.to_str().unwrap()));
+        sandbox
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, text: &str) {
+        fs::write(self.path("config.toml"), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        self.command_as(env!("CARGO_BIN_EXE_xds-sync").into(), args)
+    }
+
+    fn command_as(&self, program: PathBuf, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("XDS_SYNC_CONFIG", self.path("config.toml"))
+            .args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        Run::of(self.command(args).output().unwrap())
+    }
+}
+
+#[derive(Debug)]
+struct Run {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    fn of(output: Output) -> Run {
+        Run {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let sandbox = Sandbox::new();
+    let commands = [
+        "",
+        "init",
+        "sync",
+        "status",
+        "nodes",
+        "nodes list",
+        "nodes check",
+        "config",
+        "config show",
+        "config check",
+        "agent",
+        "completions",
+    ];
+    for command in commands {
+        let mut args: Vec<&str> = command.split_whitespace().collect();
+        args.push("--help");
+        let run = sandbox.run(&args);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{command}");
+        assert!(run.stdout.contains("Usage: xds-sync"), "{command}: {}", run.stdout);
+        assert!(run.stdout.contains("Examples:"), "{command}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn usage_errors_are_exit_1_with_nothing_on_stdout() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &["sync", "--frobnicate"],
+        &["sync", "surplus"],
+        &["sync", "-i", "-n"],
+        &["sync", "--exit-code"],
+        &["sync", "--node"],
+        &["sync", "--node", "nowhere"],
+        &["sync", "--dir", "nowhere"],
+        &["sync", "--json", "--dir", "nowhere"],
+        &["status", "-q", "-v"],
+        &["nodes"],
+        &["nodes", "check", "nowhere"],
+        &["config"],
+        &["completions", "cmd"],
+    ] {
+        let run = sandbox.run(args);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{args:?}: {run:?}");
+        assert_ne!(run.stderr, "", "{args:?}");
+    }
+}
+
+#[test]
+fn an_unknown_directory_is_told_with_the_known_ones() {
+    let run = Sandbox::new().run(&["sync", "--dir", "mohh"]);
+    assert_eq!(run.stderr, "error: unknown directory: mohh; known: dialplan, moh, sounds, recordings\n");
+}
+
+#[test]
+fn version_is_told_by_every_command() {
+    let sandbox = Sandbox::new();
+    for args in [&["--version"][..], &["sync", "--version"]] {
+        let run = sandbox.run(args);
+        assert_eq!(run.code, 0);
+        assert!(run.stdout.ends_with(concat!(env!("CARGO_PKG_VERSION"), "\n")), "{run:?}");
+    }
+}
+
+#[test]
+fn under_the_old_name_it_is_sync() {
+    let sandbox = Sandbox::new();
+    let alias = sandbox.path("xivo-xds-sync");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_xds-sync"), &alias).unwrap();
+    let run = |args| Run::of(sandbox.command_as(alias.clone(), args).output().unwrap());
+    let help = run(&["--help"]);
+    assert!(help.stdout.contains("--dry-run"), "{help:?}");
+    let refused = run(&["-n", "--dir", "nowhere"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("unknown directory: nowhere"), "{refused:?}");
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let run = sandbox.run(&["completions", shell]);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+        assert!(run.stdout.contains("accept-deletes"), "{shell}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_exit_1_everywhere() {
+    let sandbox = Sandbox::new();
+    sandbox.configure("[sync]\nparalel = 8\n");
+    for args in
+        [&["sync"][..], &["sync", "--json"], &["sync", "-n"], &["status"], &["nodes", "list"], &["init"]]
+    {
+        let run = sandbox.run(args);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{args:?}: {run:?}");
+        assert!(run.stderr.contains("config.toml:2: "), "{args:?}: {run:?}");
+    }
+    assert!(!sandbox.path("state").exists(), "nothing is touched");
+    assert!(!sandbox.path(".ssh").exists(), "nothing is touched");
+}
+
+#[test]
+fn config_check_prints_every_mistake() {
+    let sandbox = Sandbox::new();
+    sandbox.configure("[sync]\nparalel = 8\n[[directory]]\nname = \"a\"\npath = \"relative\"\n");
+    let run = sandbox.run(&["config", "check"]);
+    assert_eq!(run.code, 1);
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(lines.len(), 2, "{run:?}");
+    assert!(lines[0].contains("config.toml:2: ") && lines[0].contains("paralel"), "{run:?}");
+    assert!(lines[1].contains("config.toml:5: "), "{run:?}");
+}
+
+#[test]
+fn config_show_tells_where_each_value_is_from() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.run(&["config", "check"]).code, 0);
+    let mut show = sandbox.command(&["config", "show"]);
+    let run = Run::of(show.env("XDS_SYNC_SYNC_TIMEOUT", "10s").output().unwrap());
+    let line = |key: &str| run.stdout.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+    assert!(line("sync.state_dir").ends_with("config.toml:2"), "{run:?}");
+    assert_eq!(line("sync.timeout"), "sync.timeout = \"10s\"  # environment");
+    assert_eq!(line("sync.parallel"), "sync.parallel = 8  # default");
+}
+
+#[test]
+fn before_the_first_run_the_status_says_so() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run(&["status"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "no run yet: xds-sync sync\n"), "{run:?}");
+    let run = sandbox.run(&["status", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(
+        (run.code, &value["run"], &value["nodes"]),
+        (0, &serde_json::Value::Null, &serde_json::json!([]))
+    );
+}
+
+#[test]
+fn the_status_is_the_last_runs_and_so_is_its_exit_code() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("state")).unwrap();
+    let status = r#"{"run":"01R","ended":"2026-01-02T03:04:05Z","exit_code":40,"nodes":[{"name":"mds1",
+        "address":"10.0.0.11","state":"unreachable","exit_code":41,"error":"No route to host",
+        "since":"2026-01-02T03:04:05Z","last_success":null,"directories":[],"reloads":[],"owed":[]}],
+        "halted":[],"problems":[]}"#;
+    fs::write(sandbox.path("state/status.json"), status).unwrap();
+    let run = sandbox.run(&["status"]);
+    assert_eq!(run.code, 40, "{run:?}");
+    assert!(run.stdout.starts_with("mds1  unreachable since 2026-01-02T03:04:05Z ("), "{run:?}");
+    assert!(!run.stdout.contains('\u{1b}'), "no colours in a pipe");
+    let coloured = sandbox.run(&["status", "--color", "always"]);
+    assert!(coloured.stdout.contains('\u{1b}'), "{coloured:?}");
+    let json = sandbox.run(&["status", "--json"]);
+    assert_eq!((json.code, json.stdout.matches('\n').count()), (40, 1));
+}
+
+#[test]
+fn nodes_list_tells_who_is_known_and_from_where() {
+    let sandbox = Sandbox::new();
+    sandbox.configure("[[node]]\nname = \"mds1\"\naddress = \"10.0.0.11\"\nlabels = [\"paris\"]\n");
+    let run = sandbox.run(&["nodes", "list"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.stdout.starts_with("mds1  10.0.0.11  root  paris  "), "{run:?}");
+    let value: serde_json::Value =
+        serde_json::from_str(&sandbox.run(&["nodes", "list", "--json"]).stdout).unwrap();
+    let node = &value["nodes"][0];
+    assert_eq!(node["name"], "mds1");
+    assert_eq!(node["labels"], serde_json::json!(["paris"]));
+    assert_eq!(node["source"], "config");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let sandbox = Sandbox::new();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+    command.env_clear().env("HOME", sandbox.dir.path()).args(["completions", "bash"]);
+    let mut child =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+/// Holds the lock as another run does.
+fn hold_lock(sandbox: &Sandbox) -> fs::File {
+    let state = sandbox.path("state");
+    fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+    let mut lock = fs::File::create(state.join("lock")).unwrap();
+    lock.lock().unwrap();
+    write!(lock, "4711").unwrap();
+    lock
+}
+
+#[test]
+fn while_another_run_is_going_on_it_is_exit_75() {
+    let sandbox = Sandbox::new();
+    let _lock = hold_lock(&sandbox);
+    for args in [&["sync"][..], &["sync", "--json"], &["sync", "-n", "--json"]] {
+        let run = sandbox.run(args);
+        assert_eq!((run.code, run.stdout.as_str()), (75, ""), "{args:?}: {run:?}");
+        assert!(run.stderr.contains("another run is going on: process 4711, since 2"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_another_run_at_once() {
+    let sandbox = Sandbox::new();
+    let _lock = hold_lock(&sandbox);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"))
+        .env_clear()
+        .env("HOME", sandbox.dir.path())
+        .env("XDS_SYNC_CONFIG", sandbox.path("config.toml"))
+        .args(["sync", "--wait"])
+        .spawn()
+        .unwrap();
+    let term = rustix::process::Signal::TERM;
+    let catches_term = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+        u64::from_str_radix(caught, 16).unwrap() >> (term.as_raw() - 1) & 1 == 1
+    };
+    while !catches_term() {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, term).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(20));
+}
