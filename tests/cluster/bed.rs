@@ -153,7 +153,7 @@ fn in_namespace(pid_namespace: &str) -> usize {
 }
 
 /// A WAV file as Asterisk takes it: 8 kHz, 16 bit, mono, silent.
-fn wav(samples: u32) -> Vec<u8> {
+pub(crate) fn wav(samples: u32) -> Vec<u8> {
     let data = samples * 2;
     let mut bytes = b"RIFF".to_vec();
     bytes.extend((36 + data).to_le_bytes());
