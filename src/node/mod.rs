@@ -9,6 +9,7 @@ mod allegiance;
 mod banner;
 pub mod endpoint;
 pub mod local;
+mod link;
 mod protocol;
 mod pulse;
 pub mod remote;
@@ -18,6 +19,7 @@ mod wire;
 
 pub use accept::Accept;
 pub use endpoint::{Endpoint, NodeError, NodeErrorKind};
+pub use link::{Ended, Peer};
 pub use local::{Local, LocalOptions};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;
