@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, Host, Kind, eventually};
+use crate::support::{Cluster, Host, Kind, eventually, wav};
 
 const SSH: &str = "ssh -i /root/.ssh/rsync_xds -o BatchMode=yes -o StrictHostKeyChecking=accept-new";
 
@@ -150,15 +150,4 @@ fn in_namespace(pid_namespace: &str) -> usize {
             std::fs::read_link(process.path().join("ns/pid")).is_ok_and(|ns| ns.as_os_str() == pid_namespace)
         })
         .count()
-}
-
-/// A WAV file as Asterisk takes it: 8 kHz, 16 bit, mono, silent.
-fn wav(samples: u32) -> Vec<u8> {
-    let data = samples * 2;
-    let mut bytes = b"RIFF".to_vec();
-    bytes.extend((36 + data).to_le_bytes());
-    bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data");
-    bytes.extend(data.to_le_bytes());
-    bytes.resize(bytes.len() + data as usize, 0);
-    bytes
 }
