@@ -1,8 +1,10 @@
 //! The bed itself: that its hosts are what the other stories take them for.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Cluster, Host, Kind, eventually};
+use crate::support::{Cluster, Host, Kind, eventually, wav};
 
 const SSH: &str = "ssh -i /root/.ssh/rsync_xds -o BatchMode=yes -o StrictHostKeyChecking=accept-new";
 
@@ -132,14 +134,43 @@ fn a_running_command_is_signalled_where_it_runs() {
 
 #[test]
 fn nothing_is_left_of_a_cluster() {
-    let before = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let mounts = || std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let before = mounts();
     let cluster = Cluster::new().node("mds1").build();
-    let asterisk = cluster["mds1"].enter().args(["readlink", "/proc/1/ns/pid"]).output().unwrap().stdout;
-    let namespace = String::from_utf8(asterisk).unwrap();
-    assert!(in_namespace(namespace.trim()) > 0);
+    let namespace = pid_namespace(&cluster["mds1"]);
+    assert!(in_namespace(&namespace) > 0);
     drop(cluster);
-    assert_eq!(in_namespace(namespace.trim()), 0);
-    assert_eq!(std::fs::read_to_string("/proc/self/mounts").unwrap(), before);
+    assert_eq!(in_namespace(&namespace), 0);
+    assert_eq!(mounts(), before);
+}
+
+#[test]
+fn nothing_is_left_when_the_test_is_killed() {
+    let mut test = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "bed::held_until_killed", "--nocapture"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(test.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let namespace = lines.find_map(|line| line.strip_prefix("up in ").map(str::to_owned)).unwrap();
+    assert!(in_namespace(&namespace) > 0);
+    test.kill().unwrap();
+    test.wait().unwrap();
+    eventually("the host to be gone", Duration::from_secs(20), || in_namespace(&namespace) == 0);
+}
+
+#[test]
+#[ignore = "is started, and killed, by the test before it"]
+fn held_until_killed() {
+    let cluster = Cluster::new().node("mds1").build();
+    println!("\nup in {}", pid_namespace(&cluster["mds1"]));
+    loop {
+        std::thread::park();
+    }
+}
+
+fn pid_namespace(host: &Host) -> String {
+    host.run(["readlink", "/proc/1/ns/pid"]).ok().trim().to_owned()
 }
 
 /// How many processes of the machine are in this PID namespace.
@@ -150,15 +181,4 @@ fn in_namespace(pid_namespace: &str) -> usize {
             std::fs::read_link(process.path().join("ns/pid")).is_ok_and(|ns| ns.as_os_str() == pid_namespace)
         })
         .count()
-}
-
-/// A WAV file as Asterisk takes it: 8 kHz, 16 bit, mono, silent.
-pub(crate) fn wav(samples: u32) -> Vec<u8> {
-    let data = samples * 2;
-    let mut bytes = b"RIFF".to_vec();
-    bytes.extend((36 + data).to_le_bytes());
-    bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data");
-    bytes.extend(data.to_le_bytes());
-    bytes.resize(bytes.len() + data as usize, 0);
-    bytes
 }

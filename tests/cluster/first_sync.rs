@@ -10,8 +10,8 @@ fn cluster() -> Cluster {
     let cluster = Cluster::new().node("mds1").node("mds2").xivo_links().build();
     let main = &cluster.main;
     main.write_settled(format!("{DIALPLAN}/10-doors.conf"), "[doors]\nexten => 7,1,Hangup()\n");
-    main.write_settled(format!("{MOH}/default/waltz.wav"), crate::bed::wav(8000));
-    main.write_settled(format!("{SOUNDS}/fr/hello.wav"), crate::bed::wav(800));
+    main.write_settled(format!("{MOH}/default/waltz.wav"), crate::support::wav(8000));
+    main.write_settled(format!("{SOUNDS}/fr/hello.wav"), crate::support::wav(800));
     main.mkdir(format!("{SOUNDS}/empty"));
     main.chmod(format!("{SOUNDS}/fr/hello.wav"), 0o640);
     cluster
@@ -67,7 +67,7 @@ fn everything_arrives_with_mode_owner_and_time_and_the_next_run_does_nothing() {
 fn a_dry_run_says_what_the_run_then_does_and_touches_nothing() {
     let cluster = cluster();
     let main = &cluster.main;
-    cluster["mds1"].write_settled(format!("{SOUNDS}/recordings/mine.wav"), crate::bed::wav(800));
+    cluster["mds1"].write_settled(format!("{SOUNDS}/recordings/mine.wav"), crate::support::wav(800));
     cluster["mds2"].write_settled(format!("{DIALPLAN}/10-doors.conf"), "[old]\n");
     let watched = [DIALPLAN, MOH, SOUNDS, "/etc/xds-sync", "/var/lib/asterisk"];
     let before: Vec<Vec<_>> =

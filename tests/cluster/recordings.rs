@@ -1,7 +1,7 @@
 //! Recordings go both ways.
 
-use crate::bed::wav;
 use crate::support::Cluster;
+use crate::support::wav;
 
 const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
 
@@ -91,7 +91,7 @@ fn a_file_open_for_writing_is_held_back() {
     let writer = mds1.spawn([
         "bash",
         "-c",
-        &format!("exec 3>>{}; touch -d '1 hour ago' {0}; read x", at("call.ulaw")),
+        &format!("exec 3>>{}; touch -d '1 hour ago' {0}; exec sleep 600", at("call.ulaw")),
     ]);
     crate::support::eventually("the file is open", std::time::Duration::from_secs(10), || {
         mds1.sh("ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c call.ulaw || true").text().trim() != "0"

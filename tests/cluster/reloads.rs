@@ -7,7 +7,7 @@ const DOORS: &str = "/etc/asterisk/extensions_extra.d/10-doors.conf";
 fn cluster() -> Cluster {
     let cluster = Cluster::new().nodes(2).more_config("[sync]\ntimeout = \"5s\"\n").build();
     cluster.main.write_settled(DOORS, "[doors]\nexten => 7,1,Hangup()\n");
-    cluster.main.write_settled("/var/lib/xivo/moh/default/waltz.wav", crate::bed::wav(8000));
+    cluster.main.write_settled("/var/lib/xivo/moh/default/waltz.wav", crate::support::wav(8000));
     cluster.main.sync_json([""; 0]).exits(0);
     cluster
 }
