@@ -19,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("node", &["snapshot", "transfer", "reload", "disk", "model"]),
     ("state", &["model"]),
     ("enroll", &["config", "disk", "node", "state", "model"]),
-    ("sync", &["config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "model"]),
+    (
+        "sync",
+        &["config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "model"],
+    ),
     ("host", &[]),
     ("cli", &["*"]),
     ("main", &["*"]),
@@ -76,7 +79,10 @@ fn every_use_follows_an_arrow() {
         let (_, allowed) = allowed.unwrap_or_else(|| panic!("{} is in no known module", path.display()));
         for used in code.split("crate::").skip(1) {
             let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            let fine = used == module || used.is_empty() || allowed.contains(&used.as_str()) || allowed.contains(&"*");
+            let fine = used == module
+                || used.is_empty()
+                || allowed.contains(&used.as_str())
+                || allowed.contains(&"*");
             assert!(fine, "{}: {module} must not use {used}", path.display());
         }
     }

@@ -24,7 +24,7 @@ use xds_sync::transfer::{Received, Sink, Source, Wanted};
 /// Long enough that no test meets it by chance.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A host that has nothing; scanning the directory `die` ends its process.
+/// A host that has nothing; scanning the directory `die` ends its process, scanning `hang` hangs.
 struct Empty;
 
 impl Endpoint for Empty {
@@ -33,6 +33,10 @@ impl Endpoint for Empty {
             // As a panic would.
             std::io::Write::write_all(&mut std::io::stderr(), b"first words\nlast \x1b[1mwords\n").unwrap();
             std::process::exit(3);
+        }
+        if spec.directory == "hang" {
+            // Longer than the test that asks for it waits, and no longer than it must stay.
+            std::thread::sleep(Duration::from_secs(10));
         }
         let none = Digest([0; 32]);
         Ok(Scanned { root: Root::Missing, digest: none, loaded: none, entries: 0, settled: true, free: 0 })
@@ -396,6 +400,15 @@ fn an_agent_that_dies_is_lost_with_its_last_words() {
     let error = remote.scan(&spec("die")).unwrap_err();
     assert_eq!(error.kind, NodeErrorKind::Lost);
     assert!(error.detail.ends_with("last \\x1b[1mwords"), "{error}");
+}
+
+#[test]
+fn an_agent_that_hangs_is_given_up_and_its_connection_too() {
+    let sshd = Sshd::start();
+    let mut remote = sshd.connect_with(|options| options.timeout = Duration::from_secs(2)).unwrap();
+    assert_eq!(remote.scan(&spec("hang")).unwrap_err().kind, NodeErrorKind::Timeout);
+    drop(remote);
+    await_no_ssh(sshd.dir.path());
 }
 
 #[test]

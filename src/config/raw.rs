@@ -89,7 +89,7 @@ pub(super) fn parse(path: &Path, text: &str, mistakes: &mut Mistakes) -> RawFile
                 list.extend(tables.iter().map(|table| (fields(table, &place), place(table.span()))));
             }
             ("node" | "directory", _) => {
-                mistakes.add(&origin, format!("write [[{name}]], with two brackets"))
+                mistakes.add(&origin, format!("write [[{name}]], with two brackets"));
             }
             (_, item) => match item.as_table_like() {
                 Some(table) => {

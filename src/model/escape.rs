@@ -34,6 +34,22 @@ pub fn clean(text: &str) -> String {
     parts.collect()
 }
 
+/// The bytes that [`escape`] made this text of; none when it is no such text.
+#[must_use]
+pub fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut parts = text.split('\\');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (hex, rest) = part.strip_prefix('x')?.split_at_checked(2)?;
+        if !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        bytes.push(u8::from_str_radix(hex, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    Some(bytes)
+}
+
 fn escape_where(bytes: &[u8], is_hidden: impl Fn(char) -> bool) -> String {
     let mut text = String::with_capacity(bytes.len());
     let hex = |text: &mut String, bytes: &[u8]| {
@@ -67,6 +83,8 @@ fn is_format(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -89,6 +107,20 @@ mod tests {
         ] {
             assert_eq!(escape(bytes), machines);
             assert_eq!(escape_for_people(bytes), people);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn unescape_undoes_escape(bytes: Vec<u8>) {
+            prop_assert_eq!(unescape(&escape(&bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn other_text_is_not_unescaped() {
+        for text in ["\\", "\\n", "\\x", "\\x4", "\\xzz", "\\x+1", "a\\"] {
+            assert_eq!(unescape(text), None, "{text}");
         }
     }
 }

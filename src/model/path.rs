@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::escape::{escape, escape_for_people};
+use super::escape::{escape, escape_for_people, unescape};
 
 /// Longest name of one component in bytes (Linux `NAME_MAX`).
 pub const NAME_MAX: usize = 255;
@@ -218,7 +218,12 @@ impl fmt::Debug for RelPathBuf {
 
 impl Serialize for RelPathBuf {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        // JSON has no bytes; what people read there is the escaped text.
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&self.escaped())
+        } else {
+            serializer.serialize_bytes(&self.0)
+        }
     }
 }
 
@@ -229,14 +234,24 @@ impl<'de> Deserialize<'de> for RelPathBuf {
             type Value = RelPathBuf;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the bytes of a relative path")
+                f.write_str("a relative path")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RelPathBuf, E> {
+                let bytes =
+                    unescape(text).ok_or_else(|| E::custom("the path is not escaped as it should be"))?;
+                RelPathBuf::new(bytes).map_err(E::custom)
             }
 
             fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<RelPathBuf, E> {
                 RelPathBuf::new(bytes).map_err(E::custom)
             }
         }
-        deserializer.deserialize_bytes(Bytes)
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_str(Bytes)
+        } else {
+            deserializer.deserialize_bytes(Bytes)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The node's end of a session: serves an [`Endpoint`] on a stream, as far as the node accepts it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
@@ -10,16 +10,16 @@ use super::accept::Accept;
 use super::allegiance;
 use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
 use super::protocol::check;
-use super::protocol::content::{self, Sender, StreamError};
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
-use super::protocol::message::{Need, Reply, Request};
+use super::protocol::message::{Reply, Request};
 use super::protocol::tree::{MAX_TREE, send_tree};
 use super::pulse::{Mode, Pulse};
-use crate::model::{Action, Digest, Outcome, RelPath, ReloadOutcome, ReloadState};
+use super::upstream::{FromMain, ToMain};
+use crate::model::{Action, Outcome, ReloadOutcome, ReloadState};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec};
-use crate::transfer::{Sink, Source, Wanted};
+use crate::transfer::Wanted;
 
 /// Most directories, globs and roots that Main may name in a session; sites have some ten.
 const MAX_NAMES: usize = 4096;
@@ -117,7 +117,7 @@ fn reply<W: Write>(pulse: &Pulse<'_, W>, reply: &Reply) -> Result<(), NodeError>
     write_value(&mut *output, Kind::Reply, reply).and_then(|()| output.flush()).map_err(lost)
 }
 
-fn lost(error: impl Into<FrameError>) -> NodeError {
+pub(super) fn lost(error: impl Into<FrameError>) -> NodeError {
     let detail = match error.into() {
         FrameError::Io(error) => format!("the stream to Main has failed: {error}"),
         FrameError::Broken(rule) => format!("Main broke the protocol: {rule}"),
@@ -259,16 +259,7 @@ impl<W: Write> Session<'_, W> {
     }
 
     fn stage(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
-        let mut source = FromMain {
-            offered: wanted
-                .iter()
-                .zip(0..)
-                .map(|(content, index)| ((&*content.path, content.digest), index))
-                .collect(),
-            input: &mut *self.input,
-            pulse: self.pulse,
-            failed: None,
-        };
+        let mut source = FromMain::new(wanted, &mut *self.input, self.pulse);
         let received = self.endpoint.stage(directory, wanted, &mut source);
         // An endpoint that could go on without the stream would answer into nothing.
         if let Some(failed) = source.failed {
@@ -279,7 +270,7 @@ impl<W: Write> Session<'_, W> {
 
     fn send(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
         wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
-        let mut sink = ToMain { pulse: self.pulse, failed: None };
+        let mut sink = ToMain::new(self.pulse);
         let sent = self.endpoint.send(directory, wanted, &mut sink);
         match sink.failed {
             Some(error) => Err(lost(error)),
@@ -321,98 +312,5 @@ impl<W: Write> Session<'_, W> {
         self.pulse.set(Mode::Waiting);
         let outcome = self.endpoint.reload(request)?;
         Ok(Reply::Reloaded(ReloadOutcome { detail: outcome.detail.map(check::clip), ..outcome }))
-    }
-}
-
-/// Contents that Main has.
-struct FromMain<'a, W> {
-    offered: HashMap<(&'a RelPath, Digest), u32>,
-    input: &'a mut dyn Read,
-    pulse: &'a Pulse<'a, W>,
-    failed: Option<NodeError>,
-}
-
-impl<W: Write> FromMain<'_, W> {
-    fn receive(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), StreamError> {
-        let need = |content: &Wanted| {
-            let index = self.offered.get(&(&*content.path, content.digest))?;
-            Some(Need { index: *index, offset: content.offset })
-        };
-        let needs: Option<Vec<Need>> = wanted.iter().map(need).collect();
-        let needs = needs.ok_or_else(|| anyhow::anyhow!("Main has not offered what is wanted"))?;
-        {
-            let mut output = self.pulse.output();
-            write_value(&mut *output, Kind::Reply, &Reply::Need(needs))
-                .and_then(|()| output.flush())
-                .map_err(FrameError::Io)?;
-        }
-        content::receive(wanted, sink, &mut |payload| {
-            self.pulse.progress();
-            read_frame(self.input, payload)?
-                .ok_or_else(|| FrameError::Io(io::ErrorKind::UnexpectedEof.into()))
-        })
-    }
-}
-
-impl<W: Write> Source for FromMain<'_, W> {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        match self.receive(wanted, sink) {
-            Ok(()) => Ok(()),
-            Err(StreamError::Own(error)) => {
-                // Main is in the middle of sending: what follows cannot be understood any more.
-                let detail = format!("the node cannot take contents: {error:#}");
-                self.failed = Some(NodeError::new(NodeErrorKind::Lost, detail));
-                Err(error)
-            }
-            Err(StreamError::Frame(error)) => {
-                let failed = lost(error);
-                self.failed = Some(failed.clone());
-                Err(failed.into())
-            }
-        }
-    }
-}
-
-/// Contents for Main. Each frame has the output for itself, so that keep-alives come between.
-struct ToMain<'a, W> {
-    pulse: &'a Pulse<'a, W>,
-    failed: Option<FrameError>,
-}
-
-impl<W: Write> ToMain<'_, W> {
-    fn with(&mut self, send: impl FnOnce(&mut Sender<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        self.pulse.progress();
-        let mut output = self.pulse.output();
-        let mut sender = Sender::new(&mut *output);
-        let sent = send(&mut sender);
-        match sender.finish(sent) {
-            Ok(()) => Ok(()),
-            Err(StreamError::Own(error)) => Err(error),
-            Err(StreamError::Frame(error)) => {
-                self.failed = Some(error);
-                Err(anyhow::anyhow!("Main is gone"))
-            }
-        }
-    }
-}
-
-impl<W: Write> Sink for ToMain<'_, W> {
-    fn begin(&mut self, index: usize) -> anyhow::Result<()> {
-        self.with(|sender| sender.begin(index))
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        bytes.chunks(MAX_DATA).try_for_each(|piece| self.with(|sender| sender.data(piece)))
-    }
-
-    fn hole(&mut self, length: u64) -> anyhow::Result<()> {
-        self.with(|sender| sender.hole(length))
-    }
-
-    fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {
-        self.with(|sender| sender.end(result))
     }
 }

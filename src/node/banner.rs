@@ -4,9 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use super::endpoint::{NodeError, NodeErrorKind};
+use super::link::{Ended, Peer};
 use super::protocol::check;
 use super::protocol::handshake::{Found, MAX_NOISE, find_magic};
-use super::remote::{Ended, Peer};
 use super::wire::Wire;
 
 /// Reads up to the agent's magic.

@@ -118,6 +118,8 @@ impl Local {
             (_, None) => make_root(&session.root)?,
         };
         let marker = Marker::read(&held).with_context(|| in_root(&held, "its marker cannot be read"))?;
+        // Before a marker is written: what others may have planted there is refused here.
+        let own = OwnDir::ready(&held)?;
         let id = match (&session.snapshot.root, marker) {
             (Root::Marked(seen), Some(marker)) if seen.id == marker.id => marker.id,
             (Root::Marked(_), _) => bail!("{}", in_root(&held, "its marker has just changed")),
@@ -128,7 +130,6 @@ impl Local {
                 marker.id
             }
         };
-        let own = OwnDir::ready(&held)?;
         let now = self.options.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         transfer::sweep(&own, run, now_ns).with_context(|| in_root(&held, "its stage cannot be swept"))?;

@@ -9,17 +9,20 @@ mod allegiance;
 mod banner;
 pub mod endpoint;
 pub mod local;
+mod link;
 mod protocol;
 mod pulse;
 pub mod remote;
 pub mod ssh;
+mod upstream;
 mod wire;
 
 pub use accept::Accept;
 pub use endpoint::{Endpoint, NodeError, NodeErrorKind};
+pub use link::{Ended, Peer};
 pub use local::{Local, LocalOptions};
 pub use protocol::handshake::Hello;
-pub use remote::{Ended, Peer, Remote};
+pub use remote::Remote;
 
 #[cfg(test)]
 mod tests;

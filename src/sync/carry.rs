@@ -24,6 +24,8 @@ pub(super) struct Job<'j> {
     pub(super) node_tree: &'j Tree,
     pub(super) names: &'j Names,
     pub(super) plan: &'j EdgePlan,
+    /// Whether the plan is all that there is to do.
+    pub(super) complete: bool,
 }
 
 /// Tells what is planned for an edge, and remembers its standing skips as told.
@@ -83,7 +85,7 @@ pub(super) fn carry(
     let mut in_step = None;
     if actions.is_empty() {
         let quiet = edge.scanned.settled && job.main.settled && job.plan.changes.is_empty();
-        if quiet && job.plan.failed.is_empty() {
+        if quiet && job.complete && job.plan.failed.is_empty() {
             in_step = Some(InStep { main: edge.main_key(job.main), node: edge.scanned.digest });
         }
     } else {
@@ -91,8 +93,10 @@ pub(super) fn carry(
         let spec = run.site.config.scan_spec(directory, Some(node_of(run, tally)), false);
         let now = endpoint.scan(&spec)?;
         edge.loaded = now.loaded;
-        let as_planned = now.digest == digest(&after);
-        if as_planned && now.settled && job.main.settled && held_nothing(job.plan) {
+        // What was not done is not in `after` either: the two agree then, and yet something is left.
+        let as_planned =
+            outcomes.iter().all(|outcome| *outcome == Outcome::Done) && now.digest == digest(&after);
+        if as_planned && job.complete && now.settled && job.main.settled && held_nothing(job.plan) {
             in_step = Some(InStep { main: edge.main_key(job.main), node: now.digest });
         }
     }

@@ -214,6 +214,9 @@ fn coordinate(
             plans.insert(directory.name.clone(), plan(run, directory, main, seen));
         }
     }
+    if !run.options.dry_run {
+        plans.values().for_each(|joint| prepare(run, joint));
+    }
     let plans = Arc::new(plans);
     let mut done_senders = Vec::new();
     for (plans_sender, done_sender) in parts {
@@ -332,7 +335,8 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
     let Some((edge, ..)) = joint.edge(index) else { return Ok(()) };
     let mine = |action: &&Action| joint.plan.pulls.get(&action.path) == Some(&edge);
     let actions: Vec<Action> = joint.plan.main.iter().filter(mine).cloned().collect();
-    let wanted = carry::wanted(&actions);
+    let mut wanted = carry::wanted(&actions);
+    wanted.retain(|wanted| !lock(&joint.missing).contains_key(&wanted.digest));
     if wanted.is_empty() {
         return Ok(());
     }
@@ -364,6 +368,19 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
     Ok(())
 }
 
+/// Readies Main's root for what it gets from nodes. Should that fail, so will every content and action, each
+/// with the reason.
+fn prepare(run: &Run<'_>, joint: &Joint) {
+    if joint.plan.main.is_empty() {
+        return;
+    }
+    let prepared = lock(&run.site.main).prepare(&joint.directory.name, &run.id, run.trash_keep());
+    if let Err(why) | Ok(Err(why)) = prepared.map_err(|error| error.detail) {
+        let contents = joint.plan.main.iter().filter_map(carry::needs_content);
+        lock(&joint.missing).extend(contents.map(|file| (file.digest, why.clone())));
+    }
+}
+
 /// Puts in place on Main what the plan says, and looks at Main again.
 fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let directory = &joint.directory.name;
@@ -374,17 +391,16 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let committed = {
         let mut main = lock(&run.site.main);
         let missing = lock(&joint.missing);
-        main.prepare(directory, &run.id, run.trash_keep()).and_then(|prepared| match prepared {
-            Ok(_) => carry::commit_received(actions, &missing, |ready| main.commit(directory, ready)),
-            Err(why) => Ok(vec![Outcome::Failed(why); actions.len()]),
-        })
+        carry::commit_received(actions, &missing, |ready| main.commit(directory, ready))
     };
     let outcomes = committed.unwrap_or_else(|error| vec![Outcome::Failed(error.detail); actions.len()]);
     let tree = apply::apply_done(&joint.main.tree, actions, &outcomes);
     // By its own eyes: only what is there as planned may be remembered as in step.
     let main = match scan_one(run, &joint.directory) {
         MainDirectory::Scanned(now) => {
-            let settled = now.settled && now.digest == crate::node::endpoint::tree_digests(&tree).0;
+            let all_done = outcomes.iter().all(|outcome| *outcome == Outcome::Done);
+            let settled =
+                all_done && now.settled && now.digest == crate::node::endpoint::tree_digests(&tree).0;
             MainTree { tree: Arc::new(tree), settled, ..now }
         }
         MainDirectory::Halted(..) => MainTree { tree: Arc::new(tree), settled: false, ..joint.main.clone() },
@@ -423,12 +439,13 @@ fn bring(
         None => true,
     };
     let actions: Vec<Action> = plan.actions.iter().filter(on_its_way).cloned().collect();
+    let complete = actions.len() == plan.actions.len();
     let plan = EdgePlan { actions, ..plan.clone() };
     if !plan.actions.is_empty() {
         reloads::before_changes(run, session);
     }
     let Session { endpoint, edges, tally, .. } = session;
     let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
-    let job = Job { main: &on_main.main, node_tree: &seen.tree, names: &seen.names, plan: &plan };
+    let job = Job { main: &on_main.main, node_tree: &seen.tree, names: &seen.names, plan: &plan, complete };
     carry::carry(run, endpoint.as_mut(), edge, tally, &job)
 }

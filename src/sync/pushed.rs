@@ -56,7 +56,7 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
     }
     reloads::before_changes(run, session);
     let Session { endpoint, edges, tally, .. } = session;
-    let job = Job { main, node_tree: &node_tree, names: &names, plan: &plan.edges[0] };
+    let job = Job { main, node_tree: &node_tree, names: &names, plan: &plan.edges[0], complete: true };
     carry::carry(run, endpoint.as_mut(), &mut edges[index], tally, &job)
 }
 

@@ -39,7 +39,8 @@ pub struct Placed {
 
 /// Carries out `actions`. Contents must be in the stage; what goes, goes to the trash of `run`, a ULID.
 ///
-/// All that is told as done is on disk. `Err` means that nothing was touched.
+/// All actions of a run in one call: what an earlier one removed, a later one must not find. All that is
+/// told as done is on disk. `Err` means that nothing was touched.
 pub fn commit(
     own: &OwnDir,
     run: &str,

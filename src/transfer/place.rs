@@ -292,13 +292,14 @@ impl Commit<'_> {
 /// Should others have put yet another thing there by then, that one stays, and the one before it in the
 /// trash; but never a directory, which may hold anything, as long as there is another way.
 fn give_back(trashed: Name<'_>, at: Name<'_>, ours: Option<(u64, Name<'_>)>) -> io::Result<()> {
-    for _ in 0..MOST_TURNS {
+    for turn in 0..MOST_TURNS {
         match rename_new(trashed, at) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => return done,
         }
         let is_dir = |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_dir();
-        if !ours.is_some_and(|(ino, _)| at.is(ino)) && !trashed.stat()?.is_some_and(is_dir) {
+        let ours_is_there = turn == 0 && ours.is_some_and(|(ino, _)| at.is(ino));
+        if !ours_is_there && !trashed.stat()?.is_some_and(is_dir) {
             return Ok(());
         }
         match exchange(trashed, at) {

@@ -43,7 +43,7 @@ impl Commit<'_> {
         content: &std::fs::File,
         file: &File,
     ) -> anyhow::Result<String> {
-        let name = making(index);
+        let name = making(self.own, index);
         match copy_content(content, self.own.stage(), &name, file)? {
             Copied::Right => Ok(name),
             Copied::Other => bail!("its content is not what was scanned"),
@@ -88,7 +88,7 @@ impl Commit<'_> {
             return self.set_dir_meta(at, meta);
         }
         // Made where nobody sees it, so that it never stands there with another mode or owner.
-        let name = making(index);
+        let name = making(self.own, index);
         let new = Name::new(self.own.stage(), name.as_ref());
         rustix::fs::mkdirat(new.dir, new.name, Mode::RWXU)?;
         let placed = self.ready_dir(new, at, meta).and_then(|()| Ok(rename_new(new, at.name())?));
@@ -121,7 +121,7 @@ impl Commit<'_> {
         if link.escapes(&action.path) {
             bail!("the symlink would lead out of the directory");
         }
-        let name = making(index);
+        let name = making(self.own, index);
         let new = Name::new(self.own.stage(), name.as_ref());
         rustix::fs::symlinkat(&*link.target, new.dir, new.name)?;
         let placed = self.place(new, at, &action.path, action.expected.as_ref());

@@ -78,6 +78,14 @@ const MAKING: &str = "making";
 
 /// The name under which a commit makes what its action with this number puts in place: a directory, a
 /// symlink, or one more copy of a content.
-pub(super) fn making(action: usize) -> String {
-    format!("{MAKING}.{action}")
+///
+/// An earlier commit may have left something under it: that goes, as in a sweep.
+pub(super) fn making(own: &OwnDir, action: usize) -> String {
+    let name = format!("{MAKING}.{action}");
+    let left = Name::new(own.stage(), name.as_ref());
+    // Where this fails, so does making it anew, which says why.
+    if left.remove().is_err() {
+        let _ = remove_empty(left);
+    }
+    name
 }

@@ -11,8 +11,7 @@ use tokio::time::timeout;
 
 use super::options::SshOptions;
 use super::{ControlDir, MOMENT, words};
-use crate::node::remote::{Ended, Peer};
-use crate::node::{NodeError, NodeErrorKind};
+use crate::node::{Ended, NodeError, NodeErrorKind, Peer};
 
 /// Most that is kept of an agent's stderr: the last of it.
 const MAX_STDERR: usize = 64 * 1024;

@@ -370,3 +370,22 @@ fn without_exchange_a_link_keeps_the_old_one() {
     assert_eq!(world.read("a"), b"new");
     assert_eq!(fs::read(world.trashed("1", "a")).unwrap(), b"raced");
 }
+
+#[test]
+fn what_an_earlier_commit_left_half_made_is_in_nobodys_way() {
+    let world = World::new();
+    world.write("from", "sound");
+    fs::hard_link(world.at("from"), world.at("other")).unwrap();
+    world.scan();
+    fs::write(world.in_stage("making.0"), "half").unwrap();
+    fs::create_dir(world.in_stage("making.1")).unwrap();
+    fs::write(world.in_stage("making.2"), "half").unwrap();
+    let actions = [
+        world.move_from("from", "moved", file("sound")),
+        world.put("dir", dir(0o755)),
+        world.put("link", link("dir")),
+    ];
+    assert_eq!(world.commit(&actions), vec![DONE; 3]);
+    assert_eq!(world.read("moved"), b"sound");
+    assert_eq!(fs::read_dir(world.in_stage("")).unwrap().count(), 0);
+}

@@ -1,0 +1,20 @@
+//! Stories of whole clusters: Main and nodes with real sshd, syslog and Asterisk, one story per file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bed;
+mod failures;
+mod first_sync;
+mod guards;
+mod pushed;
+mod recordings;
+mod reloads;

@@ -1,0 +1,53 @@
+//! The test bed: whole clusters on one machine, made of real parts.
+//!
+//! A [`Cluster`] has Main and nodes. Each is a host of its own: a network namespace, wired to a switch, and
+//! mount, PID, UTS and IPC namespaces, so that it has its own address, name, processes, /etc/asterisk,
+//! /var/lib/xivo, /root and so on under their real paths, and its own real sshd, syslog daemon and Asterisk.
+//!
+//! ```ignore
+//! let cluster = Cluster::new().node("mds1").node("mds2").build();
+//! cluster.main.write("/etc/asterisk/extensions_extra.d/10-doors.conf", "[doors]\n");
+//! cluster.main.xds_sync(["sync"]).ok();
+//! assert_eq!(cluster["mds1"].reload_count("dialplan"), 1);
+//! ```
+
+// Shared by several test programs and the demo, each of which uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+mod cluster;
+mod files;
+mod host;
+mod output;
+mod tree;
+
+use std::time::{Duration, Instant};
+
+#[allow(unused_imports)]
+pub use self::{
+    cluster::{Builder, Cluster},
+    host::{Host, Run},
+    output::{LIMIT, Output, Running},
+    tree::{Entry, Kind, Tree},
+};
+
+/// Waits until `condition` holds; panics, naming what was awaited, when it does not within `limit`.
+#[track_caller]
+pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");
+        // The only pause in the bed: between two looks at something that cannot be subscribed to.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A WAV file as Asterisk takes it: 8 kHz, 16 bit, mono, silent.
+pub fn wav(samples: u32) -> Vec<u8> {
+    let data = samples * 2;
+    let mut bytes = b"RIFF".to_vec();
+    bytes.extend((36 + data).to_le_bytes());
+    bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data");
+    bytes.extend(data.to_le_bytes());
+    bytes.resize(bytes.len() + data as usize, 0);
+    bytes
+}

@@ -1,0 +1,48 @@
+#!/bin/bash
+# service-of-host start|stop syslog|sshd|asterisk: returns when the daemon answers, or when it is gone.
+set -euo pipefail
+
+# Polls, for want of anything that a shell could wait on; whoever calls this sets the limit.
+await() { until "$@" >/dev/null 2>&1; do sleep 0.01; done; }
+gone() { ! kill -0 "$1"; }
+terminate() {
+    local pid
+    pid=$(cat "$1")
+    kill "$pid"
+    await gone "$pid"
+    rm -f "$1"
+}
+
+case "$1 $2" in
+'start syslog')
+    rsyslogd -i /run/rsyslogd.pid
+    await test -S /dev/log
+    ;;
+'stop syslog') terminate /run/rsyslogd.pid ;;
+'start sshd')
+    /usr/sbin/sshd
+    await test -s /run/sshd.pid
+    ;;
+'stop sshd')
+    # The listener and every connection: what a stopped server looks like from the other side.
+    terminate /run/sshd.pid
+    pkill -KILL -x sshd || true
+    ;;
+'start asterisk')
+    touch /run/asterisk/starting
+    # -F: it goes to the background by itself; as in Debian and XiVO it is not root.
+    asterisk -F -U asterisk
+    await test -S /run/asterisk/asterisk.ctl
+    await asterisk -rx 'core waitfullybooted'
+    rm /run/asterisk/starting
+    ;;
+'stop asterisk')
+    pid=$(cat /run/asterisk/asterisk.pid)
+    asterisk -rx 'core stop now' >/dev/null
+    await gone "$pid"
+    ;;
+*)
+    echo "service-of-host: $*: unknown" >&2
+    exit 64
+    ;;
+esac
