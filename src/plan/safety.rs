@@ -10,6 +10,13 @@ pub fn emptied(base: Option<&Tree>, tree: &Tree) -> bool {
     base.is_some_and(Tree::has_content) && !tree.has_content()
 }
 
+/// The same for an end of a both-ways directory, where the last recording of all may go like any other: it is
+/// one file, and it lies in the trash.
+#[must_use]
+pub fn emptied_of_several(base: Option<&Tree>, tree: &Tree) -> bool {
+    emptied(base, tree) && base.is_some_and(|base| base.files() > 1)
+}
+
 /// How many files actions delete, and how many files there were. Moves do not count.
 #[must_use]
 pub fn deletions(tree: &Tree, actions: &[Action]) -> (u64, u64) {

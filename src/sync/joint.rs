@@ -249,7 +249,8 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
     let mut plan = plan_edges(run, directory, &main, &seen);
     let token = safety::token(&directory.name, &plan);
     let accepted = run.options.accept.contains(&token);
-    let emptied = |seen: &Seen| safety::emptied(seen.base.as_ref(), &seen.tree) && main.tree.has_content();
+    let emptied =
+        |seen: &Seen| safety::emptied_of_several(seen.base.as_ref(), &seen.tree) && main.tree.has_content();
     if !accepted && seen.iter().any(emptied) {
         for seen in seen.extract_if(.., |seen| emptied(seen)) {
             let detail = format!(
@@ -293,7 +294,7 @@ fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Opti
     let nodes: Vec<&Tree> = seen.iter().map(|seen| &seen.tree).collect();
     let deletes =
         plan.edges.iter().zip(&nodes).any(|(edge, tree)| safety::deletions(tree, &edge.actions).0 > 0);
-    if deletes && seen.iter().any(|seen| safety::emptied(seen.base.as_ref(), main)) {
+    if deletes && seen.iter().any(|seen| safety::emptied_of_several(seen.base.as_ref(), main)) {
         let path = directory.path.display();
         return Some((
             Guard::Emptied,

@@ -86,3 +86,35 @@ fn a_node_whose_root_is_gone_halts_and_a_new_one_is_filled() {
     assert!(mds1.exists(sounds("3.wav")));
     assert!(main.exists(sounds("3.wav")));
 }
+
+#[test]
+fn the_last_recording_may_be_deleted_but_not_several_at_once() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let main = &cluster.main;
+    let at = |name: &str| format!("{SOUNDS}/recordings/{name}");
+    for name in ["a.wav", "b.wav"] {
+        main.write_settled(at(name), name);
+    }
+    main.sync_json([""; 0]).exits(0);
+    cluster["mds1"].remove(at("a.wav"));
+    cluster["mds1"].remove(at("b.wav"));
+    let run = main.sync_json([""; 0]);
+    run.exits(25);
+    let state = |node: &str| {
+        let directories = run.node(node)["directories"].as_array().unwrap();
+        directories.iter().find(|directory| directory["name"] == "recordings").unwrap()["state"].clone()
+    };
+    assert_eq!(
+        (state("mds1"), state("mds2")),
+        ("halted".into(), "in-step".into()),
+        "the others go on without it"
+    );
+    assert!(main.exists(at("a.wav")) && cluster["mds2"].exists(at("b.wav")));
+
+    cluster["mds1"].write_settled(at("a.wav"), "a.wav");
+    main.sync_json([""; 0]).exits(0);
+    assert!(!main.exists(at("b.wav")));
+    cluster["mds1"].remove(at("a.wav"));
+    main.sync_json([""; 0]).exits(0);
+    assert!(!main.exists(at("a.wav")) && !cluster["mds2"].exists(at("a.wav")));
+}

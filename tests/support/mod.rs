@@ -12,7 +12,7 @@
 //! ```
 
 // Shared by several test programs and the demo, each of which uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::print_stderr)]
 
 mod cluster;
 mod files;

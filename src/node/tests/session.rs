@@ -109,7 +109,11 @@ fn lists_beyond_one_message_cross_in_batches() {
     drop(remote);
     let (host, _) = served.join().unwrap();
     let commits = host.calls.iter().filter(|call| call.starts_with("commit")).count();
-    assert_eq!(commits, 1, "a commit in parts could not see that its actions belong together: {:?}", host.calls);
+    assert_eq!(
+        commits, 1,
+        "a commit in parts could not see that its actions belong together: {:?}",
+        host.calls
+    );
 }
 
 #[test]
