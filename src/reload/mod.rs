@@ -1,16 +1,25 @@
 //! Stage 5: changed paths → a running Asterisk that has loaded them.
+//!
+//! [`select`] tells what is owed. [`run`] runs the node's command for it, reads from Asterisk's words what came
+//! of it, and then looks whether what was pushed shows: Asterisk calls a broken dialplan "reloaded", too.
 
-mod run;
+mod asterisk;
+mod command;
+mod contexts;
 pub mod select;
+mod verify;
 
-pub use run::run;
-
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::RelPathBuf;
+use crate::model::{RelPathBuf, ReloadOutcome, ReloadState};
+use asterisk::{Verdict, asking, verdict};
+use command::{Answer, Keep};
+use verify::Shown;
 
 /// A reload by its name, and what must show in Asterisk afterwards. Main names it; the node's own
 /// `node.toml` says which command that is.
@@ -23,3 +32,122 @@ pub struct ReloadRequest {
     /// A command that has not ended by then is killed, and the reload has failed.
     pub timeout: Duration,
 }
+
+/// Runs a reload with the node's command of that name, and verifies it. All of it ends within the request's
+/// timeout.
+///
+/// A command of the form `asterisk … -rx WORDS` is understood: its words count, not its exit code, and after
+/// `dialplan` and `moh` the same Asterisk is asked what it has loaded. Of any other command the exit code
+/// counts.
+#[must_use]
+pub fn run(request: &ReloadRequest, commands: &BTreeMap<String, Vec<String>>) -> ReloadOutcome {
+    let now = Instant::now();
+    reload(request, commands, &mut ThisHost { deadline: now.checked_add(request.timeout).unwrap_or(now) })
+}
+
+/// Where commands run.
+trait Host {
+    /// What a command answers; an error says in one line why nothing.
+    fn run(&mut self, command: &[String], keep: Keep) -> Result<Answer, String>;
+
+    /// Waits before another try; whether there is time for one.
+    fn pause(&mut self) -> bool;
+}
+
+struct ThisHost {
+    deadline: Instant,
+}
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Most tries until everything shows. During another reload, `moh reload` does nothing and says nothing.
+const TRIES: usize = 4;
+
+impl Host for ThisHost {
+    fn run(&mut self, command: &[String], keep: Keep) -> Result<Answer, String> {
+        command::run(command, keep, self.deadline)
+    }
+
+    fn pause(&mut self) -> bool {
+        let is_time = self.deadline.saturating_duration_since(Instant::now()) > PAUSE;
+        if is_time {
+            thread::sleep(PAUSE);
+        }
+        is_time
+    }
+}
+
+/// What came of one try.
+enum Tried {
+    /// It is loaded; perhaps with a warning.
+    Done(Option<String>),
+    /// Not now: another reload is on its way.
+    Later(String),
+    /// It was carried out, and not everything shows.
+    NotYet(String),
+    Failed(String),
+}
+
+fn reload(
+    request: &ReloadRequest,
+    commands: &BTreeMap<String, Vec<String>>,
+    host: &mut dyn Host,
+) -> ReloadOutcome {
+    let outcome = |state, detail| ReloadOutcome { name: request.name.clone(), state, detail };
+    let Some(command) = commands.get(&request.name) else {
+        let why = "this node has no command for this reload: name one under [reload] in its node.toml";
+        return outcome(ReloadState::Failed, Some(why.to_owned()));
+    };
+    let mut tries = 1;
+    loop {
+        let why = match attempt(request, command, host) {
+            Tried::Done(warning) => return outcome(ReloadState::Done, warning),
+            Tried::Failed(why) => return outcome(ReloadState::Failed, Some(why)),
+            Tried::NotYet(why) if tries == TRIES => return outcome(ReloadState::Failed, Some(why)),
+            Tried::NotYet(why) => {
+                tries += 1;
+                why
+            }
+            Tried::Later(why) => why,
+        };
+        if !host.pause() {
+            return outcome(ReloadState::Failed, Some(why));
+        }
+    }
+}
+
+fn attempt(request: &ReloadRequest, command: &[String], host: &mut dyn Host) -> Tried {
+    let answer = match host.run(command, |_| true) {
+        Ok(answer) => answer,
+        Err(why) => return Tried::Failed(why),
+    };
+    match verdict(command, &answer) {
+        Verdict::Done => {}
+        Verdict::Later(why) => return Tried::Later(why),
+        Verdict::Failed(why) => return Tried::Failed(why),
+    }
+    let mut ask = |words: &str, keep: Keep| {
+        let command = asking(command, words).unwrap_or_default();
+        let answer = host.run(&command, keep)?;
+        match verdict(&command, &answer) {
+            Verdict::Done => Ok(answer),
+            Verdict::Later(why) | Verdict::Failed(why) => Err(why),
+        }
+    };
+    // A command of the administrator's own need not be for an Asterisk that can be asked from here.
+    let is_asterisk = asking(command, "").is_some();
+    let shown = match request.name.as_str() {
+        "dialplan" if is_asterisk => verify::dialplan(request, &mut ask),
+        "moh" if is_asterisk => verify::moh(request, &mut ask),
+        _ => Ok(Shown::All(None)),
+    };
+    match shown {
+        Ok(Shown::All(warning)) => Tried::Done(warning),
+        Ok(Shown::NotYet(why)) => Tried::NotYet(why),
+        Ok(Shown::Missing(why)) => Tried::Failed(why),
+        Err(why) => Tried::Failed(format!("reloaded, but what Asterisk has loaded cannot be seen: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -214,6 +214,9 @@ fn coordinate(
             plans.insert(directory.name.clone(), plan(run, directory, main, seen));
         }
     }
+    if !run.options.dry_run {
+        plans.values().for_each(|joint| prepare(run, joint));
+    }
     let plans = Arc::new(plans);
     let mut done_senders = Vec::new();
     for (plans_sender, done_sender) in parts {
@@ -332,7 +335,8 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
     let Some((edge, ..)) = joint.edge(index) else { return Ok(()) };
     let mine = |action: &&Action| joint.plan.pulls.get(&action.path) == Some(&edge);
     let actions: Vec<Action> = joint.plan.main.iter().filter(mine).cloned().collect();
-    let wanted = carry::wanted(&actions);
+    let mut wanted = carry::wanted(&actions);
+    wanted.retain(|wanted| !lock(&joint.missing).contains_key(&wanted.digest));
     if wanted.is_empty() {
         return Ok(());
     }
@@ -364,6 +368,19 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
     Ok(())
 }
 
+/// Readies Main's root for what it gets from nodes. Should that fail, so will every content and action, each
+/// with the reason.
+fn prepare(run: &Run<'_>, joint: &Joint) {
+    if joint.plan.main.is_empty() {
+        return;
+    }
+    let prepared = lock(&run.site.main).prepare(&joint.directory.name, &run.id, run.trash_keep());
+    if let Err(why) | Ok(Err(why)) = prepared.map_err(|error| error.detail) {
+        let contents = joint.plan.main.iter().filter_map(carry::needs_content);
+        lock(&joint.missing).extend(contents.map(|file| (file.digest, why.clone())));
+    }
+}
+
 /// Puts in place on Main what the plan says, and looks at Main again.
 fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let directory = &joint.directory.name;
@@ -374,10 +391,7 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let committed = {
         let mut main = lock(&run.site.main);
         let missing = lock(&joint.missing);
-        main.prepare(directory, &run.id, run.trash_keep()).and_then(|prepared| match prepared {
-            Ok(_) => carry::commit_received(actions, &missing, |ready| main.commit(directory, ready)),
-            Err(why) => Ok(vec![Outcome::Failed(why); actions.len()]),
-        })
+        carry::commit_received(actions, &missing, |ready| main.commit(directory, ready))
     };
     let outcomes = committed.unwrap_or_else(|error| vec![Outcome::Failed(error.detail); actions.len()]);
     let tree = apply::apply_done(&joint.main.tree, actions, &outcomes);

@@ -12,3 +12,9 @@
 mod support;
 
 mod bed;
+mod failures;
+mod first_sync;
+mod guards;
+mod pushed;
+mod recordings;
+mod reloads;

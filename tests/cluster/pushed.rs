@@ -1,0 +1,95 @@
+//! Pushed directories: what a node has of its own, and what it may not change.
+
+use crate::support::Cluster;
+
+const DIALPLAN: &str = "/etc/asterisk/extensions_extra.d";
+const SOUNDS: &str = "/var/lib/xivo/sounds";
+
+fn dialplan(name: &str) -> String {
+    format!("{DIALPLAN}/{name}")
+}
+
+#[test]
+fn a_nodes_own_file_stays_and_its_copy_of_mains_is_overwritten() {
+    let cluster = Cluster::new().nodes(1).build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    main.write_settled(dialplan("10-doors.conf"), "[doors]\nexten => 7,1,Hangup()\n");
+    mds1.write_settled(dialplan("10-doors.conf"), "[doors]\nexten => 8,1,Hangup()\n");
+    mds1.write_settled(dialplan("90-own.conf"), "[own]\nexten => 9,1,Hangup()\n");
+    let run = main.sync_json(["--dir", "dialplan"]);
+    run.exits(0);
+    assert_eq!(run.changes(), ["dialplan mds1 node drift 10-doors.conf"]);
+    assert!(mds1.read_text(dialplan("10-doors.conf")).contains("7,1"));
+    assert!(mds1.read_text(dialplan("90-own.conf")).contains("9,1"));
+    assert!(!main.exists(dialplan("90-own.conf")));
+    assert!(mds1.sh(format!("grep -r 8,1 {DIALPLAN}/.xds-sync/trash")).success());
+}
+
+#[test]
+fn overrides_stay_on_both_sides_also_in_a_directory_that_main_deletes() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let sounds = |name: &str| format!("{SOUNDS}/{name}");
+    for name in
+        ["a.wav", "b.wav", "c.wav", "fr/hello.wav", "fr/xds_override.wav", "xds_override_fr/hello.wav"]
+    {
+        main.write_settled(sounds(name), "Main's");
+    }
+    mds1.write_settled(sounds("fr/xds_override.wav"), "the node's");
+    mds1.write_settled(sounds("xds_override_mds/x.wav"), "the node's");
+    main.sync_json([""; 0]).exits(0);
+    assert_eq!(mds1.read_text(sounds("fr/hello.wav")), "Main's");
+    assert_eq!(mds1.read_text(sounds("fr/xds_override.wav")), "the node's");
+    assert_eq!(main.read_text(sounds("fr/xds_override.wav")), "Main's");
+    assert!(!mds1.exists(sounds("xds_override_fr")) && !main.exists(sounds("xds_override_mds")));
+
+    main.remove(sounds("fr"));
+    main.sync_json([""; 0]).exits(0);
+    assert!(!mds1.exists(sounds("fr/hello.wav")));
+    assert_eq!(mds1.read_text(sounds("fr/xds_override.wav")), "the node's");
+    assert_eq!(main.sync_json([""; 0]).exits(0).changes(), [""; 0]);
+}
+
+#[test]
+fn deletions_spread_also_to_a_node_that_was_away() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let main = &cluster.main;
+    let sounds = |name: &str| format!("{SOUNDS}/{name}");
+    for name in ["a.wav", "b.wav", "fr/c.wav"] {
+        main.write_settled(sounds(name), name);
+    }
+    main.sync_json([""; 0]).exits(0);
+    main.remove(sounds("a.wav"));
+    main.remove(sounds("fr"));
+    cluster["mds2"].stop_sshd();
+    let run = main.sync_json([""; 0]);
+    run.exits(40);
+    assert_eq!(
+        (&run.node("mds1")["state"], &run.node("mds2")["state"]),
+        (&"ok".into(), &"unreachable".into())
+    );
+    assert!(!cluster["mds1"].exists(sounds("a.wav")) && !cluster["mds1"].exists(sounds("fr")));
+    cluster["mds2"].start_sshd();
+    main.sync_json([""; 0]).exits(0);
+    main.tree(SOUNDS).assert_same(&cluster["mds2"].tree(SOUNDS));
+    assert!(cluster["mds2"].sh(format!("find {SOUNDS}/.xds-sync/trash -name a.wav")).ok().contains("a.wav"));
+}
+
+#[test]
+fn a_renamed_file_is_moved_and_not_sent() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let main = &cluster.main;
+    let sounds = |name: &str| format!("{SOUNDS}/{name}");
+    main.write_settled(sounds("old/long.wav"), vec![7; 300_000]);
+    main.write_settled(sounds("other.wav"), "x");
+    main.sync_json([""; 0]).exits(0);
+    main.rename(sounds("old"), sounds("new"));
+    let run = main.sync_json([""; 0]);
+    run.exits(0);
+    let changes = ["create new", "rename new/long.wav", "delete old"]
+        .map(|change| format!("sounds mds1 node {change}"));
+    assert_eq!(run.changes(), changes);
+    let directories = run.node("mds1")["directories"].as_array().unwrap();
+    assert!(directories.iter().all(|directory| directory["bytes"] == 0), "{directories:?}");
+    main.tree(SOUNDS).assert_same(&cluster["mds1"].tree(SOUNDS));
+}
