@@ -1,6 +1,6 @@
 //! A tour of xds-sync on this machine: Main and two media servers of the test bed, and what an administrator
 //! would type on them. `scripts/demo` builds and starts it.
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 #[path = "mod.rs"]
 mod support;

@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::output::{LIMIT, Output, Running, ends_within, quiet};
+use super::output::{Output, Running, ends_within, quiet};
 use super::tree::Names;
 
 /// How long a host may take for a step of its start. It takes well under a second.
 const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Within which a line that was logged is in the file. It takes milliseconds.
+const SOON: Duration = Duration::from_secs(20);
 
 /// A host: Main, or a node. Shared references are enough for everything, also from several threads.
 pub struct Host {
@@ -62,6 +65,7 @@ impl Host {
     pub fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         quiet(&mut command).arg(format!("--target={}", self.pid)).args([
+            "--root",
             "--mount",
             "--uts",
             "--ipc",
@@ -176,7 +180,7 @@ impl Host {
     #[track_caller]
     pub fn await_syslog(&self, text: &str) -> String {
         let mut found = None;
-        super::eventually(&format!("a syslog line with {text:?} on {}", self.name), LIMIT, || {
+        super::eventually(&format!("a syslog line with {text:?} on {}", self.name), SOON, || {
             found = self.syslog().into_iter().find(|line| line.contains(text));
             found.is_some()
         });
