@@ -178,20 +178,24 @@ impl StateDir {
 /// A name as the name of a file: the configuration allows only harmless ones, but a file must never be put
 /// elsewhere because of a name.
 fn file_name(name: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let mut file: String = name
-        .chars()
-        .map(|c| if harmless(c) { c.to_string() } else { format!("%{:x}", u32::from(c)) })
-        .collect();
-    if file.starts_with('.') {
-        file.insert(0, '%');
+    let mut file = String::new();
+    for byte in name.bytes() {
+        let is_harmless = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        // The first dot would hide it, or lead up.
+        if is_harmless && !(file.is_empty() && byte == b'.') {
+            file.push(char::from(byte));
+        } else {
+            file.push_str(&format!("%{byte:02x}"));
+        }
     }
-    file
+    if file.is_empty() { "%".to_owned() } else { file }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{Digest, Tree};
 
@@ -229,10 +233,18 @@ mod tests {
 
     #[test]
     fn no_name_leads_out_of_the_directory() {
-        for name in ["..", "../x", "a/b", "", ".", "é"] {
+        for name in ["..", "../x", "a/b", "", ".", ".new", "é", "a\0b"] {
             let file = file_name(name);
-            assert!(!file.contains('/') && file != "." && file != "..", "{file}");
+            let is_plain = file.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+            assert!(is_plain && !file.is_empty() && !file.starts_with('.'), "{file}");
         }
-        assert_ne!(file_name("a/b"), file_name("a%2fb"));
+        assert_eq!(file_name("mds-1.example_org"), "mds-1.example_org");
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_names_share_a_file(a in "[a2f%./é\u{e9a}]{0,4}", b in "[a2f%./é\u{e9a}]{0,4}") {
+            prop_assert_eq!(file_name(&a) == file_name(&b), a == b);
+        }
     }
 }
