@@ -1,6 +1,6 @@
 //! The node's end of a session: serves an [`Endpoint`] on a stream, as far as the node accepts it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
@@ -12,7 +12,7 @@ use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
 use super::protocol::check;
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
-use super::protocol::message::{Reply, Request};
+use super::protocol::message::{MAX_LIST, Reply, Request};
 use super::protocol::tree::{MAX_TREE, send_tree};
 use super::pulse::{Mode, Pulse};
 use super::upstream::{FromMain, ToMain};
@@ -52,6 +52,7 @@ pub fn serve(
             hello: main.hello,
             sworn: false,
             scanned: HashSet::new(),
+            commit: Commit::default(),
         };
         std::thread::scope(|scope| {
             // Closed when the session ends, however it ends.
@@ -139,7 +140,20 @@ struct Session<'a, W> {
     /// Whether the node has remembered this Main.
     sworn: bool,
     scanned: HashSet<String>,
+    commit: Commit,
 }
+
+/// A commit on its way: its actions come in parts, and its outcomes go in parts.
+#[derive(Default)]
+struct Commit {
+    directory: String,
+    actions: Vec<Action>,
+    outcomes: VecDeque<Outcome>,
+}
+
+/// Most actions of one commit; they are held until the last one is here. Two for each entry of the largest
+/// tree that is taken.
+const MAX_ACTIONS: usize = 6_000_000;
 
 impl<W: Write> Session<'_, W> {
     fn run(&mut self) -> Result<(), NodeError> {
@@ -180,10 +194,11 @@ impl<W: Write> Session<'_, W> {
                 self.known(&directory)?;
                 self.send(&directory, &wanted)?
             }
-            Request::Commit { directory, actions } => {
+            Request::Commit { directory, actions, last } => {
                 self.may_change(&directory)?;
-                self.commit(&directory, &actions)?
+                self.commit(directory, actions, last)?
             }
+            Request::Outcomes => self.outcomes(),
             Request::Agree { directory, generation } => {
                 self.may_change(&directory)?;
                 check::id(&generation).map_err(lost)?;
@@ -278,14 +293,30 @@ impl<W: Write> Session<'_, W> {
         }
     }
 
-    fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Reply, NodeError> {
+    fn commit(&mut self, directory: String, actions: Vec<Action>, last: bool) -> Result<Reply, NodeError> {
         actions.iter().try_for_each(check::action).map_err(lost)?;
-        let outcomes = self.endpoint.commit(directory, actions)?;
+        if self.commit.directory != directory {
+            self.commit = Commit { directory, ..Commit::default() };
+        }
+        self.commit.actions.extend(actions);
+        if self.commit.actions.len() > MAX_ACTIONS {
+            return Err(lost(FrameError::broken("a commit with too many actions")));
+        }
+        if last {
+            let actions = std::mem::take(&mut self.commit.actions);
+            self.commit.outcomes = self.endpoint.commit(&self.commit.directory, &actions)?.into();
+        }
+        Ok(self.outcomes())
+    }
+
+    /// The next outcomes of the last commit, as many as fit into an answer.
+    fn outcomes(&mut self) -> Reply {
         let clip = |outcome| match outcome {
             Outcome::Failed(why) => Outcome::Failed(check::clip(why)),
             other => other,
         };
-        Ok(Reply::Outcomes(outcomes.into_iter().map(clip).collect()))
+        let count = self.commit.outcomes.len().min(MAX_LIST);
+        Reply::Outcomes(self.commit.outcomes.drain(..count).map(clip).collect())
     }
 
     fn reload(&mut self, request: &ReloadRequest) -> Result<Reply, NodeError> {

@@ -66,6 +66,19 @@ fn counted<T>(items: &[T], due: usize) -> Result<(), FrameError> {
     Err(FrameError::broken(format!("{} answers where {due} were due", items.len())))
 }
 
+impl Remote {
+    fn outcomes(&mut self, request: &Request) -> Result<Vec<Outcome>, NodeError> {
+        let clean = |outcome| match outcome {
+            Outcome::Failed(why) => Outcome::Failed(check::text(&why)),
+            other => other,
+        };
+        match self.link.ask(request)? {
+            Reply::Outcomes(answer) => Ok(answer.into_iter().map(clean).collect()),
+            other => self.link.refuse(&other, "outcomes"),
+        }
+    }
+}
+
 impl Endpoint for Remote {
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
         let mut scanned = match self.link.ask(&Request::Scan(spec.clone()))? {
@@ -188,18 +201,24 @@ impl Endpoint for Remote {
 
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
         let mut outcomes = Vec::with_capacity(actions.len());
-        for batch in batches(actions) {
-            let request = Request::Commit { directory: directory.to_owned(), actions: batch.to_vec() };
-            let answer = match self.link.ask(&request)? {
-                Reply::Outcomes(answer) => answer,
-                other => return self.link.refuse(&other, "outcomes"),
-            };
-            self.link.check(counted(&answer, batch.len()))?;
-            outcomes.extend(answer.into_iter().map(|outcome| match outcome {
-                Outcome::Failed(why) => Outcome::Failed(check::text(&why)),
-                other => other,
-            }));
+        let mut parts = batches(actions).peekable();
+        while let Some(part) = parts.next() {
+            let last = parts.peek().is_none();
+            let request = Request::Commit { directory: directory.to_owned(), actions: part.to_vec(), last };
+            let answer = self.outcomes(&request)?;
+            if !last {
+                self.link.check(counted(&answer, 0))?;
+            }
+            outcomes.extend(answer);
         }
+        while outcomes.len() < actions.len() {
+            let answer = self.outcomes(&Request::Outcomes)?;
+            if answer.is_empty() {
+                self.link.check(counted(&outcomes, actions.len()))?;
+            }
+            outcomes.extend(answer);
+        }
+        self.link.check(counted(&outcomes, actions.len()))?;
         Ok(outcomes)
     }
 

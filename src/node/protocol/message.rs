@@ -44,11 +44,16 @@ pub(crate) enum Request {
         #[serde(deserialize_with = "limited")]
         wanted: Vec<Wanted>,
     },
+    /// Actions of one commit, of which this is a part: nothing is done before the last one. Each part is
+    /// answered with `Outcomes`: none before the last, the first ones then.
     Commit {
         directory: String,
         #[serde(deserialize_with = "limited")]
         actions: Vec<Action>,
+        last: bool,
     },
+    /// The next outcomes of that commit.
+    Outcomes,
     Agree {
         directory: String,
         generation: String,

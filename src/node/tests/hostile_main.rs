@@ -72,7 +72,7 @@ fn requests_out_of_bounds_end_the_session() {
         (vec![Request::Tree(moh())], "moh was not scanned"),
         (vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash_keep: 0 }], "not scanned"),
         (
-            vec![Request::Commit { directory: "\x1b[2J".to_owned(), actions: vec![] }],
+            vec![Request::Commit { directory: "\x1b[2J".to_owned(), actions: vec![], last: true }],
             "directory \\x1b[2J was",
         ),
         (
@@ -86,14 +86,14 @@ fn requests_out_of_bounds_end_the_session() {
         (
             vec![
                 Request::Scan(spec(&root(dir.path()))),
-                Request::Commit { directory: moh(), actions: vec![special(0o4755)] },
+                Request::Commit { directory: moh(), actions: vec![special(0o4755)], last: true },
             ],
             "mode 4755 has bits",
         ),
         (
             vec![
                 Request::Scan(spec(&root(dir.path()))),
-                Request::Commit { directory: moh(), actions: vec![put(".xds-sync/x")] },
+                Request::Commit { directory: moh(), actions: vec![put(".xds-sync/x")], last: true },
             ],
             ".xds-sync/x lies in .xds-sync",
         ),
@@ -306,7 +306,7 @@ fn a_link_cannot_be_put_where_it_leads_out() {
         };
         let (host, error) = after_handshake(&accept, |main| {
             ask(main, &Request::Scan(spec(&root(dir.path()))));
-            ask(main, &Request::Commit { directory: "moh".to_owned(), actions: vec![action] });
+            ask(main, &Request::Commit { directory: "moh".to_owned(), actions: vec![action], last: true });
         });
         assert!(error.detail.contains("leads out"), "{error}");
         assert_eq!(host.calls, Vec::<String>::new());
