@@ -3,7 +3,7 @@
 //! | file | content |
 //! | --- | --- |
 //! | `lock` | held by the run that is on its way |
-//! | `main.json` | this Main's id and epoch |
+//! | `identity.json` | this Main's id and epoch |
 //! | `ledger.json` | root ids, what each node has loaded, skips that were told, conflicts |
 //! | `edges/DIRECTORY/NODE` | base and generation of an edge |
 //! | `cache/DIRECTORY` | digests of Main's files |
@@ -16,6 +16,7 @@ pub mod durable;
 pub mod edge;
 pub mod ledger;
 pub mod lock;
+mod sealed;
 
 use std::fmt;
 use std::fs;
@@ -34,6 +35,9 @@ pub use lock::Lock;
 /// The directory of all that is remembered; 0700.
 #[derive(Clone, Debug)]
 pub struct StateDir(PathBuf);
+
+/// Not `main.json`, which is what a node remembers of its Main: a host may have been a node before.
+const IDENTITY: &str = "identity.json";
 
 /// Which Main this is; nodes refuse an older epoch than they know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,19 +93,20 @@ impl StateDir {
 
     /// Who this Main is, if it has ever synchronised.
     pub fn identity(&self) -> anyhow::Result<Option<Identity>> {
-        let path = self.0.join("main.json");
-        match durable::read(&path)? {
-            Some(bytes) => {
-                let identity = serde_json::from_slice(&bytes);
-                identity.map(Some).with_context(|| format!("{} is damaged", path.display()))
-            }
-            None => Ok(None),
-        }
+        let path = self.0.join(IDENTITY);
+        let Some(bytes) = durable::read(&path)? else {
+            return Ok(None);
+        };
+        let identity = sealed::open(&bytes);
+        identity.map(Some).with_context(|| {
+            let path = path.display();
+            format!("{path} is damaged; move it away and run `xds-sync init --takeover`")
+        })
     }
 
     /// Remembers who this Main is.
     pub fn save_identity(&self, identity: &Identity) -> anyhow::Result<()> {
-        durable::replace(&self.0.join("main.json"), &serde_json::to_vec(identity)?)
+        durable::replace(&self.0.join(IDENTITY), &sealed::seal(identity)?)
     }
 
     /// What is remembered of an edge.
@@ -136,7 +141,7 @@ impl StateDir {
     pub fn ledger(&self) -> anyhow::Result<Ledger> {
         let path = self.0.join("ledger.json");
         match durable::read(&path)? {
-            Some(bytes) => Ledger::decode(&bytes).with_context(|| {
+            Some(bytes) => sealed::open(&bytes).with_context(|| {
                 format!(
                     "{} is damaged; move it away to start without it: nothing is deleted then",
                     path.display()
@@ -148,7 +153,7 @@ impl StateDir {
 
     /// Remembers the ledger.
     pub fn save_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        durable::replace(&self.0.join("ledger.json"), &ledger.encode()?)
+        durable::replace(&self.0.join("ledger.json"), &sealed::seal(ledger)?)
     }
 
     /// The status document of the last run, if there was one.
