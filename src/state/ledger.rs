@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, RelPathBuf, Side};
@@ -70,15 +69,6 @@ pub struct Version {
 
 /// Decided conflicts beyond these are forgotten, the oldest first; what lost lies in the trash no longer.
 const MAX_DECIDED: usize = 1000;
-
-#[derive(Serialize, Deserialize)]
-struct Envelope {
-    version: u32,
-    checksum: String,
-    ledger: serde_json::Value,
-}
-
-const VERSION: u32 = 1;
 
 impl Ledger {
     /// What a node has loaded by a reload, as far as it is on record.
@@ -149,33 +139,12 @@ impl Ledger {
             known.retain(|node, _| nodes.contains(node.as_str()));
         }
     }
-
-    pub(super) fn encode(&self) -> anyhow::Result<Vec<u8>> {
-        let ledger = serde_json::to_value(self)?;
-        let checksum = checksum(&ledger);
-        Ok(serde_json::to_vec_pretty(&Envelope { version: VERSION, checksum, ledger })?)
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> anyhow::Result<Ledger> {
-        let envelope: Envelope = serde_json::from_slice(bytes).context("it is no ledger of xds-sync")?;
-        if envelope.version != VERSION {
-            bail!("it has version {}, and this xds-sync knows version {VERSION}", envelope.version);
-        }
-        if checksum(&envelope.ledger) != envelope.checksum {
-            bail!("its checksum is wrong");
-        }
-        Ok(serde_json::from_value(envelope.ledger)?)
-    }
-}
-
-/// Over the compact form, in which serde_json's maps are sorted: layout does not count, content does.
-fn checksum(ledger: &serde_json::Value) -> String {
-    blake3::hash(ledger.to_string().as_bytes()).to_hex().to_string()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::sealed;
     use super::*;
 
     fn record(path: &str, winner: Option<&str>) -> ConflictRecord {
@@ -194,22 +163,11 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.roots.insert("moh".to_owned(), "01R".to_owned());
         ledger.reloaded("mds1", "moh", Loaded::from([("moh".to_owned(), Digest([7; 32]))]));
-        ledger.set_conflicts("recordings", vec![record("a.wav", Some("main"))]);
-        assert_eq!(Ledger::decode(&ledger.encode().unwrap()).unwrap(), ledger);
-    }
-
-    #[test]
-    fn a_damaged_ledger_is_refused() {
-        let mut ledger = Ledger::default();
-        ledger.roots.insert("moh".to_owned(), "01R".to_owned());
-        let text = String::from_utf8(ledger.encode().unwrap()).unwrap();
-        for bad in [
-            text.replace("01R", "01S"),
-            text.replace("\"version\": 1", "\"version\": 2"),
-            text[..20].to_owned(),
-        ] {
-            assert!(Ledger::decode(bad.as_bytes()).is_err(), "{bad}");
-        }
+        ledger.set_conflicts("recordings", vec![record("a.wav", Some("main")), record("\u{1b}\n\\", None)]);
+        let not_utf8 = RelPathBuf::new(&b"\xff.wav"[..]).unwrap();
+        let skip = Skip { path: not_utf8, side: Side::Node, reason: "a socket".to_owned() };
+        ledger.set_skips("recordings", "mds1", vec![skip]);
+        assert_eq!(sealed::open::<Ledger>(&sealed::seal(&ledger).unwrap()).unwrap(), ledger);
     }
 
     #[test]

@@ -65,4 +65,28 @@ mod tests {
         drop(first);
         assert!(waiting.join().unwrap());
     }
+
+    #[test]
+    fn a_killed_process_holds_nothing() {
+        use std::io::{BufRead as _, BufReader};
+        use std::process::{Command, Stdio};
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mut other = Command::new("flock")
+            .arg("--no-fork")
+            .arg(&path)
+            .args(["sh", "-c", "echo held; exec sleep 60"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(other.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        assert_eq!(said, "held\n");
+        assert!(Lock::take(&path, false).unwrap().is_none());
+        assert_eq!(Lock::holder(&path), None, "it wrote nothing down");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(Lock::take(&path, false).unwrap().is_some());
+    }
 }

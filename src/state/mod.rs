@@ -3,7 +3,7 @@
 //! | file | content |
 //! | --- | --- |
 //! | `lock` | held by the run that is on its way |
-//! | `main.json` | this Main's id and epoch |
+//! | `identity.json` | this Main's id and epoch |
 //! | `ledger.json` | root ids, what each node has loaded, skips that were told, conflicts |
 //! | `edges/DIRECTORY/NODE` | base and generation of an edge |
 //! | `cache/DIRECTORY` | digests of Main's files |
@@ -16,6 +16,7 @@ pub mod durable;
 pub mod edge;
 pub mod ledger;
 pub mod lock;
+mod sealed;
 
 use std::fmt;
 use std::fs;
@@ -34,6 +35,9 @@ pub use lock::Lock;
 /// The directory of all that is remembered; 0700.
 #[derive(Clone, Debug)]
 pub struct StateDir(PathBuf);
+
+/// Not `main.json`, which is what a node remembers of its Main: a host may have been a node before.
+const IDENTITY: &str = "identity.json";
 
 /// Which Main this is; nodes refuse an older epoch than they know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,19 +93,20 @@ impl StateDir {
 
     /// Who this Main is, if it has ever synchronised.
     pub fn identity(&self) -> anyhow::Result<Option<Identity>> {
-        let path = self.0.join("main.json");
-        match durable::read(&path)? {
-            Some(bytes) => {
-                let identity = serde_json::from_slice(&bytes);
-                identity.map(Some).with_context(|| format!("{} is damaged", path.display()))
-            }
-            None => Ok(None),
-        }
+        let path = self.0.join(IDENTITY);
+        let Some(bytes) = durable::read(&path)? else {
+            return Ok(None);
+        };
+        let identity = sealed::open(&bytes);
+        identity.map(Some).with_context(|| {
+            let path = path.display();
+            format!("{path} is damaged; move it away and run `xds-sync init --takeover`")
+        })
     }
 
     /// Remembers who this Main is.
     pub fn save_identity(&self, identity: &Identity) -> anyhow::Result<()> {
-        durable::replace(&self.0.join("main.json"), &serde_json::to_vec(identity)?)
+        durable::replace(&self.0.join(IDENTITY), &sealed::seal(identity)?)
     }
 
     /// What is remembered of an edge.
@@ -136,7 +141,7 @@ impl StateDir {
     pub fn ledger(&self) -> anyhow::Result<Ledger> {
         let path = self.0.join("ledger.json");
         match durable::read(&path)? {
-            Some(bytes) => Ledger::decode(&bytes).with_context(|| {
+            Some(bytes) => sealed::open(&bytes).with_context(|| {
                 format!(
                     "{} is damaged; move it away to start without it: nothing is deleted then",
                     path.display()
@@ -148,7 +153,7 @@ impl StateDir {
 
     /// Remembers the ledger.
     pub fn save_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        durable::replace(&self.0.join("ledger.json"), &ledger.encode()?)
+        durable::replace(&self.0.join("ledger.json"), &sealed::seal(ledger)?)
     }
 
     /// The status document of the last run, if there was one.
@@ -178,20 +183,24 @@ impl StateDir {
 /// A name as the name of a file: the configuration allows only harmless ones, but a file must never be put
 /// elsewhere because of a name.
 fn file_name(name: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let mut file: String = name
-        .chars()
-        .map(|c| if harmless(c) { c.to_string() } else { format!("%{:x}", u32::from(c)) })
-        .collect();
-    if file.starts_with('.') {
-        file.insert(0, '%');
+    let mut file = String::new();
+    for byte in name.bytes() {
+        let is_harmless = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        // The first dot would hide it, or lead up.
+        if is_harmless && !(file.is_empty() && byte == b'.') {
+            file.push(char::from(byte));
+        } else {
+            file.push_str(&format!("%{byte:02x}"));
+        }
     }
-    file
+    if file.is_empty() { "%".to_owned() } else { file }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{Digest, Tree};
 
@@ -229,10 +238,18 @@ mod tests {
 
     #[test]
     fn no_name_leads_out_of_the_directory() {
-        for name in ["..", "../x", "a/b", "", ".", "é"] {
+        for name in ["..", "../x", "a/b", "", ".", ".new", "é", "a\0b"] {
             let file = file_name(name);
-            assert!(!file.contains('/') && file != "." && file != "..", "{file}");
+            let is_plain = file.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+            assert!(is_plain && !file.is_empty() && !file.starts_with('.'), "{file}");
         }
-        assert_ne!(file_name("a/b"), file_name("a%2fb"));
+        assert_eq!(file_name("mds-1.example_org"), "mds-1.example_org");
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_names_share_a_file(a in "[a2f%./é\u{e9a}]{0,4}", b in "[a2f%./é\u{e9a}]{0,4}") {
+            prop_assert_eq!(file_name(&a) == file_name(&b), a == b);
+        }
     }
 }
