@@ -56,13 +56,29 @@ struct Session {
     root: PathBuf,
     snapshot: Arc<Snapshot>,
     /// From `prepare` on.
-    ready: Option<Ready>,
+    ready: Option<Arc<Ready>>,
 }
 
 #[derive(Debug)]
 struct Ready {
     own: OwnDir,
     run: String,
+}
+
+/// The stage of a directory.
+#[derive(Debug)]
+pub struct Staging {
+    snapshot: Arc<Snapshot>,
+    ready: Arc<Ready>,
+}
+
+impl Staging {
+    /// See [`Endpoint::stage`]. No two callers may want the same content at the same time.
+    pub fn stage(&self, wanted: &[Wanted], source: &mut dyn Source) -> Received {
+        let stamps = |path: &RelPath| self.snapshot.stamp(path);
+        let seen = Seen { tree: &self.snapshot.tree, stamps: &stamps };
+        transfer::stage(&self.ready.own, &seen, wanted, source)
+    }
 }
 
 impl Local {
@@ -90,10 +106,12 @@ impl Local {
         self.sessions.get(directory).ok_or_else(|| misuse(format!("{directory} was not scanned")))
     }
 
-    fn ready(&self, directory: &str) -> Result<(&Session, &Ready), NodeError> {
+    /// Takes contents into the stage of a prepared directory, from several sources at a time if need be: a
+    /// slow one keeps nobody from using this host.
+    pub fn staging(&self, directory: &str) -> Result<Staging, NodeError> {
         let session = self.session(directory)?;
-        let ready = session.ready.as_ref();
-        Ok((session, ready.ok_or_else(|| misuse(format!("{directory} was not prepared")))?))
+        let ready = session.ready.as_ref().ok_or_else(|| misuse(format!("{directory} was not prepared")))?;
+        Ok(Staging { snapshot: Arc::clone(&session.snapshot), ready: Arc::clone(ready) })
     }
 
     fn cache_path(&self, root: &Path) -> PathBuf {
@@ -137,7 +155,7 @@ impl Local {
         transfer::trash::prune(&own, now_ms, trash_keep)
             .with_context(|| in_root(&held, "its old trash cannot be deleted"))?;
         if let Some(session) = self.sessions.get_mut(directory) {
-            session.ready = Some(Ready { own, run: run.to_owned() });
+            session.ready = Some(Arc::new(Ready { own, run: run.to_owned() }));
         }
         Ok(id)
     }
@@ -186,10 +204,7 @@ impl Endpoint for Local {
         wanted: &[Wanted],
         source: &mut dyn Source,
     ) -> Result<Received, NodeError> {
-        let (session, ready) = self.ready(directory)?;
-        let stamps = |path: &RelPath| session.snapshot.stamp(path);
-        let seen = Seen { tree: &session.snapshot.tree, stamps: &stamps };
-        Ok(transfer::stage(&ready.own, &seen, wanted, source))
+        Ok(self.staging(directory)?.stage(wanted, source))
     }
 
     fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError> {

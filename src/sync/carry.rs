@@ -166,6 +166,7 @@ fn stage(
         throttle: &run.throttle,
         now: run.site.now,
         progress: run.site.progress,
+        stop: run.site.stop,
         bytes: 0,
     };
     let received = endpoint.stage(&edge.directory.name, wanted, &mut wire);

@@ -4,7 +4,7 @@
 //! The node threads wait for each other only twice: for the plan, which needs everybody's trees, and for
 //! Main to have what it gets from nodes. In between they push, so a slow push delays nobody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -43,6 +43,8 @@ struct Joint {
     plan: Plan,
     /// Edges that a guard stopped, by session; the others go on without them.
     halted: Vec<(usize, Guard, String, String)>,
+    /// Contents that some node gives, or has given.
+    pulled: Mutex<HashSet<Digest>>,
     /// Contents that Main could not get, and why.
     missing: Mutex<BTreeMap<Digest, String>>,
 }
@@ -270,7 +272,15 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
             plan = Plan::default();
         }
     }
-    Joint { directory: directory.clone(), main, seen, plan, halted, missing: Mutex::default() }
+    Joint {
+        directory: directory.clone(),
+        main,
+        seen,
+        plan,
+        halted,
+        pulled: Mutex::default(),
+        missing: Mutex::default(),
+    }
 }
 
 fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[Seen]) -> Plan {
@@ -338,6 +348,8 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
     let actions: Vec<Action> = joint.plan.main.iter().filter(mine).cloned().collect();
     let mut wanted = carry::wanted(&actions);
     wanted.retain(|wanted| !lock(&joint.missing).contains_key(&wanted.digest));
+    // The same content at another path may be on its way from another node.
+    wanted.retain(|wanted| lock(&joint.pulled).insert(wanted.digest));
     if wanted.is_empty() {
         return Ok(());
     }
@@ -354,9 +366,12 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
         throttle: &run.throttle,
         now: run.site.now,
         progress: run.site.progress,
+        stop: run.site.stop,
         bytes: 0,
     };
-    let received = lock(&run.site.main).stage(directory, &wanted, &mut wire);
+    // Not under Main's lock: a slow node must not keep the others from Main.
+    let staging = lock(&run.site.main).staging(directory);
+    let received = staging.map(|staging| staging.stage(&wanted, &mut wire));
     session.tally.directory(&joint.directory).bytes += wire.bytes;
     if let Some(lost) = source.lost {
         return Err(lost);

@@ -1,6 +1,7 @@
 //! Content on the way between Main and a node: counted, shown, and held to the bandwidth.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -59,6 +60,8 @@ pub(super) struct OnWire<'a> {
     pub(super) throttle: &'a Throttle,
     pub(super) now: &'a (dyn Fn() -> SystemTime + Sync),
     pub(super) progress: &'a dyn Progress,
+    /// Set when a signal asks the run to end: what is staged by then stays, and the next run goes on there.
+    pub(super) stop: &'a AtomicBool,
     /// Bytes so far.
     pub(super) bytes: u64,
 }
@@ -75,6 +78,7 @@ impl Source for OnWire<'_> {
             throttle: self.throttle,
             now: self.now,
             progress: self.progress,
+            stop: self.stop,
             bytes: &mut self.bytes,
         };
         self.source.send(wanted, &mut counted)
@@ -87,6 +91,7 @@ struct Counted<'a> {
     throttle: &'a Throttle,
     now: &'a (dyn Fn() -> SystemTime + Sync),
     progress: &'a dyn Progress,
+    stop: &'a AtomicBool,
     bytes: &'a mut u64,
 }
 
@@ -96,6 +101,9 @@ impl Sink for Counted<'_> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        if self.stop.load(Ordering::Relaxed) {
+            anyhow::bail!("interrupted by a signal");
+        }
         thread::sleep(self.throttle.reserve((self.now)(), bytes.len()));
         self.sink.data(bytes)?;
         *self.bytes += bytes.len() as u64;

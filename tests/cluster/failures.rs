@@ -59,6 +59,41 @@ fn a_key_that_is_not_accepted_and_a_changed_host_key_are_refused() {
 }
 
 #[test]
+fn a_node_that_falls_silent_is_given_up_while_others_are_in_step() {
+    let silent = "[ssh]\nagent = \"if [ $(hostname) = mds1 ]; then exec sleep 600; fi; xds-sync agent\"\n";
+    let config = format!("{silent}[sync]\ntimeout = \"1s\"\n");
+    let cluster = Cluster::new().nodes(2).without_asterisk().more_config(&config).build();
+    cluster.main.write_settled(format!("{SOUNDS}/a.wav"), "a");
+    let run = cluster.main.sync_json([""; 0]);
+    run.exits(30);
+    assert_eq!(run.node("mds1")["state"], "timeout");
+    assert!(cluster["mds2"].exists(format!("{SOUNDS}/a.wav")));
+}
+
+#[test]
+fn a_signal_ends_a_run_with_20_and_the_next_one_goes_on() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let big = format!("{SOUNDS}/big.wav");
+    main.write_settled(&big, vec![1; 3_000_000]);
+    main.write("/etc/xds-sync/conf.d/slow.toml", "[sync]\nbandwidth = \"1 MiB/s\"\n");
+    let run = main.spawn_xds_sync(["sync"]);
+    eventually("content is on its way", Duration::from_secs(20), || {
+        mds1.sh(format!("find {SOUNDS}/.xds-sync/stage -size +64k")).text().contains("part")
+    });
+    run.signal(rustix::process::Signal::TERM);
+    run.wait_for(Duration::from_secs(20)).exits(20);
+    assert!(!mds1.exists(&big), "a file that was not whole has become visible");
+    main.remove("/etc/xds-sync/conf.d/slow.toml");
+    let run = main.sync_json([""; 0]);
+    run.exits(0);
+    assert_eq!(mds1.read(&big), main.read(&big));
+    let directories = run.node("mds1")["directories"].as_array().unwrap();
+    let sent = directories.iter().find(|directory| directory["name"] == "sounds").unwrap()["bytes"].as_u64();
+    assert!(sent.unwrap() < 3_000_000, "the transfer began anew");
+}
+
+#[test]
 fn a_bad_configuration_touches_nothing() {
     let cluster = Cluster::new().nodes(1).without_asterisk().more_config("[sync]\nparalel = 2\n").build();
     cluster.main.write_settled(format!("{SOUNDS}/a.wav"), "a");
