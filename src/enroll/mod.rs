@@ -1,4 +1,5 @@
-//! Making a Main, and making it known: its key pair and its cron job.
+//! How hosts come to know each other: Main's key pair and cron job, and what lets Main in on a node.
 
+pub mod authorized_keys;
 pub mod cron;
 pub mod key;
