@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::steps::Steps;
 use super::{Context, exit, load};
 use crate::config::Config;
 use crate::disk::HeldRoot;
@@ -62,24 +63,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         cron::Job::Replaced => steps.note("cron job", &format!("replaced {what}")),
         cron::Job::Kept => steps.tell("cron job", false, &what),
     }
-    if context.ui.verbosity() > crate::report::text::Verbosity::Quiet {
-        context.ui.result(steps.0.as_bytes())?;
-    }
+    steps.print(&context.ui)?;
     Ok(exit::DONE)
-}
-
-/// What was done, a line each.
-#[derive(Default)]
-struct Steps(String);
-
-impl Steps {
-    fn tell(&mut self, what: &str, made: bool, which: &str) {
-        self.note(what, &format!("{} {which}", if made { "made" } else { "kept" }));
-    }
-
-    fn note(&mut self, what: &str, text: &str) {
-        self.0.push_str(&format!("{what:<9} {text}\n"));
-    }
 }
 
 /// Marks the roots that are there and have no marker, so that from now on a run knows them from what might

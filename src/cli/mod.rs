@@ -7,9 +7,12 @@ mod connect;
 mod exit;
 mod ha;
 mod init;
+mod join;
+mod leave;
 mod load;
 mod nodes;
 mod status;
+mod steps;
 mod sync;
 mod ui;
 
@@ -67,6 +70,8 @@ enum Command {
     Status(status::Args),
     Nodes(nodes::Args),
     Config(config::Args),
+    Join(join::Args),
+    Leave(leave::Args),
     Agent(agent::Args),
     Completions(completions::Args),
 }
@@ -113,6 +118,8 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Status(args) => status::run(context, &args),
         Command::Nodes(args) => nodes::run(context, &args),
         Command::Config(args) => config::run(context, &args),
+        Command::Join(args) => join::run(context, &args),
+        Command::Leave(args) => leave::run(context, &args),
         Command::Agent(args) => agent::run(&args),
         Command::Completions(args) => completions::run(context, &args),
     }

@@ -2,4 +2,6 @@
 
 pub mod authorized_keys;
 pub mod cron;
+pub mod fetch;
+pub mod join;
 pub mod key;
