@@ -11,6 +11,8 @@ mod join;
 mod leave;
 mod load;
 mod nodes;
+mod publish;
+mod serve;
 mod status;
 mod steps;
 mod sync;
@@ -70,6 +72,7 @@ enum Command {
     Status(status::Args),
     Nodes(nodes::Args),
     Config(config::Args),
+    Serve(serve::Args),
     Join(join::Args),
     Leave(leave::Args),
     Agent(agent::Args),
@@ -118,6 +121,7 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Status(args) => status::run(context, &args),
         Command::Nodes(args) => nodes::run(context, &args),
         Command::Config(args) => config::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
         Command::Join(args) => join::run(context, &args),
         Command::Leave(args) => leave::run(context, &args),
         Command::Agent(args) => agent::run(&args),

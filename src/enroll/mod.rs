@@ -1,7 +1,9 @@
-//! How hosts come to know each other: Main's key pair and cron job, and what lets Main in on a node.
+//! How hosts come to know each other: Main's key pair, its cron job, where its public key is published, and
+//! how a node lets Main in.
 
 pub mod authorized_keys;
 pub mod cron;
 pub mod fetch;
 pub mod join;
 pub mod key;
+pub mod publish;
