@@ -33,6 +33,7 @@ use main_side::{MainSide, MainTree};
 use session::Session;
 use tally::Tally;
 
+pub use tally::state_of;
 pub use wire::{Progress, Silent};
 
 /// How long nodes that are ready wait for the others before a both-ways directory is planned without them.

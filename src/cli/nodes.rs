@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::connect::{Ssh, state_of};
+use super::connect::Ssh;
 use super::{Context, exit, load};
 use crate::config::{Config, Node};
 use crate::host;
@@ -14,7 +14,7 @@ use crate::model::escape::{clean, escape_for_people};
 use crate::report::NodeState;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
 use crate::state::StateDir;
-use crate::sync::Connect;
+use crate::sync::{Connect, state_of};
 
 const EXAMPLES: &str = "\
 Examples:

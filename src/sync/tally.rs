@@ -49,13 +49,7 @@ impl Tally {
 
     /// The node cannot take part, or no longer.
     pub(super) fn lost(&mut self, error: &NodeError) {
-        self.node.state = match error.kind {
-            NodeErrorKind::Unreachable | NodeErrorKind::Lost => NodeState::Unreachable,
-            NodeErrorKind::Refused => NodeState::Refused,
-            NodeErrorKind::AgentMissing => NodeState::AgentMissing,
-            NodeErrorKind::Incompatible => NodeState::Incompatible,
-            NodeErrorKind::Timeout => NodeState::Timeout,
-        };
+        self.node.state = state_of(error.kind);
         self.node.error = Some(error.detail.clone());
     }
 
@@ -249,6 +243,18 @@ impl Tally {
                 None => report.halted.push(halted),
             }
         }
+    }
+}
+
+/// The state that an error puts a node in.
+#[must_use]
+pub fn state_of(kind: NodeErrorKind) -> NodeState {
+    match kind {
+        NodeErrorKind::Unreachable | NodeErrorKind::Lost => NodeState::Unreachable,
+        NodeErrorKind::Refused => NodeState::Refused,
+        NodeErrorKind::AgentMissing => NodeState::AgentMissing,
+        NodeErrorKind::Incompatible => NodeState::Incompatible,
+        NodeErrorKind::Timeout => NodeState::Timeout,
     }
 }
 
