@@ -136,9 +136,8 @@ impl Bench {
     fn empty_nodes(&self) {
         for node in &self.cluster.nodes {
             for directory in DIRECTORIES {
-                node.sh(format!("find {directory} -mindepth 1 -delete")).ok();
+                node.sh(format!("mkdir -p {directory} && find {directory} -mindepth 1 -delete")).ok();
             }
-            node.mkdir(DIRECTORIES[3]);
         }
     }
 }
