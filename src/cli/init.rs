@@ -9,6 +9,7 @@ use super::{Context, exit, load};
 use crate::config::Config;
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
+use crate::enroll::install::{Installed, install};
 use crate::enroll::{cron, key};
 use crate::host;
 use crate::state::{Ledger, StateDir};
@@ -57,10 +58,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let job = cron::job(&config.schedule.cron, other.as_deref());
     let job_path = Path::new(cron::PATH);
     let what = format!("{} ({})", cron::PATH, config.schedule.cron);
-    match cron::install(job_path, &job)? {
-        cron::Job::Made => steps.tell("cron job", true, &what),
-        cron::Job::Replaced => steps.note("cron job", &format!("replaced {what}")),
-        cron::Job::Kept => steps.tell("cron job", false, &what),
+    match install(job_path, &job)? {
+        Installed::Made => steps.tell("cron job", true, &what),
+        Installed::Replaced => steps.note("cron job", &format!("replaced {what}")),
+        Installed::Kept => steps.tell("cron job", false, &what),
     }
     if context.ui.verbosity() > crate::report::text::Verbosity::Quiet {
         context.ui.result(steps.0.as_bytes())?;

@@ -3,12 +3,14 @@
 mod agent;
 mod completions;
 mod config;
+mod conflicts;
 mod connect;
 mod exit;
 mod ha;
 mod init;
 mod load;
 mod nodes;
+mod nodes_edit;
 mod status;
 mod sync;
 mod ui;
@@ -65,6 +67,7 @@ enum Command {
     Init(init::Args),
     Sync(sync::Args),
     Status(status::Args),
+    Conflicts(conflicts::Args),
     Nodes(nodes::Args),
     Config(config::Args),
     Agent(agent::Args),
@@ -111,6 +114,7 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Init(args) => init::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
         Command::Status(args) => status::run(context, &args),
+        Command::Conflicts(args) => conflicts::run(context, &args),
         Command::Nodes(args) => nodes::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Agent(args) => agent::run(&args),

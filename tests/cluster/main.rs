@@ -12,6 +12,7 @@
 mod support;
 
 mod bed;
+mod conflicts;
 mod failures;
 mod first_sync;
 mod guards;
