@@ -53,6 +53,11 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// The program that runs, wherever it was called from.
+pub fn program() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}
+
 /// This process.
 #[must_use]
 pub fn pid() -> u32 {

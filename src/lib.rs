@@ -13,6 +13,7 @@ pub mod reload;
 pub mod report;
 pub mod node;
 pub mod enroll;
+pub mod hub;
 pub mod state;
 pub mod host;
 pub mod cli;

@@ -26,9 +26,14 @@ pub(super) struct Args {}
 /// What this node accepts, when nobody says otherwise.
 const DEFAULT_NODE_CONFIG: &str = "/etc/xds-sync/node.toml";
 
-pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
+/// The file that says what this node accepts.
+pub(super) fn node_config() -> PathBuf {
     let named = host::variable("XDS_SYNC_NODE_CONFIG").map(PathBuf::from);
-    let file = named.unwrap_or_else(|| DEFAULT_NODE_CONFIG.into());
+    named.unwrap_or_else(|| DEFAULT_NODE_CONFIG.into())
+}
+
+pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
+    let file = node_config();
     // The protocol has its own buffers; a second one, or a look for line ends, would only cost time.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);

@@ -2,23 +2,29 @@
 
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 
+use super::publish::{self, Publish};
+use super::steps::Steps;
 use super::{Context, exit, load};
 use crate::config::Config;
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
 use crate::enroll::install::{Installed, install};
+use crate::enroll::publish::Site;
 use crate::enroll::{cron, key};
 use crate::host;
-use crate::state::{Ledger, StateDir};
+use crate::state::{Identity, Ledger, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
   xds-sync init                 key pair, markers, cron job; again changes nothing
   xds-sync init --adopt moh     what is in moh's root now is right: after a disk was
-                                replaced, or a directory restored from a backup";
+                                replaced, or a directory restored from a backup
+  xds-sync init --publish hub   nodes get the key from `xds-sync serve`, at port 8443
+  xds-sync init --takeover      this host is Main from now on, in the place of another one";
 
 /// Make this host a Main: key pair, markers in the roots, cron job
 #[derive(clap::Args, Debug, Default)]
@@ -27,6 +33,12 @@ pub(super) struct Args {
     /// Accept the present root of this directory, which a run refused as missing or another one
     #[arg(long, value_name = "DIR", num_args = 1..)]
     adopt: Vec<String>,
+    /// Who serves the public key to nodes
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    publish: Publish,
+    /// Make nodes obey this Main from now on, and no longer the one they obeyed before
+    #[arg(long)]
+    takeover: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
@@ -51,6 +63,13 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 
     let state = StateDir::open(&config.sync.state_dir)?;
     let _lock = load::lock(&state, || false)?;
+    if args.takeover {
+        let epoch = take_over(&state, host::now())?;
+        steps.note(
+            "takeover",
+            &format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one"),
+        );
+    }
     mark_roots(&config, &state, &args.adopt, &mut steps)?;
 
     let path = load::config_path(context);
@@ -63,24 +82,36 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         Installed::Replaced => steps.note("cron job", &format!("replaced {what}")),
         Installed::Kept => steps.tell("cron job", false, &what),
     }
-    if context.ui.verbosity() > crate::report::text::Verbosity::Quiet {
-        context.ui.result(steps.0.as_bytes())?;
-    }
-    Ok(exit::DONE)
+    let port = publish::run(&Site::default(), &config, &path, args.publish, &mut steps);
+    let host = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
+    steps.note("join", &format!("on each node: xds-sync join {host} --fingerprint {}", pair.fingerprint));
+    steps.print(&context.ui)?;
+    port.map(|_| exit::DONE)
 }
 
-/// What was done, a line each.
-#[derive(Default)]
-struct Steps(String);
-
-impl Steps {
-    fn tell(&mut self, what: &str, made: bool, which: &str) {
-        self.note(what, &format!("{} {which}", if made { "made" } else { "kept" }));
+/// HOST, or HOST:PORT.
+fn main_address(host: &str, port: Option<u16>) -> String {
+    match port {
+        Some(port) if port != HTTPS && host.contains(':') => format!("[{host}]:{port}"),
+        Some(port) if port != HTTPS => format!("{host}:{port}"),
+        _ => host.to_owned(),
     }
+}
 
-    fn note(&mut self, what: &str, text: &str) {
-        self.0.push_str(&format!("{what:<9} {text}\n"));
-    }
+pub(super) const HTTPS: u16 = 443;
+
+/// Raises the epoch above every one that a node can know. Whoever lost its state does not know the last one,
+/// which is why it is not counted up alone: the seconds since 1970 are above those of any earlier takeover.
+fn take_over(state: &StateDir, now: SystemTime) -> anyhow::Result<u64> {
+    let before = state.identity()?;
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (id, next) = match before {
+        Some(Identity { id, epoch }) => (id, epoch.saturating_add(1)),
+        None => (host::ulid(), 0),
+    };
+    let epoch = seconds.max(next);
+    state.save_identity(&Identity { id, epoch })?;
+    Ok(epoch)
 }
 
 /// Marks the roots that are there and have no marker, so that from now on a run knows them from what might

@@ -8,10 +8,15 @@ mod connect;
 mod exit;
 mod ha;
 mod init;
+mod join;
+mod leave;
 mod load;
 mod nodes;
 mod nodes_edit;
+mod publish;
+mod serve;
 mod status;
+mod steps;
 mod sync;
 mod ui;
 
@@ -70,6 +75,9 @@ enum Command {
     Conflicts(conflicts::Args),
     Nodes(nodes::Args),
     Config(config::Args),
+    Serve(serve::Args),
+    Join(join::Args),
+    Leave(leave::Args),
     Agent(agent::Args),
     Completions(completions::Args),
 }
@@ -117,6 +125,9 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Conflicts(args) => conflicts::run(context, &args),
         Command::Nodes(args) => nodes::run(context, &args),
         Command::Config(args) => config::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
+        Command::Join(args) => join::run(context, &args),
+        Command::Leave(args) => leave::run(context, &args),
         Command::Agent(args) => agent::run(&args),
         Command::Completions(args) => completions::run(context, &args),
     }

@@ -1,6 +1,11 @@
-//! Making a Main, and making it known: its key pair and its cron job.
+//! How hosts come to know each other: Main's key pair, its cron job, where its public key is published, and
+//! how a node lets Main in.
 
+pub mod authorized_keys;
 pub mod cron;
+pub mod fetch;
 pub mod install;
+pub mod join;
 pub mod key;
 pub mod nodes_file;
+pub mod publish;

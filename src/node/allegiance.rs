@@ -59,6 +59,15 @@ pub(super) fn swear(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     })
 }
 
+/// Forgets which Main the node obeys: the next one that comes is obeyed. Says whether there was one.
+pub fn forget(state_dir: &Path) -> io::Result<bool> {
+    match fs::remove_file(state_dir.join(NAME)) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn read(state_dir: &Path) -> anyhow::Result<Option<Allegiance>> {
     let path = state_dir.join(NAME);
     match fs::read(&path) {
@@ -119,6 +128,16 @@ mod tests {
                 assert!(error.detail.contains("init --takeover"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn after_it_was_forgotten_another_main_is_obeyed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!forget(dir.path()).unwrap());
+        swear(dir.path(), &hello("A", 5)).unwrap();
+        assert!(swear(dir.path(), &hello("B", 1)).is_err());
+        assert!(forget(dir.path()).unwrap());
+        swear(dir.path(), &hello("B", 1)).unwrap();
     }
 
     #[test]

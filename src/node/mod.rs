@@ -18,6 +18,7 @@ mod upstream;
 mod wire;
 
 pub use accept::Accept;
+pub use allegiance::forget as forget_main;
 pub use endpoint::{Endpoint, NodeError, NodeErrorKind};
 pub use link::{Ended, Peer};
 pub use local::{Local, LocalOptions};

@@ -1,0 +1,103 @@
+//! `xds-sync join`: lets a Main in on this node.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+use ssh_key::HashAlg;
+
+use super::steps::Steps;
+use super::{Context, agent, exit};
+use crate::enroll::authorized_keys::{self, Changed, Entry};
+use crate::enroll::fetch::{SMALL, Trust, Untrusted};
+use crate::enroll::join::{self, Main};
+use crate::host;
+use crate::model::escape::clean;
+
+const EXAMPLES: &str = "\
+Examples:
+  xds-sync join xivo.example.org --fingerprint SHA256:…    as `xds-sync init` on Main prints it
+  xds-sync join xivo.example.org:8443 --cacert ca.pem      its certificate is of this authority
+  xds-sync join 10.0.0.10 --fingerprint SHA256:… --from 10.0.0.10
+                                                           the key may be used from there only";
+
+/// On a node: fetch Main's public key, and let Main run the agent here
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Main's HOST, HOST:PORT or https URL
+    main: String,
+    /// Of Main's ssh key; with it the TLS certificate need not be trusted
+    #[arg(long, value_name = "SHA256:…")]
+    fingerprint: Option<String>,
+    /// Trust the certificates in this file (PEM)
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// Ask whether the key is the right one, instead of asking for a trusted certificate
+    #[arg(long, conflicts_with_all = ["fingerprint", "cacert"])]
+    insecure: bool,
+    /// Hosts that Main may come from: names, addresses, CIDR ranges, with commas between
+    #[arg(long, value_name = "PATTERN")]
+    from: Option<String>,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    let main = Main::parse(&args.main)?;
+    let expected = args.fingerprint.as_deref().map(join::read_fingerprint).transpose()?;
+    ensure!(
+        !args.insecure || (io::stdin().is_terminal() && io::stderr().is_terminal()),
+        "--insecure asks on a terminal, and this is none; give --fingerprint, as `xds-sync init` on Main prints it"
+    );
+    let trust = match &args.cacert {
+        Some(file) => Trust::File(file.clone()),
+        None if expected.is_some() || args.insecure => Trust::Anybody,
+        None => Trust::System,
+    };
+    let home = host::home().context("whose authorized_keys are meant: HOME is not set")?;
+    let key = join::fetch_key(&main, &trust, expected.as_ref(), SMALL).map_err(advised)?;
+    let fingerprint = key.fingerprint(HashAlg::Sha256);
+    if args.insecure && !is_confirmed(context, &format!("{} {fingerprint}", key.algorithm()))? {
+        bail!("not confirmed; nothing was changed");
+    }
+    let mut steps = Steps::default();
+    steps.note("key", &format!("{} {fingerprint} of {}", key.algorithm(), main.name));
+
+    // First what closes, then what opens.
+    let node_file = agent::node_config();
+    let made = join::make_node_file(&node_file)?;
+    steps.tell("accepts", made, &node_file.display().to_string());
+
+    let path = authorized_keys::path_below(&home);
+    let program = host::program().context("looking for this program")?;
+    let entry =
+        Entry { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
+    let what = format!("{}: {} may run the agent here", path.display(), main.name);
+    match authorized_keys::change(&path, |before| authorized_keys::with(before, &entry))? {
+        Changed::Made => steps.tell("login", true, &what),
+        Changed::Replaced => steps.note("login", &format!("written {what}")),
+        Changed::Kept => steps.tell("login", false, &what),
+    }
+    steps.print(&context.ui)?;
+    Ok(exit::DONE)
+}
+
+/// Says what helps where the certificate is not trusted.
+fn advised(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<Untrusted>() {
+        Some(_) => anyhow::anyhow!(
+            "{error:#}; give --fingerprint, as `xds-sync init` on Main prints it, or --cacert FILE"
+        ),
+        None => error,
+    }
+}
+
+fn is_confirmed(context: &Context, key: &str) -> anyhow::Result<bool> {
+    let question =
+        format!("Main's key is {key}\nDoes `xds-sync init` on Main print the same? Then type yes:");
+    for line in question.lines() {
+        context.ui.complain(&clean(line));
+    }
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
+    Ok(answer.trim() == "yes")
+}

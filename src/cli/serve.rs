@@ -1,0 +1,62 @@
+//! `xds-sync serve`: the hub.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::{Context, exit, load};
+use crate::config::Config;
+use crate::enroll::{key, publish};
+use crate::host;
+use crate::hub::{Certificate, Content, Limits, Server, certificate, downloads, routes};
+
+const EXAMPLES: &str = "\
+Examples:
+  xds-sync serve                          at hub.listen; unless configured, for this host only
+  xds-sync serve --listen 0.0.0.0:8443    for every host that reaches this one";
+
+/// On Main: serve the public key over HTTPS, and this program for new nodes
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Listen here instead of at `hub.listen`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    let config = load::config(context)?;
+    let listen = args.listen.unwrap_or(config.hub.listen);
+    let server = Server::bind(listen, certificate_of(&config, listen), Limits::default())?;
+    let address = server.address().context("looking where the hub listens")?;
+    let content = Content {
+        // As another user than root, only the published copy can be read.
+        keys: vec![key::public_path(&config.ssh.identity), Path::new(publish::CERTS).join(publish::KEY_NAME)],
+        downloads: downloads::all().context("reading this program")?,
+    };
+    let ready = || {
+        context.ui.message(&format!("serving https://{address}{}", routes::KEY));
+        if address.ip().is_loopback() {
+            context.ui.message(&format!(
+                "only this host reaches it; for nodes: `xds-sync init --publish hub`, or --listen 0.0.0.0:{}",
+                address.port()
+            ));
+        }
+    };
+    let tell = |text: &str| context.ui.error(&crate::model::escape::clean(text));
+    server.run(routes::routes(content), host::now, tell, ready)?;
+    Ok(exit::DONE)
+}
+
+fn certificate_of(config: &Config, listen: SocketAddr) -> Certificate {
+    match (&config.hub.certificate, &config.hub.key) {
+        (Some(certificate), Some(key)) => {
+            Certificate::Given { certificate: certificate.clone(), key: key.clone() }
+        }
+        _ => Certificate::Own {
+            dir: config.sync.state_dir.join("hub"),
+            names: certificate::names(&[&config.main.host, &host::name()], listen.ip()),
+        },
+    }
+}

@@ -1,0 +1,238 @@
+//! Where nodes get Main's public key from: a copy for everybody, served by XiVO's nginx or by the hub.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, anyhow, bail};
+use toml_edit::DocumentMut;
+
+use super::join::PATH;
+
+/// Where XiVO keeps what everybody may have.
+pub const CERTS: &str = "/usr/share/xivo-certs";
+/// The public key's name there.
+pub const KEY_NAME: &str = "rsync_xds.pub";
+/// Of our file among nginx's locations, and of the downloads' directory.
+const OWN: &str = "xds-sync";
+
+/// Where things are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Files for everybody.
+    pub certs: PathBuf,
+    /// nginx's snippets: `https-available`, and links to them in `https-enabled`.
+    pub locations: PathBuf,
+    /// How nginx is called, before `-t` and `-s reload`.
+    pub nginx: Vec<OsString>,
+}
+
+impl Default for Site {
+    fn default() -> Site {
+        Site { certs: CERTS.into(), locations: "/etc/nginx/locations".into(), nginx: vec!["nginx".into()] }
+    }
+}
+
+/// How nginx came to serve the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// By our location, which was added or renewed; nginx knows.
+    Made,
+    /// The same, but nginx could not be told to read it; why.
+    Unread(String),
+    /// By our location, as before.
+    Kept,
+    /// By somebody else's.
+    By(PathBuf),
+}
+
+impl Site {
+    /// Puts a copy of the public key where everybody may read it. Says whether it was another one before.
+    pub fn copy_key(&self, public: &Path) -> anyhow::Result<bool> {
+        let key = fs::read(public).with_context(|| format!("reading {}", public.display()))?;
+        publish(&self.certs.join(KEY_NAME), &key)
+    }
+
+    /// Puts a file where nginx serves it to new nodes. Says whether it was another one before.
+    pub fn copy_download(&self, name: &str, content: &[u8]) -> anyhow::Result<bool> {
+        publish(&self.certs.join(OWN).join(name), content)
+    }
+
+    /// Whether this is a XiVO's nginx.
+    #[must_use]
+    pub fn has_nginx(&self) -> bool {
+        self.available().is_dir() && self.enabled().is_dir()
+    }
+
+    fn available(&self) -> PathBuf {
+        self.locations.join("https-available")
+    }
+
+    fn enabled(&self) -> PathBuf {
+        self.locations.join("https-enabled")
+    }
+
+    /// Sees to it that nginx serves the key. What nginx does not accept is taken back: a broken or dangling
+    /// location would keep it from starting.
+    pub fn serve_with_nginx(&self) -> anyhow::Result<Served> {
+        if let Some(other) = self.other_that_serves()? {
+            return Ok(Served::By(other));
+        }
+        let file = self.available().join(OWN);
+        let link = self.enabled().join(OWN);
+        let before = match fs::read(&file) {
+            Ok(before) => Some(before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
+        };
+        let linked = match fs::symlink_metadata(&link) {
+            Ok(metadata) if metadata.is_symlink() => true,
+            Ok(_) => bail!("{} is in the way: a link of that name is needed", link.display()),
+            Err(_) => false,
+        };
+        let content = self.location();
+        if linked && before.as_deref() == Some(content.as_bytes()) {
+            return Ok(Served::Kept);
+        }
+        publish(&file, content.as_bytes())?;
+        if !linked {
+            symlink(Path::new("../https-available").join(OWN), &link)
+                .with_context(|| format!("linking {}", link.display()))?;
+        }
+        if let Err(why) = self.nginx(&["-t"]) {
+            // The link first: it must never lead nowhere.
+            if !linked || before.is_none() {
+                fs::remove_file(&link).with_context(|| format!("taking back {}", link.display()))?;
+            }
+            match before {
+                Some(before) => publish(&file, &before).map(drop)?,
+                None => fs::remove_file(&file).with_context(|| format!("taking back {}", file.display()))?,
+            }
+            return Err(match self.nginx(&["-t"]) {
+                Ok(()) => anyhow!("nginx does not accept our location, which was taken back: {why}"),
+                Err(why) => anyhow!("nginx -t fails, so nothing was added to it; repair it first: {why}"),
+            });
+        }
+        match self.nginx(&["-s", "reload"]) {
+            Ok(()) => Ok(Served::Made),
+            Err(why) => Ok(Served::Unread(why)),
+        }
+    }
+
+    fn location(&self) -> String {
+        let certs = self.certs.display();
+        format!(
+            "# Made by `xds-sync init`, which also renews it: Main's public key and what new nodes install.\n\
+             location = {PATH} {{\n    \
+                 alias \"{certs}/{KEY_NAME}\";\n    \
+                 default_type text/plain;\n    \
+                 add_header Cache-Control no-cache;\n\
+             }}\n\
+             location /{OWN}/ {{\n    \
+                 alias \"{certs}/{OWN}/\";\n    \
+                 default_type application/octet-stream;\n\
+             }}\n"
+        )
+    }
+
+    /// An enabled file beside ours that has a location for the key.
+    fn other_that_serves(&self) -> anyhow::Result<Option<PathBuf>> {
+        let dir = self.enabled();
+        let reading = || format!("reading {}", dir.display());
+        for entry in fs::read_dir(&dir).with_context(reading)? {
+            let path = entry.with_context(reading)?.path();
+            // A dangling link is for nginx to complain of.
+            let Ok(text) = fs::read(&path) else { continue };
+            if path.file_name() != Some(OWN.as_ref()) && serves_key(&String::from_utf8_lossy(&text)) {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
+    }
+
+    fn nginx(&self, args: &[&str]) -> Result<(), String> {
+        let Some((program, first)) = self.nginx.split_first() else { return Err("no nginx".to_owned()) };
+        let output = Command::new(program).args(first).args(args).stdin(Stdio::null()).output();
+        let output = output.map_err(|error| format!("nginx cannot be run: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = said.lines().filter(|line| line.contains("[emerg]")).collect();
+        Err(if lines.is_empty() { said.trim().to_owned() } else { lines.join("; ") })
+    }
+}
+
+/// Whether one of the locations in this snippet is the one that the key's path falls into. A location for
+/// everything (`/`) leaves it to ours, which is more exact.
+fn serves_key(snippet: &str) -> bool {
+    let code: String =
+        snippet.lines().map(|line| line.split('#').next().unwrap_or("")).collect::<Vec<_>>().join(" ");
+    let code = code.replace('{', " { ");
+    let words: Vec<&str> = code.split_whitespace().collect();
+    words.windows(3).any(|words| match words {
+        ["location", "=", path] => unquoted(path) == PATH,
+        ["location", "^~", path] => is_above(unquoted(path)),
+        ["location", "~" | "~*", pattern] => pattern.contains("ssh-key") || pattern.contains("rsync_xds"),
+        ["location", path, "{"] => match path.strip_prefix('=') {
+            Some(exact) => exact == PATH,
+            None => is_above(unquoted(path)),
+        },
+        _ => false,
+    })
+}
+
+fn unquoted(word: &str) -> &str {
+    word.trim_matches(['"', '\''])
+}
+
+fn is_above(prefix: &str) -> bool {
+    prefix.len() > 1 && PATH.starts_with(prefix)
+}
+
+/// Makes a file that everybody may read what it should be, in one step; says whether it was not.
+fn publish(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
+    let is_open = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == 0o644);
+    if is_open && fs::read(path).is_ok_and(|before| before == content) {
+        return Ok(false);
+    }
+    let mut new = OsString::from(".");
+    new.push(path.file_name().unwrap_or_default());
+    new.push(".new");
+    let new = path.with_file_name(new);
+    let write = || {
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+        let _ = fs::remove_file(&new);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+        file.write_all(content)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    let written = write();
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written.with_context(|| format!("writing {}", path.display())).map(|()| true)
+}
+
+/// Sets `hub.listen` in a file of `conf.d`, whose other lines stay as they are.
+pub fn set_hub_listen(file: &Path, listen: SocketAddr) -> anyhow::Result<()> {
+    let before = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
+    };
+    let mut document: DocumentMut = before.parse().with_context(|| format!("reading {}", file.display()))?;
+    let hub = document.entry("hub").or_insert(toml_edit::table());
+    let hub = hub.as_table_like_mut().with_context(|| format!("in {} hub is no table", file.display()))?;
+    hub.insert("listen", toml_edit::value(listen.to_string()));
+    publish(file, document.to_string().as_bytes()).map(drop)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,39 @@
+//! What a host gets from Main to become a node: this program.
+
+use std::fs;
+use std::io;
+
+use sha2::{Digest as _, Sha256};
+
+/// A file that is offered, with its checksum beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// Its name below `/xds-sync/`.
+    pub name: &'static str,
+    /// MIME type.
+    pub kind: &'static str,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+impl Download {
+    /// Its SHA-256, in hexadecimal.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let digest = Sha256::digest(&self.content);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What `sha256sum --check` reads.
+    #[must_use]
+    pub fn checksum_file(&self) -> String {
+        format!("{}  {}\n", self.sha256(), self.name)
+    }
+}
+
+/// Everything that is offered.
+pub fn all() -> io::Result<Vec<Download>> {
+    // The file that runs, whatever has been installed in its place since.
+    let program = fs::read("/proc/self/exe")?;
+    Ok(vec![Download { name: "xds-sync", kind: "application/octet-stream", content: program }])
+}

@@ -1,0 +1,71 @@
+//! What is served where.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::downloads::Download;
+
+/// Where nodes look for the public key.
+pub const KEY: &str = "/ssh-key/rsync_xds.pub";
+/// What is below it is for installing.
+pub const DOWNLOADS: &str = "/xds-sync";
+
+/// A public key is a line of some hundred bytes.
+const MAX_KEY: u64 = 16 * 1024;
+
+/// What there is to serve.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// Files with the public key; the first that can be read is served, as it is at that moment.
+    pub keys: Vec<PathBuf>,
+    /// What is offered for installing.
+    pub downloads: Vec<Download>,
+}
+
+/// The routes of everything there is to serve; GET and HEAD each.
+pub fn routes(content: Content) -> Router {
+    let keys: Arc<[PathBuf]> = content.keys.into();
+    let mut router = Router::new().route(KEY, get(key).with_state(keys));
+    for download in content.downloads {
+        let path = format!("{DOWNLOADS}/{}", download.name);
+        let sum = download.checksum_file();
+        let kind = download.kind;
+        let content = Bytes::from(download.content);
+        router = router
+            .route(&format!("{path}.sha256"), get(move || async move { text(sum) }))
+            .route(&path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }));
+    }
+    router
+}
+
+async fn key(State(keys): State<Arc<[PathBuf]>>) -> Response {
+    // A file of one line is read sooner than a thread for it is found.
+    match keys.iter().find_map(|path| read_key(path).ok()) {
+        Some(key) => text(key),
+        None => (StatusCode::NOT_FOUND, "there is no public key yet: run `xds-sync init`\n").into_response(),
+    }
+}
+
+fn read_key(path: &PathBuf) -> io::Result<String> {
+    let mut key = String::new();
+    File::open(path)?.take(MAX_KEY).read_to_string(&mut key)?;
+    // Whoever put the wrong file there has not meant to tell it to everybody.
+    if key.contains("PRIVATE KEY") {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(key)
+}
+
+fn text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")], text)
+        .into_response()
+}
