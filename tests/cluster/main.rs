@@ -16,6 +16,7 @@ mod conflicts;
 mod failures;
 mod first_sync;
 mod guards;
+mod join;
 mod pushed;
 mod recordings;
 mod reloads;
