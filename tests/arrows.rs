@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "sync",
         &["config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "model"],
     ),
+    ("hub", &["enroll", "state", "model"]),
     ("host", &[]),
     ("cli", &["*"]),
     ("main", &["*"]),
