@@ -13,6 +13,7 @@ mod support;
 
 mod bed;
 mod conflicts;
+mod crash;
 mod failures;
 mod first_sync;
 mod guards;
