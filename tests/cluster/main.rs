@@ -14,6 +14,7 @@ mod support;
 mod bed;
 mod conflicts;
 mod crash;
+mod damage;
 mod failures;
 mod first_sync;
 mod guards;
