@@ -97,38 +97,47 @@ impl Server {
             .enable_all()
             .build()
             .context("starting the hub's runtime")?;
-        let served = runtime.block_on(self.serve(routes, clock, tell, ready));
+        let signals = async {
+            let mut term = signal(SignalKind::terminate()).context("waiting for signals")?;
+            let mut int = signal(SignalKind::interrupt()).context("waiting for signals")?;
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            Ok(())
+        };
+        let served = runtime.block_on(self.serve(routes, clock, tell, ready, signals));
         // What did not end in time ends now.
         runtime.shutdown_background();
         served
     }
 
-    async fn serve(
+    /// Serves until `end`.
+    pub(super) async fn serve(
         self,
         routes: Router,
         clock: fn() -> SystemTime,
         tell: impl Fn(&str),
         ready: impl FnOnce(),
+        end: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         let limits = self.limits;
         let listener = tokio::net::TcpListener::from_std(self.listener).context("listening")?;
         let mut acceptor = TlsAcceptor::from(self.certificate.server_config(clock())?);
         let mut renewal = tokio::time::interval(RENEWAL);
-        let mut term = signal(SignalKind::terminate()).context("waiting for signals")?;
-        let mut int = signal(SignalKind::interrupt()).context("waiting for signals")?;
+        let mut end = std::pin::pin!(end);
         let room = Arc::new(Semaphore::new(limits.connections));
         let mut connections = JoinSet::new();
         renewal.tick().await;
         ready();
-        loop {
+        let ended = loop {
             let next = async {
                 // Never closed.
                 let place = Arc::clone(&room).acquire_owned().await;
                 (place, listener.accept().await)
             };
             tokio::select! {
-                _ = term.recv() => break,
-                _ = int.recv() => break,
+                ended = &mut end => break ended,
                 _ = renewal.tick() => match self.certificate.server_config(clock()) {
                     Ok(config) => acceptor = TlsAcceptor::from(config),
                     Err(error) => tell(&format!("the certificate stays as it was: {error:#}")),
@@ -150,11 +159,11 @@ impl Server {
                     }
                 },
             }
-        }
+        };
         drop(listener);
         let farewell = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(limits.farewell, farewell).await;
-        Ok(())
+        ended
     }
 }
 

@@ -1,1 +1,204 @@
+#![allow(clippy::unwrap_used)]
 
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::enroll::fetch::{self, Trust};
+use crate::enroll::join::{Main, fetch_key};
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT xds-sync main\n";
+
+/// A hub with a certificate of its own.
+struct Hub {
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Hub {
+    fn new(limits: Limits) -> Hub {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key.pub");
+        fs::write(&key, KEY).unwrap();
+        let keys = vec![dir.path().join("not yet"), key];
+        let download =
+            Download { name: "xds-sync", kind: "application/octet-stream", content: b"program".to_vec() };
+        let routes = routes::routes(Content { keys, downloads: vec![download] });
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let server = Server::bind(listen, own(dir.path(), &["localhost", "127.0.0.1"]), limits).unwrap();
+        let address = server.address().unwrap();
+        let (end, ended) = oneshot::channel();
+        let (ready, is_ready) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let ready = || ready.send(()).unwrap();
+            let end = async { Ok(ended.await?) };
+            runtime.block_on(server.serve(routes, SystemTime::now, |_| {}, ready, end))
+        });
+        is_ready.recv().unwrap();
+        Hub { dir, address, end: Some(end), thread: Some(thread) }
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::File(self.dir.path().join("hub/certificate.pem"))
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let url = format!("https://localhost:{}{path}", self.address.port()).parse().unwrap();
+        fetch::get(&url, &self.trust(), fetch::SMALL)
+    }
+
+    fn end(mut self) {
+        self.end.take().unwrap().send(()).unwrap();
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+fn own(dir: &Path, names: &[&str]) -> Certificate {
+    Certificate::Own { dir: dir.join("hub"), names: names.iter().map(|&name| name.to_owned()).collect() }
+}
+
+#[test]
+fn a_node_joins_from_it() {
+    let hub = Hub::new(Limits::default());
+    let main = Main::parse(&format!("127.0.0.1:{}", hub.address.port())).unwrap();
+    let key = fetch_key(&main, &hub.trust(), None, fetch::SMALL).unwrap();
+    assert_eq!(format!("{}\n", key.to_openssh().unwrap()), KEY);
+    hub.end();
+}
+
+#[test]
+fn what_is_there_is_served_and_nothing_else() {
+    let hub = Hub::new(Limits::default());
+    assert_eq!(hub.get(routes::KEY).unwrap(), KEY.as_bytes());
+    assert_eq!(hub.get("/xds-sync/xds-sync").unwrap(), b"program");
+    let sum = String::from_utf8(hub.get("/xds-sync/xds-sync.sha256").unwrap()).unwrap();
+    // echo -n program | sha256sum
+    assert_eq!(sum, "1310ca2c8932dbd118668bd97442558a3e1f546b5e15c69699dfbd6024f548d8  xds-sync\n");
+    for path in ["/", "/ssh-key/", "/ssh-key/../key", "/xds-sync/", "/ssh-key/rsync_xds"] {
+        assert!(format!("{:#}", hub.get(path).unwrap_err()).contains("404"), "{path}");
+    }
+    // A new key is served at once; a secret is not.
+    fs::write(hub.dir.path().join("not yet"), "ssh-ed25519 new\n").unwrap();
+    assert_eq!(hub.get(routes::KEY).unwrap(), b"ssh-ed25519 new\n");
+    fs::write(hub.dir.path().join("not yet"), "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+    assert_eq!(hub.get(routes::KEY).unwrap(), KEY.as_bytes());
+    hub.end();
+}
+
+#[test]
+fn without_a_key_it_says_what_to_do() {
+    let hub = Hub::new(Limits::default());
+    fs::remove_file(hub.dir.path().join("key.pub")).unwrap();
+    assert!(format!("{:#}", hub.get(routes::KEY).unwrap_err()).contains("404"));
+    hub.end();
+}
+
+#[test]
+fn who_is_slow_or_says_too_much_is_hung_up_on() {
+    let limits = Limits { greeting: Duration::from_millis(100), ..Limits::default() };
+    let hub = Hub::new(limits);
+    // Nothing is said: the stream ends, instead of staying open.
+    let mut silent = TcpStream::connect(hub.address).unwrap();
+    assert_eq!(silent.read(&mut [0; 16]).unwrap_or(0), 0);
+    let mut nonsense = TcpStream::connect(hub.address).unwrap();
+    nonsense.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = nonsense.read_to_end(&mut answer);
+    assert!(!String::from_utf8_lossy(&answer).contains("HTTP"));
+    let long = format!("/{}", "x".repeat(limits.head));
+    let refused = format!("{:#}", hub.get(&long).unwrap_err());
+    assert!(refused.contains("414") || refused.contains("431"), "{refused}");
+    hub.end();
+}
+
+#[test]
+fn who_comes_when_all_places_are_taken_waits() {
+    let limits = Limits { connections: 1, greeting: Duration::from_millis(200), ..Limits::default() };
+    let hub = Hub::new(limits);
+    let _silent = TcpStream::connect(hub.address).unwrap();
+    assert_eq!(hub.get(routes::KEY).unwrap(), KEY.as_bytes());
+    hub.end();
+}
+
+#[test]
+fn it_ends_while_a_connection_is_open() {
+    let hub = Hub::new(Limits { farewell: Duration::from_millis(50), ..Limits::default() });
+    let _silent = TcpStream::connect(hub.address).unwrap();
+    hub.end();
+}
+
+#[test]
+fn a_port_in_use_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let certificate = own(Path::new("/nowhere"), &["localhost"]);
+    let error = Server::bind(listen, certificate, Limits::default()).unwrap_err().to_string();
+    assert!(error.contains(&listen.to_string()) && error.contains("ss -ltnp"), "{error}");
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[test]
+fn a_certificate_of_its_own_is_kept_while_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hub/certificate.pem");
+    let read = || fs::read_to_string(&file).unwrap();
+    let now = SystemTime::now();
+    let make = |names: &[&str], now| own(dir.path(), names).server_config(now).map(drop).unwrap();
+    make(&["main", "10.0.0.10"], now);
+    let first = read();
+    make(&["main", "10.0.0.10"], now + 300 * DAY);
+    make(&["10.0.0.10"], now);
+    assert_eq!(read(), first, "kept");
+
+    make(&["main", "10.0.0.11"], now);
+    let renamed = read();
+    assert_ne!(renamed, first, "another address");
+    make(&["main", "10.0.0.11"], now + 350 * DAY);
+    assert_ne!(read(), renamed, "it would have ended soon");
+
+    let last = read();
+    fs::write(dir.path().join("hub/key.pem"), "damaged").unwrap();
+    make(&["main", "10.0.0.11"], now + 350 * DAY);
+    assert_ne!(read(), last, "its key was damaged");
+    use std::os::unix::fs::MetadataExt as _;
+    let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(dir.path().join("hub/key.pem")), mode(dir.path().join("hub"))), (0o600, 0o700));
+}
+
+#[test]
+fn a_given_certificate_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let given = Certificate::Given {
+        certificate: dir.path().join("certificate.pem"),
+        key: dir.path().join("key.pem"),
+    };
+    fs::write(dir.path().join("certificate.pem"), "").unwrap();
+    let error = format!("{:#}", given.server_config(SystemTime::now()).unwrap_err());
+    assert!(error.contains("certificate.pem"), "{error}");
+    assert!(!dir.path().join("key.pem").exists());
+    own(dir.path(), &["main"]).server_config(SystemTime::now()).unwrap();
+    for name in ["certificate.pem", "key.pem"] {
+        fs::copy(dir.path().join("hub").join(name), dir.path().join(name)).unwrap();
+    }
+    given.server_config(SystemTime::now() + 1000 * DAY).unwrap();
+}
+
+#[test]
+fn a_certificate_has_every_name_once() {
+    let any = "0.0.0.0".parse().unwrap();
+    let one = "10.0.0.10".parse().unwrap();
+    assert_eq!(certificate::names(&["main", "main"], any), ["main", "localhost"]);
+    assert_eq!(certificate::names(&["10.0.0.10", "not a name"], one), ["10.0.0.10", "localhost"]);
+}
