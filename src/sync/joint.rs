@@ -250,10 +250,9 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
     let mut halted = Vec::new();
     let mut plan = plan_edges(run, directory, &main, &seen);
     let token = safety::token(&directory.name, &plan);
-    let accepted = run.options.accept.contains(&token);
     let emptied =
         |seen: &Seen| safety::emptied_of_several(seen.base.as_ref(), &seen.tree) && main.tree.has_content();
-    if !accepted && seen.iter().any(emptied) {
+    if seen.iter().any(emptied) && !run.is_accepted(&token) {
         for seen in seen.extract_if(.., |seen| emptied(seen)) {
             let detail = format!(
                 "{} has become empty on {}; its files would be deleted everywhere",
@@ -265,7 +264,7 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
     }
     if let Some((guard, detail)) = guard(directory, &main.tree, &seen, &plan) {
         let token = safety::token(&directory.name, &plan);
-        if !run.options.accept.contains(&token) {
+        if !run.is_accepted(&token) {
             for seen in seen.drain(..) {
                 halted.push((seen.session, guard, detail.clone(), token.clone()));
             }

@@ -99,5 +99,5 @@ fn guard(
         return None;
     };
     let token = safety::token(&edge.directory.name, plan);
-    (!run.options.accept.contains(&token)).then_some((guard, detail, token))
+    (!run.is_accepted(&token)).then_some((guard, detail, token))
 }

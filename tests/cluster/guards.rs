@@ -35,7 +35,9 @@ fn more_deletions_than_max_delete_wait_for_their_token() {
 
     // The token is of this plan and of no other.
     main.remove(sounds("16.wav"));
-    main.sync_json(["--accept-deletes", token]).exits(25);
+    let other = main.sync_json(["--accept-deletes", token]);
+    other.exits(25);
+    assert!(other.json["problems"].to_string().contains("releases no plan of this run"), "{:?}", other.json);
     main.write_settled(sounds("16.wav"), "16");
     main.sync_json(["--accept-deletes", token]).exits(0);
     assert!(!cluster["mds1"].exists(sounds("3.wav")) && cluster["mds1"].exists(sounds("16.wav")));
