@@ -16,6 +16,7 @@ use crate::enroll::install::{Installed, install};
 use crate::enroll::publish::Site;
 use crate::enroll::{cron, key};
 use crate::host;
+use crate::hub::downloads;
 use crate::state::{Identity, Ledger, StateDir};
 
 const EXAMPLES: &str = "\
@@ -85,6 +86,11 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let port = publish::run(&Site::default(), &config, &path, args.publish, &mut steps);
     let host = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
     steps.note("join", &format!("on each node: xds-sync join {host} --fingerprint {}", pair.fingerprint));
+    if let Some(program) = downloads::all().context("reading this program")?.first() {
+        let (sum, fingerprint) = (program.sha256(), &pair.fingerprint);
+        let line = format!("mds_install.sh --sha256 {sum} --fingerprint {fingerprint} {host}");
+        steps.note("install", &format!("on a node without xds-sync: sh {line}"));
+    }
     steps.print(&context.ui)?;
     port.map(|_| exit::DONE)
 }
