@@ -17,7 +17,7 @@ mod session;
 mod tally;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, OnceLock};
@@ -25,6 +25,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Directory, Node};
+use crate::model::escape::escape_for_people;
 use crate::node::{Endpoint, Local, NodeError};
 use crate::report::{Problem, Report};
 use crate::state::{Ledger, StateDir};
@@ -33,6 +34,7 @@ use main_side::{MainSide, MainTree};
 use session::Session;
 use tally::Tally;
 
+pub use tally::state_of;
 pub use wire::{Progress, Silent};
 
 /// How long nodes that are ready wait for the others before a both-ways directory is planned without them.
@@ -94,6 +96,8 @@ struct Run<'a> {
     throttle: wire::Throttle,
     /// Work with so many nodes at once.
     permits: permits::Permits,
+    /// Tokens that have released a plan.
+    used_tokens: Mutex<BTreeSet<String>>,
 }
 
 /// Carries out one run and tells how it went. What happens to one node or directory is in the report; `Err`
@@ -109,6 +113,7 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
         both: Mutex::default(),
         throttle: wire::Throttle::new(site.config.sync.bandwidth),
         permits: permits::Permits::new(site.config.sync.parallel),
+        used_tokens: Mutex::default(),
     };
     let nodes: Vec<&Node> =
         site.config.nodes.iter().filter(|node| run.is_asked(&options.nodes, &node.name)).collect();
@@ -141,6 +146,13 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
             problems.push(tally::problem("state", None, None, &format!("{error:#}")));
         }
     }
+    let used = lock(&run.used_tokens);
+    for token in options.accept.iter().filter(|token| !used.contains(*token)) {
+        let detail =
+            format!("the token {} releases no plan of this run", escape_for_people(token.as_bytes()));
+        problems.push(Problem { fails: false, ..tally::problem("plan", None, None, &detail) });
+    }
+    drop(used);
     let duration = (site.now)().duration_since(started).unwrap_or_default();
     let mut report = Report {
         run: run.id.clone(),
@@ -215,6 +227,15 @@ impl Run<'_> {
     /// Main's side; waits until it has been scanned.
     fn main_side(&self) -> &MainSide {
         self.main.wait()
+    }
+
+    /// Whether an administrator lets the plan with this token go ahead.
+    fn is_accepted(&self, token: &str) -> bool {
+        let accepted = self.options.accept.iter().any(|accepted| accepted == token);
+        if accepted {
+            lock(&self.used_tokens).insert(token.to_owned());
+        }
+        accepted
     }
 
     fn is_stopped(&self) -> bool {

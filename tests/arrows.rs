@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("disk", &["model"]),
     ("config", &["model", "snapshot"]),
@@ -23,6 +23,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
         "sync",
         &["config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "model"],
     ),
+    ("hub", &["enroll", "state", "model"]),
     ("host", &[]),
     ("cli", &["*"]),
     ("main", &["*"]),

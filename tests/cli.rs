@@ -247,6 +247,39 @@ fn nodes_list_tells_who_is_known_and_from_where() {
 }
 
 #[test]
+fn nodes_are_added_imported_and_removed_and_a_mistake_writes_nothing() {
+    let sandbox = Sandbox::new();
+    let file = || fs::read_to_string(sandbox.path("conf.d/nodes.toml")).unwrap_or_default();
+    let listed = || sandbox.run(&["nodes", "list"]).stdout;
+    for _ in 0..2 {
+        let run = sandbox.run(&["nodes", "add", "mds1", "10.0.0.11", "--label", "paris"]);
+        assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{run:?}");
+    }
+    assert!(listed().contains("mds1  10.0.0.11  root  paris"), "{}", listed());
+
+    fs::write(sandbox.path("workers"), "xds@10.0.0.12:/opt/wso2\nroot@10.0.0.11:/opt/wso2\n").unwrap();
+    let workers = sandbox.path("workers");
+    assert_eq!(sandbox.run(&["nodes", "import", workers.to_str().unwrap()]).code, 0);
+    assert!(listed().contains("10.0.0.12  10.0.0.12  xds"), "{}", listed());
+
+    let before = file();
+    for bad in [
+        &["nodes", "add", "mds2", "10.0.0.11"][..],
+        &["nodes", "add", "mds1", "10.0.0.99"],
+        &["nodes", "add", "../x", "10.0.0.99"],
+        &["nodes", "add", "x", "-oProxyCommand=x"],
+        &["nodes", "remove", "mds9"],
+    ] {
+        let run = sandbox.run(bad);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{bad:?}: {run:?}");
+        assert!(!run.stderr.is_empty(), "{bad:?}");
+        assert_eq!(file(), before, "{bad:?}");
+    }
+    assert_eq!(sandbox.run(&["nodes", "remove", "mds1"]).code, 0);
+    assert!(!listed().contains("mds1"));
+}
+
+#[test]
 fn a_reader_that_has_gone_is_no_failure() {
     let sandbox = Sandbox::new();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"));

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::{Context, exit, load};
-use crate::config::Mistakes;
+use crate::config::{Loaded, Mistakes};
 use crate::model::escape::clean;
 use crate::report::exit::USAGE;
 
@@ -46,8 +46,9 @@ fn show(context: &Context) -> anyhow::Result<u8> {
 }
 
 fn check(context: &Context) -> anyhow::Result<u8> {
-    match load::config(context) {
-        Ok(config) => {
+    match load::config_with_origins(context) {
+        Ok(Loaded { config, warnings, .. }) => {
+            warnings.iter().for_each(|warning| context.ui.message(&clean(warning)));
             let (directories, nodes) = (config.directories.len(), config.nodes.len());
             context.ui.message(&format!("no mistake; directories: {directories}, nodes: {nodes}"));
             Ok(exit::DONE)

@@ -8,9 +8,8 @@ use crate::config::{self, Config, Node};
 use crate::host;
 use crate::model::{ReloadOutcome, ReloadState};
 use crate::node::ssh::{Connector, HostKeys, NodeOptions, SshOptions};
-use crate::node::{Accept, Endpoint, Hello, Local, LocalOptions, NodeError, NodeErrorKind};
+use crate::node::{Accept, Endpoint, Hello, Local, LocalOptions, NodeError};
 use crate::reload::{self, ReloadRequest};
-use crate::report::NodeState;
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
 
@@ -95,15 +94,4 @@ fn disk(cache_dir: &Path, reload: Reload, progress: Arc<AtomicU64>) -> Local {
         reload,
         progress,
     })
-}
-
-/// The state that an error puts a node in.
-pub(super) fn state_of(kind: NodeErrorKind) -> NodeState {
-    match kind {
-        NodeErrorKind::Unreachable | NodeErrorKind::Lost => NodeState::Unreachable,
-        NodeErrorKind::Refused => NodeState::Refused,
-        NodeErrorKind::AgentMissing => NodeState::AgentMissing,
-        NodeErrorKind::Incompatible => NodeState::Incompatible,
-        NodeErrorKind::Timeout => NodeState::Timeout,
-    }
 }

@@ -12,9 +12,11 @@ use super::{Context, exit, load};
 use crate::config::Config;
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
+use crate::enroll::install::{Installed, install};
 use crate::enroll::publish::Site;
 use crate::enroll::{cron, key};
 use crate::host;
+use crate::hub::downloads;
 use crate::state::{Identity, Ledger, StateDir};
 
 const EXAMPLES: &str = "\
@@ -76,14 +78,19 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let job = cron::job(&config.schedule.cron, other.as_deref());
     let job_path = Path::new(cron::PATH);
     let what = format!("{} ({})", cron::PATH, config.schedule.cron);
-    match cron::install(job_path, &job)? {
-        cron::Job::Made => steps.tell("cron job", true, &what),
-        cron::Job::Replaced => steps.note("cron job", &format!("replaced {what}")),
-        cron::Job::Kept => steps.tell("cron job", false, &what),
+    match install(job_path, &job)? {
+        Installed::Made => steps.tell("cron job", true, &what),
+        Installed::Replaced => steps.note("cron job", &format!("replaced {what}")),
+        Installed::Kept => steps.tell("cron job", false, &what),
     }
     let port = publish::run(&Site::default(), &config, &path, args.publish, &mut steps);
     let host = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
     steps.note("join", &format!("on each node: xds-sync join {host} --fingerprint {}", pair.fingerprint));
+    if let Some(program) = downloads::all().context("reading this program")?.first() {
+        let (sum, fingerprint) = (program.sha256(), &pair.fingerprint);
+        let line = format!("mds_install.sh --sha256 {sum} --fingerprint {fingerprint} {host}");
+        steps.note("install", &format!("on a node without xds-sync: sh {line}"));
+    }
     steps.print(&context.ui)?;
     port.map(|_| exit::DONE)
 }

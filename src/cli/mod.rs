@@ -3,6 +3,7 @@
 mod agent;
 mod completions;
 mod config;
+mod conflicts;
 mod connect;
 mod exit;
 mod ha;
@@ -11,6 +12,7 @@ mod join;
 mod leave;
 mod load;
 mod nodes;
+mod nodes_edit;
 mod publish;
 mod serve;
 mod status;
@@ -70,6 +72,7 @@ enum Command {
     Init(init::Args),
     Sync(sync::Args),
     Status(status::Args),
+    Conflicts(conflicts::Args),
     Nodes(nodes::Args),
     Config(config::Args),
     Serve(serve::Args),
@@ -119,6 +122,7 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Init(args) => init::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
         Command::Status(args) => status::run(context, &args),
+        Command::Conflicts(args) => conflicts::run(context, &args),
         Command::Nodes(args) => nodes::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),

@@ -1,28 +1,32 @@
 //! `xds-sync nodes`.
 
+use std::path::PathBuf;
 use std::thread;
 
 use anyhow::bail;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::connect::{Ssh, state_of};
-use super::{Context, exit, load};
+use super::connect::Ssh;
+use super::{Context, exit, load, nodes_edit};
 use crate::config::{Config, Node};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
 use crate::report::NodeState;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
 use crate::state::StateDir;
-use crate::sync::Connect;
+use crate::sync::{Connect, state_of};
 
 const EXAMPLES: &str = "\
 Examples:
   xds-sync nodes list           who is known, and from where
   xds-sync nodes check          reach each one's agent; 40 when some do not answer, 41 when all
-  xds-sync nodes check mds1     only this one";
+  xds-sync nodes check mds1     only this one
+  xds-sync nodes add mds3 10.0.0.13 --label paris
+  xds-sync nodes remove mds3
+  xds-sync nodes import workers-list.txt";
 
-/// List the nodes, or check that they can be reached
+/// List the nodes, check that they can be reached, add and remove them
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -49,6 +53,29 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Write a node into `conf.d/nodes.toml`
+    #[command(after_help = EXAMPLES)]
+    Add {
+        /// Its name
+        name: String,
+        /// What ssh connects to
+        address: String,
+        /// Gives it a part in directories with this label
+        #[arg(long = "label", value_name = "LABEL", num_args = 1..)]
+        labels: Vec<String>,
+    },
+    /// Take a node out of `conf.d/nodes.toml`; its files stay as they are
+    #[command(after_help = EXAMPLES)]
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Add the nodes of a workers-list: lines `[user@]host[:path]`; known ones are passed over
+    #[command(after_help = EXAMPLES)]
+    Import {
+        /// The list
+        file: PathBuf,
+    },
 }
 
 #[derive(Serialize)]
@@ -69,6 +96,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     match &args.action {
         Action::List { json } => list(context, *json),
         Action::Check { names, json } => check(context, names, *json),
+        Action::Add { name, address, labels } => nodes_edit::add(context, name, address, labels),
+        Action::Remove { name } => nodes_edit::remove(context, name),
+        Action::Import { file } => nodes_edit::import(context, file),
     }
 }
 

@@ -10,12 +10,12 @@ use signal_hook::flag;
 
 use super::connect::{self, Ssh};
 use super::{Context, exit, ha, init, load};
-use crate::config::Config;
+use crate::config::{Config, Discovery};
 use crate::host;
 use crate::report::exit::{DIFFERENCES, IN_STEP, INTERRUPTED};
 use crate::report::status::{Scope, Status};
 use crate::report::syslog::{self, Line, Severity};
-use crate::report::{Report, json, text};
+use crate::report::{Problem, Report, json, text};
 use crate::state::StateDir;
 use crate::sync::{self, Options, Site};
 
@@ -136,7 +136,8 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         progress: &*progress,
         stop: &stop,
     };
-    let report = sync::run(&site, &options)?;
+    let mut report = sync::run(&site, &options)?;
+    report.problems.extend(undiscovered(config));
 
     let code = match report.exit_code() {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
@@ -148,6 +149,19 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         context.ui.error(&exit::line_of(&error));
     }
     Ok((report, code))
+}
+
+/// Nodes that are configured to be found are not found yet: that must not look as if there were none.
+fn undiscovered(config: &Config) -> Option<Problem> {
+    (config.discovery != Discovery::default()).then(|| Problem {
+        stage: "discovery",
+        node: None,
+        directory: None,
+        path: None,
+        detail: "this version of xds-sync finds no nodes by itself; only each [[node]] is synchronised"
+            .to_owned(),
+        fails: true,
+    })
 }
 
 /// Leaves the status for `xds-sync status`, and the stamp of a full run that went well.

@@ -7,7 +7,7 @@ use super::raw::{Raw, RawFile};
 use super::reader::{Notes, Reader};
 use super::{
     Config, Discovery, HostKeys, Http, Hub, MainHost, Postgres, ReloadPolicy, Schedule, Ssh, SyncOptions,
-    convert, directories, layers, nodes,
+    address, convert, directories, layers, nodes, schedule,
 };
 
 /// Where a configuration is read from.
@@ -32,42 +32,51 @@ pub struct Sources {
 pub struct Loaded {
     /// What it says.
     pub config: Config,
-    shown: Vec<(String, String, Origin)>,
+    /// What is allowed and yet probably not meant, a line each: `FILE:LINE: message`.
+    pub warnings: Vec<String>,
+    /// Full key, value, where it comes from.
+    pub(super) shown: Vec<(String, Raw, Origin)>,
 }
 
-impl Loaded {
-    /// Every value with its origin, a line each: `section.key = value  # FILE:LINE`.
-    #[must_use]
-    pub fn show(&self) -> Vec<String> {
-        self.shown
-            .iter()
-            .map(|(key, value, origin)| format!("{key} = {}  # {origin}", masked(key, value)))
-            .collect()
-    }
-}
-
-/// Reads and checks a configuration.
+/// Reads and checks a configuration. The error has all its mistakes, in the order of layers and lines.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let mut notes = Notes::default();
     let raw = layers::read(sources, &mut notes.mistakes);
     let config = check(raw, sources, &mut notes);
+    let Notes { mut mistakes, mut warnings, shown } = notes;
     match config {
-        Some(config) if notes.mistakes.0.is_empty() => Ok(Loaded { config, shown: notes.shown }),
-        _ => Err(notes.mistakes),
+        Some(config) if mistakes.0.is_empty() => {
+            warnings.sort(&sources.file);
+            let warnings = warnings.0.iter().map(ToString::to_string).collect();
+            Ok(Loaded { config, warnings, shown })
+        }
+        _ => {
+            mistakes.sort(&sources.file);
+            Err(mistakes)
+        }
     }
 }
 
 fn check(mut raw: RawFile, sources: &Sources, notes: &mut Notes) -> Option<Config> {
     let home = &sources.home;
-    let main = main(section(&mut raw, "main", notes), &sources.host_name);
+    let main = main(section(&mut raw, "main", notes), sources);
     let ssh = ssh(section(&mut raw, "ssh", notes), home);
     let sync = sync(section(&mut raw, "sync", notes), home);
-    let schedule = schedule(section(&mut raw, "schedule", notes));
+    let schedule = schedule_of(section(&mut raw, "schedule", notes));
     let hub = hub(section(&mut raw, "hub", notes), home);
     let discovery = discovery(section(&mut raw, "discovery", notes), home);
     let configured = if raw.directories.is_empty() { directories::built_in() } else { raw.directories };
-    let directories = directories::check(configured, home, notes);
-    let nodes = nodes::check(raw.nodes, &directories, home, notes);
+    let labels = nodes::labels(&raw.nodes);
+    let (directories, names) = directories::check(configured, &labels, notes);
+    let reserved = main.as_ref().map(|main| main.name.as_str());
+    let around = nodes::Around {
+        directories: &directories,
+        names: &names,
+        main: reserved,
+        port: ssh.as_ref().map(|ssh| ssh.port),
+        home,
+    };
+    let nodes = nodes::check(raw.nodes, &around, notes);
     Some(Config {
         main: main?,
         ssh: ssh?,
@@ -89,11 +98,31 @@ fn typed(text: &str) -> Raw {
     Raw::Text(text.to_owned())
 }
 
-fn main(mut reader: Reader<'_>, host_name: &str) -> Option<MainHost> {
-    let name = reader.get("name", typed(host_name), convert::name);
-    let host = reader.get("host", typed(host_name), convert::host);
+fn main(mut reader: Reader<'_>, sources: &Sources) -> Option<MainHost> {
+    let name = own_name(&mut reader, "name", sources, convert::name);
+    let host = own_name(&mut reader, "host", sources, address::host);
     reader.finish();
     Some(MainHost { name: name?, host: host? })
+}
+
+/// A key whose built-in value is this host's name, which may be one that cannot serve, such as `(none)`.
+fn own_name(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    sources: &Sources,
+    convert: impl Fn(&Raw) -> convert::Converted<String>,
+) -> Option<String> {
+    let default = typed(&sources.host_name);
+    if reader.origin_of(key) != Origin::Default || convert(&default).is_ok() {
+        return reader.get(key, default, convert);
+    }
+    let why = format!(
+        "{key} is missing, and this host's name '{}' cannot serve; add a line {key} = \"…\"",
+        sources.host_name
+    );
+    reader.mistake(&Origin::File(sources.file.clone(), 1), &why);
+    // Not there; asked for, so that it is known.
+    reader.optional(key, convert)
 }
 
 fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
@@ -105,7 +134,7 @@ fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
     let policies = [("accept-new", HostKeys::AcceptNew), ("strict", HostKeys::Strict)];
     let host_keys = reader.get("host_keys", typed("accept-new"), |raw| convert::word(raw, &policies));
     let agent = reader.get("agent", typed("xds-sync agent"), convert::text);
-    let options = reader.get("options", Raw::List(Vec::new()), |raw| convert::list(raw, convert::text));
+    let options = reader.list("options", convert::ssh_option);
     reader.finish();
     Some(Ssh {
         user: user?,
@@ -141,8 +170,8 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
     })
 }
 
-fn schedule(mut reader: Reader<'_>) -> Option<Schedule> {
-    let cron = reader.get("cron", typed("*/15 * * * *"), convert::cron);
+fn schedule_of(mut reader: Reader<'_>) -> Option<Schedule> {
+    let cron = reader.get("cron", typed("*/15 * * * *"), schedule::cron);
     reader.finish();
     Some(Schedule { cron: cron? })
 }
@@ -168,27 +197,16 @@ fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {
     let path = |raw: &Raw| convert::path(raw, home);
     let mut found = Discovery { file: reader.optional("file", path), ..Discovery::default() };
     if let Some(mut table) = reader.table("postgres") {
-        let url = table.required("url", convert::text);
-        let query = table.get("query", typed("SELECT name, voip_ip FROM mediaserver"), convert::text);
+        let url = table.required("url", convert::postgres_url);
+        let query = table.get("query", typed("SELECT name, voip_ip FROM mediaserver"), convert::query);
         table.finish();
         found.postgres = url.zip(query).map(|(url, query)| Postgres { url, query });
     }
     if let Some(mut table) = reader.table("http") {
-        let pointer = |raw: &Raw| match raw {
-            // The whole document.
-            Raw::Text(text) if text.is_empty() => Ok(String::new()),
-            raw => match convert::text(raw)? {
-                text if text.starts_with('/') => Ok(text),
-                text => Err(format!("expected a JSON pointer such as \"/items\", found '{text}'")),
-            },
-        };
-        let url = table.required("url", |raw| match convert::text(raw)? {
-            url if url.starts_with("https://") || url.starts_with("http://") => Ok(url),
-            url => Err(format!("expected a URL that begins with https://, found '{url}'")),
-        });
-        let items = table.get("items", typed("/items"), pointer);
-        let name = table.get("name", typed("/name"), pointer);
-        let address = table.get("address", typed("/voip_ip"), pointer);
+        let url = table.required("url", convert::web_url);
+        let items = table.get("items", typed("/items"), convert::pointer);
+        let name = table.get("name", typed("/name"), convert::pointer);
+        let address = table.get("address", typed("/voip_ip"), convert::pointer);
         let headers_file = table.optional("headers_file", path);
         let ca = table.optional("ca", path);
         table.finish();
@@ -198,25 +216,4 @@ fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {
     }
     reader.finish();
     found
-}
-
-/// The value without a password in it.
-fn masked(key: &str, value: &str) -> String {
-    if key != "discovery.postgres.url" {
-        return value.to_owned();
-    }
-    let Some((scheme, rest)) = value.split_once("://") else { return "\"***\"".to_owned() };
-    // A password may contain '@' and more: the last one before the host ends it.
-    let rest = match rest.rsplit_once('@') {
-        Some((user, host)) => format!("{}:***@{host}", user.split(':').next().unwrap_or_default()),
-        None => rest.to_owned(),
-    };
-    let rest = match rest.split_once("password=") {
-        Some((before, after)) => {
-            let end = after.find(['&', '"', ' ']).unwrap_or(after.len());
-            format!("{before}password=***{}", &after[end..])
-        }
-        None => rest,
-    };
-    format!("{scheme}://{rest}")
 }

@@ -1,14 +1,17 @@
 //! From a value as typed to what it means. Errors say what is expected.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use super::raw::Raw;
 use crate::model::{MaxDelete, Owner};
+use crate::snapshot::Rules;
 
 pub(super) type Converted<T> = Result<T, String>;
+
+/// Waits longer than this are none: a run would never end, and clocks have no such moment.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn text(raw: &Raw) -> Converted<String> {
     match raw {
@@ -43,18 +46,6 @@ pub(super) fn parallel(raw: &Raw) -> Converted<usize> {
     }
 }
 
-/// A list; from the environment, comma separated.
-pub(super) fn list<T>(raw: &Raw, item: impl Fn(&Raw) -> Converted<T>) -> Converted<Vec<T>> {
-    match raw {
-        Raw::List(items) => items.iter().map(item).collect(),
-        Raw::Untyped(text) => {
-            let items = text.split(',').map(str::trim).filter(|text| !text.is_empty());
-            items.map(|text| item(&Raw::Untyped(text.to_owned()))).collect()
-        }
-        other => Err(format!("expected a list such as [\"a\", \"b\"], found {}", other.kind())),
-    }
-}
-
 pub(super) fn duration(raw: &Raw) -> Converted<Duration> {
     let text = text(raw)?;
     humantime::parse_duration(&text)
@@ -62,8 +53,18 @@ pub(super) fn duration(raw: &Raw) -> Converted<Duration> {
 }
 
 pub(super) fn timeout(raw: &Raw) -> Converted<Duration> {
-    let timeout = duration(raw)?;
-    if timeout < Duration::from_secs(1) { Err("must be at least \"1s\"".to_owned()) } else { Ok(timeout) }
+    match duration(raw)? {
+        timeout if timeout < Duration::from_secs(1) => Err("must be at least \"1s\"".to_owned()),
+        timeout if timeout > DAY => Err("must be at most \"1day\"".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+pub(super) fn settle(raw: &Raw) -> Converted<Duration> {
+    match duration(raw)? {
+        settle if settle > DAY => Err("must be at most \"1day\"".to_owned()),
+        settle => Ok(settle),
+    }
 }
 
 /// Bytes a second; none: unlimited.
@@ -102,13 +103,26 @@ pub(super) fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Converted<T> {
     known.map(|(_, value)| *value).ok_or_else(|| format!("expected one of {}, found '{found}'", names()))
 }
 
-/// An absolute path; a leading `~/` is the home directory.
+/// The path of something on Main; a leading `~/` is the home directory.
 pub(super) fn path(raw: &Raw, home: &Path) -> Converted<PathBuf> {
     let text = text(raw)?;
-    let path = match text.strip_prefix("~/") {
-        Some(rest) => home.join(rest),
-        None => PathBuf::from(&text),
-    };
+    match text.strip_prefix("~/") {
+        Some(rest) => absolute(&text, &home.join(rest)),
+        None => absolute(&text, Path::new(&text)),
+    }
+}
+
+/// The root of a directory. It is named to nodes too, whose home is another one.
+pub(super) fn root(raw: &Raw) -> Converted<PathBuf> {
+    let text = text(raw)?;
+    let root = absolute(&text, Path::new(&text))?;
+    if root == Path::new("/") {
+        return Err("a whole host cannot be synchronised; name a directory below /".to_owned());
+    }
+    Ok(root)
+}
+
+fn absolute(text: &str, path: &Path) -> Converted<PathBuf> {
     if !path.is_absolute() {
         return Err(format!("expected an absolute path, found '{text}'"));
     }
@@ -123,7 +137,10 @@ pub(super) fn name(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !text.chars().all(allowed) || text.starts_with(['-', '.']) || text.len() > 64 {
-        return Err(format!("a name has letters, digits, '.', '_' and '-' only, found '{text}'"));
+        return Err(format!(
+            "a name has letters, digits, '.', '_' and '-' only, does not begin with '.' or '-', and has at most \
+             64 of them, found '{text}'"
+        ));
     }
     Ok(text)
 }
@@ -135,35 +152,6 @@ pub(super) fn reload(raw: &Raw) -> Converted<String> {
         return Ok(text);
     }
     Err(format!("expected the name of a reload such as \"dialplan\", not a command, found '{text}'"))
-}
-
-pub(super) fn host(raw: &Raw) -> Converted<String> {
-    let text = text(raw)?;
-    if is_host(&text) {
-        Ok(text)
-    } else {
-        Err(format!("expected a host name or an IP address, found '{text}'"))
-    }
-}
-
-/// Whether a text looks like what ssh can connect to: an IP address or a DNS name.
-#[must_use]
-pub fn is_host(text: &str) -> bool {
-    // fe80::1%eth0 names the interface too.
-    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
-    if let Ok(address) = IpAddr::from_str(address) {
-        return zone.is_none_or(|zone| address.is_ipv6() && is_label(zone));
-    }
-    // What is all digits and dots was meant to be an address.
-    zone.is_none()
-        && text.len() <= 253
-        && text.split('.').all(is_label)
-        && !text.chars().all(|c| c.is_ascii_digit() || c == '.')
-}
-
-fn is_label(label: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    !label.is_empty() && label.len() <= 63 && label.chars().all(allowed) && !label.starts_with('-')
 }
 
 pub(super) fn user(raw: &Raw) -> Converted<String> {
@@ -179,7 +167,12 @@ pub(super) fn owner(raw: &Raw) -> Converted<Owner> {
     let text = text(raw)?;
     let wrong = || format!("expected \"user:group\" such as \"asterisk:www-data\", found '{text}'");
     let (owner, group) = text.split_once(':').ok_or_else(wrong)?;
-    let part = |name: &str| user(&Raw::Text(name.to_owned())).map_err(|_| wrong());
+    // Owners are carried by name: 1000 may be somebody else on the node.
+    let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let part = |name: &str| match user(&Raw::Text(name.to_owned())) {
+        Ok(name) if !is_number(&name) => Ok(name),
+        _ => Err(wrong()),
+    };
     Ok(Owner::new(Some(&part(owner)?), Some(&part(group)?)))
 }
 
@@ -194,13 +187,22 @@ pub(super) fn max_delete(raw: &Raw) -> Converted<MaxDelete> {
 
 pub(super) fn glob(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
-    globset::Glob::new(&text).map_err(|error| format!("not a valid pattern: {error}"))?;
+    if text.bytes().all(|byte| byte == b'/') {
+        return Err(format!("expected a pattern such as \"*.bak\", found '{text}'"));
+    }
+    // What the scan itself makes of it.
+    Rules::new(std::slice::from_ref(&text), Vec::new())
+        .map_err(|error| format!("not a valid pattern: {error}"))?;
     Ok(text)
 }
 
 pub(super) fn address(raw: &Raw) -> Converted<SocketAddr> {
     let text = text(raw)?;
-    text.parse().map_err(|_| format!("expected ADDRESS:PORT such as \"127.0.0.1:8443\", found '{text}'"))
+    match text.parse::<SocketAddr>() {
+        // The kernel would choose another one each time, which no node could know.
+        Ok(address) if address.port() > 0 => Ok(address),
+        _ => Err(format!("expected ADDRESS:PORT such as \"127.0.0.1:8443\", found '{text}'")),
+    }
 }
 
 pub(super) fn traffic_class(raw: &Raw) -> Converted<String> {
@@ -233,43 +235,62 @@ pub(super) fn traffic_class(raw: &Raw) -> Converted<String> {
         "none",
     ];
     let text = text(raw)?;
-    if CLASSES.contains(&text.as_str()) || text.parse::<u8>().is_ok_and(|number| number < 64) {
+    if CLASSES.contains(&text.as_str()) || text.parse::<u8>().is_ok() {
         return Ok(text);
     }
-    Err(format!("expected a class that ssh's IPQoS knows, such as \"cs1\" or \"none\", found '{text}'"))
+    Err(format!(
+        "expected what ssh's IPQoS knows, such as \"cs1\", \"none\" or a number from 0 to 255, found '{text}'"
+    ))
 }
 
-/// Five fields as in crontab(5).
-pub(super) fn cron(raw: &Raw) -> Converted<String> {
+/// One of ssh's `-o` options: `Keyword=value`, see ssh_config(5).
+pub(super) fn ssh_option(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    let [minute, hour, day, month, weekday] = fields[..] else {
-        return Err(format!(
-            "expected five fields as in crontab(5), such as \"*/15 * * * *\", found '{text}'"
-        ));
-    };
-    let weekday = weekday.split(',').map(named_weekdays).collect::<Vec<_>>().join(",");
-    // The crate's expressions begin with seconds.
-    let expression = format!("0 {minute} {hour} {day} {month} {weekday}");
-    cron::Schedule::from_str(&expression)
-        .map_err(|error| format!("not a valid schedule '{text}': {error}"))?;
-    Ok(fields.join(" "))
+    let is_keyword = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match text.split_once(['=', ' ']) {
+        Some((keyword, value)) if is_keyword(keyword) && !value.trim().is_empty() => Ok(text),
+        _ => Err(format!("expected an option of ssh_config(5) such as \"ProxyJump=gate\", found '{text}'")),
+    }
 }
 
-/// crontab(5) counts weekdays from 0 or 7, which are Sunday; the crate counts from 1. Names are the same.
-fn named_weekdays(item: &str) -> String {
-    const NAMES: [&str; 8] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
-    let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
-    let (first, last) = range.split_once('-').unwrap_or((range, range));
-    let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) else {
-        return item.to_owned();
-    };
-    let step = step.map_or(Ok(1), str::parse::<usize>).unwrap_or(0);
-    if first > last || last > 7 || step == 0 {
-        // Left to the crate, which refuses it.
-        return format!("{item}!");
+/// A PostgreSQL connection. What is wrong with it is told without it: it may hold a password.
+pub(super) fn postgres_url(raw: &Raw) -> Converted<String> {
+    let url = text(raw)?;
+    let is_url = ["postgresql://", "postgres://"].iter().any(|scheme| url.starts_with(scheme));
+    // libpq's other form: keywords and values.
+    if is_url || (!url.contains("://") && url.contains('=')) {
+        return Ok(url);
     }
-    (first..=last).step_by(step).map(|day| NAMES[day]).collect::<Vec<_>>().join(",")
+    Err("expected a URL such as \"postgresql://user@host/asterisk\"".to_owned())
+}
+
+/// SQL, which may have several lines.
+pub(super) fn query(raw: &Raw) -> Converted<String> {
+    match raw {
+        Raw::Text(query) if !query.trim().is_empty() && !query.contains('\0') => Ok(query.clone()),
+        raw => text(raw).and_then(|_| Err("expected a query that gives name and address".to_owned())),
+    }
+}
+
+/// A JSON pointer; empty: the whole document.
+pub(super) fn pointer(raw: &Raw) -> Converted<String> {
+    match raw {
+        Raw::Text(text) if text.is_empty() => Ok(String::new()),
+        raw => match text(raw)? {
+            text if text.starts_with('/') => Ok(text),
+            text => Err(format!("expected a JSON pointer such as \"/items\", found '{text}'")),
+        },
+    }
+}
+
+/// A web address. As [`postgres_url`], it may hold a password.
+pub(super) fn web_url(raw: &Raw) -> Converted<String> {
+    let url = text(raw)?;
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) {
+        return Ok(url);
+    }
+    Err("expected a URL that begins with https:// or http://".to_owned())
 }
 
 pub(super) fn facility(raw: &Raw) -> Converted<String> {
@@ -294,48 +315,6 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
-        for good in ["10.0.0.1", "::1", "fe80::1%eth0", "mds1", "mds-1.example.org", "xn--bcher-kva.example"]
-        {
-            assert!(is_host(good), "{good}");
-        }
-        for bad in [
-            "",
-            "-oProxyCommand=x",
-            "10.0.0",
-            "999.1.1.1",
-            "a b",
-            "a;b",
-            "$(x)",
-            "a/b",
-            "1.2.3.4%x",
-            "user@h",
-        ] {
-            assert!(!is_host(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn schedules_are_crontabs() {
-        for good in [
-            "*/15 * * * *",
-            "0 3 * * 0",
-            "0 3 * * 7",
-            "0 3 * * 1-5",
-            "0 3 1,15 1-6/2 *",
-            "0 3 * * 5-7",
-            "0 3 * * mon",
-        ] {
-            assert!(cron(&typed(good)).is_ok(), "{good}: {:?}", cron(&typed(good)));
-        }
-        for bad in
-            ["", "* * * *", "* * * * * *", "60 * * * *", "@hourly", "0 3 * * 8", "0 3 * * 5-2", "x * * * *"]
-        {
-            assert!(cron(&typed(bad)).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn rates() {
         assert_eq!(bandwidth(&typed("unlimited")), Ok(None));
         assert_eq!(bandwidth(&typed("4 MiB/s")), Ok(Some(4 << 20)));
@@ -343,6 +322,41 @@ mod tests {
         for bad in ["4", "4 MiB", "MiB/s", "-1 MiB/s", "1 B/s", "99999999999999 GiB/s"] {
             assert!(bandwidth(&typed(bad)).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn options_of_ssh() {
+        for good in ["ProxyJump=gate", "Ciphers aes128-gcm@openssh.com", "ProxyCommand=nc %h %p"] {
+            assert_eq!(ssh_option(&typed(good)).as_deref(), Ok(good));
+        }
+        for bad in ["", "ProxyJump", "ProxyJump=", "-oProxyJump=gate", "=gate", "two words=x\ny"] {
+            assert!(ssh_option(&typed(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn owners_are_names() {
+        assert!(owner(&typed("asterisk:www-data")).is_ok());
+        for bad in ["asterisk", "asterisk:", ":www-data", "1000:www-data", "asterisk:33", "a:b:c", "-a:b"] {
+            assert!(owner(&typed(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_root_is_below_slash_and_nobodys_home() {
+        assert_eq!(root(&typed("/srv//moh/")), Ok("/srv/moh".into()));
+        for bad in ["/", "//", "~/moh", "moh", "/srv/../etc"] {
+            assert!(root(&typed(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn waits_end() {
+        assert_eq!(timeout(&typed("1s")), Ok(Duration::from_secs(1)));
+        assert_eq!(settle(&typed("0s")), Ok(Duration::ZERO));
+        assert!(timeout(&typed("999ms")).is_err());
+        assert!(timeout(&typed("500000000000y")).is_err());
+        assert!(settle(&typed("500000000000y")).is_err());
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::mistake::Origin;
-use super::nodes::prefix;
+use super::mistake::{Origin, suggestion};
+use super::nodes::{prefix, typed_name};
+use super::overlap::overlap;
 use super::raw::{Fields, Raw};
 use super::reader::{Notes, Reader};
 use super::{Directory, convert};
@@ -46,35 +47,70 @@ pub(super) fn built_in() -> Vec<(Fields, Origin)> {
         .collect()
 }
 
-pub(super) fn check(raw: Vec<(Fields, Origin)>, home: &Path, notes: &mut Notes) -> Vec<Directory> {
+/// The directories, and the names of all that were typed, even those that something is wrong with. `labels` are
+/// those of nodes; none, where no node is configured yet.
+pub(super) fn check(
+    raw: Vec<(Fields, Origin)>,
+    labels: &Option<Vec<String>>,
+    notes: &mut Notes,
+) -> (Vec<Directory>, Vec<String>) {
+    let names = raw.iter().filter_map(|(fields, _)| typed_name(fields)).collect();
     let mut directories: Vec<(Directory, Origin)> = Vec::new();
     for (fields, origin) in raw {
         let mut reader = Reader::new(prefix("directory", &fields), fields, origin, notes);
         let at = reader.origin_of("name");
         let path_at = reader.origin_of("path");
-        let directory = read(&mut reader, home);
+        let places = ["labels", "delete", "conflict"].map(|key| reader.origin_of(key));
+        let directory = read(&mut reader);
         reader.finish();
         let Some(directory) = directory else { continue };
+        warn(&directory, &places, labels, &mut notes.warnings);
         let name = &directory.name;
         if let Some((_, first)) = directories.iter().find(|(known, _)| known.name == *name) {
             notes.mistakes.add(&at, format!("there is a directory '{name}' already, at {first}"));
             continue;
         }
         for (known, _) in &directories {
-            if let Some(why) = overlap(known, &directory) {
+            if let Some(why) = overlap((known, &known.path), (&directory, &directory.path)) {
                 notes.mistakes.add(&path_at, why);
             }
         }
         directories.push((directory, at));
     }
-    directories.into_iter().map(|(directory, _)| directory).collect()
+    (directories.into_iter().map(|(directory, _)| directory).collect(), names)
 }
 
-fn read(reader: &mut Reader<'_>, home: &Path) -> Option<Directory> {
+/// What does nothing, though somebody wrote it. `places` are those of `labels`, `delete` and `conflict`.
+fn warn(
+    directory: &Directory,
+    places: &[Origin; 3],
+    labels: &Option<Vec<String>>,
+    warnings: &mut super::Mistakes,
+) {
+    let name = &directory.name;
+    let [labels_at, delete_at, conflict_at] = places;
+    for label in &directory.labels {
+        if let Some(labels) = labels.as_ref().filter(|labels| !labels.contains(label)) {
+            let meant = suggestion(label, labels.iter().map(String::as_str));
+            warnings
+                .add(labels_at, format!("directory.{name}.labels: no node has the label '{label}'{meant}"));
+        }
+    }
+    let (both, mirror) = (directory.direction == Direction::Both, directory.delete == DeletePolicy::Mirror);
+    if both && mirror {
+        let message = "\"mirror\" is for pushed directories; both ways it is as \"propagate\"";
+        warnings.add(delete_at, format!("directory.{name}.delete: {message}"));
+    }
+    if !both && directory.conflict != ConflictPolicy::Main {
+        let message = "a pushed directory has no conflicts; Main's version goes to the nodes";
+        warnings.add(conflict_at, format!("directory.{name}.conflict: {message}"));
+    }
+}
+
+fn read(reader: &mut Reader<'_>) -> Option<Directory> {
     let text = |text: &str| Raw::Text(text.to_owned());
-    let none = || Raw::List(Vec::new());
     let name = reader.required("name", convert::name);
-    let path = reader.required("path", |raw| convert::path(raw, home));
+    let path = reader.required("path", convert::root);
     let directions = [("push", Direction::Push), ("both", Direction::Both)];
     let direction = reader.get("direction", text("push"), |raw| convert::word(raw, &directions));
     let settle = if direction == Some(Direction::Both) { SETTLE_BOTH } else { SETTLE };
@@ -84,10 +120,10 @@ fn read(reader: &mut Reader<'_>, home: &Path) -> Option<Directory> {
         ("mirror", DeletePolicy::Mirror),
     ];
     let delete = reader.get("delete", text("propagate"), |raw| convert::word(raw, &deletes));
-    let exclude = reader.get("exclude", none(), |raw| convert::list(raw, convert::glob));
-    let reload = reader.get("reload", none(), |raw| convert::list(raw, convert::reload));
-    let labels = reader.get("labels", none(), |raw| convert::list(raw, convert::name));
-    let settle: Option<Duration> = reader.get("settle", text(settle), convert::duration);
+    let exclude = reader.list("exclude", convert::glob);
+    let reload = reader.list("reload", convert::reload);
+    let labels = reader.list("labels", convert::name);
+    let settle: Option<Duration> = reader.get("settle", text(settle), convert::settle);
     let conflicts = [
         ("main", ConflictPolicy::Main),
         ("newer", ConflictPolicy::Newer),
@@ -111,32 +147,11 @@ fn read(reader: &mut Reader<'_>, home: &Path) -> Option<Directory> {
     })
 }
 
-/// Why two directories cannot stand side by side, if they cannot.
-fn overlap(known: &Directory, new: &Directory) -> Option<String> {
-    if known.path == new.path {
-        return Some(format!("directory '{}' has the path {} already", known.name, new.path.display()));
-    }
-    let nested = new.path.starts_with(&known.path) || known.path.starts_with(&new.path);
-    let rules = |directory: &Directory| Directory {
-        name: String::new(),
-        path: Path::new("/").to_owned(),
-        ..directory.clone()
-    };
-    (nested && rules(known) == rules(new)).then(|| {
-        format!(
-            "{} overlaps directory '{}' ({}) under the same rules; configure only the outer one",
-            new.path.display(),
-            known.name,
-            known.path.display()
-        )
-    })
-}
-
 impl Directory {
     /// The directory `moh` as it is built in; for tests.
     #[cfg(test)]
     pub(crate) fn built_in_moh() -> Directory {
-        let all = check(built_in(), Path::new("/root"), &mut Notes::default());
+        let all = check(built_in(), &None, &mut Notes::default()).0;
         all.into_iter().find(|directory| directory.name == "moh").unwrap_or_else(|| unreachable!())
     }
 }

@@ -6,21 +6,27 @@ use std::path::{Path, PathBuf};
 
 use super::check::Sources;
 use super::mistake::{Mistakes, Origin, suggestion};
-use super::raw::{self, Raw, RawFile};
+use super::raw::{self, Fields, Raw, RawFile, SECTIONS, line_of};
 
-/// Sections of scalar keys.
-pub(super) const SECTIONS: [&str; 6] = ["main", "ssh", "sync", "schedule", "hub", "discovery"];
 const PREFIX: &str = "XDS_SYNC_";
 /// Name files, not keys: which configuration a command reads.
 const NO_KEYS: [&str; 2] = ["XDS_SYNC_CONFIG", "XDS_SYNC_NODE_CONFIG"];
+/// Tables within sections.
+const TABLES: [(&str, &str); 2] = [("discovery", "postgres"), ("discovery", "http")];
 
 /// Reads all layers and lays each over the ones before; lists are put one after the other.
 pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> RawFile {
     let mut all = RawFile::default();
     for path in files(sources, mistakes) {
-        match fs::read_to_string(&path) {
-            Ok(text) => add(&mut all, raw::parse(&path, &text, mistakes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !sources.file_was_named => {}
+        match fs::read(&path) {
+            Ok(bytes) => match std::str::from_utf8(&bytes) {
+                Ok(text) => add(&mut all, raw::parse(&path, text, mistakes)),
+                Err(error) => {
+                    let line = line_of(&bytes, error.valid_up_to());
+                    mistakes.add(&Origin::File(path, line), "not UTF-8, which TOML has to be");
+                }
+            },
+            Err(error) if is_absent(&path, &error) && !(sources.file_was_named && path == sources.file) => {}
             Err(error) => mistakes.add(&Origin::File(path, 1), format!("cannot be read: {error}")),
         }
     }
@@ -32,14 +38,6 @@ pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> RawFile {
     for (key, value) in &sources.overrides {
         set(&mut all, key, '.', value, Origin::Flag(key.clone()), mistakes);
     }
-    for (section, fields) in &all.sections {
-        if !SECTIONS.contains(&section.as_str()) {
-            let meant = suggestion(section, SECTIONS.into_iter().chain(["node", "directory"]));
-            let origin = fields.values().map(|(_, origin)| origin).next().cloned();
-            mistakes.add(&origin.unwrap_or(Origin::Default), format!("unknown section [{section}]{meant}"));
-        }
-    }
-    all.sections.retain(|section, _| SECTIONS.contains(&section.as_str()));
     all
 }
 
@@ -49,7 +47,7 @@ fn files(sources: &Sources, mistakes: &mut Mistakes) -> Vec<PathBuf> {
     let conf_d = sources.file.parent().unwrap_or(Path::new("/")).join("conf.d");
     let entries = match fs::read_dir(&conf_d) {
         Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return files,
+        Err(error) if is_absent(&conf_d, &error) => return files,
         Err(error) => Err(error),
     };
     match entries {
@@ -67,20 +65,52 @@ fn files(sources: &Sources, mistakes: &mut Mistakes) -> Vec<PathBuf> {
     files
 }
 
+/// Whether nothing bears this name. A symlink that leads nowhere is no absence: to go on with what is built in
+/// would synchronise other directories than those that somebody configured.
+fn is_absent(path: &Path, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err()
+}
+
 fn add(all: &mut RawFile, file: RawFile) {
     for (section, fields) in file.sections {
-        all.sections.entry(section).or_default().extend(fields);
+        lay_over(all.sections.entry(section).or_default(), fields);
     }
     all.nodes.extend(file.nodes);
     all.directories.extend(file.directories);
 }
 
-fn set(all: &mut RawFile, key: &str, between: char, value: &str, origin: Origin, mistakes: &mut Mistakes) {
-    match key.split_once(between) {
-        Some((section, key)) if SECTIONS.contains(&section) => {
-            let value = Raw::Untyped(value.to_owned());
-            all.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), (value, origin));
+/// A later key wins, a later table only with the keys that it has.
+fn lay_over(lower: &mut Fields, upper: Fields) {
+    for (key, (raw, origin)) in upper {
+        match (lower.get_mut(&key), raw) {
+            (Some((Raw::Table(lower), _)), Raw::Table(upper)) => lay_over(lower, upper),
+            (_, raw) => {
+                lower.insert(key, (raw, origin));
+            }
         }
-        _ => mistakes.add(&origin, "names no section and key of the configuration"),
     }
+}
+
+fn set(all: &mut RawFile, key: &str, between: char, value: &str, origin: Origin, mistakes: &mut Mistakes) {
+    let (section, key) = key.split_once(between).unwrap_or((key, ""));
+    if !SECTIONS.contains(&section) || key.is_empty() {
+        let example = match origin {
+            Origin::Environment(_) => "XDS_SYNC_SYNC_PARALLEL",
+            _ => "sync.parallel",
+        };
+        let meant = if key.is_empty() { String::new() } else { suggestion(section, SECTIONS) };
+        mistakes.add(&origin, format!("names no section and key as {example} does{meant}"));
+        return;
+    }
+    let table = TABLES.iter().find_map(|(of, table)| {
+        let key = key.strip_prefix(table)?.strip_prefix(between)?;
+        (*of == section).then_some((*table, key))
+    });
+    let field =
+        |key: &str| Fields::from([(key.to_owned(), (Raw::Untyped(value.to_owned()), origin.clone()))]);
+    let fields = match table {
+        Some((table, key)) => Fields::from([(table.to_owned(), (Raw::Table(field(key)), origin.clone()))]),
+        None => field(key),
+    };
+    lay_over(all.sections.entry(section.to_owned()).or_default(), fields);
 }

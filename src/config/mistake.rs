@@ -1,7 +1,9 @@
 //! What is wrong with a configuration, and where.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::model::escape::clean;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +40,12 @@ pub struct Mistake {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            Origin::Environment(name) | Origin::Flag(name) => write!(f, "{name}: {}", self.message),
-            origin => write!(f, "{origin}: {}", self.message),
-        }
+        let line = match &self.origin {
+            Origin::Environment(name) | Origin::Flag(name) => format!("{name}: {}", self.message),
+            origin => format!("{origin}: {}", self.message),
+        };
+        // A message may quote what was typed, and one mistake is one line.
+        f.write_str(&clean(&line))
     }
 }
 
@@ -61,6 +65,21 @@ impl std::error::Error for Mistakes {}
 impl Mistakes {
     pub(super) fn add(&mut self, origin: &Origin, message: impl Into<String>) {
         self.0.push(Mistake { origin: origin.clone(), message: message.into() });
+    }
+
+    /// In the order of layers and lines, as one reads them; `main` is the main file.
+    pub(super) fn sort(&mut self, main: &Path) {
+        self.0.sort_by(|a, b| rank(&a.origin, main).cmp(&rank(&b.origin, main)));
+    }
+}
+
+fn rank<'o>(origin: &'o Origin, main: &Path) -> (u8, &'o Path, usize) {
+    match origin {
+        Origin::Default => (0, Path::new(""), 0),
+        Origin::File(path, line) if path == main => (1, path, *line),
+        Origin::File(path, line) => (2, path, *line),
+        Origin::Environment(_) => (3, Path::new(""), 0),
+        Origin::Flag(_) => (4, Path::new(""), 0),
     }
 }
 

@@ -3,14 +3,18 @@
 //! Layers, each over the ones before: built in, `config.toml`, `conf.d/*.toml`, `XDS_SYNC_*`, flags. They
 //! are read *raw*, as typed and with their origin, and then *checked*, all mistakes at once.
 
+mod address;
 mod check;
 mod convert;
 mod directories;
 mod layers;
 mod mistake;
 mod nodes;
+mod overlap;
 mod raw;
 mod reader;
+mod schedule;
+mod show;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +26,8 @@ use std::time::Duration;
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner};
 use crate::snapshot::ScanSpec;
 
+pub use address::is_host;
 pub use check::{Loaded, Sources, load};
-pub use convert::is_host;
 pub use mistake::{Mistake, Mistakes, Origin};
 
 /// The checked configuration of Main.

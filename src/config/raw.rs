@@ -1,12 +1,18 @@
 //! Values as typed, with where they were typed.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
-use super::mistake::{Mistakes, Origin};
+use super::mistake::{Mistakes, Origin, suggestion};
+
+/// Sections of single keys.
+pub(super) const SECTIONS: [&str; 6] = ["main", "ssh", "sync", "schedule", "hub", "discovery"];
+/// What is written with two brackets.
+const LISTS: [&str; 2] = ["node", "directory"];
 
 /// A value as typed.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +23,7 @@ pub(super) enum Raw {
     Untyped(String),
     Number(i64),
     Bool(bool),
-    List(Vec<Raw>),
+    List(Vec<(Raw, Origin)>),
     Table(Fields),
     /// A kind of value that no key expects.
     Other(&'static str),
@@ -29,7 +35,7 @@ pub(super) type Fields = BTreeMap<String, (Raw, Origin)>;
 /// What one file says.
 #[derive(Debug, Default)]
 pub(super) struct RawFile {
-    /// Section → its keys.
+    /// Section → its keys; only of [`SECTIONS`].
     pub(super) sections: BTreeMap<String, Fields>,
     /// `[[node]]`s, each with where it begins.
     pub(super) nodes: Vec<(Fields, Origin)>,
@@ -49,28 +55,65 @@ impl Raw {
         }
     }
 
-    /// As TOML.
-    pub(super) fn show(&self) -> String {
+    /// The text of a string.
+    pub(super) fn text(&self) -> Option<String> {
         match self {
-            Raw::Text(text) | Raw::Untyped(text) => Value::from(text.as_str()).to_string(),
-            Raw::Number(number) => number.to_string(),
-            Raw::Bool(yes) => yes.to_string(),
-            Raw::List(items) => format!("[{}]", items.iter().map(Raw::show).collect::<Vec<_>>().join(", ")),
-            Raw::Table(fields) => {
-                let fields: Vec<_> =
-                    fields.iter().map(|(key, (raw, _))| format!("{key} = {}", raw.show())).collect();
-                format!("{{ {} }}", fields.join(", "))
-            }
-            Raw::Other(kind) => (*kind).to_owned(),
+            Raw::Text(text) => Some(text.clone()),
+            _ => None,
         }
     }
+
+    /// As TOML, in one line.
+    pub(super) fn show(&self) -> String {
+        match self {
+            Raw::Text(text) | Raw::Untyped(text) => quoted(text),
+            Raw::Number(number) => number.to_string(),
+            Raw::Bool(yes) => yes.to_string(),
+            Raw::List(items) => {
+                let items: Vec<_> = items.iter().map(|(item, _)| item.show()).collect();
+                format!("[{}]", items.join(", "))
+            }
+            // Their keys are shown, each for itself.
+            Raw::Table(_) | Raw::Other(_) => self.kind().to_owned(),
+        }
+    }
+
+    /// What has no type yet, with the type of another value. What cannot have it stays as it is.
+    pub(super) fn typed_as(self, other: &Raw) -> Raw {
+        match (self, other) {
+            (Raw::Untyped(text), Raw::Number(_)) => match text.trim().parse() {
+                Ok(number) => Raw::Number(number),
+                Err(_) => Raw::Untyped(text),
+            },
+            (Raw::Untyped(text), _) => Raw::Text(text),
+            (typed, _) => typed,
+        }
+    }
+}
+
+/// A TOML basic string: unlike toml_edit's choice of a form, always one line.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }
 
 /// Reads the text of one file. What cannot be read is a mistake, and the rest is read all the same.
 pub(super) fn parse(path: &Path, text: &str, mistakes: &mut Mistakes) -> RawFile {
     let place = |span: Option<Range<usize>>| {
-        let before = &text.as_bytes()[..span.map_or(0, |span| span.start.min(text.len()))];
-        Origin::File(path.to_owned(), before.iter().filter(|&&b| b == b'\n').count() + 1)
+        let end = span.map_or(0, |span| span.start.min(text.len()));
+        Origin::File(path.to_owned(), line_of(text.as_bytes(), end))
     };
     let document = match Document::parse(text) {
         Ok(document) => document,
@@ -83,23 +126,40 @@ pub(super) fn parse(path: &Path, text: &str, mistakes: &mut Mistakes) -> RawFile
     let mut file = RawFile::default();
     for (name, item) in document.as_table().iter() {
         let origin = place(document.as_table().key(name).and_then(toml_edit::Key::span).or(item.span()));
-        match (name, item) {
-            ("node" | "directory", Item::ArrayOfTables(tables)) => {
+        match item {
+            Item::ArrayOfTables(tables) if LISTS.contains(&name) => {
                 let list = if name == "node" { &mut file.nodes } else { &mut file.directories };
                 list.extend(tables.iter().map(|table| (fields(table, &place), place(table.span()))));
             }
-            ("node" | "directory", _) => {
-                mistakes.add(&origin, format!("write [[{name}]], with two brackets"));
-            }
-            (_, item) => match item.as_table_like() {
-                Some(table) => {
+            item => match item.as_table_like() {
+                Some(table) if SECTIONS.contains(&name) => {
                     file.sections.entry(name.to_owned()).or_default().extend(fields(table, &place));
                 }
-                None => mistakes.add(&origin, format!("'{name}' stands outside of any section")),
+                _ => mistakes.add(&origin, misplaced(name, item)),
             },
         }
     }
     file
+}
+
+/// The line, counted from 1, of a byte of a text.
+pub(super) fn line_of(text: &[u8], at: usize) -> usize {
+    text.iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// What is wrong with something at the top that is neither a section nor a list.
+fn misplaced(name: &str, item: &Item) -> String {
+    if LISTS.contains(&name) {
+        return format!("write [[{name}]], with two brackets");
+    }
+    if SECTIONS.contains(&name) {
+        return format!("write [{name}], with one bracket, and its keys below");
+    }
+    if matches!(item, Item::Value(value) if !value.is_inline_table()) {
+        return format!("'{name}' stands outside of any section; write it below the one it belongs to");
+    }
+    let meant = suggestion(name, SECTIONS.into_iter().chain(LISTS));
+    format!("unknown section [{name}]{meant}")
 }
 
 fn fields(table: &dyn TableLike, place: &dyn Fn(Option<Range<usize>>) -> Origin) -> Fields {
@@ -124,7 +184,9 @@ fn of_value(value: &Value, place: &dyn Fn(Option<Range<usize>>) -> Origin) -> Ra
         Value::String(text) => Raw::Text(text.value().clone()),
         Value::Integer(number) => Raw::Number(*number.value()),
         Value::Boolean(yes) => Raw::Bool(*yes.value()),
-        Value::Array(items) => Raw::List(items.iter().map(|item| of_value(item, place)).collect()),
+        Value::Array(items) => {
+            Raw::List(items.iter().map(|item| (of_value(item, place), place(item.span()))).collect())
+        }
         Value::InlineTable(table) => Raw::Table(fields(table, place)),
         Value::Float(_) => Raw::Other("a number with a fraction"),
         Value::Datetime(_) => Raw::Other("a date"),

@@ -8,8 +8,10 @@ use super::raw::{Fields, Raw};
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) mistakes: Mistakes,
-    /// Full key, value in TOML, where it comes from.
-    pub(super) shown: Vec<(String, String, Origin)>,
+    /// What is allowed and yet probably not meant.
+    pub(super) warnings: Mistakes,
+    /// Full key, value, where it comes from.
+    pub(super) shown: Vec<(String, Raw, Origin)>,
 }
 
 pub(super) struct Reader<'a> {
@@ -35,7 +37,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         self.known.push(key);
         let (raw, origin) = self.fields.remove(key)?;
-        self.convert(key, &raw, &origin, convert)
+        self.convert(key, raw.typed_as(&Raw::Text(String::new())), &origin, convert)
     }
 
     /// A key with a built-in value. A mistake counts as that value until all mistakes are told.
@@ -46,8 +48,48 @@ impl<'a> Reader<'a> {
         convert: impl Fn(&Raw) -> Converted<T>,
     ) -> Option<T> {
         self.known.push(key);
-        let (raw, origin) = self.fields.remove(key).unwrap_or((default, Origin::Default));
-        self.convert(key, &raw, &origin, convert)
+        let (raw, origin) = match self.fields.remove(key) {
+            Some((raw, origin)) => (raw.typed_as(&default), origin),
+            None => (default, Origin::Default),
+        };
+        self.convert(key, raw, &origin, convert)
+    }
+
+    /// A list, empty if it is not there. Every item that is wrong is a mistake of its own.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        convert: impl Fn(&Raw) -> Converted<T>,
+    ) -> Option<Vec<T>> {
+        self.known.push(key);
+        let (raw, origin) = self.fields.remove(key).unwrap_or((Raw::List(Vec::new()), Origin::Default));
+        let key = format!("{}.{key}", self.prefix);
+        let items = match raw {
+            Raw::List(items) => items,
+            // From where there are no lists.
+            Raw::Untyped(text) => text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| (Raw::Text(item.to_owned()), origin.clone()))
+                .collect(),
+            other => {
+                let message =
+                    format!("{key}: expected a list such as [\"a\", \"b\"], found {}", other.kind());
+                self.notes.mistakes.add(&origin, message);
+                return None;
+            }
+        };
+        let mut values = Vec::new();
+        for (item, at) in &items {
+            match convert(item) {
+                Ok(value) => values.push(value),
+                Err(why) => self.notes.mistakes.add(at, format!("{key}: {why}")),
+            }
+        }
+        let all_right = values.len() == items.len();
+        self.notes.shown.push((key, Raw::List(items), origin));
+        all_right.then_some(values)
     }
 
     /// A key that must be there.
@@ -58,7 +100,7 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         if !self.fields.contains_key(key) {
             self.known.push(key);
-            let message = format!("{}.{key} is missing", self.prefix);
+            let message = format!("{}.{key} is missing; add a line {key} = \"…\"", self.prefix);
             self.notes.mistakes.add(&self.origin, message);
             return None;
         }
@@ -68,14 +110,14 @@ impl<'a> Reader<'a> {
     fn convert<T>(
         &mut self,
         key: &str,
-        raw: &Raw,
+        raw: Raw,
         origin: &Origin,
         convert: impl Fn(&Raw) -> Converted<T>,
     ) -> Option<T> {
         let key = format!("{}.{key}", self.prefix);
-        match convert(raw) {
+        match convert(&raw) {
             Ok(value) => {
-                self.notes.shown.push((key, raw.show(), origin.clone()));
+                self.notes.shown.push((key, raw, origin.clone()));
                 Some(value)
             }
             Err(why) => {
@@ -103,6 +145,15 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// All that is in a table whose keys are names.
+    pub(super) fn names<T>(mut self, convert: impl Fn(&Raw) -> Converted<T>) -> Vec<(String, T, Origin)> {
+        let fields = std::mem::take(&mut self.fields);
+        let read = |(name, (raw, at)): (String, (Raw, Origin))| {
+            self.convert(&name, raw, &at, &convert).map(|value| (name, value, at))
+        };
+        fields.into_iter().filter_map(read).collect()
     }
 
     /// A mistake that takes more than one key to see.

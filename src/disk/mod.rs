@@ -6,10 +6,12 @@
 
 pub mod marker;
 pub mod owner;
+mod resolve;
 pub mod root;
 pub mod stamp;
 
 pub use owner::Owners;
+pub use resolve::resolved;
 pub use root::{HeldRoot, open_beneath};
 pub use stamp::Stamp;
 

@@ -4,6 +4,8 @@
 pub mod authorized_keys;
 pub mod cron;
 pub mod fetch;
+pub mod install;
 pub mod join;
 pub mod key;
+pub mod nodes_file;
 pub mod publish;

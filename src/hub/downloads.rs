@@ -1,4 +1,4 @@
-//! What a host gets from Main to become a node: this program.
+//! What a host gets from Main to become a node: this program, and what installs it.
 
 use std::fs;
 use std::io;
@@ -31,9 +31,15 @@ impl Download {
     }
 }
 
+/// Fetches the program, checks it, and joins; for a host that has nothing but a shell.
+const INSTALLER: &[u8] = include_bytes!("../../scripts/mds_install.sh");
+
 /// Everything that is offered.
 pub fn all() -> io::Result<Vec<Download>> {
     // The file that runs, whatever has been installed in its place since.
     let program = fs::read("/proc/self/exe")?;
-    Ok(vec![Download { name: "xds-sync", kind: "application/octet-stream", content: program }])
+    Ok(vec![
+        Download { name: "xds-sync", kind: "application/octet-stream", content: program },
+        Download { name: "mds_install.sh", kind: "text/x-shellscript", content: INSTALLER.to_vec() },
+    ])
 }

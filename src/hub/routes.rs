@@ -32,7 +32,6 @@ pub struct Content {
 }
 
 /// The routes of everything there is to serve; GET and HEAD each.
-#[must_use]
 pub fn routes(content: Content) -> Router {
     let keys: Arc<[PathBuf]> = content.keys.into();
     let mut router = Router::new().route(KEY, get(key).with_state(keys));

@@ -1,5 +1,6 @@
 //! What a node lets Main do: `/etc/xds-sync/node.toml`.
 
+use crate::disk::resolved;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -99,16 +100,6 @@ impl Accept {
         let root = crate::model::escape::escape_for_people(root.as_os_str().as_bytes());
         format!("the node does not accept {root}: {why} (see `roots` in {} there)", self.file.display())
     }
-}
-
-/// The path without symlinks, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    for existing in path.ancestors() {
-        if let Ok(real) = existing.canonicalize() {
-            return path.strip_prefix(existing).map_or_else(|_| real.clone(), |rest| real.join(rest));
-        }
-    }
-    path.to_owned()
 }
 
 /// Collects what is wrong.

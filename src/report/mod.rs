@@ -12,7 +12,7 @@ pub mod status;
 mod status_text;
 pub mod syslog;
 pub mod text;
-mod words;
+pub(crate) mod words;
 
 use std::time::{Duration, SystemTime};
 

@@ -12,7 +12,7 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
 }
 
 /// `5.0 MiB`; whole numbers below 1 KiB.
-pub(super) fn bytes(number: u64) -> String {
+pub(crate) fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if number < 1024 {
         return format!("{number} B");

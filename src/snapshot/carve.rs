@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::disk::resolved;
 use crate::model::RelPathBuf;
 
 /// The paths below `root` that are other directories' roots.
@@ -29,17 +30,6 @@ pub(super) fn carved(root: &Path, other_roots: &[PathBuf]) -> Vec<RelPathBuf> {
         }
     }
     carved
-}
-
-/// The path without symlinks, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    for existing in path.ancestors() {
-        if let Ok(real) = existing.canonicalize() {
-            // `existing` is an ancestor of `path`, so the rest is there.
-            return path.strip_prefix(existing).map_or_else(|_| real.clone(), |rest| real.join(rest));
-        }
-    }
-    path.to_owned()
 }
 
 #[cfg(test)]

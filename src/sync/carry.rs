@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::config::Node;
 use crate::model::{Action, Digest, Direction, File, Outcome, Side, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, Names, agree, apply};
@@ -20,12 +21,27 @@ const SPARE: u64 = 16 << 20;
 
 /// What an edge needs to be carried out.
 pub(super) struct Job<'j> {
+    pub(super) node: &'j Node,
     pub(super) main: &'j MainTree,
     pub(super) node_tree: &'j Tree,
     pub(super) names: &'j Names,
     pub(super) plan: &'j EdgePlan,
     /// Whether the plan is all that there is to do.
     pub(super) complete: bool,
+}
+
+/// Whether the node has room for what is planned; halts the edge otherwise.
+pub(super) fn has_room(edge: &mut EdgeView<'_>, tally: &mut Tally, plan: &EdgePlan) -> bool {
+    // A root that is not there yet says nothing about its disk.
+    if edge.scanned.root == Root::Missing {
+        return true;
+    }
+    let lack = too_little_room(&wanted(&plan.actions), edge.scanned.free);
+    if let Some(detail) = &lack {
+        edge.closed = true;
+        tally.halt(edge.directory, Guard::FreeSpace, format!("{}: {detail}", tally.node.name), None);
+    }
+    lack.is_none()
 }
 
 /// Tells what is planned for an edge, and remembers its standing skips as told.
@@ -90,7 +106,7 @@ pub(super) fn carry(
         }
     } else {
         // What the node has now, by its own eyes: the truth for reloads, and proof that all went as planned.
-        let spec = run.site.config.scan_spec(directory, Some(node_of(run, tally)), false);
+        let spec = run.site.config.scan_spec(directory, Some(job.node), false);
         let now = endpoint.scan(&spec)?;
         edge.loaded = now.loaded;
         // What was not done is not in `after` either: the two agree then, and yet something is left.
@@ -109,12 +125,6 @@ fn held_nothing(plan: &EdgePlan) -> bool {
     plan.failed.is_empty() && !plan.changes.iter().any(|change| matches!(change.kind, Hold | Conflict | Skip))
 }
 
-fn node_of<'r>(run: &'r Run<'_>, tally: &Tally) -> &'r crate::config::Node {
-    let nodes = &run.site.config.nodes;
-    // The tally was made for a node of this configuration.
-    nodes.iter().find(|node| node.name == tally.node.name).unwrap_or(&nodes[0])
-}
-
 /// Digest of a whole tree.
 fn digest(tree: &Tree) -> Digest {
     crate::node::endpoint::tree_digests(tree).0
@@ -131,10 +141,6 @@ fn bring(
     let directory = edge.directory;
     let actions = &job.plan.actions;
     let wanted = wanted(actions);
-    if let Some(detail) = too_little_room(&wanted, edge.scanned.free, edge.scanned.root != Root::Missing) {
-        tally.halt(directory, Guard::FreeSpace, format!("{}: {detail}", tally.node.name), None);
-        return Ok(None);
-    }
     let mut missing = BTreeMap::new();
     if !wanted.is_empty() {
         let source = lock(&run.site.main).source(&directory.name);
@@ -223,10 +229,10 @@ pub(super) fn commit_received(
     Ok(actions.iter().map(outcome).collect())
 }
 
-/// Why the contents do not fit, if they do not. A root that is not `there` yet says nothing about its disk.
-pub(super) fn too_little_room(wanted: &[Wanted], free: u64, there: bool) -> Option<String> {
+/// Why the contents do not fit, if they do not.
+pub(super) fn too_little_room(wanted: &[Wanted], free: u64) -> Option<String> {
     let needed: u64 = wanted.iter().map(|wanted| wanted.size).fold(0, u64::saturating_add);
-    if !there || needed == 0 || needed.saturating_add(SPARE) <= free {
+    if needed == 0 || needed.saturating_add(SPARE) <= free {
         return None;
     }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);

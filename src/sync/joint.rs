@@ -250,10 +250,9 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
     let mut halted = Vec::new();
     let mut plan = plan_edges(run, directory, &main, &seen);
     let token = safety::token(&directory.name, &plan);
-    let accepted = run.options.accept.contains(&token);
     let emptied =
         |seen: &Seen| safety::emptied_of_several(seen.base.as_ref(), &seen.tree) && main.tree.has_content();
-    if !accepted && seen.iter().any(emptied) {
+    if seen.iter().any(emptied) && !run.is_accepted(&token) {
         for seen in seen.extract_if(.., |seen| emptied(seen)) {
             let detail = format!(
                 "{} has become empty on {}; its files would be deleted everywhere",
@@ -265,7 +264,7 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
     }
     if let Some((guard, detail)) = guard(directory, &main.tree, &seen, &plan) {
         let token = safety::token(&directory.name, &plan);
-        if !run.options.accept.contains(&token) {
+        if !run.is_accepted(&token) {
             for seen in seen.drain(..) {
                 halted.push((seen.session, guard, detail.clone(), token.clone()));
             }
@@ -334,7 +333,9 @@ fn tell(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) {
     if let Some((_, guard, detail, token)) = joint.halted.iter().find(|(halted, ..)| *halted == index) {
         edge.closed = true;
         tally.halt(edge.directory, *guard, detail.clone(), Some(token.clone()));
-    } else if let Some((_, _, plan)) = joint.edge(index) {
+    } else if let Some((_, _, plan)) = joint.edge(index)
+        && carry::has_room(edge, tally, plan)
+    {
         carry::tell(run, edge, tally, plan);
         let waiting = joint.plan.conflicts.iter().filter(|conflict| conflict.winner.is_none()).count();
         tally.directory(edge.directory).waiting = waiting as u64;
@@ -353,7 +354,7 @@ fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -
     if wanted.is_empty() {
         return Ok(());
     }
-    if let Some(detail) = carry::too_little_room(&wanted, joint.main.free, true) {
+    if let Some(detail) = carry::too_little_room(&wanted, joint.main.free) {
         let why = format!("{}: {detail}", run.site.config.main.name);
         lock(&joint.missing).extend(wanted.iter().map(|wanted| (wanted.digest, why.clone())));
         return Ok(());
@@ -460,8 +461,9 @@ fn bring(
     if !plan.actions.is_empty() {
         reloads::before_changes(run, session);
     }
-    let Session { endpoint, edges, tally, .. } = session;
+    let Session { node, endpoint, edges, tally } = session;
     let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
-    let job = Job { main: &on_main.main, node_tree: &seen.tree, names: &seen.names, plan: &plan, complete };
+    let job =
+        Job { node, main: &on_main.main, node_tree: &seen.tree, names: &seen.names, plan: &plan, complete };
     carry::carry(run, endpoint.as_mut(), edge, tally, &job)
 }

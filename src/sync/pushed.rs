@@ -50,13 +50,16 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
         tally.halt(edge.directory, guard, detail, Some(token));
         return Ok(());
     }
+    if !carry::has_room(edge, tally, &plan.edges[0]) {
+        return Ok(());
+    }
     carry::tell(run, edge, tally, &plan.edges[0]);
     if run.options.dry_run {
         return Ok(());
     }
     reloads::before_changes(run, session);
-    let Session { endpoint, edges, tally, .. } = session;
-    let job = Job { main, node_tree: &node_tree, names: &names, plan: &plan.edges[0], complete: true };
+    let Session { node, endpoint, edges, tally } = session;
+    let job = Job { node, main, node_tree: &node_tree, names: &names, plan: &plan.edges[0], complete: true };
     carry::carry(run, endpoint.as_mut(), &mut edges[index], tally, &job)
 }
 
@@ -96,5 +99,5 @@ fn guard(
         return None;
     };
     let token = safety::token(&edge.directory.name, plan);
-    (!run.options.accept.contains(&token)).then_some((guard, detail, token))
+    (!run.is_accepted(&token)).then_some((guard, detail, token))
 }

@@ -49,13 +49,7 @@ impl Tally {
 
     /// The node cannot take part, or no longer.
     pub(super) fn lost(&mut self, error: &NodeError) {
-        self.node.state = match error.kind {
-            NodeErrorKind::Unreachable | NodeErrorKind::Lost => NodeState::Unreachable,
-            NodeErrorKind::Refused => NodeState::Refused,
-            NodeErrorKind::AgentMissing => NodeState::AgentMissing,
-            NodeErrorKind::Incompatible => NodeState::Incompatible,
-            NodeErrorKind::Timeout => NodeState::Timeout,
-        };
+        self.node.state = state_of(error.kind);
         self.node.error = Some(error.detail.clone());
     }
 
@@ -191,7 +185,8 @@ impl Tally {
         });
     }
 
-    /// Takes back the changes of actions that were not done, and names them.
+    /// Takes back the changes of actions that were not done, and tells why. What has changed since it was looked
+    /// at is held back like any other file that is being written; the next run sees to it.
     pub(super) fn outcomes(
         &mut self,
         directory: &Directory,
@@ -200,15 +195,21 @@ impl Tally {
         outcomes: &[Outcome],
     ) {
         for (action, outcome) in actions.iter().zip(outcomes) {
-            let (stage, why) = match outcome {
-                Outcome::Done => continue,
+            if *outcome != Outcome::Done {
+                self.take_back(directory, side, action);
+            }
+            match outcome {
+                Outcome::Done => {}
                 Outcome::Changed => {
-                    ("commit", "changed while the run looked at it; left for the next run".to_owned())
+                    let reason = Some("changed during the run; left for the next one".to_owned());
+                    let path = action.path.clone();
+                    self.change(
+                        directory,
+                        Change { path, to: side, kind: ChangeKind::Hold, bytes: 0, reason },
+                    );
                 }
-                Outcome::Failed(why) => ("commit", why.clone()),
-            };
-            self.take_back(directory, side, action);
-            self.fail_path(stage, directory, &action.path, side, &why);
+                Outcome::Failed(why) => self.fail_path("commit", directory, &action.path, side, why),
+            }
         }
     }
 
@@ -252,9 +253,74 @@ impl Tally {
     }
 }
 
+/// The state that an error puts a node in.
+#[must_use]
+pub fn state_of(kind: NodeErrorKind) -> NodeState {
+    match kind {
+        NodeErrorKind::Unreachable | NodeErrorKind::Lost => NodeState::Unreachable,
+        NodeErrorKind::Refused => NodeState::Refused,
+        NodeErrorKind::AgentMissing => NodeState::AgentMissing,
+        NodeErrorKind::Incompatible => NodeState::Incompatible,
+        NodeErrorKind::Timeout => NodeState::Timeout,
+    }
+}
+
 fn other(side: Side) -> Side {
     match side {
         Side::Main => Side::Node,
         Side::Node => Side::Main,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Entry, Step, Symlink};
+
+    fn action(path: &str) -> Action {
+        let entry = Entry::Symlink(Symlink { target: b"x"[..].into() });
+        Action { path: RelPathBuf::new(path.as_bytes()).unwrap(), expected: None, step: Step::Put(entry) }
+    }
+
+    fn planned(actions: &[Action]) -> EdgePlan {
+        let change = |action: &Action| Change {
+            path: action.path.clone(),
+            to: Side::Node,
+            kind: ChangeKind::Create,
+            bytes: 0,
+            reason: None,
+        };
+        let changes = actions.iter().map(change).collect();
+        EdgePlan { actions: actions.to_vec(), changes, ..EdgePlan::default() }
+    }
+
+    #[test]
+    fn only_what_was_done_is_told_as_done() {
+        let node = Node {
+            name: "mds1".to_owned(),
+            address: "10.0.0.11".to_owned(),
+            labels: Vec::new(),
+            paths: std::collections::BTreeMap::new(),
+            user: None,
+            port: None,
+            identity: None,
+        };
+        let directory = Directory::built_in_moh();
+        let actions = ["done", "changed", "failed"].map(action);
+        let mut tally = Tally::new(&node);
+        tally.planned(&directory, &planned(&actions));
+        assert_eq!(tally.directory(&directory).created, 3);
+
+        let outcomes = [Outcome::Done, Outcome::Changed, Outcome::Failed("EIO".to_owned())];
+        tally.outcomes(&directory, Side::Node, &actions, &outcomes);
+        let report = tally.directory(&directory).clone();
+        assert_eq!((report.created, report.held, report.failed), (1, 1, 1));
+        assert_eq!(report.state, DirectoryState::Partial);
+        let told: Vec<_> =
+            tally.changes.iter().map(|told| (told.change.path.escaped(), told.change.kind)).collect();
+        assert_eq!(told, [("done".to_owned(), ChangeKind::Create), ("changed".to_owned(), ChangeKind::Hold)]);
+        assert_eq!(tally.problems.len(), 1);
+        assert_eq!(tally.node.state, NodeState::Partial);
     }
 }

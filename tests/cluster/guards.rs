@@ -35,7 +35,9 @@ fn more_deletions_than_max_delete_wait_for_their_token() {
 
     // The token is of this plan and of no other.
     main.remove(sounds("16.wav"));
-    main.sync_json(["--accept-deletes", token]).exits(25);
+    let other = main.sync_json(["--accept-deletes", token]);
+    other.exits(25);
+    assert!(other.json["problems"].to_string().contains("releases no plan of this run"), "{:?}", other.json);
     main.write_settled(sounds("16.wav"), "16");
     main.sync_json(["--accept-deletes", token]).exits(0);
     assert!(!cluster["mds1"].exists(sounds("3.wav")) && cluster["mds1"].exists(sounds("16.wav")));
@@ -117,4 +119,27 @@ fn the_last_recording_may_be_deleted_but_not_several_at_once() {
     cluster["mds1"].remove(at("a.wav"));
     main.sync_json([""; 0]).exits(0);
     assert!(!main.exists(at("a.wav")) && !cluster["mds2"].exists(at("a.wav")));
+}
+
+#[test]
+fn a_full_node_halts_alone_and_goes_on_when_there_is_room() {
+    let cluster = Cluster::new().nodes(2).build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    mds1.sh(
+        "mount -t tmpfs -o size=17m tmpfs /var/lib/xivo/moh && chown asterisk:www-data /var/lib/xivo/moh",
+    )
+    .ok();
+    let song = "/var/lib/xivo/moh/default/song.wav";
+    main.write_settled(song, vec![1; 2_000_000]);
+    main.write_settled(sounds("a.wav"), "a");
+    let dry = main.sync_json(["-n"]);
+    let run = main.sync_json([""; 0]);
+    run.exits(23);
+    assert_eq!(dry.changes(), run.changes());
+    assert!(!run.changes().iter().any(|change| change.starts_with("moh mds1")), "{:?}", run.changes());
+    assert_eq!(run.json["halted"][0]["guard"], "free_space");
+    assert!(!mds1.exists(song) && mds1.exists(sounds("a.wav")) && cluster["mds2"].exists(song));
+    mds1.sh("mount -o remount,size=64m /var/lib/xivo/moh").ok();
+    main.sync_json([""; 0]).exits(0);
+    assert_eq!(mds1.read(song), main.read(song));
 }

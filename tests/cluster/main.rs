@@ -12,9 +12,13 @@
 mod support;
 
 mod bed;
+mod conflicts;
+mod crash;
+mod damage;
 mod failures;
 mod first_sync;
 mod guards;
+mod join;
 mod pushed;
 mod recordings;
 mod reloads;

@@ -1,0 +1,229 @@
+//! `xds-sync conflicts`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{Context, exit, load};
+use crate::model::escape::{escape, escape_for_people, unescape};
+use crate::report::words;
+use crate::state::{ConflictRecord, Ledger, StateDir, Version};
+
+const EXAMPLES: &str = "\
+Examples:
+  xds-sync conflicts                                              what waits, and what was decided
+  xds-sync conflicts resolve recordings greeting.wav --keep main  Main's version stays
+  xds-sync conflicts resolve recordings greeting.wav --keep mds1  that of mds1 stays
+The next run carries a decision out; the other versions go to the trash of their hosts.";
+
+/// List paths that several hosts changed differently, or decide which version stays
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Decide a conflict that waits
+    #[command(after_help = EXAMPLES)]
+    Resolve {
+        /// The directory's name
+        directory: String,
+        /// The path in it, as it is listed
+        path: OsString,
+        /// Whose version stays: `main`, or a node
+        #[arg(long, value_name = "HOST")]
+        keep: String,
+    },
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    let config = load::config(context)?;
+    let state = StateDir::open(&config.sync.state_dir)?;
+    match &args.action {
+        None => {
+            let ledger = state.ledger()?;
+            let text = if args.json { json(&ledger)? } else { text(&ledger) };
+            context.ui.result(text.as_bytes())?;
+        }
+        Some(Action::Resolve { directory, path, keep }) => {
+            let _lock = load::lock(&state, || false)?;
+            let mut ledger = state.ledger()?;
+            resolve(&mut ledger, directory, path.as_bytes(), keep)?;
+            state.save_ledger(&ledger)?;
+            context.ui.message("decided; the next 'xds-sync sync' carries it out");
+        }
+    }
+    Ok(exit::DONE)
+}
+
+fn resolve(ledger: &mut Ledger, directory: &str, path: &[u8], keep: &str) -> anyhow::Result<()> {
+    let listed = std::str::from_utf8(path).ok().and_then(unescape);
+    let is_meant = |record: &&mut ConflictRecord| {
+        let meant = record.path.as_bytes() == path || Some(record.path.as_bytes()) == listed.as_deref();
+        record.winner.is_none() && record.directory == directory && meant
+    };
+    let record = ledger.conflicts.iter_mut().find(is_meant).with_context(|| {
+        let (directory, path) = (escape_for_people(directory.as_bytes()), escape_for_people(path));
+        format!("no conflict waits at {path} in {directory}; 'xds-sync conflicts' lists those that do")
+    })?;
+    let hosts: Vec<&str> = record.versions.iter().map(|version| &*version.host).collect();
+    if !hosts.contains(&keep) {
+        let keep = escape_for_people(keep.as_bytes());
+        bail!("{keep} has no version of it; these have: {}", hosts.join(", "));
+    }
+    record.keep = Some(keep.to_owned());
+    Ok(())
+}
+
+fn text(ledger: &Ledger) -> String {
+    if ledger.conflicts.is_empty() {
+        return "no conflicts\n".to_owned();
+    }
+    let mut text = String::new();
+    for record in &ledger.conflicts {
+        let (directory, path) = (escape_for_people(record.directory.as_bytes()), record.path.for_people());
+        let state = match (&record.winner, &record.keep) {
+            (Some(winner), _) => format!("the version of {winner} stayed"),
+            (None, Some(keep)) => format!("the next run keeps the version of {keep}"),
+            (None, None) => "waits".to_owned(),
+        };
+        text += &format!("{directory}: {path}: {state} (since {})\n", record.since);
+        for version in &record.versions {
+            let host = escape_for_people(version.host.as_bytes());
+            text += &match version.digest {
+                Some(_) => {
+                    format!("    {host}: {}, modified {}\n", words::bytes(version.size), time(version.mtime))
+                }
+                None => format!("    {host}: not a file\n"),
+            };
+        }
+        if record.winner.is_none() && record.keep.is_none() {
+            let path = path.replace('\'', "'\\''");
+            text += &format!("    decide: xds-sync conflicts resolve {directory} '{path}' --keep HOST\n");
+        }
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Conflicts<'a> {
+    conflicts: Vec<Listed<'a>>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    directory: &'a str,
+    path: String,
+    since: &'a str,
+    state: &'static str,
+    winner: Option<&'a str>,
+    versions: Vec<ListedVersion>,
+}
+
+#[derive(Serialize)]
+struct ListedVersion {
+    host: String,
+    size: u64,
+    mtime: String,
+    digest: Option<String>,
+}
+
+fn json(ledger: &Ledger) -> anyhow::Result<String> {
+    let conflicts = ledger.conflicts.iter().map(listed).collect();
+    Ok(serde_json::to_string(&Conflicts { conflicts })? + "\n")
+}
+
+fn listed(record: &ConflictRecord) -> Listed<'_> {
+    let version = |version: &Version| ListedVersion {
+        host: escape(version.host.as_bytes()),
+        size: version.size,
+        mtime: time(version.mtime),
+        digest: version.digest.map(|digest| digest.to_string()),
+    };
+    Listed {
+        directory: &record.directory,
+        path: record.path.escaped(),
+        since: &record.since,
+        state: if record.winner.is_some() { "decided" } else { "waiting" },
+        winner: record.winner.as_deref(),
+        versions: record.versions.iter().map(version).collect(),
+    }
+}
+
+/// Nanoseconds since 1970 in RFC 3339; what is older is told as 1970.
+fn time(nanoseconds: i64) -> String {
+    let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
+    humantime::format_rfc3339_nanos(SystemTime::UNIX_EPOCH + since).to_string()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, RelPathBuf};
+
+    fn ledger() -> Ledger {
+        let version = |host: &str, digest| Version {
+            host: host.to_owned(),
+            size: 2048,
+            mtime: 1_767_322_245_000_000_000,
+            digest,
+        };
+        let record = |path: &str, winner: Option<&str>| ConflictRecord {
+            directory: "recordings".to_owned(),
+            path: RelPathBuf::new(path.as_bytes()).unwrap(),
+            since: "2026-01-02T03:04:05Z".to_owned(),
+            winner: winner.map(str::to_owned),
+            keep: None,
+            versions: vec![version("main", Some(Digest([1; 32]))), version("mds1", None)],
+        };
+        let mut ledger = Ledger::default();
+        ledger.conflicts = vec![record("old.wav", Some("mds1")), record("two\nlines.wav", None)];
+        ledger
+    }
+
+    #[test]
+    fn a_person_sees_who_has_what_and_how_to_decide() {
+        insta::assert_snapshot!(text(&ledger()), @r"
+        recordings: old.wav: the version of mds1 stayed (since 2026-01-02T03:04:05Z)
+            main: 2.0 KiB, modified 2026-01-02T02:50:45.000000000Z
+            mds1: not a file
+        recordings: two\x0alines.wav: waits (since 2026-01-02T03:04:05Z)
+            main: 2.0 KiB, modified 2026-01-02T02:50:45.000000000Z
+            mds1: not a file
+            decide: xds-sync conflicts resolve recordings 'two\x0alines.wav' --keep HOST
+        ");
+    }
+
+    #[test]
+    fn a_machine_reads_the_same() {
+        let json: serde_json::Value = serde_json::from_str(&json(&ledger()).unwrap()).unwrap();
+        let waiting = &json["conflicts"][1];
+        assert_eq!((&waiting["state"], &waiting["winner"]), (&"waiting".into(), &serde_json::Value::Null));
+        assert_eq!(waiting["path"], "two\\x0alines.wav");
+        assert_eq!(waiting["versions"][0]["digest"], "01".repeat(32));
+        assert_eq!(json["conflicts"][0]["state"], "decided");
+    }
+
+    #[test]
+    fn only_what_waits_is_decided_and_only_for_a_version_there_is() {
+        let mut ledger = ledger();
+        for (path, keep) in [("old.wav", "main"), ("none.wav", "main"), ("two\nlines.wav", "mds2")] {
+            assert!(resolve(&mut ledger, "recordings", path.as_bytes(), keep).is_err(), "{path} {keep}");
+        }
+        for path in ["two\nlines.wav", "two\\x0alines.wav"] {
+            resolve(&mut ledger, "recordings", path.as_bytes(), "mds1").unwrap();
+            assert_eq!(ledger.conflicts[1].keep.take().as_deref(), Some("mds1"));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Roots that cannot stand side by side on one host.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::mistake::{Mistakes, Origin};
+use super::{Directory, Node};
+
+/// Why two directories cannot have these roots on one host, if they cannot. A directory inside another one is
+/// carved out of it, which only makes sense when something else holds for it.
+pub(super) fn overlap(known: (&Directory, &Path), new: (&Directory, &Path)) -> Option<String> {
+    let ((known, known_root), (new, new_root)) = (known, new);
+    if known_root == new_root {
+        return Some(format!("directory '{}' has the path {} already", known.name, new_root.display()));
+    }
+    let nested = new_root.starts_with(known_root) || known_root.starts_with(new_root);
+    let rules = |directory: &Directory| Directory {
+        name: String::new(),
+        path: Path::new("/").to_owned(),
+        ..directory.clone()
+    };
+    (nested && rules(known) == rules(new)).then(|| {
+        format!(
+            "{} overlaps directory '{}' ({}) under the same rules; configure only the outer one",
+            new_root.display(),
+            known.name,
+            known_root.display()
+        )
+    })
+}
+
+/// The roots of a node, where `paths` puts some of them: `typed` has where.
+pub(super) fn check_node(
+    node: &Node,
+    typed: &BTreeMap<String, Origin>,
+    directories: &[Directory],
+    mistakes: &mut Mistakes,
+) {
+    let here: Vec<_> = directories.iter().filter(|directory| directory.is_for(node)).collect();
+    for (i, known) in here.iter().enumerate() {
+        for new in &here[i + 1..] {
+            // Two that are both where Main has them were looked at there.
+            let Some((at, new, known)) = typed
+                .get(&new.name)
+                .map(|at| (at, new, known))
+                .or_else(|| typed.get(&known.name).map(|at| (at, known, new)))
+            else {
+                continue;
+            };
+            if let Some(why) = overlap((known, node.root_of(known)), (new, node.root_of(new))) {
+                mistakes.add(at, format!("node.{}.paths.{}: {why}", node.name, new.name));
+            }
+        }
+    }
+}

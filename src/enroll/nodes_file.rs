@@ -1,0 +1,148 @@
+//! `conf.d/nodes.toml`: the nodes that commands add and remove. Comments and order are kept.
+
+use anyhow::{Context as _, bail};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+
+/// A node to be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewNode {
+    /// Its name.
+    pub name: String,
+    /// What ssh connects to.
+    pub address: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+    /// Whom to log in as, when not as `ssh.user` says.
+    pub user: Option<String>,
+}
+
+/// The text of the file with one more node at its end; the text as it is when it has just this node already.
+pub fn with_node(text: &str, node: &NewNode) -> anyhow::Result<String> {
+    let mut document = parse(text)?;
+    let nodes = nodes_of(&mut document)?;
+    if let Some(known) = nodes.iter().find(|known| name_of(known) == Some(&node.name)) {
+        if *known.get("address").and_then(Item::as_str).unwrap_or_default() == *node.address {
+            return Ok(text.to_owned());
+        }
+        bail!("there is a node '{}' already, with another address; remove it first", node.name);
+    }
+    let mut table = Table::new();
+    table["name"] = value(&node.name);
+    table["address"] = value(&node.address);
+    if !node.labels.is_empty() {
+        table["labels"] = value(node.labels.iter().collect::<Array>());
+    }
+    if let Some(user) = &node.user {
+        table["user"] = value(user);
+    }
+    nodes.push(table);
+    Ok(document.to_string())
+}
+
+/// The text of the file without a node; `None` when it has none of that name.
+pub fn without_node(text: &str, name: &str) -> anyhow::Result<Option<String>> {
+    let mut document = parse(text)?;
+    let nodes = nodes_of(&mut document)?;
+    let before = nodes.len();
+    nodes.retain(|node| name_of(node) != Some(name));
+    let removed = nodes.len() < before;
+    if nodes.is_empty() {
+        document.remove("node");
+    }
+    Ok(removed.then(|| document.to_string()))
+}
+
+/// The nodes of a WSO2 workers-list, lines of `[user@]host[:path]`; the path is that of WSO2's own
+/// repository and says nothing here. Also which lines name no host, counted from 1.
+#[must_use]
+pub fn workers_list(text: &str) -> (Vec<NewNode>, Vec<usize>) {
+    let (mut nodes, mut bad): (Vec<NewNode>, _) = (Vec::new(), Vec::new());
+    for (index, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if line.is_empty() {
+            continue;
+        }
+        let (user, rest) = line.split_once('@').map_or((None, line), |(user, rest)| (Some(user), rest));
+        // An IPv6 address stands in brackets, as in scp(1).
+        let host = match rest.strip_prefix('[') {
+            Some(rest) => rest.split(']').next(),
+            None => rest.split(':').next(),
+        };
+        match host.filter(|host| crate::config::is_host(host)) {
+            // Tenants have a line of their own each, for the same host.
+            Some(host) if nodes.iter().any(|known| known.address == host) => {}
+            Some(host) => nodes.push(NewNode {
+                name: host.to_owned(),
+                address: host.to_owned(),
+                labels: Vec::new(),
+                user: user.map(str::to_owned),
+            }),
+            None => bad.push(index + 1),
+        }
+    }
+    (nodes, bad)
+}
+
+fn parse(text: &str) -> anyhow::Result<DocumentMut> {
+    text.parse().context("not valid TOML")
+}
+
+fn nodes_of(document: &mut DocumentMut) -> anyhow::Result<&mut ArrayOfTables> {
+    let nodes = document.entry("node").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
+    nodes.as_array_of_tables_mut().context("its nodes are not written as [[node]]")
+}
+
+fn name_of(node: &Table) -> Option<&str> {
+    node.get("name").and_then(Item::as_str)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, address: &str) -> NewNode {
+        NewNode { name: name.to_owned(), address: address.to_owned(), ..NewNode::default() }
+    }
+
+    const FILE: &str = "# ours\n[[node]]\nname = \"mds1\" # Paris\naddress = \"10.0.0.11\"\n";
+
+    #[test]
+    fn a_node_is_added_and_all_else_stays() {
+        let labelled = NewNode { labels: vec!["paris".to_owned()], ..node("mds2", "10.0.0.12") };
+        let text = with_node(FILE, &labelled).unwrap();
+        assert_eq!(
+            text,
+            format!("{FILE}\n[[node]]\nname = \"mds2\"\naddress = \"10.0.0.12\"\nlabels = [\"paris\"]\n")
+        );
+        assert_eq!(with_node(&text, &labelled).unwrap(), text, "the second time changes nothing");
+        assert_eq!(with_node("", &node("a", "b")).unwrap(), "[[node]]\nname = \"a\"\naddress = \"b\"\n");
+    }
+
+    #[test]
+    fn another_address_under_a_known_name_is_refused() {
+        assert!(with_node(FILE, &node("mds1", "10.0.0.99")).is_err());
+        assert!(with_node("node = 3", &node("a", "b")).is_err());
+        assert!(with_node("= =", &node("a", "b")).is_err());
+    }
+
+    #[test]
+    fn a_node_is_removed_and_all_else_stays() {
+        let two = with_node(FILE, &node("mds2", "10.0.0.12")).unwrap();
+        assert_eq!(without_node(&two, "mds2").unwrap().unwrap(), FILE);
+        assert_eq!(without_node(FILE, "mds9").unwrap(), None);
+        let none = without_node("[[node]]\nname = \"a\"\naddress = \"b\"\n", "a").unwrap();
+        assert_eq!(none.unwrap(), "");
+    }
+
+    #[test]
+    fn a_workers_list_names_each_host_once() {
+        let text = "# workers\nroot@10.0.0.11:/opt/wso2\n10.0.0.12:/opt/wso2 # second\nmds3\n\
+                    root@10.0.0.11:/opt/wso2/tenants\nroot@[fe80::1]:/opt\n-oProxyCommand=x:/\n@:\n";
+        let (nodes, bad) = workers_list(text);
+        let told: Vec<_> = nodes.iter().map(|node| (&*node.address, node.user.as_deref())).collect();
+        let root = Some("root");
+        assert_eq!(told, [("10.0.0.11", root), ("10.0.0.12", None), ("mds3", None), ("fe80::1", root)]);
+        assert_eq!(bad, [7, 8]);
+    }
+}

@@ -1,0 +1,125 @@
+//! Main, or the agent, is killed in the middle of a run.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{Cluster, Host};
+
+const SOUNDS: &str = "/var/lib/xivo/sounds";
+const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
+const FILES: usize = 3000;
+
+fn file(directory: &str, number: usize) -> String {
+    format!("{directory}/f{number:04}.wav")
+}
+
+/// What the file holds in a generation: so long that no single write makes it, and never the same twice.
+fn content(number: usize, generation: usize) -> Vec<u8> {
+    format!("{generation} {number} ").repeat(500).into_bytes()
+}
+
+fn write_generation(host: &Host, directory: &str, generation: usize) {
+    for number in 0..FILES {
+        host.write_settled(file(directory, number), content(number, generation));
+    }
+}
+
+/// Every visible file is wholly of one of two generations; how many are of the later one.
+fn count_later(host: &Host, directory: &str, earlier: usize) -> usize {
+    let is_later = |number: &usize| {
+        let seen = host.read(file(directory, *number));
+        let later = seen == content(*number, earlier + 1);
+        assert!(later || seen == content(*number, earlier), "{number} is torn: {} bytes", seen.len());
+        later
+    };
+    (0..FILES).filter(is_later).count()
+}
+
+/// Everything that is no longer visible of a generation is in the trash.
+fn assert_nothing_lost(host: &Host, directory: &str, earlier: usize, replaced: usize) {
+    let trashed =
+        host.sh(format!("grep -rl '^{earlier} ' {directory}/.xds-sync/trash | grep -c wav || true")).text();
+    let trashed: usize = trashed.trim().parse().unwrap();
+    assert!(trashed >= replaced, "{replaced} files were replaced, {trashed} are in the trash");
+}
+
+/// Kills in the middle of a run that brings generation `earlier + 1`, once `number` has arrived or the run is over.
+fn kill_once_there(
+    cluster: &Cluster,
+    directory: &str,
+    earlier: usize,
+    number: usize,
+    kill: impl Fn(&mut crate::support::Running),
+) {
+    let node = &cluster["mds1"];
+    let mut run = cluster.main.spawn_xds_sync(["sync", "--quiet"]);
+    let path = file(directory, number);
+    let new = content(number, earlier + 1);
+    while run.is_running() && node.read(&path) != new {
+        std::hint::spin_loop();
+    }
+    kill(&mut run);
+    run.wait_for(Duration::from_secs(60));
+}
+
+#[test]
+fn killed_anywhere_every_file_is_wholly_old_or_wholly_new_and_nothing_is_lost() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    write_generation(main, SOUNDS, 0);
+    main.sync_json([""; 0]).exits(0);
+    // Early, in the middle and late; on Main and on the node in turn.
+    for (generation, number) in [0, 700, 1500, 2200, 2900, 2999].into_iter().enumerate() {
+        write_generation(main, SOUNDS, generation + 1);
+        kill_once_there(&cluster, SOUNDS, generation, number, |run| {
+            if generation % 2 == 0 {
+                run.signal(Signal::KILL);
+            } else {
+                mds1.sh("pkill -KILL -f '[x]ds-sync agent' || true").ok();
+            }
+        });
+        // An agent that lost its Main may still be at its last batch.
+        crate::support::eventually("the agent is gone", Duration::from_secs(30), || {
+            !mds1.sh("pgrep -f '[x]ds-sync agent'").success()
+        });
+        let replaced = count_later(mds1, SOUNDS, generation);
+        assert_nothing_lost(mds1, SOUNDS, generation, replaced);
+
+        let run = main.sync_json([""; 0]);
+        run.exits(0);
+        assert_eq!(count_later(mds1, SOUNDS, generation), FILES);
+        assert!(!run.changes().iter().any(|change| change.contains("conflict") || change.contains("drift")));
+        main.tree(SOUNDS).assert_same(&mds1.tree(SOUNDS));
+        assert_eq!(mds1.sh(format!("ls -A {SOUNDS}/.xds-sync/stage")).text(), "", "leftovers in the stage");
+        assert_eq!(main.sync_json([""; 0]).exits(0).changes(), [""; 0]);
+    }
+}
+
+#[test]
+fn killed_while_recordings_come_to_main_none_is_torn_or_lost() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    write_generation(mds1, RECORDINGS, 0);
+    main.sync_json([""; 0]).exits(0);
+    for generation in 0..3 {
+        write_generation(mds1, RECORDINGS, generation + 1);
+        let mut run = main.spawn_xds_sync(["sync", "--quiet"]);
+        let (path, new) = (file(RECORDINGS, 1000 * generation), content(1000 * generation, generation + 1));
+        while run.is_running() && main.read(&path) != new {
+            std::hint::spin_loop();
+        }
+        run.signal(Signal::KILL);
+        run.wait_for(Duration::from_secs(60));
+        let replaced = count_later(main, RECORDINGS, generation);
+        assert_nothing_lost(main, RECORDINGS, generation, replaced);
+        count_later(&cluster["mds2"], RECORDINGS, generation);
+
+        let run = main.sync_json([""; 0]);
+        run.exits(0);
+        assert!(!run.changes().iter().any(|change| change.contains("conflict")), "a false conflict");
+        for host in cluster.hosts() {
+            assert_eq!(count_later(host, RECORDINGS, generation), FILES, "{}", host.name);
+        }
+    }
+}

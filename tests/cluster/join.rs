@@ -1,0 +1,109 @@
+//! From nothing to a running cluster: Main publishes its key, nodes let it in.
+
+use std::time::Duration;
+
+use crate::support::{Cluster, eventually};
+
+const KEYS: &str = "/root/.ssh/authorized_keys";
+
+#[test]
+fn nodes_join_by_the_line_that_init_prints_and_leave_again() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().without_key().build();
+    let main = &cluster.main;
+    let init = main.xds_sync(["init", "--publish", "hub"]).ok();
+    let line = init.lines().find_map(|line| Some(line.split_once("on each node: xds-sync ")?.1.to_owned()));
+    let line = line.unwrap_or_else(|| panic!("no join line in {init}"));
+    assert!(line.contains(" --fingerprint SHA256:"), "{line}");
+    let again = main.xds_sync(["init", "--publish", "hub"]).ok();
+    assert!(!again.contains("made"), "run again, it changes nothing: {again}");
+
+    let serve = main.spawn_xds_sync(["serve"]);
+    eventually("the hub listens", Duration::from_secs(20), || main.sh("ss -Hltn | grep :8443").success());
+
+    for node in &cluster.nodes {
+        node.write(
+            KEYS,
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIB9ySXHfeZCNtcfgX7M1Zx0jL9OEm6yE0mV0nB7vYx5n somebody\n",
+        );
+        let before = node.read(KEYS);
+        let address = line.split_whitespace().nth(1).unwrap();
+        let wrong = format!("SHA256:{}", "A".repeat(43));
+        node.xds_sync(["join", address, "--fingerprint", &wrong]).exits(1);
+        assert_eq!(node.read(KEYS), before, "a key that is not the one that was meant");
+        // Without the fingerprint, the hub's own certificate is nobody's word.
+        node.xds_sync(["join", address]).exits(1);
+        assert_eq!(node.read(KEYS), before);
+
+        node.xds_sync(line.split_whitespace()).ok();
+        let joined = node.read_text(KEYS);
+        assert!(joined.starts_with(std::str::from_utf8(&before).unwrap()), "other lines stay: {joined}");
+        assert!(joined.contains("restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 "), "{joined}");
+        assert!(node.exists("/etc/xds-sync/node.toml"));
+        node.xds_sync(line.split_whitespace()).ok();
+        assert_eq!(node.read_text(KEYS), joined, "the second time changes nothing");
+    }
+    main.write_settled("/var/lib/xivo/sounds/a.wav", "a");
+    main.sync_json(["--dir", "sounds"]).exits(0);
+    assert!(cluster.nodes.iter().all(|node| node.exists("/var/lib/xivo/sounds/a.wav")));
+
+    cluster["mds2"].xds_sync(["leave"]).ok();
+    let run = main.sync_json(["--dir", "sounds"]);
+    run.exits(40);
+    assert_eq!(run.node("mds2")["state"], "refused");
+
+    serve.signal(rustix::process::Signal::TERM);
+    serve.wait_for(Duration::from_secs(10)).exits(0);
+}
+
+#[test]
+fn a_host_with_nothing_but_a_shell_becomes_a_node() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().without_key().without_program("mds1").build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let init = main.xds_sync(["init", "--publish", "hub"]).ok();
+    let line = init.lines().find_map(|line| Some(line.split_once("without xds-sync: sh ")?.1.to_owned()));
+    let line = line.unwrap_or_else(|| panic!("no line for new nodes in {init}"));
+    let serve = main.spawn_xds_sync(["serve"]);
+    eventually("the hub listens", Duration::from_secs(20), || main.sh("ss -Hltn | grep :8443").success());
+
+    let address = line.split_whitespace().last().unwrap();
+    mds1.sh(format!(
+        "curl --silent --fail --insecure -o mds_install.sh https://{address}/xds-sync/mds_install.sh"
+    ))
+    .ok();
+    let wrong = "0".repeat(64);
+    mds1.sh(format!("sh mds_install.sh --sha256 {wrong} --fingerprint SHA256:x {address}")).exits(1);
+    mds1.sh(format!("sh mds_install.sh --fingerprint SHA256:x {address}")).exits(1);
+    assert!(!mds1.exists("/usr/bin/xds-sync"), "nothing is installed that was not checked");
+
+    for _ in 0..2 {
+        mds1.sh(format!("dash {line}")).ok();
+    }
+    assert_eq!(mds1.sh("ls -A /usr/bin | grep -c '^.xds-sync'").text(), "0\n", "no leftovers");
+    main.write_settled("/var/lib/xivo/sounds/a.wav", "a");
+    main.sync_json(["--dir", "sounds"]).exits(0);
+    assert!(mds1.exists("/var/lib/xivo/sounds/a.wav"));
+    serve.signal(rustix::process::Signal::TERM);
+    serve.wait();
+}
+
+#[test]
+fn a_main_that_lost_its_state_takes_over_by_a_higher_epoch() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let main = &cluster.main;
+    main.write_settled("/var/lib/xivo/sounds/a.wav", "a");
+    main.sync_json([""; 0]).exits(0);
+    main.sh("rm -r /var/lib/xds-sync/*").ok();
+    let refused = main.sync_json([""; 0]);
+    refused.exits(41);
+    assert!(
+        refused.node("mds1")["error"].as_str().unwrap().contains("init --takeover"),
+        "{:?}",
+        refused.json
+    );
+    main.xds_sync(["init", "--publish", "none", "--takeover"]).ok();
+    main.remove("/var/lib/xivo/sounds/a.wav");
+    main.write_settled("/var/lib/xivo/sounds/b.wav", "b");
+    main.sync_json([""; 0]).exits(0);
+    assert!(cluster["mds1"].exists("/var/lib/xivo/sounds/b.wav"));
+    assert!(cluster["mds1"].exists("/var/lib/xivo/sounds/a.wav"), "without a base nothing is deleted");
+}
