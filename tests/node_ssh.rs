@@ -187,6 +187,7 @@ fn options(dir: &Path, port: u16) -> SshOptions {
         user: nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name,
         port,
         identity: dir.join("identity"),
+        former_identity: None,
         known_hosts: dir.join("state/known_hosts"),
         host_keys: HostKeys::AcceptNew,
         agent: stand_in("stand_in_for_an_agent"),
@@ -300,8 +301,31 @@ fn what_differs_for_a_node_holds_for_it() {
         user: Some(sshd.options().user),
         port: Some(sshd.port),
         identity: Some(sshd.at("other key")),
+        only_identity: false,
     };
     Connector::new(options).unwrap().connect("127.0.0.1", &node, &hello()).unwrap();
+}
+
+#[test]
+fn the_former_key_is_tried_where_the_new_one_is_not_known() {
+    let sshd = Sshd::start();
+    let old = sshd.at("identity.old");
+    fs::rename(sshd.at("identity"), &old).unwrap();
+    let mut keygen = std::process::Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(sshd.at("identity"));
+    assert!(keygen.status().unwrap().success());
+    refused(sshd.connect(), NodeErrorKind::Refused, "xds-sync join");
+    let mut options = sshd.options();
+    options.former_identity = Some(old.clone());
+    let connector = Connector::new(options).unwrap();
+    connect(&connector).unwrap();
+    // Whether a key works by itself is asked of that key alone.
+    let only = |identity: PathBuf| {
+        let node = NodeOptions { identity: Some(identity), only_identity: true, ..NodeOptions::default() };
+        connector.connect("127.0.0.1", &node, &hello())
+    };
+    only(old).unwrap();
+    refused(only(sshd.at("identity")), NodeErrorKind::Refused, "xds-sync join");
 }
 
 #[test]

@@ -4,11 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use anyhow::Context as _;
+
+use super::exit;
 use crate::config::{self, Config, Node};
+use crate::enroll::{authorized_keys, rotate};
 use crate::host;
 use crate::model::{ReloadOutcome, ReloadState};
 use crate::node::ssh::{Connector, HostKeys, NodeOptions, SshOptions};
-use crate::node::{Accept, Endpoint, Hello, Local, LocalOptions, NodeError};
+use crate::node::{Accept, Endpoint, Hello, KeyChange, Local, LocalOptions, NodeError, ReplaceKey};
 use crate::reload::{self, ReloadRequest};
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
@@ -36,6 +40,7 @@ impl Ssh {
             user: ssh.user.clone(),
             port: ssh.port,
             identity: ssh.identity.clone(),
+            former_identity: Some(rotate::former(&ssh.identity)).filter(|former| former.exists()),
             known_hosts: ssh.known_hosts.clone(),
             host_keys: match ssh.host_keys {
                 config::HostKeys::AcceptNew => HostKeys::AcceptNew,
@@ -53,8 +58,28 @@ impl Ssh {
 
 impl Connect for Ssh {
     fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError> {
-        let options =
-            NodeOptions { user: node.user.clone(), port: node.port, identity: node.identity.clone() };
+        self.open(node, run, NodeOptions { identity: node.identity.clone(), ..options(node) })
+    }
+}
+
+/// What differs for a node, but for its key.
+fn options(node: &Node) -> NodeOptions {
+    NodeOptions { user: node.user.clone(), port: node.port, ..NodeOptions::default() }
+}
+
+impl Ssh {
+    /// Connects with this key and no other.
+    pub(super) fn connect_with(
+        &self,
+        node: &Node,
+        run: &str,
+        identity: &Path,
+    ) -> Result<Box<dyn Endpoint>, NodeError> {
+        let identity = Some(identity.to_owned());
+        self.open(node, run, NodeOptions { identity, only_identity: true, ..options(node) })
+    }
+
+    fn open(&self, node: &Node, run: &str, options: NodeOptions) -> Result<Box<dyn Endpoint>, NodeError> {
         let hello = Hello {
             main: self.identity.id.clone(),
             epoch: self.identity.epoch,
@@ -74,24 +99,32 @@ pub(super) fn main_disk(state: &StateDir) -> Local {
         state: ReloadState::NotNeeded,
         detail: None,
     };
-    disk(&state.cache_dir(), Box::new(reload), Arc::default())
+    let replace_key = |_: &KeyChange| Err("nobody is let in here by a key".to_owned());
+    disk(&state.cache_dir(), Box::new(reload), Box::new(replace_key), Arc::default())
 }
 
 /// A node's own disk, as its agent serves it; `progress` grows with whatever it does.
 pub(super) fn node_disk(accept: &Accept, progress: &Arc<AtomicU64>) -> Local {
     let commands = accept.reload.clone();
     let reload = move |request: &ReloadRequest| reload::run(request, &commands);
-    disk(&accept.state_dir.join("cache"), Box::new(reload), Arc::clone(progress))
+    let replace_key = |change: &KeyChange| {
+        let replaced = host::home()
+            .context("HOME is not set")
+            .and_then(|home| rotate::accept(&authorized_keys::path_below(&home), change));
+        replaced.map_err(|error| exit::line_of(&error))
+    };
+    disk(&accept.state_dir.join("cache"), Box::new(reload), Box::new(replace_key), Arc::clone(progress))
 }
 
 type Reload = Box<dyn FnMut(&ReloadRequest) -> ReloadOutcome + Send>;
 
-fn disk(cache_dir: &Path, reload: Reload, progress: Arc<AtomicU64>) -> Local {
+fn disk(cache_dir: &Path, reload: Reload, replace_key: ReplaceKey, progress: Arc<AtomicU64>) -> Local {
     Local::new(LocalOptions {
         cache_dir: cache_dir.to_owned(),
         clock: Box::new(host::now),
         new_id: Box::new(host::ulid),
         reload,
+        replace_key,
         progress,
     })
 }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::publish::{self, Publish};
 use super::steps::Steps;
-use super::{Context, exit, load};
+use super::{Context, exit, load, rotate};
 use crate::config::Config;
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
@@ -25,6 +25,7 @@ Examples:
   xds-sync init --adopt moh     what is in moh's root now is right: after a disk was
                                 replaced, or a directory restored from a backup
   xds-sync init --publish hub   nodes get the key from `xds-sync serve`, at port 8443
+  xds-sync init --rotate        a new key for every node; again, for those that were away
   xds-sync init --takeover      this host is Main from now on, in the place of another one";
 
 /// Make this host a Main: key pair, markers in the roots, cron job
@@ -37,6 +38,9 @@ pub(super) struct Args {
     /// Who serves the public key to nodes
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     publish: Publish,
+    /// Make a new key, give it to every node, and remove the old one where the new one works
+    #[arg(long)]
+    rotate: bool,
     /// Make nodes obey this Main from now on, and no longer the one they obeyed before
     #[arg(long)]
     takeover: bool,
@@ -48,8 +52,11 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     load::check_names("directory", &args.adopt, directories)?;
     let mut steps = Steps::default();
 
+    let state = StateDir::open(&config.sync.state_dir)?;
+    let _lock = load::lock(&state, || false)?;
     let identity = &config.ssh.identity;
-    let pair = key::ensure(identity, &format!("xds-sync {}", config.main.name), &mut host::random())?;
+    let comment = format!("xds-sync {}", config.main.name);
+    let mut pair = key::ensure(identity, &comment, &mut host::random())?;
     steps.tell(
         "key pair",
         pair.made,
@@ -62,14 +69,17 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         steps.note("key pair", "is now readable for its owner alone, as ssh demands");
     }
 
-    let state = StateDir::open(&config.sync.state_dir)?;
-    let _lock = load::lock(&state, || false)?;
     if args.takeover {
         let epoch = take_over(&state, host::now())?;
         steps.note(
             "takeover",
             &format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one"),
         );
+    }
+    let mut code = exit::DONE;
+    if args.rotate {
+        code = rotate::run(&config, &state, &mut steps)?;
+        pair = key::ensure(identity, &comment, &mut host::random())?;
     }
     mark_roots(&config, &state, &args.adopt, &mut steps)?;
 
@@ -92,7 +102,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         steps.note("install", &format!("on a node without xds-sync: sh {line}"));
     }
     steps.print(&context.ui)?;
-    port.map(|_| exit::DONE)
+    port.map(|_| code)
 }
 
 /// HOST, or HOST:PORT.

@@ -14,6 +14,7 @@ mod load;
 mod nodes;
 mod nodes_edit;
 mod publish;
+mod rotate;
 mod serve;
 mod status;
 mod steps;

@@ -105,6 +105,45 @@ pub fn without(before: &[u8], main: &str) -> Vec<u8> {
     before.split_inclusive(|&byte| byte == b'\n').filter(stays).flatten().copied().collect()
 }
 
+/// The file's bytes with a line for `new` after each one for `old`: the same options, the same comment. None
+/// where nobody has `old`.
+pub fn beside(before: &[u8], old: &KeyData, new: &KeyData) -> anyhow::Result<Option<Vec<u8>>> {
+    let mut after = Vec::with_capacity(before.len() * 2);
+    let mut found = has(before, new);
+    let is_there = found;
+    for line in before.split_inclusive(|&byte| byte == b'\n') {
+        after.extend_from_slice(line);
+        let (text, end) = without_end(line);
+        let Some(line) = Line::parse(text).filter(|line| line.key.as_ref() == Some(old)) else { continue };
+        if is_there {
+            continue;
+        }
+        found = true;
+        if end.is_empty() {
+            after.push(b'\n');
+        }
+        let key = PublicKey::new(new.clone(), line.comment).to_openssh().context("writing a public key")?;
+        after.extend_from_slice(format!("{}{key}", line.before).as_bytes());
+        after.extend_from_slice(end);
+    }
+    Ok(found.then_some(after))
+}
+
+/// The file's bytes without the lines for `old`.
+#[must_use]
+pub fn without_key(before: &[u8], old: &KeyData) -> Vec<u8> {
+    let stays =
+        |line: &&[u8]| Line::parse(without_end(line).0).is_none_or(|line| line.key.as_ref() != Some(old));
+    before.split_inclusive(|&byte| byte == b'\n').filter(stays).flatten().copied().collect()
+}
+
+/// Whether a line is for this key.
+#[must_use]
+pub fn has(content: &[u8], key: &KeyData) -> bool {
+    let mut lines = content.split(|&byte| byte == b'\n').filter_map(|line| Line::parse(without_end(line).0));
+    lines.any(|line| line.key.as_ref() == Some(key))
+}
+
 /// Every Main that a line lets in, as it was named, without repetition.
 #[must_use]
 pub fn mains(content: &[u8]) -> Vec<String> {
@@ -146,6 +185,8 @@ fn without_end(line: &[u8]) -> (&[u8], &[u8]) {
 
 /// A line that sshd takes for a key.
 struct Line<'a> {
+    /// What stands before the key: options, or nothing.
+    before: &'a str,
     /// None for a key of a kind that is not known here.
     key: Option<KeyData>,
     comment: &'a str,
@@ -158,17 +199,18 @@ impl<'a> Line<'a> {
         if text.is_empty() || text.starts_with('#') {
             return None;
         }
-        Line::without_options(text).or_else(|| Line::without_options(after_options(text)))
+        let (options, rest) = text.split_at(text.len() - after_options(text).len());
+        Line::without_options("", text).or_else(|| Line::without_options(options, rest))
     }
 
-    fn without_options(text: &'a str) -> Option<Line<'a>> {
+    fn without_options(before: &'a str, text: &'a str) -> Option<Line<'a>> {
         let (algorithm, rest) = split_word(text)?;
         let (key, comment) = split_word(rest).unwrap_or((rest, ""));
         let is_key = ["ssh-", "ecdsa-", "sk-"].iter().any(|kind| algorithm.starts_with(kind))
             && key.starts_with("AAAA")
             && !algorithm.contains(['"', ',', '=']);
         let parsed = PublicKey::from_openssh(&format!("{algorithm} {key}"));
-        is_key.then(|| Line { key: parsed.ok().map(|key| key.key_data().clone()), comment })
+        is_key.then(|| Line { before, key: parsed.ok().map(|key| key.key_data().clone()), comment })
     }
 
     /// Which Main the line lets in, if it is one of ours.

@@ -126,7 +126,8 @@ pub fn read_key(answer: &[u8]) -> anyhow::Result<PublicKey> {
     Ok(key)
 }
 
-fn check_kind(key: &PublicKey) -> anyhow::Result<()> {
+/// Whether a key is of a kind that is safe enough.
+pub(super) fn check_kind(key: &PublicKey) -> anyhow::Result<()> {
     match key.key_data() {
         KeyData::Ed25519(_) | KeyData::Ecdsa(_) => Ok(()),
         KeyData::Rsa(rsa) => {

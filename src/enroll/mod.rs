@@ -9,3 +9,4 @@ pub mod join;
 pub mod key;
 pub mod nodes_file;
 pub mod publish;
+pub mod rotate;

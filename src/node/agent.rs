@@ -205,6 +205,10 @@ impl<W: Write> Session<'_, W> {
                 Reply::Agreed(self.endpoint.agree(&directory, &generation)?.map_err(check::clip))
             }
             Request::Reload(request) => self.reload(&request)?,
+            Request::ReplaceKey(change) => {
+                self.may_write()?;
+                Reply::KeyReplaced(self.endpoint.replace_key(&change)?.map_err(check::clip))
+            }
         };
         reply(self.pulse, &answer)
     }

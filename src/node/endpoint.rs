@@ -55,6 +55,24 @@ pub trait Endpoint: Send {
 
     /// Runs a reload and verifies it.
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
+
+    /// Lets Main in with another key. Main's own disk has nothing to let in.
+    fn replace_key(&mut self, _: &KeyChange) -> Result<Result<(), String>, NodeError> {
+        Ok(Err("nobody is let in here by a key".to_owned()))
+    }
+}
+
+/// Another key for Main, as the holder of the one it has vouches for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The key that Main has, in OpenSSH's format.
+    pub old: String,
+    /// The one that it will have.
+    pub new: String,
+    /// The old key's signature of both: an SSH signature (PROTOCOL.sshsig) in PEM.
+    pub vouched: String,
+    /// Whether the old one is to go now; else both are let in.
+    pub drop_old: bool,
 }
 
 /// Why a host cannot take part in a run.

@@ -12,13 +12,16 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context as _, bail};
 
 use super::endpoint::tree_digests;
-use super::{Endpoint, NodeError, NodeErrorKind};
+use super::{Endpoint, KeyChange, NodeError, NodeErrorKind};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners};
 use crate::model::{Action, Entry, Outcome, Owner, RelPath, ReloadOutcome, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Clock, HashCache, Root, ScanSpec, Scanned, Snapshot, scan};
 use crate::transfer::{self, LocalSource, OwnDir, Received, Seen, Sink, Source, Wanted};
+
+/// Lets Main in with another key, or says why not.
+pub type ReplaceKey = Box<dyn FnMut(&KeyChange) -> Result<(), String> + Send>;
 
 /// What a [`Local`] needs of its host.
 pub struct LocalOptions {
@@ -30,6 +33,8 @@ pub struct LocalOptions {
     pub new_id: Box<dyn FnMut() -> String + Send>,
     /// Runs a reload and verifies it.
     pub reload: Box<dyn FnMut(&ReloadRequest) -> ReloadOutcome + Send>,
+    /// See [`Endpoint::replace_key`].
+    pub replace_key: ReplaceKey,
     /// Grows with every entry a scan sees and every byte it reads.
     pub progress: Arc<AtomicU64>,
 }
@@ -259,6 +264,10 @@ impl Endpoint for Local {
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
         Ok((self.options.reload)(request))
     }
+
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Result<(), String>, NodeError> {
+        Ok((self.options.replace_key)(change))
+    }
 }
 
 /// A missing root, with the directories above it.
@@ -306,6 +315,7 @@ mod tests {
                     state: ReloadState::Owed,
                     detail: None,
                 }),
+                replace_key: Box::new(|change| Err(format!("{} stays", change.old))),
                 progress: Arc::default(),
             };
             Host { dir, local: Local::new(options) }

@@ -19,9 +19,9 @@ mod wire;
 
 pub use accept::Accept;
 pub use allegiance::forget as forget_main;
-pub use endpoint::{Endpoint, NodeError, NodeErrorKind};
+pub use endpoint::{Endpoint, KeyChange, NodeError, NodeErrorKind};
 pub use link::{Ended, Peer};
-pub use local::{Local, LocalOptions};
+pub use local::{Local, LocalOptions, ReplaceKey};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, NodeError};
+use super::endpoint::{Endpoint, KeyChange, NodeError};
 use super::link::{Link, Peer};
 use super::protocol::check;
 use super::protocol::content::{self, StreamError};
@@ -236,6 +236,13 @@ impl Endpoint for Remote {
                 Ok(ReloadOutcome { detail: outcome.detail.map(|detail| check::text(&detail)), ..outcome })
             }
             other => self.link.refuse(&other, "that reload"),
+        }
+    }
+
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Result<(), String>, NodeError> {
+        match self.link.ask(&Request::ReplaceKey(change.clone()))? {
+            Reply::KeyReplaced(replaced) => Ok(replaced.map_err(|why| check::text(&why))),
+            other => self.link.refuse(&other, "a key"),
         }
     }
 }

@@ -107,3 +107,44 @@ fn a_main_that_lost_its_state_takes_over_by_a_higher_epoch() {
     assert!(cluster["mds1"].exists("/var/lib/xivo/sounds/b.wav"));
     assert!(cluster["mds1"].exists("/var/lib/xivo/sounds/a.wav"), "without a base nothing is deleted");
 }
+
+#[test]
+fn a_new_key_reaches_every_node_and_the_old_one_goes() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().forced_command().build();
+    let main = &cluster.main;
+    let public = || main.read_text("/root/.ssh/rsync_xds.pub").split(' ').nth(1).unwrap().to_owned();
+    let old = public();
+    let keys = |node: &str| cluster[node].read_text(KEYS);
+    let sync = |name: &str| {
+        main.write_settled(&format!("/var/lib/xivo/sounds/{name}"), name);
+        main.sync_json(["--dir", "sounds"]).exits(0);
+        assert!(cluster.nodes.iter().all(|node| node.exists(&format!("/var/lib/xivo/sounds/{name}"))));
+    };
+    sync("before.wav");
+    let rotate = || main.xds_sync(["init", "--publish", "none", "--rotate"]);
+
+    // Nobody is there: nothing is switched.
+    cluster.nodes.iter().for_each(|node| node.stop_sshd());
+    rotate().exits(41);
+    assert_eq!(public(), old);
+    cluster["mds1"].start_sshd();
+
+    let said = rotate();
+    said.exits(40);
+    assert!(said.text().contains("mds1 has the new key alone"), "{}", said.text());
+    assert!(said.text().contains("mds2 has not moved"), "{}", said.text());
+    let new = public();
+    assert_ne!(new, old);
+    assert!(keys("mds1").contains(&new) && !keys("mds1").contains(&old), "{}", keys("mds1"));
+    assert!(keys("mds1").contains("command=\"/usr/bin/xds-sync agent\""), "{}", keys("mds1"));
+
+    // The one that was away is still reached, until it has moved as well.
+    cluster["mds2"].start_sshd();
+    sync("between.wav");
+    assert!(keys("mds2").contains(&old));
+    rotate().exits(0);
+    assert_eq!(public(), new, "it went on, and did not begin again");
+    assert!(keys("mds2").contains(&new) && !keys("mds2").contains(&old), "{}", keys("mds2"));
+    assert!(!main.exists("/root/.ssh/rsync_xds.old"));
+    sync("after.wav");
+}

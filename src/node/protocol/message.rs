@@ -7,6 +7,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::{Action, Entry, Outcome, Owner, ReloadOutcome, Step};
+use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::{Received, Wanted};
@@ -19,7 +20,7 @@ const LIST_BYTES: usize = super::frame::MAX_MESSAGE / 3;
 /// Most bytes of a text for people; with it, the answer to [`MAX_LIST`] items fits into a message.
 pub(crate) const MAX_TEXT: usize = 400;
 
-/// What Main asks. Every one but `Scan`, `KnownOwners` and `Reload` is about a directory that was scanned.
+/// What Main asks. Every one but `Scan`, `KnownOwners`, `Reload` and `ReplaceKey` is about a directory that was scanned.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Scan(ScanSpec),
@@ -59,6 +60,7 @@ pub(crate) enum Request {
         generation: String,
     },
     Reload(ReloadRequest),
+    ReplaceKey(KeyChange),
 }
 
 /// What the agent answers.
@@ -77,6 +79,7 @@ pub(crate) enum Reply {
     Outcomes(#[serde(deserialize_with = "limited")] Vec<Outcome>),
     Agreed(Result<(), String>),
     Reloaded(ReloadOutcome),
+    KeyReplaced(Result<(), String>),
 }
 
 /// A content of a `Stage` request that the agent does not have.
@@ -103,6 +106,7 @@ impl Reply {
             Reply::Outcomes(_) => "outcomes",
             Reply::Agreed(_) => "an agreement",
             Reply::Reloaded(_) => "a reload",
+            Reply::KeyReplaced(_) => "a key",
         }
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Target<'a> {
     pub(super) user: &'a str,
     port: u16,
     pub(super) identity: &'a Path,
+    former_identity: Option<&'a Path>,
+    only_identity: bool,
     /// The node's name in known_hosts, as ssh itself would write it.
     pub(super) alias: String,
     /// Whether a key of it is known.
@@ -77,7 +79,9 @@ impl<'a> Target<'a> {
         // A file that is not there yet knows nobody.
         let known_hosts = std::fs::read_to_string(&options.known_hosts).unwrap_or_default();
         let known = knows(&known_hosts, &alias);
-        Ok(Target { options, address, user, port, identity, alias, known })
+        let former_identity = options.former_identity.as_deref().filter(|_| node.identity.is_none());
+        let only_identity = node.only_identity;
+        Ok(Target { options, address, user, port, identity, former_identity, only_identity, alias, known })
     }
 
     /// The file that our host keys are in.
@@ -102,6 +106,9 @@ impl<'a> Target<'a> {
             format!("UserKnownHostsFile={}", path(&options.known_hosts)),
             format!("HostKeyAlias={}", self.alias),
         ];
+        let only = if self.only_identity { &["IdentitiesOnly=yes", "IdentityAgent=none"][..] } else { &[] };
+        // ssh tries all the files it is given, in this order.
+        let former = self.former_identity.map(|former| format!("IdentityFile={}", path(former)));
         let defaults = [
             format!("ConnectTimeout={}", options.connect_timeout().as_secs()),
             // A dead connection ends its master too, later than our own timeout.
@@ -118,7 +125,9 @@ impl<'a> Target<'a> {
         arguments.extend(["-l", self.user, "-p"].map(OsString::from));
         arguments.push(self.port.to_string().into());
         let always = ALWAYS.into_iter().map(str::to_owned);
-        for option in always.chain(ours).chain(options.options.iter().cloned()).chain(defaults) {
+        let only = only.iter().copied().map(str::to_owned);
+        let given = options.options.iter().cloned();
+        for option in always.chain(ours).chain(only).chain(given).chain(defaults).chain(former) {
             arguments.push("-o".into());
             arguments.push(option.into());
         }

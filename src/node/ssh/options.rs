@@ -16,6 +16,8 @@ pub struct SshOptions {
     pub port: u16,
     /// Main's private key. Keys of an agent and of ssh_config are tried as well.
     pub identity: PathBuf,
+    /// The key before it, for nodes that do not know the new one yet.
+    pub former_identity: Option<PathBuf>,
     /// Our own known_hosts file.
     pub known_hosts: PathBuf,
     /// What to do about a host that is not in it.
@@ -39,8 +41,10 @@ pub struct NodeOptions {
     pub user: Option<String>,
     /// See [`SshOptions::port`].
     pub port: Option<u16>,
-    /// See [`SshOptions::identity`].
+    /// See [`SshOptions::identity`]. With it, no former one is tried.
     pub identity: Option<PathBuf>,
+    /// Whether no other key than `identity` is tried, whatever ssh itself knows.
+    pub only_identity: bool,
 }
 
 /// What to do about a host whose key is not known.
@@ -62,7 +66,9 @@ impl SshOptions {
     }
 
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        for path in [&self.identity, &self.known_hosts, &self.control_dir] {
+        for path in
+            [&self.identity, &self.known_hosts, &self.control_dir].into_iter().chain(&self.former_identity)
+        {
             quotable(path)?;
         }
         // The longest name: a process id, a number of six digits, the socket.

@@ -108,6 +108,7 @@ mod tests {
                 user: "root".to_owned(),
                 port: 2222,
                 identity: "/k/key".into(),
+                former_identity: None,
                 known_hosts: "/k/known_hosts".into(),
                 host_keys,
                 agent: String::new(),

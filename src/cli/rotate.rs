@@ -1,0 +1,115 @@
+//! `init --rotate`: another key for Main, on every node.
+
+use std::path::Path;
+use std::thread;
+
+use anyhow::Context as _;
+
+use super::connect::Ssh;
+use super::steps::Steps;
+use super::{exit, load};
+use crate::config::{Config, Node};
+use crate::enroll::{key, rotate};
+use crate::host;
+use crate::model::escape::{clean, escape_for_people};
+use crate::node::{Endpoint, KeyChange, NodeErrorKind};
+use crate::report::exit::{ALL_LOST, SOME_LOST};
+use crate::state::StateDir;
+
+/// From one key to another, over all nodes.
+struct Rotation<'a> {
+    ssh: &'a Ssh,
+    old: &'a Path,
+    new: &'a Path,
+    change: KeyChange,
+    /// Of this session, for the nodes' hellos.
+    session: String,
+}
+
+/// Begins a rotation, or goes on with one that some nodes were away from. Main uses the new key as soon as
+/// one node has it; the old one is kept until all have.
+pub(super) fn run(config: &Config, state: &StateDir, steps: &mut Steps) -> anyhow::Result<u8> {
+    let identity = &config.ssh.identity;
+    let (next, former) = (rotate::next(identity), rotate::former(identity));
+    let ssh = Ssh::new(config, state, load::identity(state, false)?, false)?;
+    let goes_on = former.exists() && !next.exists();
+    let (old, new) = if goes_on { (&former, identity) } else { (identity, &next) };
+    if !goes_on {
+        let comment = format!("xds-sync {}", config.main.name);
+        let pair = key::ensure(&next, &comment, &mut host::random()).context("making another key")?;
+        steps.note("rotate", &format!("new key {} {}", pair.algorithm, pair.fingerprint));
+    }
+    let change = rotate::propose(old, new)?;
+    let rotation = Rotation { ssh: &ssh, old, new, change, session: host::ulid() };
+
+    // A node with a key of its own never had this one.
+    let nodes: Vec<&Node> = config.nodes.iter().filter(|node| node.identity.is_none()).collect();
+    let moved = rotation.move_all(&nodes, config.sync.parallel);
+    let mut away = 0;
+    for (node, moved) in nodes.iter().zip(moved) {
+        let name = escape_for_people(node.name.as_bytes());
+        match moved {
+            Ok(()) => steps.note("rotate", &format!("{name} has the new key alone")),
+            Err(why) => {
+                away += 1;
+                steps.note("rotate", &format!("{name} has not moved: {}", clean(&why)));
+            }
+        }
+    }
+    if away > 0 && away == nodes.len() {
+        let kept = if goes_on { &former } else { identity };
+        steps.note("rotate", &format!("no node has moved: {} stays in use; try again", kept.display()));
+        return Ok(ALL_LOST);
+    }
+    if !goes_on {
+        rotate::switch(identity)?;
+    }
+    if away > 0 {
+        let text = format!(
+            "{} is kept for those that have not moved; run `xds-sync init --rotate` again when they are back",
+            former.display()
+        );
+        steps.note("rotate", &text);
+        return Ok(SOME_LOST);
+    }
+    rotate::forget_former(identity)?;
+    steps.note("rotate", "done: the old key is gone");
+    Ok(exit::DONE)
+}
+
+impl Rotation<'_> {
+    /// Each node's outcome, in their order; `parallel` of them at once.
+    fn move_all(&self, nodes: &[&Node], parallel: usize) -> Vec<Result<(), String>> {
+        let mut moved = Vec::new();
+        for some in nodes.chunks(parallel.max(1)) {
+            thread::scope(|scope| {
+                let threads: Vec<_> = some.iter().map(|node| scope.spawn(|| self.move_one(node))).collect();
+                moved.extend(threads.into_iter().map(|thread| match thread.join() {
+                    Ok(moved) => moved,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }));
+            });
+        }
+        moved
+    }
+
+    /// The old key goes once the new one has let us in.
+    fn move_one(&self, node: &Node) -> Result<(), String> {
+        let connect = |identity| self.ssh.connect_with(node, &self.session, identity);
+        let mut session = match connect(self.new) {
+            Ok(session) => session,
+            // It does not know the new key yet.
+            Err(error) if error.kind == NodeErrorKind::Refused => {
+                let mut session = connect(self.old).map_err(|error| error.detail)?;
+                replace(&mut *session, &self.change)?;
+                connect(self.new).map_err(|error| error.detail)?
+            }
+            Err(error) => return Err(error.detail),
+        };
+        replace(&mut *session, &KeyChange { drop_old: true, ..self.change.clone() })
+    }
+}
+
+fn replace(session: &mut dyn Endpoint, change: &KeyChange) -> Result<(), String> {
+    session.replace_key(change).map_err(|error| error.detail)?
+}

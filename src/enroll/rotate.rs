@@ -1,0 +1,279 @@
+//! Another key for Main: made beside the one it has, given to every node, and only then used.
+//!
+//! A node takes the new key from whoever has the old one, which signs both. So nobody can have somebody
+//! else's key replaced or removed, and the new one may do what the old one may, and no more.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+use ssh_key::{PublicKey, SshSig};
+
+use super::authorized_keys;
+use super::join::check_kind;
+use super::key::public_path;
+use crate::node::KeyChange;
+
+/// What our signatures are for (PROTOCOL.sshsig): none is of use anywhere else.
+const NAMESPACE: &str = "xds-sync rotate";
+
+/// Where the key lies that will be `identity`.
+#[must_use]
+pub fn next(identity: &Path) -> PathBuf {
+    with_suffix(identity, ".next")
+}
+
+/// Where the key lies that was `identity`, while there are nodes that know no other.
+#[must_use]
+pub fn former(identity: &Path) -> PathBuf {
+    with_suffix(identity, ".old")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// The change from one key pair of this host's to another, vouched for by the old one. It lets both in.
+pub fn propose(old: &Path, new: &Path) -> anyhow::Result<KeyChange> {
+    let (old_key, new_key) = (read_public(old)?, read_public(new)?);
+    let vouched = sign(old, &statement(&old_key, &new_key)?)?;
+    let text = |key: &PublicKey| key.to_openssh().context("writing a public key as text");
+    Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, vouched, drop_old: false })
+}
+
+/// What the old key signs.
+fn statement(old: &PublicKey, new: &PublicKey) -> anyhow::Result<String> {
+    let text = |key: &PublicKey| PublicKey::from(key.key_data().clone()).to_openssh();
+    Ok(format!("{} is followed by {}\n", text(old)?, text(new)?))
+}
+
+fn read_public(identity: &Path) -> anyhow::Result<PublicKey> {
+    let path = public_path(identity);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    PublicKey::from_openssh(&text).with_context(|| format!("{} is no public key", path.display()))
+}
+
+/// ssh-keygen can read every kind of private key, and ask an agent.
+fn sign(identity: &Path, statement: &str) -> anyhow::Result<String> {
+    let mut child = Command::new("ssh-keygen")
+        .args(["-q", "-Y", "sign", "-n", NAMESPACE, "-f"])
+        .arg(identity)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("running ssh-keygen")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // If it has gone already, it says why.
+        let _ = stdin.write_all(statement.as_bytes());
+    }
+    let output = child.wait_with_output().context("running ssh-keygen")?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        bail!("{} cannot sign: {}", identity.display(), why.trim());
+    }
+    String::from_utf8(output.stdout).context("reading a signature of ssh-keygen")
+}
+
+/// A node's part: lets the new key in beside the old one, or in its place.
+pub fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<()> {
+    let (old, new) = (PublicKey::from_openssh(&change.old), PublicKey::from_openssh(&change.new));
+    let (old, new) = (old.context("the old key is no key")?, new.context("the new key is no key")?);
+    check_kind(&new)?;
+    let signature = SshSig::from_pem(&change.vouched).context("the signature is none")?;
+    old.verify(NAMESPACE, statement(&old, &new)?.as_bytes(), &signature)
+        .context("the old key does not vouch for the new one")?;
+    let (old, new) = (old.key_data(), new.key_data());
+    ensure!(old != new, "the new key is the old one");
+    let path = authorized_keys.display();
+    authorized_keys::change(authorized_keys, |before| {
+        if change.drop_old {
+            // Never the last way in.
+            ensure!(authorized_keys::has(before, new), "the new key is not in {path}");
+            return Ok(authorized_keys::without_key(before, old));
+        }
+        authorized_keys::beside(before, old, new)?.with_context(|| format!("the old key is not in {path}"))
+    })?;
+    Ok(())
+}
+
+/// Makes the next key the one that is used, and the one that was used the former one. At every moment there
+/// is a whole pair at `identity`, or its public key can be made anew from the private one.
+pub fn switch(identity: &Path) -> anyhow::Result<()> {
+    let (next, former) = (next(identity), former(identity));
+    let switch = || -> io::Result<()> {
+        match fs::hard_link(identity, &former) {
+            // Of a switch that was killed here.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if fs::read(&former)? != fs::read(identity)? {
+                    return Err(error);
+                }
+            }
+            linked => linked?,
+        }
+        fs::copy(public_path(identity), public_path(&former))?;
+        // The wrong public key would lock this Main out of new nodes; a missing one is made anew.
+        fs::remove_file(public_path(identity))?;
+        fs::rename(&next, identity)?;
+        fs::rename(public_path(&next), public_path(identity))?;
+        sync_dir(identity)
+    };
+    switch().with_context(|| format!("putting {} in the place of {}", next.display(), identity.display()))
+}
+
+/// Removes the former key: no node knows it any more.
+pub fn forget_former(identity: &Path) -> anyhow::Result<()> {
+    let former = former(identity);
+    let remove = || -> io::Result<()> {
+        for path in [public_path(&former), former.clone()] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sync_dir(identity)
+    };
+    remove().with_context(|| format!("removing {}", former.display()))
+}
+
+fn sync_dir(identity: &Path) -> io::Result<()> {
+    fs::File::open(identity.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use ssh_key::rand_core::OsRng;
+
+    use super::*;
+    use crate::enroll::key;
+
+    /// Two key pairs, and a node's file with the first one's line between others.
+    struct Site {
+        dir: tempfile::TempDir,
+    }
+
+    const OPTIONS: &str = "restrict,command=\"/usr/bin/xds-sync agent\",from=\"10.0.0.0/8\"";
+
+    impl Site {
+        fn new() -> Site {
+            let site = Site { dir: tempfile::tempdir().unwrap() };
+            for name in ["key", "key.next", "stranger"] {
+                key::ensure(&site.path(name), name, &mut OsRng).unwrap();
+            }
+            fs::write(site.keys(), site.file(&["key"])).unwrap();
+            site
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn keys(&self) -> PathBuf {
+            self.path("authorized_keys")
+        }
+
+        fn blob(&self, name: &str) -> String {
+            let text = fs::read_to_string(public_path(&self.path(name))).unwrap();
+            text.rsplit_once(' ').unwrap().0.to_owned()
+        }
+
+        /// The file with lines of Main with these keys.
+        fn file(&self, names: &[&str]) -> String {
+            let stranger = self.blob("stranger");
+            let lines =
+                names.iter().map(|name| format!("{OPTIONS} {} xds-sync from main\n", self.blob(name)));
+            format!("# first\n{}{stranger} last", lines.collect::<String>())
+        }
+
+        fn now(&self) -> String {
+            fs::read_to_string(self.keys()).unwrap()
+        }
+
+        fn refuses(&self, change: &KeyChange) -> String {
+            let before = self.now();
+            let why = format!("{:#}", accept(&self.keys(), change).unwrap_err());
+            assert_eq!(self.now(), before, "{why}");
+            why
+        }
+    }
+
+    #[test]
+    fn the_new_key_may_do_what_the_old_one_may() {
+        let site = Site::new();
+        let change = propose(&site.path("key"), &site.path("key.next")).unwrap();
+        let done = KeyChange { drop_old: true, ..change.clone() };
+        assert!(site.refuses(&done).contains("the new key is not in"), "never the last way in");
+        for _ in 0..2 {
+            accept(&site.keys(), &change).unwrap();
+            assert_eq!(site.now(), site.file(&["key", "key.next"]));
+        }
+        for _ in 0..2 {
+            accept(&site.keys(), &done).unwrap();
+            assert_eq!(site.now(), site.file(&["key.next"]));
+        }
+    }
+
+    #[test]
+    fn an_rsa_key_that_xds_used_is_replaced_as_well() {
+        let site = Site::new();
+        let rsa = site.path("rsa");
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "rsa", "-b", "2048", "-m", "PEM", "-N", "", "-C", "root@xivo", "-f"]);
+        assert!(keygen.arg(&rsa).status().unwrap().success());
+        fs::write(site.keys(), fs::read(public_path(&rsa)).unwrap()).unwrap();
+        let change = propose(&rsa, &site.path("key.next")).unwrap();
+        accept(&site.keys(), &change).unwrap();
+        accept(&site.keys(), &KeyChange { drop_old: true, ..change }).unwrap();
+        assert_eq!(site.now(), format!("{} root@xivo\n", site.blob("key.next")));
+    }
+
+    #[test]
+    fn nobody_replaces_or_removes_a_key_without_having_it() {
+        let site = Site::new();
+        let change = propose(&site.path("key"), &site.path("key.next")).unwrap();
+        let stranger = propose(&site.path("stranger"), &site.path("key.next")).unwrap();
+        let key_of = |name: &str| fs::read_to_string(public_path(&site.path(name))).unwrap();
+        for (what, refused) in [
+            ("another's key", KeyChange { old: key_of("stranger"), ..change.clone() }),
+            ("another's signature", KeyChange { vouched: stranger.vouched, ..change.clone() }),
+            ("another new key", KeyChange { new: key_of("stranger"), ..change.clone() }),
+            ("no signature", KeyChange { vouched: String::new(), ..change.clone() }),
+            ("no key", KeyChange { new: "ssh-ed25519 AAAA".to_owned(), ..change.clone() }),
+            ("itself", propose(&site.path("key"), &site.path("key")).unwrap()),
+        ] {
+            site.refuses(&refused);
+            site.refuses(&KeyChange { drop_old: true, ..refused });
+            assert_eq!(site.now(), site.file(&["key"]), "{what}");
+        }
+        let unknown = propose(&site.path("key.next"), &site.path("stranger")).unwrap();
+        fs::write(site.keys(), "# empty\n").unwrap();
+        assert!(site.refuses(&unknown).contains("the old key is not in"));
+    }
+
+    #[test]
+    fn a_switched_pair_is_whole_and_the_former_one_is_kept_until_it_is_forgotten() {
+        let site = Site::new();
+        let (old, new) = (site.blob("key"), site.blob("key.next"));
+        let identity = site.path("key");
+        let private = fs::read(site.path("key.next")).unwrap();
+        switch(&identity).unwrap();
+        assert_eq!((site.blob("key"), site.blob("key.old")), (new, old));
+        assert_eq!(fs::read(&identity).unwrap(), private);
+        key::ensure(&next(&identity), "third", &mut OsRng).unwrap();
+        assert!(switch(&identity).is_err(), "the former key is not lost");
+        fs::remove_file(next(&identity)).unwrap();
+        fs::remove_file(public_path(&next(&identity))).unwrap();
+        assert!(!next(&identity).exists() && !public_path(&next(&identity)).exists());
+        assert!(propose(&former(&identity), &identity).is_ok());
+        forget_former(&identity).unwrap();
+        forget_former(&identity).unwrap();
+        assert!(!former(&identity).exists() && !public_path(&former(&identity)).exists());
+        assert!(identity.exists());
+    }
+}
