@@ -82,6 +82,9 @@ fn every_command_has_help_with_examples() {
         "config",
         "config show",
         "config check",
+        "serve",
+        "join",
+        "leave",
         "agent",
         "completions",
     ];
@@ -335,4 +338,84 @@ fn a_signal_ends_the_wait_for_another_run_at_once() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, term).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(20));
+}
+
+#[test]
+fn a_main_that_cannot_be_joined_changes_nothing() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path(".ssh")).unwrap();
+    let keys = sandbox.path(".ssh/authorized_keys");
+    fs::write(&keys, "# mine\n").unwrap();
+    let wrong = format!("SHA256:{}", "A".repeat(43));
+    for (args, said) in [
+        (&["join", "http://main"][..], "not https"),
+        (&["join", "main/key"], "no HOST"),
+        (&["join", "localhost:1", "--fingerprint", "MD5:00"], "no fingerprint"),
+        (&["join", "localhost:1", "--fingerprint", &wrong], "https://localhost:1/ssh-key/rsync_xds.pub: "),
+        (&["join", "localhost:1", "--insecure"], "--insecure asks on a terminal"),
+        (&["join", "localhost:1", "--insecure", "--fingerprint", &wrong], "cannot be used with"),
+        (&["join", "localhost:1", "--cacert", "/nowhere/ca.pem"], "/nowhere/ca.pem"),
+    ] {
+        let node_file = sandbox.path("node.toml");
+        let run = Run::of(sandbox.command(args).env("XDS_SYNC_NODE_CONFIG", &node_file).output().unwrap());
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{args:?}: {run:?}");
+        assert!(run.stderr.contains(said), "{args:?}: {run:?}");
+        assert_eq!(fs::read(&keys).unwrap(), b"# mine\n");
+        assert!(!node_file.exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn leave_takes_back_what_join_wrote_and_forgets_main() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path(".ssh")).unwrap();
+    let keys = sandbox.path(".ssh/authorized_keys");
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT";
+    let mine = format!("# mine\n{key} me");
+    fs::write(&keys, format!("{key} xds-sync from old\n{key} xds-sync from main:8443\n{mine}")).unwrap();
+    let node_file = sandbox.path("node.toml");
+    fs::write(&node_file, format!("state_dir = {:?}\n", sandbox.path("node"))).unwrap();
+    fs::create_dir(sandbox.path("node")).unwrap();
+    fs::write(sandbox.path("node/main.json"), "{}").unwrap();
+    let leave = |args: &[&str]| {
+        let mut command = sandbox.command(&["leave"]);
+        Run::of(command.args(args).env("XDS_SYNC_NODE_CONFIG", &node_file).output().unwrap())
+    };
+    let run = leave(&[]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("old, main:8443"), "{run:?}");
+    assert_eq!(leave(&["old"]).code, 0);
+    assert!(!sandbox.path("node/main.json").exists());
+    assert_eq!(leave(&[]).code, 0);
+    assert_eq!(fs::read_to_string(&keys).unwrap(), mine);
+    let again = leave(&[]);
+    assert_eq!(again.code, 0);
+    assert!(again.stdout.contains("no Main was let in"), "{again:?}");
+    assert!(node_file.exists());
+}
+
+#[test]
+fn the_hub_says_where_it_is_and_ends_on_a_signal() {
+    use std::io::{BufRead as _, BufReader};
+    let sandbox = Sandbox::new();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"))
+        .env_clear()
+        .env("HOME", sandbox.dir.path())
+        .env("XDS_SYNC_CONFIG", sandbox.path("config.toml"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = lines.next().unwrap().unwrap();
+    let address = line.strip_prefix("serving https://").and_then(|rest| rest.split('/').next()).unwrap();
+    assert!(lines.next().unwrap().unwrap().contains("--publish hub"));
+    let taken = sandbox.run(&["serve", "--listen", address]);
+    assert_eq!(taken.code, 1);
+    assert!(taken.stderr.contains("another program listens on"), "{taken:?}");
+    // Somebody who says nothing does not hold it up.
+    let _silent = std::net::TcpStream::connect(address).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -311,7 +311,7 @@ fn the_former_key_is_tried_where_the_new_one_is_not_known() {
     let sshd = Sshd::start();
     let old = sshd.at("identity.old");
     fs::rename(sshd.at("identity"), &old).unwrap();
-    let mut keygen = std::process::Command::new("ssh-keygen");
+    let mut keygen = Command::new("ssh-keygen");
     keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(sshd.at("identity"));
     assert!(keygen.status().unwrap().success());
     refused(sshd.connect(), NodeErrorKind::Refused, "xds-sync join");

@@ -116,15 +116,17 @@ fn a_new_key_reaches_every_node_and_the_old_one_goes() {
     let old = public();
     let keys = |node: &str| cluster[node].read_text(KEYS);
     let sync = |name: &str| {
-        main.write_settled(&format!("/var/lib/xivo/sounds/{name}"), name);
+        main.write_settled(format!("/var/lib/xivo/sounds/{name}"), name);
         main.sync_json(["--dir", "sounds"]).exits(0);
-        assert!(cluster.nodes.iter().all(|node| node.exists(&format!("/var/lib/xivo/sounds/{name}"))));
+        assert!(cluster.nodes.iter().all(|node| node.exists(format!("/var/lib/xivo/sounds/{name}"))));
     };
     sync("before.wav");
     let rotate = || main.xds_sync(["init", "--publish", "none", "--rotate"]);
 
     // Nobody is there: nothing is switched.
-    cluster.nodes.iter().for_each(|node| node.stop_sshd());
+    for node in &cluster.nodes {
+        node.stop_sshd();
+    }
     rotate().exits(41);
     assert_eq!(public(), old);
     cluster["mds1"].start_sshd();

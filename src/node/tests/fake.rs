@@ -14,7 +14,7 @@ use crate::model::{
     Tree,
 };
 use crate::node::endpoint::tree_digests;
-use crate::node::{Accept, Ended, Endpoint, Hello, NodeError, Peer, Remote, agent};
+use crate::node::{Accept, Ended, Endpoint, Hello, KeyChange, NodeError, Peer, Remote, agent};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::transfer::{Received, Sink, Source, Wanted};
@@ -282,6 +282,11 @@ impl Endpoint for Fake {
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
         self.call(format!("reload {} {:?}", request.name, request.files));
         Ok(ReloadOutcome { name: request.name.clone(), state: ReloadState::Done, detail: None })
+    }
+
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Result<(), String>, NodeError> {
+        self.call(format!("replace_key {} {}", change.old, change.new));
+        Ok(if change.drop_old { Ok(()) } else { Err("not\nin there".to_owned()) })
     }
 }
 

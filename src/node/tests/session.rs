@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use super::fake::*;
 use crate::model::{Action, Outcome, Owner, ReloadState, Step};
-use crate::node::{Endpoint as _, Hello, NodeErrorKind, agent as serving};
+use crate::node::{Endpoint as _, Hello, KeyChange, NodeErrorKind, agent as serving};
 use crate::reload::ReloadRequest;
 use crate::snapshot::Root;
 use crate::transfer::{Sink, Source, Wanted};
@@ -63,13 +63,22 @@ fn a_host_is_changed_as_asked() {
     assert_eq!(outcome.state, ReloadState::Failed);
     assert!(outcome.detail.unwrap().contains("node.toml"));
 
+    let change = key_change();
+    assert_eq!(remote.replace_key(&change).unwrap(), Err("not\\x0ain there".to_owned()));
+    assert_eq!(remote.replace_key(&KeyChange { drop_old: true, ..change }).unwrap(), Ok(()));
+
     drop(remote);
     let (host, ended) = served.join().unwrap();
     assert_eq!(ended, Ok(()));
     let calls: Vec<&str> = host.calls.iter().filter_map(|call| call.split(' ').next()).collect();
-    assert_eq!(calls, ["prepare", "stage", "commit", "agree", "reload"]);
+    assert_eq!(calls, ["prepare", "stage", "commit", "agree", "reload", "replace_key", "replace_key"]);
     assert!(host.staged[&digest(&sparse)] == sparse);
     assert!(!host.staged.contains_key(&digest(b"has it")), "what the node has is not sent");
+}
+
+fn key_change() -> KeyChange {
+    let text = str::to_owned;
+    KeyChange { old: text("old"), new: text("new"), vouched: text("by old"), drop_old: false }
 }
 
 #[test]
@@ -208,7 +217,7 @@ fn a_dry_run_and_a_read_only_node_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let accept = crate::node::Accept { read_only, ..accept(dir.path()) };
         let hello = Hello { dry_run, ..hello() };
-        for attempt in 0..5 {
+        for attempt in 0..6 {
             let (main, served) = agent(Fake::with(&[("a", b"1")]), accept.clone(), Arc::default());
             let mut remote = meet(&main, &hello, LONG).unwrap();
             remote.scan(&spec(&root(dir.path()))).unwrap();
@@ -222,6 +231,7 @@ fn a_dry_run_and_a_read_only_node_change_nothing() {
                     remote.commit("moh", &[delete]).map(drop).unwrap_err()
                 }
                 3 => remote.agree("moh", "01GEN").map(drop).unwrap_err(),
+                4 => remote.replace_key(&key_change()).map(drop).unwrap_err(),
                 _ => remote.reload(&reload).map(drop).unwrap_err(),
             };
             assert_eq!(error.kind, NodeErrorKind::Refused);
