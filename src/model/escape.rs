@@ -1,7 +1,7 @@
 //! Names as text: lossless, and harmless to a log, a terminal and JSON.
 //!
-//! A name is bytes chosen by whoever can create a file, on this host or on another one (attack 14 of the
-//! list in `docs/security.md`). It reaches a reader only through here.
+//! A name is bytes chosen by whoever can create a file, on this host or on another one (see
+//! `docs/security.md`). It reaches a reader only through here.
 
 use std::fmt::Write as _;
 
