@@ -62,15 +62,18 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let mut steps = Steps::default();
     steps.note("key", &format!("{} {fingerprint} of {}", key.algorithm(), main.name));
 
+    let program = host::program().context("looking for this program")?;
+    let entry =
+        Entry { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
+    // What cannot stand in a line is refused before anything is written.
+    entry.line()?;
+
     // First what closes, then what opens.
     let node_file = agent::node_config();
     let made = join::make_node_file(&node_file)?;
     steps.tell("accepts", made, &node_file.display().to_string());
 
     let path = authorized_keys::path_below(&home);
-    let program = host::program().context("looking for this program")?;
-    let entry =
-        Entry { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
     let what = format!("{}: {} may run the agent here", path.display(), main.name);
     match authorized_keys::change(&path, |before| authorized_keys::with(before, &entry))? {
         Changed::Made => steps.tell("login", true, &what),
