@@ -58,6 +58,12 @@ pub fn program() -> std::io::Result<PathBuf> {
     std::env::current_exe()
 }
 
+/// The kind of processor, as uname(1) names it.
+#[must_use]
+pub fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
+}
+
 /// This process.
 #[must_use]
 pub fn pid() -> u32 {

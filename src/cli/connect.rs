@@ -11,7 +11,7 @@ use crate::config::{self, Config, Node};
 use crate::enroll::{authorized_keys, rotate};
 use crate::host;
 use crate::model::{ReloadOutcome, ReloadState};
-use crate::node::ssh::{Connector, HostKeys, NodeOptions, SshOptions};
+use crate::node::ssh::{Connector, HostKeys, NodeOptions, Said, SshOptions};
 use crate::node::{Accept, Endpoint, Hello, KeyChange, Local, LocalOptions, NodeError, ReplaceKey};
 use crate::reload::{self, ReloadRequest};
 use crate::state::{Identity, StateDir};
@@ -77,6 +77,17 @@ impl Ssh {
     ) -> Result<Box<dyn Endpoint>, NodeError> {
         let identity = Some(identity.to_owned());
         self.open(node, run, NodeOptions { identity, only_identity: true, ..options(node) })
+    }
+
+    /// Meets the node's agent, and hangs up again.
+    pub(super) fn reach(&self, node: &Node, session: &str) -> Result<(), NodeError> {
+        self.connect(node, session).map(drop)
+    }
+
+    /// Lets the node's shell run a command, where Main's key opens one.
+    pub(super) fn shell(&self, node: &Node, command: &str, input: &[u8]) -> Result<Said, NodeError> {
+        let options = NodeOptions { identity: node.identity.clone(), ..options(node) };
+        self.connector.shell(&node.address, &options, command, input)
     }
 
     fn open(&self, node: &Node, run: &str, options: NodeOptions) -> Result<Box<dyn Endpoint>, NodeError> {

@@ -1,10 +1,11 @@
 //! `xds-sync join`: lets a Main in on this node.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use ssh_key::HashAlg;
+use ssh_key::{Fingerprint, HashAlg, PublicKey};
 
 use super::steps::Steps;
 use super::{Context, agent, exit};
@@ -33,6 +34,9 @@ pub(super) struct Args {
     /// Trust the certificates in this file (PEM)
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
+    /// Main's public key itself, for nodes that cannot fetch it; `-` reads it from stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cacert", "insecure"])]
+    key: Option<PathBuf>,
     /// Ask whether the key is the right one, instead of asking for a trusted certificate
     #[arg(long, conflicts_with_all = ["fingerprint", "cacert"])]
     insecure: bool,
@@ -54,7 +58,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         None => Trust::System,
     };
     let home = host::home().context("whose authorized_keys are meant: HOME is not set")?;
-    let key = join::fetch_key(&main, &trust, expected.as_ref(), SMALL).map_err(advised)?;
+    let key = match &args.key {
+        Some(file) => key_in(file, expected.as_ref())?,
+        None => join::fetch_key(&main, &trust, expected.as_ref(), SMALL).map_err(advised)?,
+    };
     let fingerprint = key.fingerprint(HashAlg::Sha256);
     if args.insecure && !is_confirmed(context, &format!("{} {fingerprint}", key.algorithm()))? {
         bail!("not confirmed; nothing was changed");
@@ -82,6 +89,20 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
     steps.print(&context.ui)?;
     Ok(exit::DONE)
+}
+
+/// The public key in a file that somebody brought here.
+fn key_in(file: &Path, expected: Option<&Fingerprint>) -> anyhow::Result<PublicKey> {
+    let mut text = Vec::new();
+    let (name, read) = match file.to_str() {
+        Some("-") => ("stdin".to_owned(), io::stdin().lock().take(SMALL.body).read_to_end(&mut text)),
+        _ => {
+            let read = File::open(file).and_then(|file| file.take(SMALL.body).read_to_end(&mut text));
+            (file.display().to_string(), read)
+        }
+    };
+    read.with_context(|| format!("reading {name}"))?;
+    join::check_key(&name, &text, expected)
 }
 
 /// Says what helps where the certificate is not trusted.

@@ -1,14 +1,14 @@
 //! `xds-sync nodes`.
 
 use std::path::PathBuf;
-use std::thread;
 
 use anyhow::bail;
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::connect::Ssh;
-use super::{Context, exit, load, nodes_edit};
+use super::each::each;
+use super::{Context, exit, load, nodes_edit, nodes_install};
 use crate::config::{Config, Node};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
@@ -24,9 +24,10 @@ Examples:
   xds-sync nodes check mds1     only this one
   xds-sync nodes add mds3 10.0.0.13 --label paris
   xds-sync nodes remove mds3
-  xds-sync nodes import workers-list.txt";
+  xds-sync nodes import workers-list.txt
+  xds-sync nodes install mds3   brings xds-sync there, over a key that opens a shell";
 
-/// List the nodes, check that they can be reached, add and remove them
+/// List the nodes, check that they can be reached, add, install and remove them
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -76,6 +77,15 @@ enum Action {
         /// The list
         file: PathBuf,
     },
+    /// Bring this program to nodes over ssh, and let them join; for nodes whose shell Main's key opens
+    ///
+    /// So it is on nodes of an existing XDS cluster. Afterwards the key opens the agent there, and no shell.
+    #[command(after_help = EXAMPLES)]
+    Install {
+        /// Which of the known nodes
+        #[arg(value_name = "NAME", required = true)]
+        names: Vec<String>,
+    },
 }
 
 #[derive(Serialize)]
@@ -99,6 +109,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         Action::Add { name, address, labels } => nodes_edit::add(context, name, address, labels),
         Action::Remove { name } => nodes_edit::remove(context, name),
         Action::Import { file } => nodes_edit::import(context, file),
+        Action::Install { names } => nodes_install::run(context, names),
     }
 }
 
@@ -176,17 +187,7 @@ fn reach<'a>(config: &Config, nodes: &[&'a Node], connect: &dyn Connect) -> Vec<
         let state = error.as_ref().map_or(NodeState::Ok, |error| state_of(error.kind));
         Checked { name: &node.name, address: &node.address, state, error: error.map(|error| error.detail) }
     };
-    let mut checked = Vec::new();
-    for some in nodes.chunks(config.sync.parallel.max(1)) {
-        thread::scope(|scope| {
-            let threads: Vec<_> = some.iter().map(|node| scope.spawn(|| reach_one(node))).collect();
-            checked.extend(threads.into_iter().map(|thread| match thread.join() {
-                Ok(checked) => checked,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }));
-        });
-    }
-    checked
+    each(nodes, config.sync.parallel, reach_one)
 }
 
 fn exit_code(nodes: &[Checked<'_>]) -> u8 {

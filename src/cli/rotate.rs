@@ -1,11 +1,11 @@
 //! `init --rotate`: another key for Main, on every node.
 
 use std::path::Path;
-use std::thread;
 
 use anyhow::Context as _;
 
 use super::connect::Ssh;
+use super::each::each;
 use super::steps::Steps;
 use super::{exit, load};
 use crate::config::{Config, Node};
@@ -44,7 +44,7 @@ pub(super) fn run(config: &Config, state: &StateDir, steps: &mut Steps) -> anyho
 
     // A node with a key of its own never had this one.
     let nodes: Vec<&Node> = config.nodes.iter().filter(|node| node.identity.is_none()).collect();
-    let moved = rotation.move_all(&nodes, config.sync.parallel);
+    let moved = each(&nodes, config.sync.parallel, |node| rotation.move_one(node));
     let mut away = 0;
     for (node, moved) in nodes.iter().zip(moved) {
         let name = escape_for_people(node.name.as_bytes());
@@ -78,21 +78,6 @@ pub(super) fn run(config: &Config, state: &StateDir, steps: &mut Steps) -> anyho
 }
 
 impl Rotation<'_> {
-    /// Each node's outcome, in their order; `parallel` of them at once.
-    fn move_all(&self, nodes: &[&Node], parallel: usize) -> Vec<Result<(), String>> {
-        let mut moved = Vec::new();
-        for some in nodes.chunks(parallel.max(1)) {
-            thread::scope(|scope| {
-                let threads: Vec<_> = some.iter().map(|node| scope.spawn(|| self.move_one(node))).collect();
-                moved.extend(threads.into_iter().map(|thread| match thread.join() {
-                    Ok(moved) => moved,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }));
-            });
-        }
-        moved
-    }
-
     /// The old key goes once the new one has let us in.
     fn move_one(&self, node: &Node) -> Result<(), String> {
         let connect = |identity| self.ssh.connect_with(node, &self.session, identity);

@@ -69,14 +69,19 @@ pub fn fetch_key(
     expected: Option<&Fingerprint>,
     limits: Limits,
 ) -> anyhow::Result<PublicKey> {
-    let from = || main.url.to_string();
-    let key = fetch::get(&main.url, trust, limits).and_then(|body| read_key(&body)).with_context(from)?;
+    let from = main.url.to_string();
+    let answer = fetch::get(&main.url, trust, limits).with_context(|| from.clone())?;
+    check_key(&from, &answer, expected)
+}
+
+/// Main's key in an answer of `from`; with `expected` only that one.
+pub fn check_key(from: &str, answer: &[u8], expected: Option<&Fingerprint>) -> anyhow::Result<PublicKey> {
+    let key = read_key(answer).with_context(|| from.to_owned())?;
     let found = key.fingerprint(HashAlg::Sha256);
     match expected {
         Some(expected) if *expected != found => bail!(
-            "{}: its key has the fingerprint {found}, expected was {expected}; `xds-sync init` on Main prints the \
-             right one, and if that is another than this, somebody is between you and Main",
-            main.url
+            "{from}: its key has the fingerprint {found}, expected was {expected}; `xds-sync init` on Main prints \
+             the right one, and if that is another than this, somebody is between you and Main"
         ),
         _ => Ok(key),
     }

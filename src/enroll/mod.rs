@@ -4,6 +4,7 @@
 pub mod authorized_keys;
 pub mod cron;
 pub mod fetch;
+pub mod handover;
 pub mod install;
 pub mod join;
 pub mod key;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use sha2::{Digest as _, Sha256};
+use crate::enroll::handover::sha256;
 
 /// A file that is offered, with its checksum beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +20,7 @@ impl Download {
     /// Its SHA-256, in hexadecimal.
     #[must_use]
     pub fn sha256(&self) -> String {
-        let digest = Sha256::digest(&self.content);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256(&self.content)
     }
 
     /// What `sha256sum --check` reads.

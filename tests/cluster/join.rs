@@ -150,3 +150,45 @@ fn a_new_key_reaches_every_node_and_the_old_one_goes() {
     assert!(!main.exists("/root/.ssh/rsync_xds.old"));
     sync("after.wav");
 }
+
+#[test]
+fn main_brings_the_program_to_nodes_of_an_existing_xds_cluster() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().without_program("mds1").build();
+    let (main, mds1, mds2) = (&cluster.main, &cluster["mds1"], &cluster["mds2"]);
+    let before = mds1.read_text(KEYS);
+    main.sync_json(["--dir", "sounds"]).exits(2);
+    mds2.stop_sshd();
+
+    let said = main.xds_sync(["nodes", "install", "mds1", "mds2"]);
+    said.exits(40);
+    assert!(said.text().contains("mds1      installed, and joined"), "{}", said.text());
+    assert!(said.err().contains("mds2: ") && said.err().contains("Connection refused"), "{}", said.err());
+    let joined = mds1.read_text(KEYS);
+    assert!(joined.contains("restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 "), "{joined}");
+    assert!(before.starts_with("ssh-ed25519 "), "{before}");
+    assert_eq!(joined.lines().count(), 1, "the key opens a shell no more: {joined}");
+    assert_eq!(mds1.sh("ls -A /usr/bin | grep -c '^xds-sync'").text(), "1\n", "no leftovers");
+
+    // Run again, nothing changes; a node that has the program already joins.
+    mds2.start_sshd();
+    let said = main.xds_sync(["nodes", "install", "mds1", "mds2"]).ok();
+    assert!(said.contains("mds1      has joined already"), "{said}");
+    assert!(said.contains("mds2      joined; the program was there already"), "{said}");
+    assert_eq!(mds1.read_text(KEYS), joined);
+    main.write_settled("/var/lib/xivo/sounds/a.wav", "a");
+    main.sync_json(["--dir", "sounds"]).exits(0);
+    assert!(cluster.nodes.iter().all(|node| node.exists("/var/lib/xivo/sounds/a.wav")));
+}
+
+#[test]
+fn a_node_that_takes_no_program_keeps_its_key() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().without_program("mds1").build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let before = mds1.read(KEYS);
+    mds1.sh("mount --bind /usr/bin /usr/bin && mount -o remount,bind,ro /usr/bin").ok();
+    let said = main.xds_sync(["nodes", "install", "mds1"]);
+    said.exits(41);
+    assert!(said.err().contains("mds1: installing the program: "), "{}", said.err());
+    assert!(said.err().contains("Read-only file system"), "{}", said.err());
+    assert_eq!(mds1.read(KEYS), before);
+}

@@ -7,9 +7,11 @@
 mod command;
 mod options;
 mod peer;
+mod shell;
 mod words;
 
 pub use options::{HostKeys, NodeOptions, SshOptions};
+pub use shell::Said;
 
 use std::fs;
 use std::io;
@@ -65,17 +67,14 @@ impl Connector {
     /// Connects to a node and meets its agent.
     pub fn connect(&self, address: &str, node: &NodeOptions, hello: &Hello) -> Result<Remote, NodeError> {
         let target = Target::new(&self.options, address, node)?;
-        let control = self.control_dir().map_err(|error| {
-            let dir = self.options.control_dir.display();
-            NodeError::new(NodeErrorKind::Unreachable, format!("no control socket in {dir}: {error}"))
-        })?;
+        let control = self.control()?;
         let session = self.runtime.block_on(self.open(&target, &control))?;
         let (peer, input, output) = SshPeer::start(&self.runtime, session, control, &self.options)?;
         Remote::new(input, output, Box::new(peer), hello, self.options.timeout)
     }
 
     /// A directory for one connection's socket and log.
-    fn control_dir(&self) -> io::Result<ControlDir> {
+    fn control(&self) -> Result<ControlDir, NodeError> {
         loop {
             let number = self.count.fetch_add(1, Ordering::Relaxed);
             let path = self.options.control_dir.join(format!("{}-{number}", std::process::id()));
@@ -83,7 +82,10 @@ impl Connector {
                 Ok(()) => return Ok(ControlDir(path)),
                 // Of a killed run that had our process id.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let detail = format!("no control socket in {}: {error}", path.display());
+                    return Err(NodeError::new(NodeErrorKind::Unreachable, detail));
+                }
             }
         }
     }
