@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{HeldRoot, OWN_DIR};
+use crate::fault::{Point, reach};
 
 /// The contents of a root's marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +51,18 @@ impl Marker {
             Err(error) => return Err(error.into()),
         }
         let own = root.open_own(OWN_DIR)?;
+        reach(Point::MarkerWrite)?;
         // A leftover of a killed run, or something planted: O_EXCL never writes through it.
         let _ = rustix::fs::unlinkat(&own, NEW_NAME, AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut file = File::from(rustix::fs::openat(&own, NEW_NAME, flags, Mode::RUSR | Mode::WUSR)?);
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec(self)?)?;
+        reach(Point::MarkerSync)?;
         file.sync_all()?;
+        reach(Point::MarkerRename)?;
         rustix::fs::renameat(&own, NEW_NAME, &own, NAME)?;
+        reach(Point::MarkerDirSync)?;
         rustix::fs::fsync(&own)?;
         rustix::fs::fsync(root)?;
         Ok(())

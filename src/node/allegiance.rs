@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
+use crate::fault::{Point, reach};
 
 /// What a node remembers of its Main.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,10 +83,12 @@ fn read(state_dir: &Path) -> anyhow::Result<Option<Allegiance>> {
 
 fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
     fs::create_dir_all(state_dir)?;
+    reach(Point::SwearWrite)?;
     let new = state_dir.join(NEW_NAME);
     let mut file = File::create(&new)?;
     file.write_all(&serde_json::to_vec(allegiance)?)?;
     file.sync_all()?;
+    reach(Point::SwearRename)?;
     fs::rename(&new, state_dir.join(NAME))?;
     File::open(state_dir)?.sync_all()
 }

@@ -8,17 +8,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::fault::{Point, reach};
+
 /// Replaces a file (0600) in one step that survives a crash; makes the directory (0700) it is in.
 pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let new = temporary(path);
+        reach(Point::StateWrite)?;
         // Nobody else writes here: the state directory is ours alone, and the lock is held.
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
+        reach(Point::StateSync)?;
         file.sync_all()?;
+        reach(Point::StateRename)?;
         fs::rename(&new, path)?;
+        reach(Point::StateDirSync)?;
         File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))

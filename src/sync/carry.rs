@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::config::Node;
+use crate::fault::{Point, reach};
 use crate::model::{Action, Digest, Direction, File, Outcome, Side, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, Names, agree, apply};
@@ -261,7 +262,11 @@ fn remember(
             // The node first: should this host stop between the two, the generations differ, and the next
             // run merges without a base.
             let generation = (run.site.new_id)();
-            if let Err(why) = endpoint.agree(&directory.name, &generation)? {
+            let agreed = match reach(Point::Agree) {
+                Ok(()) => endpoint.agree(&directory.name, &generation)?,
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(why) = agreed.and_then(|()| reach(Point::Agreed).map_err(|error| error.to_string())) {
                 tally.fail("state", directory, &why);
                 return Ok(());
             }

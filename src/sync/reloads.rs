@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::ReloadPolicy;
+use crate::fault::{Point, reach};
 use crate::model::{Digest, Entry, RelPathBuf, ReloadOutcome, ReloadState};
 use crate::node::NodeError;
 use crate::reload::{ReloadRequest, select};
@@ -60,9 +61,18 @@ pub(super) fn reload(run: &Run<'_>, session: &mut Session<'_>) -> Result<(), Nod
                 files: files(run, session, &kind),
                 timeout: timeout(run),
             };
-            session.endpoint.reload(&request)?
+            match reach(Point::Reload) {
+                Ok(()) => session.endpoint.reload(&request)?,
+                Err(error) => failed(&kind, &error),
+            }
         } else {
             ReloadOutcome { name: kind.clone(), state: ReloadState::NotNeeded, detail: None }
+        };
+        let outcome = match outcome.state {
+            ReloadState::Done => {
+                reach(Point::Reloaded).map_or_else(|error| failed(&kind, &error), |()| outcome)
+            }
+            _ => outcome,
         };
         match outcome.state {
             ReloadState::Done => lock(&run.ledger).reloaded(node, &kind, after),
@@ -72,6 +82,10 @@ pub(super) fn reload(run: &Run<'_>, session: &mut Session<'_>) -> Result<(), Nod
         session.tally.node.reloads.push(outcome);
     }
     Ok(())
+}
+
+fn failed(kind: &str, error: &std::io::Error) -> ReloadOutcome {
+    ReloadOutcome { name: kind.to_owned(), state: ReloadState::Failed, detail: Some(error.to_string()) }
 }
 
 /// The files that Main has in the directories that name a reload.

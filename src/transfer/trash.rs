@@ -23,6 +23,7 @@ use super::own::{OwnDir, TRASH_PATH, open_dir};
 use super::source::open_file;
 use super::swap::{Name, rename_new};
 use crate::disk::{HeldRoot, Stamp, open_beneath};
+use crate::fault::{Point, reach};
 use crate::model::{BadPath, Digest, RelPath, RelPathBuf};
 
 const INDEX: &str = "index";
@@ -164,6 +165,7 @@ impl<'a> RunTrash<'a> {
         if self.index.is_empty() {
             return Ok(());
         }
+        reach(Point::TrashIndex)?;
         let dir = open_dir(self.own.trash(), self.run.as_bytes())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
         let mut file = File::from(open_beneath(&dir, INDEX.as_bytes(), flags, Mode::RUSR | Mode::WUSR)?);
@@ -182,6 +184,7 @@ impl<'a> RunTrash<'a> {
         }
         let mut dir = self.own.trash().try_clone_to_owned()?;
         for name in names() {
+            reach(Point::TrashDir)?;
             match rustix::fs::mkdirat(&dir, OsStr::from_bytes(name), Mode::RWXU) {
                 Ok(()) => unsynced.add(&dir),
                 Err(Errno::EXIST) => {}
@@ -306,6 +309,7 @@ fn remove_below(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
         if is_dir {
             dirs.push(name);
         } else {
+            reach(Point::PruneRemove)?;
             rustix::fs::unlinkat(&dir, &*name, AtFlags::empty())?;
         }
     }
