@@ -10,6 +10,8 @@
 mod disk;
 #[path = "simulation/history.rs"]
 mod history;
+#[path = "simulation/named.rs"]
+mod named;
 #[path = "simulation/net.rs"]
 mod net;
 #[path = "simulation/random.rs"]

@@ -75,13 +75,31 @@ pub(super) fn reload(run: &Run<'_>, session: &mut Session<'_>) -> Result<(), Nod
             _ => outcome,
         };
         match outcome.state {
-            ReloadState::Done => lock(&run.ledger).reloaded(node, &kind, after),
+            // What came while Asterisk was loading may be loaded or not: then it is owed again.
+            ReloadState::Done if look_again(run, session, &kind)? == after => {
+                lock(&run.ledger).reloaded(&session.node.name, &kind, after);
+            }
+            ReloadState::Done => {}
             ReloadState::Failed | ReloadState::Owed => session.tally.reload_failed(),
             ReloadState::NotNeeded => {}
         }
         session.tally.node.reloads.push(outcome);
     }
     Ok(())
+}
+
+/// Digests of the directories that name a reload, as they are now.
+fn look_again(
+    run: &Run<'_>,
+    session: &mut Session<'_>,
+    kind: &str,
+) -> Result<BTreeMap<String, Digest>, NodeError> {
+    let mut now = BTreeMap::new();
+    for edge in session.edges.iter().filter(|edge| edge.directory.reload.iter().any(|name| name == kind)) {
+        let spec = run.site.config.scan_spec(edge.directory, Some(session.node), false);
+        now.insert(edge.directory.name.clone(), session.endpoint.scan(&spec)?.loaded);
+    }
+    Ok(now)
 }
 
 fn failed(kind: &str, error: &std::io::Error) -> ReloadOutcome {

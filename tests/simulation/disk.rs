@@ -41,6 +41,14 @@ pub fn is_excluded(path: &str) -> bool {
     path.split('/').any(|name| name.starts_with("xds_override") || name.ends_with(".bak"))
 }
 
+/// Links that lead out of their root are not.
+pub fn is_carried(path: &str, seen: &Seen) -> bool {
+    match &seen.thing {
+        Thing::Link(target) => target.matches("../").count() <= path.matches('/').count(),
+        _ => true,
+    }
+}
+
 fn thing(bytes: &[u8]) -> Thing {
     let number = bytes.get(..8).and_then(|head| std::str::from_utf8(head).ok()?.parse().ok());
     match number {

@@ -34,7 +34,7 @@ pub struct History {
     /// What was changed on a node itself.
     own: BTreeSet<(usize, usize, String)>,
     /// By directory and path: what each host's people did last since all were in step; `None`: deleted.
-    changed: BTreeMap<(usize, String), BTreeMap<usize, Option<u32>>>,
+    changed: BTreeMap<(usize, String), BTreeMap<usize, Option<Thing>>>,
     /// Runs since all were in step.
     runs: usize,
     /// Whether anything ever went wrong: a killed run may have left contents in a stage.
@@ -94,7 +94,7 @@ impl History {
                 if self.images.contains(node) {
                     fs::remove_dir_all(&here).unwrap();
                     disk::copy(&image, &here);
-                    self.lost_base();
+                    self.lost_base(*node);
                 }
             }
             Step::NewDisk { node, dir } => {
@@ -105,14 +105,14 @@ impl History {
                         disk::remove(&entry.path());
                     }
                 }
-                self.lost_base();
+                self.lost_base(*node);
             }
             Step::Unmounted { dir } => self.unmounted(*dir)?,
             Step::DamagedBase { node, dir } => {
                 let path = self.world.state_dir(0).join(format!("edges/{}/node{node}", DIRECTORIES[*dir]));
                 if let Ok(edge) = fs::read(&path) {
                     fs::write(&path, &edge[..edge.len() / 2]).unwrap();
-                    self.lost_base();
+                    self.lost_base(*node);
                 }
             }
         }
@@ -124,15 +124,11 @@ impl History {
         let after = self.world.list(host, dir);
         let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for path in paths {
-            let number = |listing: &Listing| match listing.get(path).map(|seen| &seen.thing) {
-                Some(Thing::File(number)) => Some(*number),
-                _ => None,
-            };
             if before.get(path) == after.get(path) {
                 continue;
             }
-            let now = number(&after);
-            if let Some(number) = now {
+            let now = after.get(path).map(|seen| seen.thing.clone());
+            if let Some(Thing::File(number)) = now {
                 self.buried.remove(&(dir, path.clone(), number));
                 self.ever.insert((dir, path.clone(), number));
             }
@@ -143,8 +139,11 @@ impl History {
         }
     }
 
-    /// A node's base is gone: whatever it has may come to stand again.
-    fn lost_base(&mut self) {
+    /// A node's base is gone: whatever it has may come to stand again, and what its people did last may not.
+    fn lost_base(&mut self, node: usize) {
+        for by in self.changed.values_mut() {
+            by.remove(&node);
+        }
         self.merged = true;
         self.troubled = true;
         self.buried.clear();
@@ -430,7 +429,18 @@ impl History {
             return Err(format!("nothing is left to do, and the exit code is {}", report.exit_code()));
         }
         let all = self.world.list_all();
+        // Links that lead out are no one's to carry, and nothing is done where they stand.
+        let stuck: BTreeSet<(usize, &String)> = all
+            .iter()
+            .flat_map(|((_, dir), listing)| listing.iter().map(move |(path, seen)| (*dir, path, seen)))
+            .filter(|(_, path, seen)| !disk::is_carried(path, seen))
+            .map(|(dir, path, _)| (dir, path))
+            .collect();
+        let related = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
         let free = |dir: usize, path: &str| {
+            if stuck.iter().any(|(of, link)| *of == dir && related(link, path)) {
+                return false;
+            }
             let blocked = in_the_way.iter().any(|(of, above)| {
                 *of == dir && (path == above || path.starts_with(&format!("{above}/")) || above.starts_with(&format!("{path}/")))
             });
@@ -461,7 +471,7 @@ impl History {
         let main = &all[&(0, PUSH)];
         for node in 1..=self.world.nodes {
             let has = &all[&(node, PUSH)];
-            for (path, seen) in main.iter().filter(|(path, seen)| free(PUSH, path) && is_carried(path, seen)) {
+            for (path, seen) in main.iter().filter(|(path, _)| free(PUSH, path)) {
                 // An excluded child of the node keeps what Main has no directory for.
                 if has.get(path) != Some(seen) {
                     return Err(format!("{path} is {:?} on node {node}, on Main {seen:?}", has.get(path)));
@@ -495,9 +505,6 @@ impl History {
             let has = &all[&(node, BOTH)];
             for path in main.keys().chain(has.keys()).filter(|path| free(BOTH, path)) {
                 let (on_main, on_node) = (main.get(path), has.get(path));
-                if [on_main, on_node].into_iter().flatten().any(|seen| !is_carried(path, seen)) {
-                    continue;
-                }
                 let is_dir = |seen: Option<&disk::Seen>| seen.is_none_or(|seen| seen.thing == Thing::Dir);
                 let keeps_excluded = |listing: &Listing| {
                     listing.keys().any(|below| below.starts_with(&format!("{path}/")) && disk::is_excluded(below))
@@ -519,24 +526,25 @@ impl History {
         for ((dir, path), by) in self.changed.iter().filter(|((dir, path), _)| *dir == BOTH && free(*dir, path)) {
             let mixed = self.changed.keys().any(|(of, other)| of == dir && related(other, path));
             let stands_beside = all.iter().any(|((_, of), listing)| of == dir && listing.keys().any(|other| related(other, path) && other.starts_with(&**path)));
-            if mixed || stands_beside || by.len() != 1 {
+            if self.merged || mixed || stands_beside || by.len() != 1 {
                 continue;
             }
             let (host, last) = by.iter().next().unwrap();
-            let links = all.iter().any(|((_, of), listing)| of == dir && listing.get(path).is_some_and(|seen| matches!(seen.thing, Thing::Link(_))));
             match last {
-                Some(number) => {
+                // Lives as long as any child.
+                Some(Thing::Dir) => {}
+                Some(thing) => {
                     for ((on, _), listing) in all.iter().filter(|((_, of), _)| of == dir) {
                         let now = listing.get(path).map(|seen| &seen.thing);
-                        if now != Some(&Thing::File(*number)) {
-                            return Err(format!("host {host} wrote content {number} to {path} of rec, and host {on} has {now:?}"));
+                        if now != Some(thing) {
+                            return Err(format!("host {host} made {path} of rec {thing:?}, and on host {on} it is {now:?}"));
                         }
                     }
                 }
                 None => {
                     let propagates = self.world.setup.both_delete == "propagate";
                     let stays = all.iter().any(|((_, of), listing)| of == dir && listing.contains_key(path));
-                    if propagates && !self.merged && !self.troubled && stays && !links && self.runs <= MOST_RUNS {
+                    if propagates && !self.troubled && stays {
                         return Err(format!("host {host} deleted {path} of rec, and it still stands somewhere"));
                     }
                 }
@@ -615,17 +623,6 @@ impl History {
 
 fn numbers(listing: &Listing) -> BTreeSet<u32> {
     listing.values().filter_map(|seen| if let Thing::File(number) = seen.thing { Some(number) } else { None }).collect()
-}
-
-/// Links that lead out are not carried.
-fn is_carried(path: &str, seen: &disk::Seen) -> bool {
-    match &seen.thing {
-        Thing::Link(target) => {
-            let depth = path.matches('/').count();
-            target.matches("../").count() <= depth
-        }
-        _ => true,
-    }
 }
 
 fn check_contents(all: &Listings) -> Result<(), String> {

@@ -31,6 +31,24 @@ pub fn run() {
     }
 }
 
+/// Plays a history in a process of its own, as the test whose name this thread has.
+pub fn alone(script: &Script) {
+    if env::var_os("XDS_SIM_ALONE").is_some() {
+        watch::install();
+        if let Err(wrong) = play(script) {
+            panic!("{wrong}");
+        }
+        return;
+    }
+    let name = std::thread::current().name().unwrap().to_owned();
+    let played = Command::new(env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env("XDS_SIM_ALONE", "yes")
+        .output()
+        .unwrap();
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+}
+
 fn play(script: &Script) -> Result<(), String> {
     History::new(script).play(script)
 }
@@ -76,7 +94,8 @@ fn worker(first: u64, every: u64, seeds: u64) {
 
 fn all() {
     let begun = Instant::now();
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    // A history is a sequence of waits for other threads: some more than there are processors fill these.
+    let workers = 2 * std::thread::available_parallelism().map_or(2, usize::from);
     let children: Vec<Child> = (0..workers)
         .map(|first| {
             Command::new(env::current_exe().unwrap())

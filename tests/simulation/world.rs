@@ -172,7 +172,7 @@ pub fn local(
 
 /// What a reload depends on, of what is not excluded.
 pub fn names_and_contents(listing: &Listing) -> BTreeMap<String, disk::Thing> {
-    let carried = listing.iter().filter(|(path, _)| !disk::is_excluded(path));
+    let carried = listing.iter().filter(|(path, seen)| !disk::is_excluded(path) && disk::is_carried(path, seen));
     carried.map(|(path, seen)| (path.clone(), seen.thing.clone())).collect()
 }
 
