@@ -107,6 +107,8 @@ points! {
     Agree = "agree",
     /// The node has noted it, Main has not.
     Agreed = "agreed",
+    /// Main takes what the node has noted for what both have noted.
+    Promote = "promote",
     /// An owed reload is about to be asked for.
     Reload = "reload",
     /// It has succeeded, and that is not on record.

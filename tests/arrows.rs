@@ -22,7 +22,10 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("enroll", &["config", "disk", "node", "state", "model"]),
     (
         "sync",
-        &["config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "fault", "model"],
+        &[
+            "config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "fault",
+            "model",
+        ],
     ),
     ("hub", &["enroll", "state", "model"]),
     ("host", &[]),

@@ -4,7 +4,14 @@
 //! A seed that fails is printed, and made as short as it can be:
 //! `XDS_SIM_SEED=4711 cargo test --test simulation -- --nocapture`.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::print_stderr, clippy::print_stdout)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout
+)]
 
 #[path = "simulation/disk.rs"]
 mod disk;

@@ -30,6 +30,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Gives a file, which is on disk, the place of another, in one step that survives a crash; makes the directory
+/// (0700) that it goes to.
+pub fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let rename = || -> io::Result<()> {
+        let dir = to.parent().unwrap_or(Path::new("/"));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        reach(Point::Promote)?;
+        fs::rename(from, to)?;
+        File::open(dir)?.sync_all()
+    };
+    rename().with_context(|| format!("cannot write {}", to.display()))
+}
+
 /// A name beside `path` that no other file's replacement uses, not even one at the same time. No file here
 /// begins with a dot.
 fn temporary(path: &Path) -> PathBuf {

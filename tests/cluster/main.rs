@@ -19,6 +19,7 @@ mod failures;
 mod first_sync;
 mod guards;
 mod join;
+mod points;
 mod pushed;
 mod recordings;
 mod reloads;

@@ -53,7 +53,11 @@ fn thing(bytes: &[u8]) -> Thing {
     let number = bytes.get(..8).and_then(|head| std::str::from_utf8(head).ok()?.parse().ok());
     match number {
         Some(number) if content(number) == bytes => Thing::File(number),
-        _ => Thing::Torn(format!("{} bytes: {:?}", bytes.len(), String::from_utf8_lossy(&bytes[..bytes.len().min(20)]))),
+        _ => Thing::Torn(format!(
+            "{} bytes: {:?}",
+            bytes.len(),
+            String::from_utf8_lossy(&bytes[..bytes.len().min(20)])
+        )),
     }
 }
 
@@ -88,7 +92,9 @@ fn list_below(dir: &Path, above: &str, carved: Option<&str>, listing: &mut Listi
 /// The contents in a root's trash.
 pub fn trash(root: &Path) -> BTreeSet<u32> {
     let all = list(&root.join(".xds-sync/trash"), None);
-    all.values().filter_map(|seen| if let Thing::File(number) = seen.thing { Some(number) } else { None }).collect()
+    all.values()
+        .filter_map(|seen| if let Thing::File(number) = seen.thing { Some(number) } else { None })
+        .collect()
 }
 
 /// What lies in a root's stage.

@@ -194,11 +194,7 @@ impl History {
         if let (Some(told), Some(report)) = (told, &report)
             && told.changes != report.changes
         {
-            return Err(format!(
-                "a dry run said\n  {}\nand the run did\n  {}",
-                lines(&told),
-                lines(report)
-            ));
+            return Err(format!("a dry run said\n  {}\nand the run did\n  {}", lines(&told), lines(report)));
         }
         for ((_, dir), listing) in &after {
             for (path, seen) in listing {
@@ -238,7 +234,14 @@ impl History {
             let (base, setup) = (world.base.clone(), world.setup.clone());
             let (clock, ids, loaded) = (world.clock.clone(), world.ids.clone(), Arc::clone(&world.loaded));
             Arc::new(move |node| {
-                world::local(base.clone(), setup.clone(), clock.clone(), ids.clone(), Arc::clone(&loaded), node)
+                world::local(
+                    base.clone(),
+                    setup.clone(),
+                    clock.clone(),
+                    ids.clone(),
+                    Arc::clone(&loaded),
+                    node,
+                )
             })
         };
         let in_order = world.setup.parallel >= world.nodes;
@@ -303,9 +306,11 @@ impl History {
                     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
                     Some(value.get("generation")?.as_str()?.to_owned())
                 });
-                let edge = state.edge(DIRECTORIES[dir], &format!("node{node}"));
-                let known = edge.ok().flatten().map(|edge| edge.generation);
-                if known != generation {
+                let name = format!("node{node}");
+                let edges = [state.edge(DIRECTORIES[dir], &name), state.next_edge(DIRECTORIES[dir], &name)];
+                let known =
+                    edges.into_iter().filter_map(Result::ok).flatten().map(|edge| Some(edge.generation));
+                if !known.collect::<Vec<_>>().contains(&generation) {
                     self.merged = true;
                     self.buried.retain(|(of, ..)| *of != dir);
                 }
@@ -355,7 +360,10 @@ impl History {
                 _ => deleted > 10 && deleted * 2 > files,
             };
             if too_many {
-                return Err(format!("{deleted} of {files} files of {} went on host {host}", DIRECTORIES[*dir]));
+                return Err(format!(
+                    "{deleted} of {files} files of {} went on host {host}",
+                    DIRECTORIES[*dir]
+                ));
             }
         }
         Ok(())
@@ -398,7 +406,8 @@ impl History {
             accept = report.halted.iter().filter_map(|halted| halted.token.clone()).collect();
             let quiet = report.changes.is_empty() && report.halted.is_empty();
             if quiet {
-                let bytes = report.nodes.iter().flat_map(|node| &node.directories).map(|dir| dir.bytes).sum::<u64>();
+                let bytes =
+                    report.nodes.iter().flat_map(|node| &node.directories).map(|dir| dir.bytes).sum::<u64>();
                 if bytes > 0 {
                     return Err(format!("{bytes} bytes were sent although nothing changed"));
                 }
@@ -436,13 +445,17 @@ impl History {
             .filter(|(_, path, seen)| !disk::is_carried(path, seen))
             .map(|(dir, path, _)| (dir, path))
             .collect();
-        let related = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
+        let related =
+            |a: &str, b: &str| a == b || a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
         let free = |dir: usize, path: &str| {
             if stuck.iter().any(|(of, link)| *of == dir && related(link, path)) {
                 return false;
             }
             let blocked = in_the_way.iter().any(|(of, above)| {
-                *of == dir && (path == above || path.starts_with(&format!("{above}/")) || above.starts_with(&format!("{path}/")))
+                *of == dir
+                    && (path == above
+                        || path.starts_with(&format!("{above}/"))
+                        || above.starts_with(&format!("{path}/")))
             });
             !blocked && !disk::is_excluded(path)
         };
@@ -461,6 +474,12 @@ impl History {
             })
             .collect();
         self.buried = self.ever.difference(&standing).cloned().collect();
+        if self.merged {
+            // What a node without a base kept is its own from now on.
+            for ((host, _), listing) in all.iter().filter(|((_, dir), _)| *dir == PUSH) {
+                self.own.extend(listing.keys().map(|path| (*host, PUSH, path.clone())));
+            }
+        }
         self.changed.clear();
         self.runs = 0;
         self.merged = false;
@@ -493,7 +512,7 @@ impl History {
     fn buried_or_old(&self, path: &str, seen: &disk::Seen) -> bool {
         // While a node had no base, it may have kept it; then it is the node's own from then on.
         match seen.thing {
-            Thing::File(number) => !self.troubled && self.ever.contains(&(PUSH, path.to_owned(), number)),
+            Thing::File(number) => self.ever.contains(&(PUSH, path.to_owned(), number)),
             _ => false,
         }
     }
@@ -507,13 +526,20 @@ impl History {
                 let (on_main, on_node) = (main.get(path), has.get(path));
                 let is_dir = |seen: Option<&disk::Seen>| seen.is_none_or(|seen| seen.thing == Thing::Dir);
                 let keeps_excluded = |listing: &Listing| {
-                    listing.keys().any(|below| below.starts_with(&format!("{path}/")) && disk::is_excluded(below))
+                    listing
+                        .keys()
+                        .any(|below| below.starts_with(&format!("{path}/")) && disk::is_excluded(below))
                 };
-                if is_dir(on_main) && is_dir(on_node) && all.iter().any(|((_, dir), listing)| *dir == BOTH && keeps_excluded(listing)) {
+                if is_dir(on_main)
+                    && is_dir(on_node)
+                    && all.iter().any(|((_, dir), listing)| *dir == BOTH && keeps_excluded(listing))
+                {
                     continue;
                 }
                 if on_main != on_node {
-                    return Err(format!("{path} of rec is {on_main:?} on Main and {on_node:?} on node {node}"));
+                    return Err(format!(
+                        "{path} of rec is {on_main:?} on Main and {on_node:?} on node {node}"
+                    ));
                 }
             }
         }
@@ -523,9 +549,13 @@ impl History {
     /// What one host alone changed since all were in step has reached everybody.
     fn check_last_change(&self, all: &Listings, free: &dyn Fn(usize, &str) -> bool) -> Result<(), String> {
         let related = |a: &str, b: &str| a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
-        for ((dir, path), by) in self.changed.iter().filter(|((dir, path), _)| *dir == BOTH && free(*dir, path)) {
+        for ((dir, path), by) in
+            self.changed.iter().filter(|((dir, path), _)| *dir == BOTH && free(*dir, path))
+        {
             let mixed = self.changed.keys().any(|(of, other)| of == dir && related(other, path));
-            let stands_beside = all.iter().any(|((_, of), listing)| of == dir && listing.keys().any(|other| related(other, path) && other.starts_with(&**path)));
+            let stands_beside = all.iter().any(|((_, of), listing)| {
+                of == dir && listing.keys().any(|other| related(other, path) && other.starts_with(&**path))
+            });
             if self.merged || mixed || stands_beside || by.len() != 1 {
                 continue;
             }
@@ -537,15 +567,19 @@ impl History {
                     for ((on, _), listing) in all.iter().filter(|((_, of), _)| of == dir) {
                         let now = listing.get(path).map(|seen| &seen.thing);
                         if now != Some(thing) {
-                            return Err(format!("host {host} made {path} of rec {thing:?}, and on host {on} it is {now:?}"));
+                            return Err(format!(
+                                "host {host} made {path} of rec {thing:?}, and on host {on} it is {now:?}"
+                            ));
                         }
                     }
                 }
                 None => {
                     let propagates = self.world.setup.both_delete == "propagate";
                     let stays = all.iter().any(|((_, of), listing)| of == dir && listing.contains_key(path));
-                    if propagates && !self.troubled && stays {
-                        return Err(format!("host {host} deleted {path} of rec, and it still stands somewhere"));
+                    if propagates && stays {
+                        return Err(format!(
+                            "host {host} deleted {path} of rec, and it still stands somewhere"
+                        ));
                     }
                 }
             }
@@ -575,7 +609,10 @@ impl History {
         for node in 1..=self.world.nodes {
             let now = names_and_contents(&all[&(node, PUSH)]);
             if loaded.get(&node) != Some(&now) {
-                return Err(format!("node {node} has not loaded what it has: {:?} and {now:?}", loaded.get(&node)));
+                return Err(format!(
+                    "node {node} has not loaded what it has: {:?} and {now:?}",
+                    loaded.get(&node)
+                ));
             }
         }
         Ok(())
@@ -613,7 +650,10 @@ impl History {
             for dir in [PUSH, BOTH] {
                 let left = disk::stage(&self.world.root(host, dir));
                 if !left.is_empty() {
-                    return Err(format!("in the stage of {} on host {host} for ever: {left:?}", DIRECTORIES[dir]));
+                    return Err(format!(
+                        "in the stage of {} on host {host} for ever: {left:?}",
+                        DIRECTORIES[dir]
+                    ));
                 }
             }
         }
@@ -622,7 +662,10 @@ impl History {
 }
 
 fn numbers(listing: &Listing) -> BTreeSet<u32> {
-    listing.values().filter_map(|seen| if let Thing::File(number) = seen.thing { Some(number) } else { None }).collect()
+    listing
+        .values()
+        .filter_map(|seen| if let Thing::File(number) = seen.thing { Some(number) } else { None })
+        .collect()
 }
 
 fn check_contents(all: &Listings) -> Result<(), String> {
@@ -636,10 +679,18 @@ fn check_contents(all: &Listings) -> Result<(), String> {
     Ok(())
 }
 
-fn check_excluded(before: &Listings, after: &Listings, touched: &BTreeSet<(usize, usize)>) -> Result<(), String> {
+fn check_excluded(
+    before: &Listings,
+    after: &Listings,
+    touched: &BTreeSet<(usize, usize)>,
+) -> Result<(), String> {
     for (place, was) in before.iter().filter(|(place, _)| !touched.contains(place)) {
         let of = |listing: &Listing| -> Listing {
-            listing.iter().filter(|(path, _)| disk::is_excluded(path)).map(|(path, seen)| (path.clone(), seen.clone())).collect()
+            listing
+                .iter()
+                .filter(|(path, _)| disk::is_excluded(path))
+                .map(|(path, seen)| (path.clone(), seen.clone()))
+                .collect()
         };
         let (was, now) = (of(was), of(&after[place]));
         if was != now {
@@ -655,7 +706,9 @@ fn everything(world: &World) -> Listing {
     for host in 0..=world.nodes {
         for dir in [PUSH, BOTH] {
             let root = world.root(host, dir);
-            for (path, seen) in disk::list(&root, None).into_iter().chain(disk::list(&root.join(".xds-sync"), None)) {
+            for (path, seen) in
+                disk::list(&root, None).into_iter().chain(disk::list(&root.join(".xds-sync"), None))
+            {
                 all.insert(format!("{host} {dir} {path}"), seen);
             }
         }
@@ -664,7 +717,10 @@ fn everything(world: &World) -> Listing {
 }
 
 pub fn lines(report: &Report) -> String {
-    let changes = report.changes.iter().map(|change| format!("{} {} {:?}", change.directory, change.node, change.change));
+    let changes = report
+        .changes
+        .iter()
+        .map(|change| format!("{} {} {:?}", change.directory, change.node, change.change));
     let halted = report.halted.iter().map(|halted| format!("{halted:?}"));
     let problems = report.problems.iter().map(|problem| format!("{problem:?}"));
     changes.chain(halted).chain(problems).collect::<Vec<_>>().join("\n  ")

@@ -31,34 +31,70 @@ pub const BOTH: usize = 1;
 #[derive(Clone, Debug)]
 pub enum Step {
     /// An administrator, or a program, changes files on a host.
-    Change { host: usize, dir: usize, op: Op },
+    Change {
+        host: usize,
+        dir: usize,
+        op: Op,
+    },
     /// Time passes.
-    Wait { seconds: u64 },
+    Wait {
+        seconds: u64,
+    },
     Run(Run),
     /// All nodes are there and nothing fails, until nothing is left to do.
     Converge,
     /// A node's disks are copied.
-    Image { node: usize },
+    Image {
+        node: usize,
+    },
     /// The copy takes the place of what the node has.
-    Restore { node: usize },
+    Restore {
+        node: usize,
+    },
     /// A new, empty disk stands where a node's directory was.
-    NewDisk { node: usize, dir: usize },
+    NewDisk {
+        node: usize,
+        dir: usize,
+    },
     /// One run meets Main without a directory.
-    Unmounted { dir: usize },
+    Unmounted {
+        dir: usize,
+    },
     /// Main's memory of an edge is damaged.
-    DamagedBase { node: usize, dir: usize },
+    DamagedBase {
+        node: usize,
+        dir: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    Write { path: &'static str, content: u32 },
-    Delete { path: &'static str },
-    Rename { from: &'static str, to: &'static str },
-    Touch { path: &'static str },
-    Chmod { path: &'static str, mode: u32 },
-    Link { path: &'static str, target: &'static str },
+    Write {
+        path: &'static str,
+        content: u32,
+    },
+    Delete {
+        path: &'static str,
+    },
+    Rename {
+        from: &'static str,
+        to: &'static str,
+    },
+    Touch {
+        path: &'static str,
+    },
+    Chmod {
+        path: &'static str,
+        mode: u32,
+    },
+    Link {
+        path: &'static str,
+        target: &'static str,
+    },
     /// More files than the delete guard lets go unasked.
-    Fill { first: u32 },
+    Fill {
+        first: u32,
+    },
     Empty,
 }
 
@@ -100,7 +136,19 @@ pub enum Act {
 
 /// `e` and `e/a` cannot both be: one of them is a file where the other needs a directory.
 const PATHS: [&str; 13] = [
-    "a", "b", "c", "d/a", "d/b", "d/e/a", "d/e/b", "e", "e/a", "e/b", "x.bak", "xds_override.conf", "d/k.bak",
+    "a",
+    "b",
+    "c",
+    "d/a",
+    "d/b",
+    "d/e/a",
+    "d/e/b",
+    "e",
+    "e/a",
+    "e/b",
+    "x.bak",
+    "xds_override.conf",
+    "d/k.bak",
 ];
 /// Directories, and names that nothing is written to directly.
 const MORE_PATHS: [&str; 4] = ["d", "d/e", "g", "d/xds_override_x"];

@@ -136,6 +136,7 @@ fn all() {
         "{} seeds fail; see one with XDS_SIM_SEED=… cargo test --test simulation -- --nocapture",
         failed.len()
     );
-    let never: Vec<&str> = Point::ALL.iter().map(|point| point.name()).filter(|name| !met.contains_key(*name)).collect();
+    let never: Vec<&str> =
+        Point::ALL.iter().map(|point| point.name()).filter(|name| !met.contains_key(*name)).collect();
     println!("never met: {never:?}");
 }

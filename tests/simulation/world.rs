@@ -86,16 +86,8 @@ impl World {
         let config = configure(&base, script);
         let clock = VirtualClock::new();
         let ids = Ids(clock.clone(), Arc::default());
-        let world = World {
-            _dir: dir,
-            base,
-            nodes: script.nodes,
-            setup,
-            config,
-            clock,
-            ids,
-            loaded: Arc::default(),
-        };
+        let world =
+            World { _dir: dir, base, nodes: script.nodes, setup, config, clock, ids, loaded: Arc::default() };
         for host in 0..=world.nodes {
             for dir in [PUSH, BOTH] {
                 fs::create_dir_all(world.root(host, dir)).unwrap();
@@ -129,7 +121,14 @@ impl World {
 
     /// What a process on a host knows of its machine.
     pub fn local(&self, host: usize) -> LocalOptions {
-        local(self.base.clone(), self.setup.clone(), self.clock.clone(), self.ids.clone(), Arc::clone(&self.loaded), host)
+        local(
+            self.base.clone(),
+            self.setup.clone(),
+            self.clock.clone(),
+            self.ids.clone(),
+            Arc::clone(&self.loaded),
+            host,
+        )
     }
 
     pub fn edit(&self, host: usize, dir: usize, op: &Op) {
@@ -172,7 +171,8 @@ pub fn local(
 
 /// What a reload depends on, of what is not excluded.
 pub fn names_and_contents(listing: &Listing) -> BTreeMap<String, disk::Thing> {
-    let carried = listing.iter().filter(|(path, seen)| !disk::is_excluded(path) && disk::is_carried(path, seen));
+    let carried =
+        listing.iter().filter(|(path, seen)| !disk::is_excluded(path) && disk::is_carried(path, seen));
     carried.map(|(path, seen)| (path.clone(), seen.thing.clone())).collect()
 }
 
@@ -207,8 +207,7 @@ fn configure(base: &Path, script: &Script) -> Config {
         .collect();
     let file = base.join("config.toml");
     fs::write(&file, text + &nodes).unwrap();
-    let sources =
-        Sources { file, home: "/root".into(), host_name: "main".to_owned(), ..Sources::default() };
+    let sources = Sources { file, home: "/root".into(), host_name: "main".to_owned(), ..Sources::default() };
     config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}")).config
 }
 
