@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(debug_assertions)]
 use std::sync::OnceLock;
 
@@ -128,6 +129,12 @@ pub trait Watch: Send + Sync {
     /// The step at this point comes next. An error is what the step ends with instead; not to return is the
     /// end of the process, as far as that thread is concerned.
     fn reach(&self, point: Point) -> io::Result<()>;
+
+    /// This file's content was changed: without power, it may be gone.
+    fn wrote(&self, _: BorrowedFd<'_>) {}
+
+    /// It is on disk; without a file, all of the filesystem is.
+    fn synced(&self, _: Option<BorrowedFd<'_>>) {}
 }
 
 #[cfg(debug_assertions)]
@@ -144,6 +151,26 @@ pub fn install(watch: Box<dyn Watch>) {
 pub(crate) fn reach(point: Point) -> io::Result<()> {
     WATCH.get().map_or(Ok(()), |watch| watch.reach(point))
 }
+
+/// See [`Watch::wrote`].
+#[cfg(debug_assertions)]
+pub(crate) fn wrote(file: impl AsFd) {
+    WATCH.get().into_iter().for_each(|watch| watch.wrote(file.as_fd()));
+}
+
+/// See [`Watch::synced`].
+#[cfg(debug_assertions)]
+pub(crate) fn synced(file: Option<BorrowedFd<'_>>) {
+    WATCH.get().into_iter().for_each(|watch| watch.synced(file));
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn wrote(_: impl AsFd) {}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn synced(_: Option<BorrowedFd<'_>>) {}
 
 #[cfg(not(debug_assertions))]
 #[inline(always)]

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{HeldRoot, OWN_DIR};
-use crate::fault::{Point, reach};
+use crate::fault::{self, Point, reach};
 
 /// The contents of a root's marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +59,10 @@ impl Marker {
         let mut file = File::from(rustix::fs::openat(&own, NEW_NAME, flags, Mode::RUSR | Mode::WUSR)?);
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec(self)?)?;
+        fault::wrote(&file);
         reach(Point::MarkerSync)?;
         file.sync_all()?;
+        fault::synced(Some(file.as_fd()));
         reach(Point::MarkerRename)?;
         rustix::fs::renameat(&own, NEW_NAME, &own, NAME)?;
         reach(Point::MarkerDirSync)?;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
-use crate::fault::{Point, reach};
+use crate::fault::{self, Point, reach};
 
 /// What a node remembers of its Main.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +88,9 @@ fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
     let new = state_dir.join(NEW_NAME);
     let mut file = File::create(&new)?;
     file.write_all(&serde_json::to_vec(allegiance)?)?;
+    fault::wrote(&file);
     file.sync_all()?;
+    fault::synced(Some(file.as_fd()));
     reach(Point::SwearRename)?;
     fs::rename(&new, state_dir.join(NAME))?;
     File::open(state_dir)?.sync_all()

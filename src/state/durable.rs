@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::fault::{Point, reach};
+use crate::fault::{self, Point, reach};
 
 /// Replaces a file (0600) in one step that survives a crash; makes the directory (0700) it is in.
 pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -20,8 +21,10 @@ pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         // Nobody else writes here: the state directory is ours alone, and the lock is held.
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
+        fault::wrote(&file);
         reach(Point::StateSync)?;
         file.sync_all()?;
+        fault::synced(Some(file.as_fd()));
         reach(Point::StateRename)?;
         fs::rename(&new, path)?;
         reach(Point::StateDirSync)?;

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::fault;
+
 /// Up to this many files and directories are synced one by one; one `syncfs(2)` is sooner done with more.
 const ONE_BY_ONE: usize = 16;
 
@@ -41,9 +43,11 @@ impl Unsynced {
         let noted = std::mem::take(self);
         if noted.all {
             rustix::fs::syncfs(filesystem)?;
+            fault::synced(None);
         }
         for fd in &noted.held {
             rustix::fs::fsync(fd)?;
+            fault::synced(Some(fd.as_fd()));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::source::{Part, stream};
 use super::stager::{create, hash_zeros};
 use super::swap::{Name, exchange, rename_new};
 use crate::disk::{HeldRoot, Stamp};
-use crate::fault::{Point, reach};
+use crate::fault::{self, Point, reach};
 use crate::model::{Entry, File, Outcome, RelPath, RelPathBuf};
 
 /// How often one path is given back to somebody who keeps changing it.
@@ -86,6 +86,7 @@ pub(super) fn copy_content(
     };
     let copied = copied.and_then(|digest| {
         to.set_len(file.size)?;
+        fault::wrote(&to);
         Ok(if digest == file.digest.0 { Copied::Right } else { Copied::Other })
     });
     if !matches!(copied, Ok(Copied::Right)) {

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::durable::Unsynced;
 use super::source::CHUNK;
 use super::{Received, Sink, Wanted};
-use crate::fault::{Point, reach};
+use crate::fault::{self, Point, reach};
 use crate::model::Digest;
 
 /// Takes contents into a stage.
@@ -140,6 +140,7 @@ impl Sink for Stager<'_> {
             return Ok(());
         }
         arriving.hasher.update(bytes);
+        fault::wrote(part);
         let written = reach(Point::StageWrite).and_then(|()| part.write_all_at(bytes, arriving.at));
         if let Err(error) = written {
             arriving.part = Err(error.to_string());

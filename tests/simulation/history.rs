@@ -107,6 +107,14 @@ impl History {
                 }
                 self.lost_base(*node);
             }
+            Step::Stands { dir, path, content } => {
+                for host in 0..=self.world.nodes {
+                    let now = self.world.list(host, *dir).remove(*path).map(|seen| seen.thing);
+                    if now != content.map(Thing::File) {
+                        return Err(format!("on host {host} it is {now:?}"));
+                    }
+                }
+            }
             Step::Unmounted { dir } => self.unmounted(*dir)?,
             Step::DamagedBase { node, dir } => {
                 let path = self.world.state_dir(0).join(format!("edges/{}/node{node}", DIRECTORIES[*dir]));
@@ -283,7 +291,10 @@ impl History {
         }));
         hang_up();
         let broken = net.settle();
-        watch::end();
+        let killed = watch::was_killed(0);
+        for (host, gone) in watch::end() {
+            disk::empty(&world.base.join(format!("h{host}")), &gone);
+        }
         if let Some(broken) = broken.first() {
             return Err(broken.clone());
         }
@@ -291,7 +302,8 @@ impl History {
             Ok(Ok(report)) => Ok(Some(report)),
             Ok(Err(error)) if run.faults.is_empty() => Err(format!("the run ended with {error:#}")),
             Ok(Err(_)) => Ok(None),
-            Err(panic) if panic.is::<watch::Killed>() => Ok(None),
+            // Where several threads end, what the first one ended with is not told.
+            Err(panic) if killed || panic.is::<watch::Killed>() => Ok(None),
             Err(panic) => Err(format!("the run panicked: {}", words(&*panic))),
         }
     }

@@ -46,7 +46,7 @@ fn killed(host: usize, point: Point, nth: usize) -> Step {
 }
 
 /// One thing that a killed run had done and nobody had noted, and what was changed after it.
-fn cut_off(edit: Step, killed: Step, later: Step) {
+fn cut_off(edit: Step, killed: Step, later: Step, (dir, path, content): (usize, &'static str, Option<u32>)) {
     let steps = vec![
         write(0, PUSH, "a", 1),
         write(0, BOTH, "a", 2),
@@ -56,6 +56,7 @@ fn cut_off(edit: Step, killed: Step, later: Step) {
         killed,
         later,
         Step::Converge,
+        Step::Stands { dir, path, content },
     ];
     alone(&Script { nodes: 1, setup: setup(), steps });
 }
@@ -64,22 +65,32 @@ fn cut_off(edit: Step, killed: Step, later: Step) {
 /// lost.
 #[test]
 fn what_came_from_a_node_may_change_there_after_a_run_that_was_cut_off() {
-    cut_off(write(1, BOTH, "b", 3), killed(0, Point::CommitTold, 1), write(1, BOTH, "b", 4));
-    cut_off(write(1, BOTH, "a", 3), killed(0, Point::Agree, 2), write(1, BOTH, "a", 4));
+    cut_off(
+        write(1, BOTH, "b", 3),
+        killed(0, Point::CommitTold, 1),
+        write(1, BOTH, "b", 4),
+        (BOTH, "b", Some(4)),
+    );
+    cut_off(write(1, BOTH, "a", 3), killed(0, Point::Agree, 2), write(1, BOTH, "a", 4), (BOTH, "a", Some(4)));
 }
 
 #[test]
 fn what_went_to_a_node_may_change_there_after_a_run_that_was_cut_off() {
-    cut_off(write(0, BOTH, "a", 3), killed(1, Point::CommitTold, 1), write(1, BOTH, "a", 4));
+    cut_off(
+        write(0, BOTH, "a", 3),
+        killed(1, Point::CommitTold, 1),
+        write(1, BOTH, "a", 4),
+        (BOTH, "a", Some(4)),
+    );
 }
 
 /// The node had Main's file, and the edge's base did not: nobody knew that it had come from Main, so that it stayed
 /// on the node for ever, or came back from there.
 #[test]
 fn what_went_to_a_node_may_be_deleted_after_a_run_that_was_cut_off() {
-    cut_off(write(0, PUSH, "b", 3), killed(1, Point::CommitTold, 1), delete(0, PUSH, "b"));
-    cut_off(write(0, BOTH, "b", 3), killed(1, Point::CommitTold, 1), delete(0, BOTH, "b"));
-    cut_off(write(1, BOTH, "b", 3), killed(0, Point::CommitTold, 1), delete(1, BOTH, "b"));
+    cut_off(write(0, PUSH, "b", 3), killed(1, Point::CommitTold, 1), delete(0, PUSH, "b"), (PUSH, "b", None));
+    cut_off(write(0, BOTH, "b", 3), killed(1, Point::CommitTold, 1), delete(0, BOTH, "b"), (BOTH, "b", None));
+    cut_off(write(1, BOTH, "b", 3), killed(0, Point::CommitTold, 1), delete(1, BOTH, "b"), (BOTH, "b", None));
 }
 
 /// Between the node's and Main's note of a new base: what is deleted then goes everywhere all the same.
@@ -87,9 +98,14 @@ fn what_went_to_a_node_may_be_deleted_after_a_run_that_was_cut_off() {
 fn a_run_cut_off_between_both_notes_of_a_base_forgets_no_deletion() {
     for point in [Point::Agreed, Point::Promote] {
         for nth in [1, 2] {
-            cut_off(write(0, PUSH, "b", 3), killed(0, point, nth), delete(0, PUSH, "a"));
-            cut_off(write(0, BOTH, "b", 3), killed(0, point, nth), delete(1, BOTH, "a"));
+            cut_off(write(0, PUSH, "b", 3), killed(0, point, nth), delete(0, PUSH, "a"), (PUSH, "a", None));
+            cut_off(write(0, BOTH, "b", 3), killed(0, point, nth), delete(1, BOTH, "a"), (BOTH, "a", None));
         }
     }
-    cut_off(write(0, BOTH, "b", 3), killed(1, Point::MarkerDirSync, 1), delete(1, BOTH, "a"));
+    cut_off(
+        write(0, BOTH, "b", 3),
+        killed(1, Point::MarkerDirSync, 1),
+        delete(1, BOTH, "a"),
+        (BOTH, "a", None),
+    );
 }

@@ -60,6 +60,12 @@ pub enum Step {
     Unmounted {
         dir: usize,
     },
+    /// This content, or nothing, stands at a path of every host.
+    Stands {
+        dir: usize,
+        path: &'static str,
+        content: Option<u32>,
+    },
     /// Main's memory of an edge is damaged.
     DamagedBase {
         node: usize,

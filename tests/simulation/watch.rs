@@ -1,8 +1,11 @@
 //! What a simulation does at the fail points of the product.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::resume_unwind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,7 +27,8 @@ struct Now {
     killed: Vec<usize>,
     /// Hosts that lost their power in this run.
     dark: Vec<usize>,
-    happened: usize,
+    /// Files whose content is not on disk, by host and inode.
+    unsynced: BTreeSet<(usize, u64)>,
     edit: Option<Edit>,
     hang_up: Option<Box<dyn Fn() + Send>>,
     met: BTreeMap<(bool, Point), u64>,
@@ -52,14 +56,6 @@ pub fn become_host(host: usize) {
     HOST.set(host);
 }
 
-/// What happened in a run.
-#[derive(Default)]
-pub struct Happened {
-    pub killed: Vec<usize>,
-    pub dark: Vec<usize>,
-    pub faults: usize,
-}
-
 /// From now on these faults happen.
 pub fn begin(faults: Vec<Fault>, edit: Edit, hang_up: Box<dyn Fn() + Send>) {
     let mut now = now();
@@ -67,15 +63,21 @@ pub fn begin(faults: Vec<Fault>, edit: Edit, hang_up: Box<dyn Fn() + Send>) {
     *now = Some(Now { faults, edit: Some(edit), hang_up: Some(hang_up), met, ..Now::default() });
 }
 
-/// No more faults.
-pub fn end() -> Happened {
+/// Whether a host's process was killed in this run.
+pub fn was_killed(host: usize) -> bool {
+    now().as_ref().is_some_and(|now| now.killed.contains(&host))
+}
+
+/// No more faults. Of each host that lost its power: the inodes of files whose content is gone.
+pub fn end() -> Vec<(usize, BTreeSet<u64>)> {
     let mut now = now();
-    let Some(now) = now.as_mut() else { return Happened::default() };
+    let Some(now) = now.as_mut() else { return Vec::new() };
     now.faults.clear();
     now.edit = None;
     now.hang_up = None;
-    let (killed, dark) = (std::mem::take(&mut now.killed), std::mem::take(&mut now.dark));
-    Happened { killed, dark, faults: std::mem::take(&mut now.happened) }
+    let gone =
+        |host: usize| now.unsynced.iter().filter(|(of, _)| *of == host).map(|(_, inode)| *inode).collect();
+    now.dark.iter().map(|host| (*host, gone(*host))).collect()
 }
 
 /// How often each point was met, on Main and on nodes.
@@ -106,7 +108,6 @@ impl Watch for Simulated {
         }
         let Some(at) = due else { return Ok(()) };
         let fault = now.faults.remove(at);
-        now.happened += 1;
         match fault.act {
             Act::Crash | Act::PowerCut => {
                 now.killed.push(host);
@@ -130,4 +131,24 @@ impl Watch for Simulated {
             }
         }
     }
+
+    fn wrote(&self, file: BorrowedFd<'_>) {
+        if let Some(now) = now().as_mut() {
+            now.unsynced.insert((HOST.get(), inode(file)));
+        }
+    }
+
+    fn synced(&self, file: Option<BorrowedFd<'_>>) {
+        if let Some(now) = now().as_mut() {
+            let host = HOST.get();
+            match file {
+                Some(file) => _ = now.unsynced.remove(&(host, inode(file))),
+                None => now.unsynced.retain(|(of, _)| *of != host),
+            }
+        }
+    }
+}
+
+fn inode(file: BorrowedFd<'_>) -> u64 {
+    File::from(file.try_clone_to_owned().unwrap()).metadata().unwrap().ino()
 }
