@@ -41,6 +41,9 @@ pub fn believed(base: &Tree, intent: &Intent, main: &Tree, node: &Tree) -> Tree 
             (None, was) => is_goal(was),
         };
         let (on_main, on_node) = (main.get(path), node.get(path));
+        if [on_main, on_node].into_iter().flatten().any(Entry::is_opaque) {
+            continue;
+        }
         let met = match (is_goal(on_main), is_goal(on_node)) {
             (true, false) => was_changed(on_node, intent.node.get(path)),
             (false, true) => was_changed(on_main, intent.main.get(path)),
