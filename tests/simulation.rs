@@ -13,6 +13,8 @@
     clippy::print_stdout
 )]
 
+#[path = "simulation/check.rs"]
+mod check;
 #[path = "simulation/disk.rs"]
 mod disk;
 #[path = "simulation/history.rs"]

@@ -115,7 +115,7 @@ impl Story {
             _ => "",
         };
         let fault = |what: &str| format!("env XDS_FAULT={otherwise}{point}={what} xds-sync");
-        let ended = match self.ends {
+        match self.ends {
             Ends::Main => {
                 let run = main.sh(format!("{} sync --quiet", fault("kill")));
                 // As bash tells what a signal ended: 128 and its number.
@@ -134,8 +134,7 @@ impl Story {
                 });
                 run.node("mds1")["state"] == "unreachable"
             }
-        };
-        ended
+        }
     }
 
     /// After an end at a point: nothing is torn or lost, and the next run goes on as if nothing had happened.

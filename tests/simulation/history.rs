@@ -13,6 +13,7 @@ use xds_sync::report::Report;
 use xds_sync::state::StateDir;
 use xds_sync::sync::{self, Options, Silent, Site};
 
+use super::check::{check_contents, check_excluded, numbers};
 use super::disk::{self, Listing, Thing};
 use super::net::{Net, words};
 use super::script::{BOTH, Fault, PUSH, Run, Script, Step};
@@ -21,53 +22,61 @@ use super::world::{self, World, names_and_contents};
 
 /// More runs than any cluster needs until nothing is left to do.
 const MOST_RUNS: usize = 8;
-const DIRECTORIES: [&str; 2] = ["conf", "rec"];
+pub(super) const DIRECTORIES: [&str; 2] = ["conf", "rec"];
 
-type Listings = BTreeMap<(usize, usize), Listing>;
+pub(super) type Listings = BTreeMap<(usize, usize), Listing>;
 
 pub struct History {
-    world: World,
+    pub(super) world: World,
     /// A directory, a path and a content that stood nowhere any more when all were in step.
-    buried: BTreeSet<(usize, String, u32)>,
+    pub(super) buried: BTreeSet<(usize, String, u32)>,
     /// All that ever stood anywhere.
-    ever: BTreeSet<(usize, String, u32)>,
+    pub(super) ever: BTreeSet<(usize, String, u32)>,
     /// What was changed on a node itself.
-    own: BTreeSet<(usize, usize, String)>,
+    pub(super) own: BTreeSet<(usize, usize, String)>,
     /// By directory and path: what each host's people did last since all were in step; `None`: deleted.
-    changed: BTreeMap<(usize, String), BTreeMap<usize, Option<Thing>>>,
-    /// Runs since all were in step.
-    runs: usize,
+    pub(super) changed: BTreeMap<(usize, String), BTreeMap<usize, Option<Thing>>>,
     /// Whether anything ever went wrong: a killed run may have left contents in a stage.
-    troubled: bool,
+    pub(super) troubled: bool,
     /// A node lost its base: what it still has may come back.
-    merged: bool,
-    images: BTreeSet<usize>,
+    pub(super) merged: bool,
+    pub(super) images: BTreeSet<usize>,
+    /// Nodes answer in the opposite order.
+    backwards: bool,
 }
+
+/// What stands at the paths of each host's directories.
+pub type Stands = BTreeMap<(usize, usize), BTreeMap<String, Thing>>;
+
+/// What people did to a host's directory while a run was on its way: what stood there before.
+type Edited = Arc<Mutex<Vec<(usize, usize, Listing)>>>;
 
 /// What a run came to. A killed Main has no report.
 type Ran = Option<Report>;
 
 impl History {
-    pub fn new(script: &Script) -> History {
+    pub fn new(script: &Script, backwards: bool) -> History {
         History {
             world: World::new(script),
             buried: BTreeSet::new(),
             ever: BTreeSet::new(),
             own: BTreeSet::new(),
             changed: BTreeMap::new(),
-            runs: 0,
             troubled: false,
             merged: false,
             images: BTreeSet::new(),
+            backwards,
         }
     }
 
-    /// Carries out the script; the error is what went wrong, and at which step.
-    pub fn play(mut self, script: &Script) -> Result<(), String> {
+    /// Carries out the script. Returns what stands where then; the error is what went wrong, and at which step.
+    pub fn play(mut self, script: &Script) -> Result<Stands, String> {
         for (at, step) in script.steps.iter().enumerate() {
             self.step(step).map_err(|wrong| format!("step {at}, {step:?}:\n  {wrong}"))?;
         }
-        self.last().map_err(|wrong| format!("at the end:\n  {wrong}"))
+        self.last().map_err(|wrong| format!("at the end:\n  {wrong}"))?;
+        let all = self.world.list_all();
+        Ok(all.into_iter().map(|(place, listing)| (place, names_and_contents(&listing))).collect())
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
@@ -163,7 +172,6 @@ impl History {
     }
 
     fn go(&mut self, run: &Run, accept: &[String]) -> Result<Ran, String> {
-        self.runs += 1;
         if !run.faults.is_empty() || !run.cuts.is_empty() {
             self.troubled = true;
         }
@@ -217,7 +225,6 @@ impl History {
     fn note_edit(&mut self, host: usize, dir: usize, before: &Listing) {
         self.note(host, dir, before);
         // Which of a run's doings came before it is not known.
-        self.runs += 1;
         self.buried.retain(|(of, ..)| *of != dir);
     }
 
@@ -230,13 +237,7 @@ impl History {
         report.ok_or_else(|| "a dry run was killed".to_owned())
     }
 
-    fn carry_out(
-        &self,
-        run: &Run,
-        accept: &[String],
-        dry_run: bool,
-        edited: &Arc<Mutex<Vec<(usize, usize, Listing)>>>,
-    ) -> Result<Ran, String> {
+    fn carry_out(&self, run: &Run, accept: &[String], dry_run: bool, edited: &Edited) -> Result<Ran, String> {
         let world = &self.world;
         let disk = {
             let (base, setup) = (world.base.clone(), world.setup.clone());
@@ -252,6 +253,11 @@ impl History {
                 )
             })
         };
+        let mut run = run.clone();
+        if self.backwards {
+            run.order.reverse();
+        }
+        let run = &run;
         let in_order = world.setup.parallel >= world.nodes;
         let net = Net::new(run, world.nodes, in_order, dry_run, world.base.clone(), disk);
         let streams = Arc::clone(&net.streams);
@@ -272,7 +278,7 @@ impl History {
             }
         };
         let faults: Vec<Fault> = if dry_run { Vec::new() } else { run.faults.clone() };
-        watch::begin(faults, Box::new(edit), Box::new(hang_up.clone()));
+        watch::begin(faults, world.setup.exchange, Box::new(edit), Box::new(hang_up.clone()));
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let state = StateDir::open(&world.state_dir(0))?;
             let (clock, ids) = (world.clock.clone(), world.ids.clone());
@@ -306,79 +312,6 @@ impl History {
             Err(panic) if killed || panic.is::<watch::Killed>() => Ok(None),
             Err(panic) => Err(format!("the run panicked: {}", words(&*panic))),
         }
-    }
-
-    /// Nodes and Main that do not agree on a base merge without one.
-    fn check_bases(&mut self) {
-        let state = StateDir::open(&self.world.state_dir(0)).unwrap();
-        for node in 1..=self.world.nodes {
-            for dir in [PUSH, BOTH] {
-                let marker = fs::read_to_string(self.world.root(node, dir).join(".xds-sync/root.json"));
-                let generation = marker.ok().and_then(|text| {
-                    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-                    Some(value.get("generation")?.as_str()?.to_owned())
-                });
-                let name = format!("node{node}");
-                let edges = [state.edge(DIRECTORIES[dir], &name), state.next_edge(DIRECTORIES[dir], &name)];
-                let known =
-                    edges.into_iter().filter_map(Result::ok).flatten().map(|edge| Some(edge.generation));
-                if !known.collect::<Vec<_>>().contains(&generation) {
-                    self.merged = true;
-                    self.buried.retain(|(of, ..)| *of != dir);
-                }
-            }
-        }
-    }
-
-    /// On every host, what stood there stands there still, or lies in that host's trash.
-    fn check_nothing_lost(
-        &self,
-        before: &Listings,
-        after: &Listings,
-        by_hand: &BTreeSet<u32>,
-    ) -> Result<(), String> {
-        for ((host, dir), was) in before {
-            let mut left = numbers(&after[&(*host, *dir)]);
-            let gone = |left: &BTreeSet<u32>| {
-                numbers(was).into_iter().find(|number| !left.contains(number) && !by_hand.contains(number))
-            };
-            if gone(&left).is_some() {
-                left.extend(disk::trash(&self.world.root(*host, *dir)));
-            }
-            if let Some(number) = gone(&left) {
-                let path = was.iter().find(|(_, seen)| seen.thing == Thing::File(number)).unwrap().0;
-                return Err(format!(
-                    "host {host} lost content {number} of {}/{path}: it is in neither tree nor trash",
-                    DIRECTORIES[*dir]
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// No run deletes more of a host's files than `max_delete` lets go unasked.
-    fn check_guard(&self, before: &Listings, after: &Listings) -> Result<(), String> {
-        for ((host, dir), was) in before {
-            let now = &after[&(*host, *dir)];
-            let still = numbers(now);
-            let is_deleted = |(path, seen): &(&String, &disk::Seen)| match seen.thing {
-                Thing::File(number) => !now.contains_key(*path) && !still.contains(&number),
-                _ => false,
-            };
-            let deleted = was.iter().filter(is_deleted).count();
-            let files = was.values().filter(|seen| matches!(seen.thing, Thing::File(_))).count();
-            let too_many = match self.world.setup.max_delete {
-                "3" => deleted > 3,
-                _ => deleted > 10 && deleted * 2 > files,
-            };
-            if too_many {
-                return Err(format!(
-                    "{deleted} of {files} files of {} went on host {host}",
-                    DIRECTORIES[*dir]
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// Main without one of its directories: nothing is deleted anywhere.
@@ -431,220 +364,6 @@ impl History {
         Err(format!("still not in step after {MOST_RUNS} runs; the last one:\n  {last}"))
     }
 
-    fn check_in_step(&mut self, report: &Report) -> Result<(), String> {
-        // Files that cannot be carried because something that must stay is in their way.
-        let in_the_way: BTreeSet<(usize, String)> = report
-            .problems
-            .iter()
-            .filter(|problem| problem.fails)
-            .map(|problem| {
-                let dir = usize::from(problem.directory.as_deref() == Some("rec"));
-                let path = problem.path.as_ref().map(|path| path.escaped()).unwrap_or_default();
-                match problem.detail.contains("must stay") {
-                    true => Ok((dir, path)),
-                    false => Err(format!("a problem remains: {problem:?}")),
-                }
-            })
-            .collect::<Result<_, String>>()?;
-        if in_the_way.is_empty() && report.exit_code() != 0 {
-            return Err(format!("nothing is left to do, and the exit code is {}", report.exit_code()));
-        }
-        let all = self.world.list_all();
-        // Links that lead out are no one's to carry, and nothing is done where they stand.
-        let stuck: BTreeSet<(usize, &String)> = all
-            .iter()
-            .flat_map(|((_, dir), listing)| listing.iter().map(move |(path, seen)| (*dir, path, seen)))
-            .filter(|(_, path, seen)| !disk::is_carried(path, seen))
-            .map(|(dir, path, _)| (dir, path))
-            .collect();
-        let related =
-            |a: &str, b: &str| a == b || a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
-        let free = |dir: usize, path: &str| {
-            if stuck.iter().any(|(of, link)| *of == dir && related(link, path)) {
-                return false;
-            }
-            let blocked = in_the_way.iter().any(|(of, above)| {
-                *of == dir
-                    && (path == above
-                        || path.starts_with(&format!("{above}/"))
-                        || above.starts_with(&format!("{path}/")))
-            });
-            !blocked && !disk::is_excluded(path)
-        };
-        self.check_pushed(&all, &free)?;
-        self.check_both(&all, &free)?;
-        self.check_buried(&all)?;
-        self.check_loaded(&all)?;
-        self.check_stages()?;
-        let standing: BTreeSet<(usize, String, u32)> = all
-            .iter()
-            .flat_map(|((_, dir), listing)| {
-                listing.iter().filter_map(move |(path, seen)| match seen.thing {
-                    Thing::File(number) => Some((*dir, path.clone(), number)),
-                    _ => None,
-                })
-            })
-            .collect();
-        self.buried = self.ever.difference(&standing).cloned().collect();
-        if self.merged {
-            // What a node without a base kept is its own from now on.
-            for ((host, _), listing) in all.iter().filter(|((_, dir), _)| *dir == PUSH) {
-                self.own.extend(listing.keys().map(|path| (*host, PUSH, path.clone())));
-            }
-        }
-        self.changed.clear();
-        self.runs = 0;
-        self.merged = false;
-        Ok(())
-    }
-
-    fn check_pushed(&self, all: &Listings, free: &dyn Fn(usize, &str) -> bool) -> Result<(), String> {
-        let main = &all[&(0, PUSH)];
-        for node in 1..=self.world.nodes {
-            let has = &all[&(node, PUSH)];
-            for (path, seen) in main.iter().filter(|(path, _)| free(PUSH, path)) {
-                // An excluded child of the node keeps what Main has no directory for.
-                if has.get(path) != Some(seen) {
-                    return Err(format!("{path} is {:?} on node {node}, on Main {seen:?}", has.get(path)));
-                }
-            }
-            for (path, seen) in has.iter().filter(|(path, _)| !main.contains_key(*path) && free(PUSH, path)) {
-                let known = self.own.contains(&(node, PUSH, path.clone()));
-                let keeps = self.world.setup.push_delete == "keep";
-                let file = matches!(seen.thing, Thing::File(_));
-                if file && !known && !keeps && !self.merged && self.buried_or_old(path, seen) {
-                    return Err(format!("{path} was deleted on Main and is still on node {node}: {seen:?}"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a file was in the cluster before and should have gone.
-    fn buried_or_old(&self, path: &str, seen: &disk::Seen) -> bool {
-        // While a node had no base, it may have kept it; then it is the node's own from then on.
-        match seen.thing {
-            Thing::File(number) => self.ever.contains(&(PUSH, path.to_owned(), number)),
-            _ => false,
-        }
-    }
-
-    fn check_both(&self, all: &Listings, free: &dyn Fn(usize, &str) -> bool) -> Result<(), String> {
-        let main = &all[&(0, BOTH)];
-        // Excluded anywhere, left alone everywhere, with what is below.
-        for node in 1..=self.world.nodes {
-            let has = &all[&(node, BOTH)];
-            for path in main.keys().chain(has.keys()).filter(|path| free(BOTH, path)) {
-                let (on_main, on_node) = (main.get(path), has.get(path));
-                let is_dir = |seen: Option<&disk::Seen>| seen.is_none_or(|seen| seen.thing == Thing::Dir);
-                let keeps_excluded = |listing: &Listing| {
-                    listing
-                        .keys()
-                        .any(|below| below.starts_with(&format!("{path}/")) && disk::is_excluded(below))
-                };
-                if is_dir(on_main)
-                    && is_dir(on_node)
-                    && all.iter().any(|((_, dir), listing)| *dir == BOTH && keeps_excluded(listing))
-                {
-                    continue;
-                }
-                if on_main != on_node {
-                    return Err(format!(
-                        "{path} of rec is {on_main:?} on Main and {on_node:?} on node {node}"
-                    ));
-                }
-            }
-        }
-        self.check_last_change(all, free)
-    }
-
-    /// What one host alone changed since all were in step has reached everybody.
-    fn check_last_change(&self, all: &Listings, free: &dyn Fn(usize, &str) -> bool) -> Result<(), String> {
-        let related = |a: &str, b: &str| a.starts_with(&format!("{b}/")) || b.starts_with(&format!("{a}/"));
-        for ((dir, path), by) in
-            self.changed.iter().filter(|((dir, path), _)| *dir == BOTH && free(*dir, path))
-        {
-            let mixed = self.changed.keys().any(|(of, other)| of == dir && related(other, path));
-            let stands_beside = all.iter().any(|((_, of), listing)| {
-                of == dir && listing.keys().any(|other| related(other, path) && other.starts_with(&**path))
-            });
-            if self.merged || mixed || stands_beside || by.len() != 1 {
-                continue;
-            }
-            let (host, last) = by.iter().next().unwrap();
-            match last {
-                // Lives as long as any child.
-                Some(Thing::Dir) => {}
-                Some(thing) => {
-                    for ((on, _), listing) in all.iter().filter(|((_, of), _)| of == dir) {
-                        let now = listing.get(path).map(|seen| &seen.thing);
-                        if now != Some(thing) {
-                            return Err(format!(
-                                "host {host} made {path} of rec {thing:?}, and on host {on} it is {now:?}"
-                            ));
-                        }
-                    }
-                }
-                None => {
-                    let propagates = self.world.setup.both_delete == "propagate";
-                    let stays = all.iter().any(|((_, of), listing)| of == dir && listing.contains_key(path));
-                    if propagates && stays {
-                        return Err(format!(
-                            "host {host} deleted {path} of rec, and it still stands somewhere"
-                        ));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_buried(&self, all: &Listings) -> Result<(), String> {
-        for ((host, dir), listing) in all {
-            for (path, seen) in listing {
-                if let Thing::File(number) = seen.thing
-                    && self.buried.contains(&(*dir, path.clone(), number))
-                {
-                    return Err(format!(
-                        "content {number} of {}/{path} had gone everywhere, and stands on host {host} again",
-                        DIRECTORIES[*dir]
-                    ));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What Asterisk has loaded on each node is what stands there.
-    fn check_loaded(&self, all: &Listings) -> Result<(), String> {
-        let loaded = self.world.loaded.lock().unwrap();
-        for node in 1..=self.world.nodes {
-            let now = names_and_contents(&all[&(node, PUSH)]);
-            if loaded.get(&node) != Some(&now) {
-                return Err(format!(
-                    "node {node} has not loaded what it has: {:?} and {now:?}",
-                    loaded.get(&node)
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_stages(&self) -> Result<(), String> {
-        if self.troubled {
-            return Ok(());
-        }
-        for host in 0..=self.world.nodes {
-            for dir in [PUSH, BOTH] {
-                let left = disk::stage(&self.world.root(host, dir));
-                if !left.is_empty() {
-                    return Err(format!("in the stage of {} on host {host}: {left:?}", DIRECTORIES[dir]));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// After all of it: in step, and once what killed runs left is old, it is swept up.
     fn last(&mut self) -> Result<(), String> {
         self.converge()?;
@@ -671,45 +390,6 @@ impl History {
         }
         Ok(())
     }
-}
-
-fn numbers(listing: &Listing) -> BTreeSet<u32> {
-    listing
-        .values()
-        .filter_map(|seen| if let Thing::File(number) = seen.thing { Some(number) } else { None })
-        .collect()
-}
-
-fn check_contents(all: &Listings) -> Result<(), String> {
-    for ((host, dir), listing) in all {
-        for (path, seen) in listing {
-            if let Thing::Torn(what) = &seen.thing {
-                return Err(format!("{}/{path} is torn on host {host}: {what}", DIRECTORIES[*dir]));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_excluded(
-    before: &Listings,
-    after: &Listings,
-    touched: &BTreeSet<(usize, usize)>,
-) -> Result<(), String> {
-    for (place, was) in before.iter().filter(|(place, _)| !touched.contains(place)) {
-        let of = |listing: &Listing| -> Listing {
-            listing
-                .iter()
-                .filter(|(path, _)| disk::is_excluded(path))
-                .map(|(path, seen)| (path.clone(), seen.clone()))
-                .collect()
-        };
-        let (was, now) = (of(was), of(&after[place]));
-        if was != now {
-            return Err(format!("excluded files of host {} changed from {was:?} to {now:?}", place.0));
-        }
-    }
-    Ok(())
 }
 
 /// Everything on every host, what is ours included.

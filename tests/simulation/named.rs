@@ -13,6 +13,7 @@ fn setup() -> Setup {
         max_delete: "50%",
         nested: false,
         parallel: 8,
+        exchange: true,
     }
 }
 

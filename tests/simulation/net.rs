@@ -22,6 +22,9 @@ use super::watch;
 /// Makes the disk of the node with this number.
 pub type Disk = Arc<dyn Fn(usize) -> LocalOptions + Send + Sync>;
 
+/// An agent's thread, and of which node; the error is what it panicked with.
+type Agent = (usize, JoinHandle<Result<(), String>>);
+
 pub struct Net {
     run: Run,
     nodes: usize,
@@ -30,7 +33,7 @@ pub struct Net {
     disk: Disk,
     /// Main's ends; shut down when Main is killed.
     pub streams: Arc<Mutex<Vec<UnixStream>>>,
-    agents: Mutex<Vec<(usize, JoinHandle<Result<(), String>>)>>,
+    agents: Mutex<Vec<Agent>>,
     /// How many nodes have answered, in the order that the script has.
     turn: (Mutex<usize>, Condvar),
 }

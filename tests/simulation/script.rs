@@ -22,6 +22,8 @@ pub struct Setup {
     /// Recordings lie in the pushed directory, and are carved out of it.
     pub nested: bool,
     pub parallel: usize,
+    /// Its filesystems know `RENAME_EXCHANGE`.
+    pub exchange: bool,
 }
 
 /// The two directories of a cluster.
@@ -177,6 +179,7 @@ impl Script {
             max_delete: random.pick(&["50%", "50%", "3"]),
             nested: random.chance(50),
             parallel: random.pick(&[8, 8, 1]),
+            exchange: random.chance(80),
         };
         // Half of all histories are of good times: then more is known about how they must end.
         let calm = random.chance(40);
@@ -205,6 +208,16 @@ impl Script {
             }
         }
         Script { nodes, setup, steps }
+    }
+
+    /// Whether it is all about who changed what: nothing fails, and nodes can be told when to answer.
+    pub fn is_about_order(&self) -> bool {
+        let good = |step: &Step| match step {
+            Step::Run(run) => run.faults.is_empty() && run.cuts.is_empty(),
+            Step::Change { .. } | Step::Wait { .. } | Step::Converge | Step::Stands { .. } => true,
+            _ => false,
+        };
+        self.nodes > 2 && self.setup.parallel >= self.nodes && self.steps.iter().all(good)
     }
 
     /// Scripts with one step, fault or cut less.

@@ -27,6 +27,8 @@ struct Now {
     killed: Vec<usize>,
     /// Hosts that lost their power in this run.
     dark: Vec<usize>,
+    /// Whether filesystems can exchange two names.
+    exchange: bool,
     /// Files whose content is not on disk, by host and inode.
     unsynced: BTreeSet<(usize, u64)>,
     edit: Option<Edit>,
@@ -57,10 +59,10 @@ pub fn become_host(host: usize) {
 }
 
 /// From now on these faults happen.
-pub fn begin(faults: Vec<Fault>, edit: Edit, hang_up: Box<dyn Fn() + Send>) {
+pub fn begin(faults: Vec<Fault>, exchange: bool, edit: Edit, hang_up: Box<dyn Fn() + Send>) {
     let mut now = now();
     let met = now.take().map(|before| before.met).unwrap_or_default();
-    *now = Some(Now { faults, edit: Some(edit), hang_up: Some(hang_up), met, ..Now::default() });
+    *now = Some(Now { faults, exchange, edit: Some(edit), hang_up: Some(hang_up), met, ..Now::default() });
 }
 
 /// Whether a host's process was killed in this run.
@@ -106,7 +108,10 @@ impl Watch for Simulated {
                 }
             }
         }
-        let Some(at) = due else { return Ok(()) };
+        let Some(at) = due else {
+            let can = now.exchange || point != Point::Exchange;
+            return if can { Ok(()) } else { Err(rustix::io::Errno::INVAL.into()) };
+        };
         let fault = now.faults.remove(at);
         match fault.act {
             Act::Crash | Act::PowerCut => {

@@ -50,7 +50,14 @@ pub fn alone(script: &Script) {
 }
 
 fn play(script: &Script) -> Result<(), String> {
-    History::new(script).play(script)
+    let stands = History::new(script, false).play(script)?;
+    if !script.is_about_order() {
+        return Ok(());
+    }
+    // On a machine that is busy elsewhere a node may come so late that it has a round of its own: then, and only
+    // then, it is judged as if it had been away.
+    let same = (0..3).any(|_| History::new(script, true).play(script).is_ok_and(|again| again == stands));
+    if same { Ok(()) } else { Err("with nodes in the opposite order something else comes of it".to_owned()) }
 }
 
 /// Plays one seed, and looks for the shortest history that fails like it.
@@ -138,5 +145,5 @@ fn all() {
     );
     let never: Vec<&str> =
         Point::ALL.iter().map(|point| point.name()).filter(|name| !met.contains_key(*name)).collect();
-    println!("never met: {never:?}");
+    assert!(number("XDS_SIM_SEEDS").is_some() || never.is_empty(), "no history comes to {never:?}");
 }

@@ -181,7 +181,7 @@ fn configure(base: &Path, script: &Script) -> Config {
     let rec = root(Path::new(""), setup, 0, BOTH);
     let text = format!(
         "[main]\nname = \"main\"\nhost = \"main\"\n\
-         [sync]\nparallel = {}\ntimeout = \"20s\"\ntrash_keep = \"365d\"\nstate_dir = \"{base}/h0/state\"\n\
+         [sync]\nparallel = {}\ntimeout = \"20s\"\ntrash_keep = \"2d\"\nstate_dir = \"{base}/h0/state\"\n\
          [[directory]]\nname = \"conf\"\npath = \"{base}/h0/conf\"\ndelete = \"{}\"\nmax_delete = \"{max}\"\n\
          exclude = [\"*.bak\"]\nreload = [\"dialplan\"]\nsettle = \"2s\"\n\
          [[directory]]\nname = \"rec\"\npath = \"{base}/{rec}\"\ndirection = \"both\"\ndelete = \"{}\"\n\
