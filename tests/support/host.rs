@@ -132,6 +132,16 @@ impl Host {
         self.service("stop", "syslog");
     }
 
+    /// Starts cron; it looks at its jobs at every full minute.
+    pub fn start_cron(&self) {
+        self.service("start", "cron");
+    }
+
+    /// Starts nginx; returns when it listens.
+    pub fn start_nginx(&self) {
+        self.service("start", "nginx");
+    }
+
     fn service(&self, verb: &str, name: &str) {
         self.run(["service-of-host", verb, name]).ok();
     }

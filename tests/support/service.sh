@@ -1,5 +1,5 @@
 #!/bin/bash
-# service-of-host start|stop syslog|sshd|asterisk: returns when the daemon answers, or when it is gone.
+# service-of-host start|stop syslog|sshd|asterisk|cron|nginx: returns when the daemon answers, or when it is gone.
 set -euo pipefail
 
 # Polls, for want of anything that a shell could wait on; whoever calls this sets the limit.
@@ -41,6 +41,10 @@ case "$1 $2" in
     asterisk -rx 'core stop now' >/dev/null
     await gone "$pid"
     ;;
+'start cron') cron ;; # it goes to the background when it is ready
+'stop cron') terminate /run/crond.pid ;;
+'start nginx') nginx ;; # likewise
+'stop nginx') terminate /run/nginx.pid ;;
 *)
     echo "service-of-host: $*: unknown" >&2
     exit 64
