@@ -16,17 +16,34 @@ fn package() -> &'static Path {
     })
 }
 
+/// The root of a clean Debian. One that is complete is kept from one test run to the next.
+fn clean_debian() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debian-root");
+        script("scripts/debian-root", &[root.to_str().expect("a path in UTF-8")]);
+        root
+    })
+}
+
 /// Main and two nodes, each a clean Debian.
 pub(crate) fn clean_cluster() -> Builder {
-    // One that is complete is kept from one test run to the next.
-    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debian-root");
-    static MADE: OnceLock<()> = OnceLock::new();
-    MADE.get_or_init(|| drop(script("scripts/debian-root", &[root.to_str().expect("a path in UTF-8")])));
-    Cluster::new().nodes(2).clean_debian(root)
+    Cluster::new().nodes(2).clean_debian(clean_debian())
+}
+
+/// A clean Debian by itself, with systemd.
+pub(crate) fn booted_main() -> Host {
+    Host::booted(clean_debian())
 }
 
 fn script(path: &str, args: &[&str]) -> String {
-    let output = Command::new(path).args(args).stdin(Stdio::null()).output().expect(path);
+    let mut command = Command::new(path);
+    // What cargo tells a test of itself would have build scripts take this for another build.
+    let told = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in std::env::vars().filter(|(name, _)| told.iter().any(|told| name.starts_with(told))) {
+        command.env_remove(name);
+    }
+    let output = command.args(args).stdin(Stdio::null()).output().expect(path);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{path}: {said}{}", String::from_utf8_lossy(&output.stderr));
     said

@@ -16,4 +16,5 @@ mod support;
 
 mod made;
 mod new_cluster;
+mod service;
 mod xivo;

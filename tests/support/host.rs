@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -35,6 +36,16 @@ impl Host {
         let pid = holder.known_pid();
         let root = File::open(format!("/proc/{pid}/root")).expect("the host's root").into();
         Self { name, address, root, pid, _holder: holder }
+    }
+
+    /// A host by itself that systemd has booted: a clean Debian, a copy of this root.
+    pub fn booted(root: &Path) -> Self {
+        let root = root.to_str().expect("a path in UTF-8");
+        let mut holder =
+            Holder::start("main", include_str!("booted.sh"), &[("NAME", "main"), ("ROOT", root)]);
+        holder.pid();
+        assert_eq!(holder.line(), "ready");
+        Self::new("main".to_owned(), "127.0.0.1".to_owned(), holder)
     }
 
     // --- processes ---------------------------------------------------------------------------------------
