@@ -33,3 +33,8 @@ is_up() {
 until is_up; do sleep 0.05; done
 echo ready
 read -r _ || true
+
+# Control groups alone would outlive this shell: they are the machine's.
+kill -KILL "$child"
+wait "$own" || true
+find /sys/fs/cgroup -depth -type d \( -path '*/payload*' -o -path '*/supervisor*' \) -exec rmdir {} + 2>/dev/null || true
