@@ -7,6 +7,7 @@ use crate::support::{Host, eventually};
 
 const SERVICE: &str = "xds-sync-serve";
 const KEY: &str = "https://127.0.0.1:8443/ssh-key/rsync_xds.pub";
+const DOWNLOADS: &str = "https://127.0.0.1:8443/xds-sync";
 const CERTIFICATE: &str = "/var/lib/private/xds-sync-hub/hub/certificate.pem";
 
 #[test]
@@ -22,6 +23,10 @@ fn the_hub_is_a_service_that_is_started_when_wanted_and_can_do_little() {
     assert!(init.contains(&start), "{init}");
     main.sh(&start).ok();
     serves(&main);
+    main.sh(format!(
+        "cd /usr/bin && curl --silent --insecure {DOWNLOADS}/xds-sync.sha256 | sha256sum --check --quiet"
+    ))
+    .ok();
 
     let pid = pid(&main);
     let status = main.read_text(format!("/proc/{pid}/status"));
