@@ -48,6 +48,11 @@ impl Host {
         Self::new("main".to_owned(), "127.0.0.1".to_owned(), holder)
     }
 
+    /// The host's PID 1, as the machine numbers it.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     // --- processes ---------------------------------------------------------------------------------------
 
     /// Runs a bash script as root in /root, waits for its end. Fails nothing by itself: see [`Output::ok`].
