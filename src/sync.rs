@@ -67,6 +67,8 @@ pub trait Connect: Sync {
 pub struct Site<'a> {
     /// The checked configuration, with discovered nodes.
     pub config: &'a Config,
+    /// Whether these are all nodes there are: where discovery has failed, some may be missing.
+    pub knows_all_nodes: bool,
     /// What was remembered. The caller holds its lock.
     pub state: &'a StateDir,
     /// The way to the nodes.
@@ -141,7 +143,9 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
     let mut problems: Vec<Problem> = Vec::new();
     if !options.dry_run {
         let mut ledger = lock(&run.ledger);
-        ledger.forget_nodes_except(site.config.nodes.iter().map(|node| node.name.as_str()));
+        if site.knows_all_nodes {
+            ledger.forget_nodes_except(site.config.nodes.iter().map(|node| node.name.as_str()));
+        }
         if let Err(error) = site.state.save_ledger(&ledger) {
             problems.push(tally::problem("state", None, None, &format!("{error:#}")));
         }
