@@ -21,7 +21,7 @@ use anyhow::{Context as _, ensure};
 use super::workers_list::{self, Worker};
 use crate::config::{self, Config, Directory, Discovery, Node};
 use crate::model::escape::clean;
-use crate::state::{Answer, Answers, Named};
+use crate::state::{Answer, Answers, DISCOVERY, Named};
 use rows::{Judge, MOST, Row, Said, rival};
 
 /// How many bytes a source may say. Ten thousand nodes fit in.
@@ -122,10 +122,11 @@ impl Discovered {
                     let (Some(last), false) = (last, gone.is_empty()) else { return (Vec::new(), None) };
                     self.failures.push(clean(&format!(
                         "{} names no node any more, where it named {} at {}: nothing is synchronised with them, and \
-                         nothing deleted. If that is right, remove {DISCOVERY_FILE} below sync.state_dir",
+                         nothing deleted. If that is right, remove {}",
                         source.told(),
                         names(&gone),
                         last.at,
+                        config.sync.state_dir.join(DISCOVERY).display(),
                     )));
                     return (Vec::new(), Some(last.clone()));
                 }
@@ -150,9 +151,6 @@ impl Discovered {
         }
     }
 }
-
-/// What [`StateDir::answers_path`](crate::state::StateDir::answers_path) is called.
-const DISCOVERY_FILE: &str = "discovery.json";
 
 fn names(nodes: &[Node]) -> String {
     /// More would bury what the line is about.

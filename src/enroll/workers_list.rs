@@ -125,7 +125,8 @@ mod tests {
             + &directory("one", "/srv/one/same")
             + &directory("two", "/srv/two/same");
         std::fs::write(&file, text).unwrap();
-        let sources = Sources { file, host_name: "main".to_owned(), ..Sources::default() };
+        let sources =
+            Sources { file, host_name: "main".to_owned(), home: "/root".into(), ..Sources::default() };
         let directories = load(&sources).unwrap().config.directories;
         for (paths, expected) in [
             (&["/srv/server/", "/srv/tenants", "/else/tenants"][..], "apis=/srv/server tenants=/srv/tenants"),

@@ -42,6 +42,9 @@ pub struct StateDir(PathBuf);
 /// Not `main.json`, which is what a node remembers of its Main: a host may have been a node before.
 const IDENTITY: &str = "identity.json";
 
+/// What discovery was last told.
+pub const DISCOVERY: &str = "discovery.json";
+
 /// Which Main this is; nodes refuse an older epoch than they know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -161,7 +164,7 @@ impl StateDir {
 
     /// What discovery was last told; nothing when it never was.
     pub fn answers(&self) -> Result<Answers, Corrupt> {
-        let path = self.answers_path();
+        let path = self.0.join(DISCOVERY);
         let corrupt = |error: anyhow::Error| Corrupt { path: path.clone(), why: format!("{error:#}") };
         match durable::read(&path).map_err(corrupt)? {
             Some(bytes) => sealed::open(&bytes).map_err(corrupt),
@@ -171,13 +174,7 @@ impl StateDir {
 
     /// Remembers what discovery was told. The caller holds the lock.
     pub fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
-        durable::replace(&self.answers_path(), &sealed::seal(answers)?)
-    }
-
-    /// Where that is.
-    #[must_use]
-    pub fn answers_path(&self) -> PathBuf {
-        self.0.join("discovery.json")
+        durable::replace(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
     }
 
     /// The status document of the last run, if there was one.
@@ -266,11 +263,11 @@ mod tests {
         state.save_answers(&answers).unwrap();
         assert_eq!(state.answers().as_ref(), Ok(&answers));
 
-        let good = fs::read_to_string(state.answers_path()).unwrap();
+        let good = fs::read_to_string(state.path().join(DISCOVERY)).unwrap();
         for (from, to, why) in
             [("10.0.0.11", "10.6.6.6", "checksum"), ("\"version\": 1", "\"version\": 2", "version 2")]
         {
-            fs::write(state.answers_path(), good.replacen(from, to, 1)).unwrap();
+            fs::write(state.path().join(DISCOVERY), good.replacen(from, to, 1)).unwrap();
             let corrupt = state.answers().unwrap_err().to_string();
             assert!(corrupt.contains("discovery.json") && corrupt.contains(why), "{corrupt}");
         }
