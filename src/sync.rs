@@ -67,7 +67,8 @@ pub trait Connect: Sync {
 pub struct Site<'a> {
     /// The checked configuration, with discovered nodes.
     pub config: &'a Config,
-    /// Whether these are all nodes there are: where discovery has failed, some may be missing.
+    /// Whether these are all nodes there are. Where discovery has failed some may be missing, and what is known
+    /// of them is kept.
     pub knows_all_nodes: bool,
     /// What was remembered. The caller holds its lock.
     pub state: &'a StateDir,

@@ -138,7 +138,8 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
     let ssh = Ssh::new(config, &state, identity, args.dry_run)?;
     let site = Site {
         config,
-        knows_all_nodes: known.is_complete(),
+        // A row that was dropped may have been a node, and be one again.
+        knows_all_nodes: known.problems().is_empty(),
         state: &state,
         connect: &ssh,
         main: Mutex::new(connect::main_disk(&state)),

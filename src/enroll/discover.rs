@@ -22,7 +22,7 @@ use super::workers_list::{self, Worker};
 use crate::config::{self, Config, Directory, Discovery, Node};
 use crate::model::escape::clean;
 use crate::state::{Answer, Answers, DISCOVERY, Named};
-use rows::{Judge, MOST, Row, Said, rival};
+use rows::{Judge, MOST, Row, Said, Verdict, rival};
 
 /// How many bytes a source may say. Ten thousand nodes fit in.
 const LIMIT: u64 = 4 << 20;
@@ -82,91 +82,99 @@ pub fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -> Disco
 
     let mut discovered = Discovered::default();
     for (source, answer) in sources.iter().zip(answers) {
-        let known = last.0.get(source.name());
-        let (found, kept) = discovered.weigh(config, source, &judge, answer, known, machine.now);
-        if let Some(kept) = kept {
-            discovered.answers.0.insert(source.name().to_owned(), kept);
+        // The configuration may have changed since.
+        let again = |answer| Last { answer, nodes: judge.nodes(Said::again(&answer.nodes)).0 };
+        let last = last.0.get(source.name()).map(again).filter(|last| !last.nodes.is_empty());
+        match judge.verdict(answer) {
+            Verdict::Nodes(nodes, dropped) => discovered.named(config, source, nodes, &dropped, machine.now),
+            Verdict::Nobody => discovered.named_nobody(config, source, last),
+            Verdict::Failed(why) => discovered.failed(config, source, &why, last),
         }
-        found.into_iter().for_each(|found| discovered.add(found, &config.nodes));
     }
     discovered
 }
 
+/// What a source said before, and which nodes that are.
+struct Last<'a> {
+    answer: &'a Answer,
+    nodes: Vec<Node>,
+}
+
 impl Discovered {
-    /// Decides what of an answer counts, now and for the next time.
-    fn weigh(
+    fn named(
         &mut self,
         config: &Config,
         source: &Source<'_>,
-        judge: &Judge<'_>,
-        answer: anyhow::Result<Said>,
-        last: Option<&Answer>,
+        nodes: Vec<Node>,
+        dropped: &[String],
         now: SystemTime,
-    ) -> (Vec<Found>, Option<Answer>) {
-        // The configuration may have changed since.
-        let before = last.map(|last| (last, judge.nodes(Said::again(&last.nodes)).0));
-        let failure = match answer.map(|said| judge.nodes(said)) {
-            Ok((nodes, dropped)) if !nodes.is_empty() => {
-                self.warnings.extend(dropped.iter().map(|why| clean(&format!("{}: {why}", source.told()))));
-                let at = humantime::format_rfc3339_seconds(now).to_string();
-                let answer = Answer { at, nodes: nodes.iter().map(named).collect() };
-                return (found(nodes, source, None), Some(answer));
-            }
-            Ok((_, dropped)) => match dropped.first() {
-                Some(first) => format!("none of what it says is a node: {first}"),
-                // Nodes that are configured by now may well have gone there.
-                None => {
-                    let gone = before.iter().flat_map(|(_, nodes)| nodes);
-                    let gone: Vec<Node> =
-                        gone.filter(|node| rival(node, &config.nodes).is_none()).cloned().collect();
-                    let (Some(last), false) = (last, gone.is_empty()) else { return (Vec::new(), None) };
-                    self.failures.push(clean(&format!(
-                        "{} names no node any more, where it named {} at {}: nothing is synchronised with them, and \
-                         nothing deleted. If that is right, remove {}",
-                        source.told(),
-                        names(&gone),
-                        last.at,
-                        config.sync.state_dir.join(DISCOVERY).display(),
-                    )));
-                    return (Vec::new(), Some(last.clone()));
-                }
-            },
-            Err(error) => format!("{error:#}"),
+    ) {
+        self.warnings.extend(dropped.iter().map(|why| clean(&format!("{}: {why}", source.told()))));
+        let at = humantime::format_rfc3339_seconds(now).to_string();
+        self.keep(source, Answer { at, nodes: nodes.iter().map(to_keep).collect() });
+        self.add(config, source, nodes, None);
+    }
+
+    /// A table that is being filled again looks just like one whose nodes are all gone: somebody has to say which
+    /// it is. Until then, doing nothing loses nothing.
+    fn named_nobody(&mut self, config: &Config, source: &Source<'_>, last: Option<Last<'_>>) {
+        let Some(last) = last else { return };
+        // Nodes that are configured by now may well have gone there.
+        let gone: Vec<&Node> =
+            last.nodes.iter().filter(|node| rival(node, &config.nodes).is_none()).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.failures.push(clean(&format!(
+            "{} names no node any more, where it named {} at {}: nothing is synchronised with them, and nothing \
+             deleted. If that is right, remove {}",
+            source.told(),
+            names(gone),
+            last.answer.at,
+            config.sync.state_dir.join(DISCOVERY).display(),
+        )));
+        self.keep(source, last.answer.clone());
+    }
+
+    fn failed(&mut self, config: &Config, source: &Source<'_>, why: &str, last: Option<Last<'_>>) {
+        let instead = match &last {
+            Some(last) => format!("its answer of {} is used: {}", last.answer.at, names(&last.nodes)),
+            None => "there is no earlier answer to go by".to_owned(),
         };
-        let Some((last, nodes)) = before else {
-            let text = format!("{}: {failure}; there is no earlier answer to go by", source.told());
-            self.failures.push(clean(&text));
-            return (Vec::new(), None);
-        };
-        let stands_in = format!("its answer of {} is used: {}", last.at, names(&nodes));
-        self.failures.push(clean(&format!("{}: {failure}; {stands_in}", source.told())));
-        (found(nodes, source, Some(&last.at)), Some(last.clone()))
+        self.failures.push(clean(&format!("{}: {why}; {instead}", source.told())));
+        if let Some(Last { answer, nodes }) = last {
+            self.keep(source, answer.clone());
+            self.add(config, source, nodes, Some(&answer.at));
+        }
+    }
+
+    fn keep(&mut self, source: &Source<'_>, answer: Answer) {
+        self.answers.0.insert(source.name().to_owned(), answer);
     }
 
     /// The first to name a node, or an address, is right; what is configured comes before all.
-    fn add(&mut self, found: Found, configured: &[Node]) {
-        let known = self.nodes.iter().map(|known| &known.node);
-        if rival(&found.node, configured.iter().chain(known)).is_none() {
-            self.nodes.push(found);
+    fn add(&mut self, config: &Config, source: &Source<'_>, nodes: Vec<Node>, last_good: Option<&str>) {
+        for node in nodes {
+            let known = config.nodes.iter().chain(self.nodes.iter().map(|found| &found.node));
+            if rival(&node, known).is_none() {
+                let last_good = last_good.map(str::to_owned);
+                self.nodes.push(Found { node, source: source.name(), last_good });
+            }
         }
     }
 }
 
-fn names(nodes: &[Node]) -> String {
+fn names<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> String {
     /// More would bury what the line is about.
     const MOST: usize = 20;
-    let names: Vec<&str> = nodes.iter().take(MOST).map(|node| &*node.name).collect();
-    let more = nodes.len().saturating_sub(MOST);
+    let mut names: Vec<&str> = nodes.into_iter().map(|node| &*node.name).collect();
+    let more = names.len().saturating_sub(MOST);
+    names.truncate(MOST);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     names.join(", ") + &more
 }
 
-fn found(nodes: Vec<Node>, source: &Source<'_>, last_good: Option<&str>) -> Vec<Found> {
-    let found = |node| Found { node, source: source.name(), last_good: last_good.map(str::to_owned) };
-    nodes.into_iter().map(found).collect()
-}
-
-fn named(node: &Node) -> Named {
+fn to_keep(node: &Node) -> Named {
     let Node { name, address, user, paths, .. } = node.clone();
     Named { name, address, user, paths }
 }

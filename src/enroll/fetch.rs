@@ -126,6 +126,8 @@ impl std::error::Error for Untrusted {}
 
 /// What really went wrong: the client wraps it several times.
 fn explained(error: reqwest::Error) -> anyhow::Error {
+    // It may hold secrets; the caller knows what can be told of it.
+    let error = error.without_url();
     let mut innermost: &dyn std::error::Error = &error;
     loop {
         if let Some(rustls::Error::InvalidCertificate(why)) = innermost.downcast_ref() {

@@ -69,7 +69,9 @@ fn nodes_of_the_database_are_synchronised_also_while_it_is_away() {
     assert!(json["nodes"][0]["last_good"].as_str().unwrap().starts_with("20"), "{json}");
     main.xds_sync(["nodes", "check"]).exits(40);
 
-    // Without any node to go by.
+    // Without any node to go by. What is known of them is kept until they are found again.
+    let remembers = || main.read_text("/var/lib/xds-sync/ledger.json").contains("\"mds1\"");
+    assert!(remembers());
     main.rename("/var/lib/xds-sync/discovery.json", "/var/lib/xds-sync/away");
     main.sync_json([""; 0]).exits(41);
     main.write("/var/lib/xds-sync/discovery.json", "{\"version\": 1}");
@@ -77,6 +79,7 @@ fn nodes_of_the_database_are_synchronised_also_while_it_is_away() {
     run.exits(41);
     assert!(discovery(&run).iter().any(|told| told.contains("discovery.json cannot be trusted")));
 
+    assert!(remembers());
     main.start_postgres();
     add("c.wav");
     let run = main.sync_json([""; 0]);

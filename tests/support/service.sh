@@ -14,6 +14,9 @@ terminate() {
     rm -f "$1"
 }
 
+# Debian keeps each version's programs in a directory of its own; the newest serves.
+postgres() { runuser -u postgres -- "$(printf '%s\n' /usr/lib/postgresql/*/bin | tail -n 1)/$1" "${@:2}"; }
+
 case "$1 $2" in
 'start syslog')
     rsyslogd -i /run/rsyslogd.pid
@@ -44,19 +47,18 @@ case "$1 $2" in
     ;;
 'start postgres')
     # A server of this host's own, with nothing in it at first; local users are who they say.
-    bin=$(echo /usr/lib/postgresql/*/bin)
     data=/var/lib/postgresql/bed
     install -d -o postgres -g postgres /run/postgresql
     install -d -o postgres -g postgres -m 0700 "$data"
-    [ -e "$data/PG_VERSION" ] || runuser -u postgres -- "$bin/initdb" --auth=trust --no-sync "$data"
+    [ -e "$data/PG_VERSION" ] || postgres initdb --auth=trust --no-sync "$data"
     # -w: returns when it answers.
-    runuser -u postgres -- "$bin/pg_ctl" -w -D "$data" -l "$data/log" -o '-c fsync=off' start || {
+    postgres pg_ctl -w -D "$data" -l "$data/log" -o '-c fsync=off' start || {
         cat "$data/log" >&2
         exit 1
     }
     ;;
 'stop postgres')
-    runuser -u postgres -- /usr/lib/postgresql/*/bin/pg_ctl -w -D /var/lib/postgresql/bed -m fast stop
+    postgres pg_ctl -w -D /var/lib/postgresql/bed -m fast stop
     ;;
 *)
     echo "service-of-host: $*: unknown" >&2

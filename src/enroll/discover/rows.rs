@@ -73,7 +73,30 @@ pub(super) struct Judge<'a> {
     pub(super) addresses: &'a [IpAddr],
 }
 
+/// What an answer comes to.
+pub(super) enum Verdict {
+    /// These nodes, and what was dropped beside them.
+    Nodes(Vec<Node>, Vec<String>),
+    /// There is none, which may be right.
+    Nobody,
+    /// There is none, and this is why.
+    Failed(String),
+}
+
 impl Judge<'_> {
+    /// An answer of which everything must be dropped is none.
+    pub(super) fn verdict(&self, answer: anyhow::Result<Said>) -> Verdict {
+        let (nodes, dropped) = match answer {
+            Ok(said) => self.nodes(said),
+            Err(error) => return Verdict::Failed(format!("{error:#}")),
+        };
+        match dropped.first() {
+            _ if !nodes.is_empty() => Verdict::Nodes(nodes, dropped),
+            Some(first) => Verdict::Failed(format!("none of what it says is a node: {first}")),
+            None => Verdict::Nobody,
+        }
+    }
+
     /// The nodes in an answer, each once, and what was dropped. This host itself is dropped without a word.
     pub(super) fn nodes(&self, said: Said) -> (Vec<Node>, Vec<String>) {
         let mut nodes: Vec<Node> = Vec::new();
@@ -165,6 +188,8 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn row(name: &str, address: &str) -> Row {
@@ -252,6 +277,24 @@ mod tests {
         for (name, address) in [("mds1", "10.0.0.12"), ("other", "10.0.0.11")] {
             let why = format!("{name} at {address} is not taken beside mds1 at 10.0.0.11");
             assert_eq!(judged(&[first, (name, address)]), (one.clone(), vec![why]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_each_node_is_one_host_and_not_this_one(
+            rows in prop::collection::vec(("[a-cX.\\-/ ]{0,3}|xivo|main", "10\\.0\\.0\\.[0-3]|[a-c.%:-]{0,4}"), 0..12)
+        ) {
+            let rows: Vec<_> = rows.iter().map(|(name, address)| row(name, address)).collect();
+            let names = ["xivo".to_owned()];
+            let addresses = ["10.0.0.1".parse().unwrap()];
+            let judge = Judge { directories: &[], names: &names, addresses: &addresses };
+            let (nodes, _) = judge.nodes(Said { rows, dropped: Vec::new() });
+            for (i, node) in nodes.iter().enumerate() {
+                prop_assert!(config::is_host(&node.name) && config::is_host(&node.address));
+                prop_assert!(node.address != "10.0.0.1" && node.name != "xivo" && node.name != MAIN);
+                prop_assert!(rival(node, &nodes[..i]).is_none());
+            }
         }
     }
 }

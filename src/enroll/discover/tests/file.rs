@@ -15,7 +15,7 @@ fn a_workers_list_gives_user_address_and_paths() {
     fs::write(
         &list,
         "wso2@10.0.0.11:/srv/wso2/server\nwso2@10.0.0.11:/srv/wso2/tenants\n10.0.0.12\n\
-         me@10.0.0.1:/opt/wso2/server\nnot a host\n",
+         me@10.0.0.1:/opt/wso2/server\nalias\nnot a host\n",
     )
     .unwrap();
     let found = found(&config, &Answers::default());
@@ -26,7 +26,7 @@ fn a_workers_list_gives_user_address_and_paths() {
     let paths: Vec<_> = node.paths.iter().map(|(name, path)| format!("{name}={}", path.display())).collect();
     assert_eq!(paths, roots);
     assert_eq!(found.nodes[1].node.user, None);
-    let warning = format!("discovery.file ({}): line 5: expected [user@]host[:path]", list.display());
+    let warning = format!("discovery.file ({}): line 6: expected [user@]host[:path]", list.display());
     assert_eq!((found.warnings, found.failures), (vec![warning], vec![]));
 }
 
