@@ -11,7 +11,7 @@ use crate::config::{self, Config, Node};
 use crate::enroll::{authorized_keys, rotate};
 use crate::host;
 use crate::model::{ReloadOutcome, ReloadState};
-use crate::node::ssh::{Connector, HostKeys, NodeOptions, Said, SshOptions};
+use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, Said, SshOptions};
 use crate::node::{Accept, Endpoint, Hello, KeyChange, Local, LocalOptions, NodeError, ReplaceKey};
 use crate::reload::{self, ReloadRequest};
 use crate::state::{Identity, StateDir};
@@ -50,6 +50,9 @@ impl Ssh {
             options: ssh.options.clone(),
             traffic_class: config.sync.traffic_class.clone(),
             timeout: config.sync.timeout,
+            persist: ssh.persist,
+            has_aes: host::has_aes(),
+            own_config: host::home().map(|home| OwnConfig::read(&home)).unwrap_or_default(),
             control_dir: state.path().join("ssh"),
         })?;
         Ok(Ssh { connector, identity, name: config.main.name.clone(), dry_run })

@@ -135,6 +135,7 @@ fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
     let host_keys = reader.get("host_keys", typed("accept-new"), |raw| convert::word(raw, &policies));
     let agent = reader.get("agent", typed("xds-sync agent"), convert::text);
     let options = reader.list("options", convert::ssh_option);
+    let persist = reader.get("persist", typed("0s"), convert::persist);
     reader.finish();
     Some(Ssh {
         user: user?,
@@ -144,6 +145,7 @@ fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
         host_keys: host_keys?,
         agent: agent?,
         options: options?,
+        persist: persist?,
     })
 }
 

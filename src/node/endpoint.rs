@@ -19,6 +19,11 @@ pub trait Endpoint: Send {
     /// Looks at a directory and keeps its tree until the session ends.
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError>;
 
+    /// Looks at several directories, one after the other.
+    fn scan_all(&mut self, specs: &[ScanSpec]) -> Result<Vec<Scanned>, NodeError> {
+        specs.iter().map(|spec| self.scan(spec)).collect()
+    }
+
     /// The tree of the last scan of `directory`.
     fn tree(&mut self, directory: &str) -> Result<Tree, NodeError>;
 

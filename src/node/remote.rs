@@ -67,21 +67,9 @@ fn counted<T>(items: &[T], due: usize) -> Result<(), FrameError> {
 }
 
 impl Remote {
-    fn outcomes(&mut self, request: &Request) -> Result<Vec<Outcome>, NodeError> {
-        let clean = |outcome| match outcome {
-            Outcome::Failed(why) => Outcome::Failed(check::text(&why)),
-            other => other,
-        };
-        match self.link.ask(request)? {
-            Reply::Outcomes(answer) => Ok(answer.into_iter().map(clean).collect()),
-            other => self.link.refuse(&other, "outcomes"),
-        }
-    }
-}
-
-impl Endpoint for Remote {
-    fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
-        let mut scanned = match self.link.ask(&Request::Scan(spec.clone()))? {
+    /// The answer to a scan that was asked for.
+    fn scanned(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
+        let mut scanned = match self.link.answer()? {
             Reply::Scanned(scanned) => scanned,
             other => return self.link.refuse(&other, "a scan"),
         };
@@ -97,6 +85,33 @@ impl Endpoint for Remote {
         self.scanned.retain(|(directory, _)| *directory != spec.directory);
         self.scanned.push((spec.directory.clone(), scanned.digest));
         Ok(scanned)
+    }
+
+    fn outcomes(&mut self, request: &Request) -> Result<Vec<Outcome>, NodeError> {
+        let clean = |outcome| match outcome {
+            Outcome::Failed(why) => Outcome::Failed(check::text(&why)),
+            other => other,
+        };
+        match self.link.ask(request)? {
+            Reply::Outcomes(answer) => Ok(answer.into_iter().map(clean).collect()),
+            other => self.link.refuse(&other, "outcomes"),
+        }
+    }
+}
+
+impl Endpoint for Remote {
+    fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
+        self.link.request(&Request::Scan(spec.clone()))?;
+        self.scanned(spec)
+    }
+
+    /// The node gets all questions at once: what they cost is one round trip. Its answers are short, so
+    /// that neither end waits for the other to read.
+    fn scan_all(&mut self, specs: &[ScanSpec]) -> Result<Vec<Scanned>, NodeError> {
+        for spec in specs {
+            self.link.request(&Request::Scan(spec.clone()))?;
+        }
+        specs.iter().map(|spec| self.scanned(spec)).collect()
     }
 
     fn tree(&mut self, directory: &str) -> Result<Tree, NodeError> {

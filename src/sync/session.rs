@@ -58,9 +58,11 @@ fn look<'a>(
     let asked = config.directories.iter().filter(|directory| {
         run.is_asked(&run.options.directories, &directory.name) && directory.is_for(node)
     });
+    let asked: Vec<&Directory> = asked.collect();
+    let specs: Vec<_> =
+        asked.iter().map(|directory| config.scan_spec(directory, Some(node), run.options.checksum)).collect();
     let mut edges = Vec::new();
-    for directory in asked {
-        let scanned = endpoint.scan(&config.scan_spec(directory, Some(node), run.options.checksum))?;
+    for (directory, scanned) in asked.into_iter().zip(endpoint.scan_all(&specs)?) {
         let mut edge =
             EdgeView { directory, loaded: scanned.loaded, scanned, remembered: None, closed: false };
         tally.directory(directory);

@@ -37,6 +37,11 @@ impl Host {
         Self { name, address, root, pid, _holder: holder }
     }
 
+    /// The host's PID 1, as the machine numbers it.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     // --- processes ---------------------------------------------------------------------------------------
 
     /// Runs a bash script as root in /root, waits for its end. Fails nothing by itself: see [`Output::ok`].

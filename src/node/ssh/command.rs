@@ -1,23 +1,27 @@
 //! The command line of ssh.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::ControlDir;
+use super::control::Control;
 use super::options::{HostKeys, NodeOptions, SshOptions, quoted};
 use crate::model::escape::escape_for_people;
 use crate::node::{NodeError, NodeErrorKind};
 
 /// How long a master outlives its last stream. It is told to end when a run is done with it; this is for
 /// a run that was killed.
-const PERSIST: &str = "ControlPersist=10s";
+const PERSIST: Duration = Duration::from_secs(10);
+/// What is quickest where the processor helps, before whatever ssh offers by itself, in its order. Older
+/// versions than 8.0 know no `^` that would say so.
+const AES_FIRST: &str = "Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
+                         aes128-ctr,aes192-ctr,aes256-ctr";
 
 /// What must hold whatever ssh_config says: ssh takes the first value of an option, and the command line
 /// comes first.
-const ALWAYS: [&str; 13] = [
+const ALWAYS: [&str; 12] = [
     // Nobody is there to answer.
     "BatchMode=yes",
-    PERSIST,
     // The node gets a stream, and nothing else of this host.
     "ForwardAgent=no",
     "ForwardX11=no",
@@ -94,14 +98,23 @@ impl<'a> Target<'a> {
         self.options.host_keys == HostKeys::Strict
     }
 
-    pub(super) fn arguments(&self, control: &ControlDir) -> Vec<OsString> {
+    /// Whether a connection may outlive a run. A question about one key is answered by a handshake; and what
+    /// the first contact is made from changes with it.
+    pub(super) fn may_be_kept(&self) -> bool {
+        self.known && !self.only_identity
+    }
+
+    /// What ssh_config(5) would say of this connection, as `-o` takes it.
+    pub(super) fn options(&self) -> Vec<String> {
         let options = self.options;
         // `accept-new` lets a known host in with a key of another type than the known one; nobody who
         // answers in its place may do that.
         let strict = if self.known || self.is_strict() { "yes" } else { "accept-new" };
         // Checked by `SshOptions::check` and `new`; an empty value would be an error of ssh's.
         let path = |path: &Path| quoted(path).unwrap_or_default();
+        let persist = options.persist.filter(|_| self.may_be_kept()).unwrap_or(PERSIST);
         let ours = [
+            format!("ControlPersist={}s", persist.as_secs().max(1)),
             format!("StrictHostKeyChecking={strict}"),
             format!("UserKnownHostsFile={}", path(&options.known_hosts)),
             format!("HostKeyAlias={}", self.alias),
@@ -109,6 +122,8 @@ impl<'a> Target<'a> {
         let only = if self.only_identity { &["IdentitiesOnly=yes", "IdentityAgent=none"][..] } else { &[] };
         // ssh tries all the files it is given, in this order.
         let former = self.former_identity.map(|former| format!("IdentityFile={}", path(former)));
+        let aes = options.has_aes && !options.own_config.says_ciphers;
+        let aes = aes.then(|| AES_FIRST.to_owned());
         let defaults = [
             format!("ConnectTimeout={}", options.connect_timeout().as_secs()),
             // A dead connection ends its master too, later than our own timeout.
@@ -118,16 +133,33 @@ impl<'a> Target<'a> {
             "GlobalKnownHostsFile=/dev/null".to_owned(),
             format!("IdentityFile={}", path(self.identity)),
         ];
+        let always = ALWAYS.into_iter().map(str::to_owned);
+        let only = only.iter().copied().map(str::to_owned);
+        let given = options.options.iter().cloned();
+        always.chain(ours).chain(only).chain(given).chain(defaults).chain(former).chain(aes).collect()
+    }
+
+    /// The files that decide about it beside those.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let keys = [Some(self.identity), self.former_identity].into_iter().flatten().map(Path::to_owned);
+        keys.chain(self.options.own_config.files.iter().cloned()).collect()
+    }
+
+    /// What known_hosts says of it.
+    pub(super) fn known_lines(&self) -> String {
+        let known_hosts = std::fs::read_to_string(&self.options.known_hosts).unwrap_or_default();
+        let of_it = known_hosts.lines().filter(|line| knows(line, &self.alias));
+        of_it.flat_map(|line| [line, "\n"]).collect()
+    }
+
+    pub(super) fn arguments(&self, control: &Control) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = ["-M", "-N", "-f", "-S"].map(OsString::from).to_vec();
         arguments.push(control.socket().to_string_lossy().replace('%', "%%").into());
         arguments.push("-E".into());
         arguments.push(control.log().into());
         arguments.extend(["-l", self.user, "-p"].map(OsString::from));
         arguments.push(self.port.to_string().into());
-        let always = ALWAYS.into_iter().map(str::to_owned);
-        let only = only.iter().copied().map(str::to_owned);
-        let given = options.options.iter().cloned();
-        for option in always.chain(ours).chain(only).chain(given).chain(defaults).chain(former) {
+        for option in self.options() {
             arguments.push("-o".into());
             arguments.push(option.into());
         }

@@ -5,21 +5,25 @@
 //! through it with the `openssh` crate, as pipes that can be polled with a deadline. tokio stays in here.
 
 mod command;
+mod control;
+mod keep;
 mod options;
+mod own_config;
 mod peer;
 mod shell;
 mod words;
 
 pub use options::{HostKeys, NodeOptions, SshOptions};
+pub use own_config::OwnConfig;
 pub use shell::Said;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,7 +31,8 @@ use openssh::Session;
 use tokio::runtime::Runtime;
 
 use self::command::Target;
-use self::peer::SshPeer;
+use self::control::Control;
+use self::peer::{SshPeer, Stream};
 use super::endpoint::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use super::remote::Remote;
@@ -54,44 +59,71 @@ impl Connector {
         };
         private(&options.control_dir)?;
         options.known_hosts.parent().map_or(Ok(()), private)?;
-        sweep(&options.control_dir)?;
+        control::sweep(&options.control_dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("ssh")
             .enable_all()
             .build()
             .context("cannot start the ssh runtime")?;
+        if options.persist.is_none() {
+            for left in keep::kept(&options.control_dir)? {
+                keep::end(&runtime, &left);
+            }
+        }
         Ok(Connector { options, runtime: Arc::new(runtime), count: AtomicU64::new(0) })
     }
 
     /// Connects to a node and meets its agent.
     pub fn connect(&self, address: &str, node: &NodeOptions, hello: &Hello) -> Result<Remote, NodeError> {
         let target = Target::new(&self.options, address, node)?;
-        let control = self.control()?;
-        let session = self.runtime.block_on(self.open(&target, &control))?;
-        let (peer, input, output) = SshPeer::start(&self.runtime, session, control, &self.options)?;
+        let persist = self.options.persist.filter(|_| target.may_be_kept());
+        let (peer, input, output) = match persist {
+            Some(persist) => self.kept(&target, persist)?,
+            None => self.fresh(&target)?,
+        };
         Remote::new(input, output, Box::new(peer), hello, self.options.timeout)
     }
 
-    /// A directory for one connection's socket and log.
-    fn control(&self) -> Result<ControlDir, NodeError> {
-        loop {
-            let number = self.count.fetch_add(1, Ordering::Relaxed);
-            let path = self.options.control_dir.join(format!("{}-{number}", std::process::id()));
-            match fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => return Ok(ControlDir(path)),
-                // Of a killed run that had our process id.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => {
-                    let detail = format!("no control socket in {}: {error}", path.display());
-                    return Err(NodeError::new(NodeErrorKind::Unreachable, detail));
-                }
+    /// A stream through a connection of this run alone.
+    fn fresh(&self, target: &Target<'_>) -> Result<Stream, NodeError> {
+        let control = Control::of_this_run(&self.options.control_dir, &self.count)
+            .map_err(|error| self.no_socket(&error))?;
+        let session = self.runtime.block_on(self.open(target, &control))?;
+        SshPeer::start(&self.runtime, session, control, &self.options.agent, self.options.timeout)
+    }
+
+    /// A stream through a connection that outlives this run.
+    fn kept(&self, target: &Target<'_>, persist: Duration) -> Result<Stream, NodeError> {
+        let place = keep::Place::new(&self.options.control_dir, target);
+        let _lock = place.lock().map_err(|error| self.no_socket(&error))?;
+        for outdated in place.outdated().unwrap_or_default() {
+            keep::end(&self.runtime, &outdated);
+        }
+        let start = |session, patience| {
+            SshPeer::start(&self.runtime, session, place.control(), &self.options.agent, patience)
+        };
+        let control = place.control();
+        if keep::is_young(&control, persist) {
+            let session = Session::resume_mux(control.socket().into(), None);
+            // The node answers at once, or it has been away since: then it is not waited for.
+            if let Ok(stream) = start(session, MOMENT) {
+                return Ok(stream);
             }
         }
+        keep::end(&self.runtime, &control);
+        control.make().map_err(|error| self.no_socket(&error))?;
+        let session = self.runtime.block_on(self.open(target, &control))?;
+        start(session, self.options.timeout)
+    }
+
+    fn no_socket(&self, error: &io::Error) -> NodeError {
+        let dir = self.options.control_dir.display();
+        NodeError::new(NodeErrorKind::Unreachable, format!("no control socket in {dir}: {error}"))
     }
 
     /// Starts the master, which goes into the background once it is let in.
-    async fn open(&self, target: &Target<'_>, control: &ControlDir) -> Result<Session, NodeError> {
+    async fn open(&self, target: &Target<'_>, control: &Control) -> Result<Session, NodeError> {
         let failed = |error: io::Error| {
             NodeError::new(NodeErrorKind::Unreachable, format!("cannot run ssh on Main: {error}"))
         };
@@ -115,57 +147,6 @@ impl Connector {
                 Err(NodeError::new(NodeErrorKind::Timeout, detail))
             }
         }
-    }
-}
-
-/// Removes the directories of processes that are no more.
-fn sweep(control_dir: &Path) -> anyhow::Result<()> {
-    let entries =
-        fs::read_dir(control_dir).with_context(|| format!("cannot read {}", control_dir.display()))?;
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let pid =
-            name.to_str().and_then(|name| name.split_once('-')).and_then(|(pid, _)| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Another run may sweep as well.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    Ok(())
-}
-
-/// One connection's own directory; gone with it.
-#[derive(Debug)]
-struct ControlDir(PathBuf);
-
-/// Most that is read of what ssh itself said.
-const MAX_WORDS: u64 = 64 * 1024;
-
-impl ControlDir {
-    fn socket(&self) -> PathBuf {
-        self.0.join("s")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.0.join("log")
-    }
-
-    /// What ssh said.
-    fn words(&self) -> String {
-        use std::io::Read as _;
-        let mut words = Vec::new();
-        if let Ok(log) = fs::File::open(self.log()) {
-            // What cannot be read was not said.
-            let _ = log.take(MAX_WORDS).read_to_end(&mut words);
-        }
-        String::from_utf8_lossy(&words).into_owned()
-    }
-}
-
-impl Drop for ControlDir {
-    fn drop(&mut self) {
-        // The next run sweeps what cannot be removed now.
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use super::MAX_CONTROL;
+use super::{MAX_CONTROL, OwnConfig};
 
 /// How to reach nodes.
 #[derive(Clone, Debug)]
@@ -30,6 +30,13 @@ pub struct SshOptions {
     pub traffic_class: String,
     /// After how much silence a node is given up.
     pub timeout: Duration,
+    /// How long a connection is kept for later runs; none: for no other.
+    pub persist: Option<Duration>,
+    /// Whether this host's processor is quick at AES: then a cipher of it is tried first, unless
+    /// `own_config` says what is.
+    pub has_aes: bool,
+    /// What ssh reads by itself.
+    pub own_config: OwnConfig,
     /// A private directory for control sockets; other processes may use it as well.
     pub control_dir: PathBuf,
 }
@@ -71,8 +78,8 @@ impl SshOptions {
         {
             quotable(path)?;
         }
-        // The longest name: a process id, a number of six digits, the socket.
-        let longest = self.control_dir.as_os_str().len() + "/4194304-999999/s".len();
+        // The longest name is that of a connection that is kept.
+        let longest = self.control_dir.as_os_str().len() + "/k0123456789ab-0123456789ab/s".len();
         ensure!(
             longest <= MAX_CONTROL,
             "{} is too long a path for control sockets",

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use openssh::{Child, Session, Stdio};
 use tokio::io::AsyncReadExt as _;
@@ -9,31 +10,35 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::options::SshOptions;
-use super::{ControlDir, MOMENT, words};
+use super::control::Control;
+use super::{MOMENT, words};
 use crate::node::{Ended, NodeError, NodeErrorKind, Peer};
 
 /// Most that is kept of an agent's stderr: the last of it.
 const MAX_STDERR: usize = 64 * 1024;
 
-/// The agent, and the connection that exists for it alone.
+/// An agent with its stdout and its stdin.
+pub(super) type Stream = (SshPeer, OwnedFd, OwnedFd);
+
+/// The agent, and the connection that exists for it alone, unless it is kept.
 pub(super) struct SshPeer {
     runtime: Arc<Runtime>,
     child: Option<Child<Arc<Session>>>,
     session: Option<Arc<Session>>,
     stderr: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
-    control: ControlDir,
+    control: Control,
 }
 
 impl SshPeer {
-    /// Starts the agent; returns its stdout and stdin as well.
+    /// Starts the agent; the node takes no longer than `patience` to open a session for it.
     pub(super) fn start(
         runtime: &Arc<Runtime>,
         session: Session,
-        control: ControlDir,
-        options: &SshOptions,
-    ) -> Result<(SshPeer, OwnedFd, OwnedFd), NodeError> {
+        control: Control,
+        agent: &str,
+        patience: Duration,
+    ) -> Result<Stream, NodeError> {
         // Nobody else keeps the session: from here on it is closed, whatever fails.
         let session = Arc::new(session);
         let mut peer = SshPeer {
@@ -44,8 +49,7 @@ impl SshPeer {
             reader: None,
             control,
         };
-        let started =
-            runtime.block_on(async { timeout(options.timeout, spawn(session, &options.agent)).await });
+        let started = runtime.block_on(async { timeout(patience, spawn(session, agent)).await });
         let lost =
             |detail: String| NodeError::new(NodeErrorKind::Lost, format!("no stream to the node: {detail}"));
         let (child, stdin, stdout, stderr) = match started {
@@ -128,6 +132,9 @@ impl Drop for SshPeer {
         drop(self.child.take());
         if let Some(reader) = self.reader.take() {
             reader.abort();
+        }
+        if self.control.is_kept {
+            return;
         }
         if let Some(session) = self.session.take().and_then(Arc::into_inner) {
             // A master that does not answer ends by itself, see `PERSIST`.

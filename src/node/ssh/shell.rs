@@ -5,6 +5,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::command::Target;
+use super::control::Control;
 use super::options::NodeOptions;
 use super::{Connector, MOMENT};
 use crate::node::{NodeError, NodeErrorKind};
@@ -36,7 +37,8 @@ impl Connector {
         input: &[u8],
     ) -> Result<Said, NodeError> {
         let target = Target::new(&self.options, address, node)?;
-        let control = self.control()?;
+        let control = Control::of_this_run(&self.options.control_dir, &self.count)
+            .map_err(|error| self.no_socket(&error))?;
         let session = self.runtime.block_on(self.open(&target, &control))?;
         let limit = self.options.timeout.saturating_mul(PATIENCE);
         let said = self.runtime.block_on(async {

@@ -52,7 +52,7 @@ pub(super) fn last_line(words: &str) -> Option<String> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{HostKeys, NodeOptions, SshOptions};
+    use super::super::{HostKeys, NodeOptions, OwnConfig, SshOptions};
     use super::*;
 
     #[test]
@@ -115,6 +115,9 @@ mod tests {
                 options: vec![],
                 traffic_class: "cs1".to_owned(),
                 timeout: Duration::from_secs(30),
+                persist: None,
+                has_aes: true,
+                own_config: OwnConfig::default(),
                 control_dir: "/k".into(),
             };
             let node = NodeOptions::default();

@@ -1,0 +1,102 @@
+//! Where a connection's socket and log are.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Context as _;
+
+/// Most that is read of what ssh itself said.
+const MAX_WORDS: u64 = 64 * 1024;
+
+/// One connection's own directory.
+#[derive(Debug)]
+pub(super) struct Control {
+    path: PathBuf,
+    /// Whether the connection is there for later runs as well. Else its directory goes with it.
+    pub(super) is_kept: bool,
+}
+
+impl Control {
+    /// For a connection of this run alone. `count` numbers those of this process.
+    pub(super) fn of_this_run(control_dir: &Path, count: &AtomicU64) -> io::Result<Control> {
+        loop {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            let path = control_dir.join(format!("{}-{number}", std::process::id()));
+            match make(&path) {
+                Ok(()) => return Ok(Control { path, is_kept: false }),
+                // Of a killed run that had our process id.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// For one that outlives this run.
+    pub(super) fn kept(path: PathBuf) -> Control {
+        Control { path, is_kept: true }
+    }
+
+    /// Makes the directory.
+    pub(super) fn make(&self) -> io::Result<()> {
+        make(&self.path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.path.join("s")
+    }
+
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// What ssh said.
+    pub(super) fn words(&self) -> String {
+        use std::io::Read as _;
+        let mut words = Vec::new();
+        if let Ok(log) = fs::File::open(self.log()) {
+            // What cannot be read was not said.
+            let _ = log.take(MAX_WORDS).read_to_end(&mut words);
+        }
+        String::from_utf8_lossy(&words).into_owned()
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // The next run sweeps what cannot be removed now.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// The entries of the directory of control sockets.
+pub(super) fn entries(control_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries =
+        fs::read_dir(control_dir).with_context(|| format!("cannot read {}", control_dir.display()))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+/// Removes the directories of processes that are no more.
+pub(super) fn sweep(control_dir: &Path) -> anyhow::Result<()> {
+    for path in entries(control_dir)? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let pid = name.and_then(|name| name.split_once('-')).and_then(|(pid, _)| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            // Another run may sweep as well.
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+    Ok(())
+}

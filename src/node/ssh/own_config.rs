@@ -1,0 +1,64 @@
+//! What ssh reads by itself, as far as it decides what we add.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Debian's `/etc/ssh/ssh_config` includes these.
+const SYSTEM_PARTS: &str = "/etc/ssh/ssh_config.d";
+
+/// The files of ssh_config(5) that ssh reads for a user, and what they say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnConfig {
+    /// Those that are there.
+    pub files: Vec<PathBuf>,
+    /// Whether they say, or include what may say, which ciphers are to be used.
+    pub says_ciphers: bool,
+}
+
+impl OwnConfig {
+    /// Of the user whose home this is.
+    #[must_use]
+    pub fn read(home: &Path) -> OwnConfig {
+        let parts = fs::read_dir(SYSTEM_PARTS).into_iter().flatten().flatten().map(|entry| entry.path());
+        let named = [home.join(".ssh/config"), "/etc/ssh/ssh_config".into()];
+        let mut own = OwnConfig::default();
+        for path in named.into_iter().chain(parts) {
+            // What cannot be read is ssh's to complain about.
+            let Ok(text) = fs::read(&path) else { continue };
+            own.says_ciphers |= says_ciphers(&String::from_utf8_lossy(&text));
+            own.files.push(path);
+        }
+        own.files.sort();
+        own
+    }
+}
+
+fn says_ciphers(text: &str) -> bool {
+    text.lines().any(|line| {
+        let mut words = line.split(|c: char| c.is_whitespace() || c == '=').filter(|word| !word.is_empty());
+        match words.next().map(str::to_ascii_lowercase).as_deref() {
+            Some("ciphers") => true,
+            Some("include") => words.any(|file| !file.trim_matches('"').starts_with(SYSTEM_PARTS)),
+            _ => false,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_ciphers_count() {
+        for (text, says) in [
+            ("", false),
+            ("# Ciphers aes128-ctr\nHost *\n  SendEnv LANG\nInclude /etc/ssh/ssh_config.d/*.conf\n", false),
+            ("Host mds1\n\tciphers aes128-ctr\n", true),
+            ("Ciphers=+aes128-cbc", true),
+            ("Include ~/.ssh/more", true),
+            ("CiphersOfOld x", false),
+        ] {
+            assert_eq!(says_ciphers(text), says, "{text:?}");
+        }
+    }
+}

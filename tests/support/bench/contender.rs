@@ -1,0 +1,75 @@
+//! What is measured: commands on Main that bring its nodes up to date.
+
+use crate::site::{DIRECTORIES, RECORDINGS, SOUNDS};
+use crate::support::Cluster;
+
+const SSH: &str = "ssh -i /root/.ssh/rsync_xds -o BatchMode=yes -o StrictHostKeyChecking=accept-new";
+
+/// One way to do it.
+pub(crate) struct Contender {
+    pub(crate) name: &'static str,
+    /// A script for Main's bash.
+    pub(crate) script: String,
+}
+
+pub(crate) fn xds_sync() -> Contender {
+    Contender { name: "xds-sync", script: "xds-sync sync --quiet".to_owned() }
+}
+
+/// With connections that outlive a run.
+pub(crate) fn xds_sync_kept() -> Contender {
+    Contender {
+        name: "xds-sync, kept connections",
+        script: "XDS_SYNC_SSH_PERSIST=20min xds-sync sync --quiet".to_owned(),
+    }
+}
+
+/// What the original does for each node, one after the other: a push of every directory, a pull of the
+/// recordings.
+pub(crate) fn script(cluster: &Cluster) -> Contender {
+    let mut script = "set -e\n".to_owned();
+    for node in &cluster.nodes {
+        let address = &node.address;
+        for directory in DIRECTORIES {
+            let outer = if directory == SOUNDS { "--exclude=/recordings" } else { "" };
+            script += &format!(
+                "rsync -a --exclude='xds_override*' --exclude=/.xds-sync {outer} -e '{SSH}' {directory}/ \
+                 {address}:{directory}/\n"
+            );
+        }
+        script +=
+            &format!("rsync -a --exclude=/.xds-sync -e '{SSH}' {address}:{RECORDINGS}/ {RECORDINGS}/\n");
+    }
+    Contender { name: "the script", script }
+}
+
+/// One call, for one directory and one node.
+pub(crate) fn rsync(cluster: &Cluster) -> Contender {
+    let address = &cluster.nodes[0].address;
+    let script = format!("rsync -a --delete --exclude=/.xds-sync -e '{SSH}' {SOUNDS}/ {address}:{SOUNDS}/");
+    Contender { name: "rsync -a --delete", script }
+}
+
+/// The bare stream: nothing is compared, verified, or put in place at once.
+pub(crate) fn tar(cluster: &Cluster) -> Contender {
+    let address = &cluster.nodes[0].address;
+    let script =
+        format!("tar -C {SOUNDS} --exclude=./.xds-sync -cf - . | {SSH} {address} tar -C {SOUNDS} -xf -");
+    Contender { name: "tar, ssh, tar", script }
+}
+
+/// Both ways by nature, with an archive of its own.
+pub(crate) fn unison(cluster: &Cluster) -> Contender {
+    let address = &cluster.nodes[0].address;
+    let options =
+        "-batch -silent -times -owner -group -perms -1 -confirmbigdel=false -ignore 'Path .xds-sync'";
+    let arguments = SSH.strip_prefix("ssh ").unwrap_or(SSH);
+    let script = format!("unison {SOUNDS} ssh://root@{address}/{SOUNDS} {options} -sshargs '{arguments}'");
+    Contender { name: "unison", script }
+}
+
+/// The handshake alone, with all nodes at once.
+pub(crate) fn bare_ssh(cluster: &Cluster) -> Contender {
+    let each = cluster.nodes.iter().map(|node| format!("{SSH} {} true & ", node.address));
+    Contender { name: "bare ssh to all nodes", script: each.collect::<String>() + "wait" }
+}
