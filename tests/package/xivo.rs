@@ -1,7 +1,7 @@
 //! A XiVO with its own script for this: taken over without touching the media servers, and given back.
 
 use crate::made::{Administrator, bring, clean_cluster, furnish};
-use crate::support::Host;
+use crate::support::{Host, LIMIT, eventually};
 
 const ALIAS: &str = "/usr/bin/xivo-xds-sync";
 const CRON: &str = "/etc/cron.d/xivo-xds-sync";
@@ -101,9 +101,12 @@ fn upgraded(typist: &mut Administrator, main: &Host) {
 }
 
 fn given_back(typist: &mut Administrator, main: &Host) {
+    main.sh("XDS_SYNC_SSH_PERSIST=20min xds-sync sync").ok();
+    main.sh("pgrep --full 'ssh: .*mux'").ok();
     // A purge that cannot go on once it comes to the link must not have taken away what the link leads to.
     main.sh(format!("mount --bind {ENABLED} {ENABLED} && mount -o remount,bind,ro {ENABLED}")).ok();
     typist.tries(main, "dpkg --purge xds-sync").exits(1);
+    eventually("kept connections to end", LIMIT, || !main.sh("pgrep --full 'ssh: .*mux'").success());
     assert!(main.exists(format!("{ENABLED}/xds-sync")));
     main.sh("nginx -t").ok();
     main.sh(format!("umount {ENABLED}")).ok();
@@ -116,7 +119,7 @@ fn given_back(typist: &mut Administrator, main: &Host) {
         assert_eq!(main.sh(format!("ls -A {dir}")).ok(), "", "{dir}");
     }
     main.sh("nginx -t").ok();
-    crate::support::eventually("nginx to have read that", crate::support::LIMIT, || {
+    eventually("nginx to have read that", LIMIT, || {
         main.sh(format!("{FETCH}/ssh-key/rsync_xds.pub")).text() == "404"
     });
     assert_eq!(main.run(["xivo-xds-sync"]).ok(), "the script of XiVO\n");
