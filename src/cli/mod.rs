@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod conflicts;
 mod connect;
+mod discover;
 mod each;
 mod exit;
 #[cfg(debug_assertions)]
@@ -103,6 +104,12 @@ impl Context {
         };
         Context { config: global.config, ui: Ui::new(verbosity, global.color) }
     }
+}
+
+/// The command line as clap knows it, for what describes it: man pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// The program, from its arguments to its exit code.

@@ -125,7 +125,7 @@ impl Commit<'_> {
         if ready.is_empty() {
             return;
         }
-        let synced = reach(Point::ReadySync).and_then(|()| self.unsynced.sync(self.own.stage()));
+        let synced = reach(Point::ReadySync).and_then(|()| self.unsynced.sync(self.own));
         for ready in ready {
             let outcome = match &synced {
                 Ok(()) => self.put_one(&ready).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))),

@@ -16,6 +16,7 @@ mod conflicts;
 mod crash;
 mod damage;
 mod disks;
+mod discovery;
 mod failures;
 mod first_sync;
 mod guards;

@@ -291,6 +291,7 @@ impl History {
                 new_id: &move || ids.next(),
                 progress: &Silent,
                 stop: &AtomicBool::new(false),
+                knows_all_nodes: true,
             };
             let options = Options { dry_run, accept: accept.to_vec(), ..Options::default() };
             sync::run(&site, &options)

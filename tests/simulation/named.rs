@@ -24,6 +24,7 @@ fn what_changes_while_asterisk_loads_is_loaded_again() {
     let fault = Fault { host: 1, point: Point::MarkerWrite, nth: 2, act: change };
     alone(&Script {
         nodes: 1,
+        twice: false,
         setup: Setup { push_delete: "mirror", ..setup() },
         steps: vec![
             Step::Change { host: 0, dir: PUSH, op: Op::Write { path: "a", content: 1 } },
@@ -59,7 +60,7 @@ fn cut_off(edit: Step, killed: Step, later: Step, (dir, path, content): (usize, 
         Step::Converge,
         Step::Stands { dir, path, content },
     ];
-    alone(&Script { nodes: 1, setup: setup(), steps });
+    alone(&Script { nodes: 1, twice: false, setup: setup(), steps });
 }
 
 /// Main had the node's recording, and the edge's base did not: the node's next version of it was a conflict, and

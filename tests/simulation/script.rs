@@ -9,6 +9,8 @@ use super::random::Random;
 pub struct Script {
     pub nodes: usize,
     pub setup: Setup,
+    /// It is played once more, with nodes in the opposite order.
+    pub twice: bool,
     pub steps: Vec<Step>,
 }
 
@@ -183,6 +185,7 @@ impl Script {
         };
         // Half of all histories are of good times: then more is known about how they must end.
         let calm = random.chance(40);
+        let twice = random.chance(30);
         let mut maker = Maker { random, nodes, contents: 0 };
         let mut steps = Vec::new();
         for _ in 0..2 + maker.random.below(6) {
@@ -207,7 +210,7 @@ impl Script {
                 steps.push(Step::Converge);
             }
         }
-        Script { nodes, setup, steps }
+        Script { nodes, setup, twice, steps }
     }
 
     /// Whether it is all about who changed what: nothing fails, and nodes can be told when to answer.
@@ -217,7 +220,7 @@ impl Script {
             Step::Change { .. } | Step::Wait { .. } | Step::Converge | Step::Stands { .. } => true,
             _ => false,
         };
-        self.nodes > 2 && self.setup.parallel >= self.nodes && self.steps.iter().all(good)
+        self.twice && self.nodes > 2 && self.setup.parallel >= self.nodes && self.steps.iter().all(good)
     }
 
     /// Scripts with one step, fault or cut less.
