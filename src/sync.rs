@@ -25,6 +25,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Directory, Node};
+use crate::model::TrashKeep;
 use crate::model::escape::escape_for_people;
 use crate::node::{Endpoint, Local, NodeError};
 use crate::report::{Problem, Report};
@@ -242,8 +243,9 @@ impl Run<'_> {
         self.site.stop.load(Ordering::Relaxed)
     }
 
-    fn trash_keep(&self) -> u64 {
-        self.site.config.sync.trash_keep.as_secs()
+    fn trash_keep(&self) -> TrashKeep {
+        let sync = &self.site.config.sync;
+        TrashKeep { seconds: sync.trash_keep.as_secs(), size: sync.trash_max }
     }
 }
 

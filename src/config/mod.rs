@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner};
+use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
 
 pub use address::is_host;
@@ -105,6 +105,8 @@ pub struct SyncOptions {
     pub reload: ReloadPolicy,
     /// How long trash is kept.
     pub trash_keep: Duration,
+    /// How much the trash of a root may take.
+    pub trash_max: TrashMax,
     /// Where runs remember things.
     pub state_dir: PathBuf,
     /// Syslog's facility.

@@ -12,14 +12,15 @@ use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
 use super::protocol::check;
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
-use super::protocol::message::{MAX_LIST, Reply, Request};
+use super::protocol::message::{MAX_LIST, Reply, Request, batches};
 use super::protocol::tree::{MAX_TREE, send_tree};
 use super::pulse::{Mode, Pulse};
 use super::upstream::{FromMain, ToMain};
-use crate::model::{Action, Outcome, ReloadOutcome, ReloadState};
+use crate::model::{Action, Outcome, RelPath, ReloadOutcome, ReloadState};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec};
 use crate::transfer::Wanted;
+use crate::transfer::trash::{TrashEntry, TrashId};
 
 /// Most directories, globs and roots that Main may name in a session; sites have some ten.
 const MAX_NAMES: usize = 4096;
@@ -53,6 +54,7 @@ pub fn serve(
             sworn: false,
             scanned: HashSet::new(),
             commit: Commit::default(),
+            found: VecDeque::new(),
         };
         std::thread::scope(|scope| {
             // Closed when the session ends, however it ends.
@@ -141,6 +143,8 @@ struct Session<'a, W> {
     sworn: bool,
     scanned: HashSet<String>,
     commit: Commit,
+    /// What lies in the trash that was asked for, as far as Main has not got it yet.
+    found: VecDeque<TrashEntry>,
 }
 
 /// A commit on its way: its actions come in parts, and its outcomes go in parts.
@@ -181,10 +185,10 @@ impl<W: Write> Session<'_, W> {
                 owners.iter().try_for_each(check::owner).map_err(lost)?;
                 Reply::Owners(self.endpoint.known_owners(&owners)?)
             }
-            Request::Prepare { directory, run, trash_keep } => {
+            Request::Prepare { directory, run, trash } => {
                 self.may_change(&directory)?;
                 check::id(&run).map_err(lost)?;
-                Reply::Prepared(self.endpoint.prepare(&directory, &run, trash_keep)?.map_err(check::clip))
+                Reply::Prepared(self.endpoint.prepare(&directory, &run, &trash)?.map_err(check::clip))
             }
             Request::Stage { directory, wanted } => {
                 self.may_change(&directory)?;
@@ -205,6 +209,26 @@ impl<W: Write> Session<'_, W> {
                 Reply::Agreed(self.endpoint.agree(&directory, &generation)?.map_err(check::clip))
             }
             Request::Reload(request) => self.reload(&request)?,
+            Request::Trashed(directory) => {
+                self.known(&directory)?;
+                self.found = self.endpoint.trashed(&directory)?.into();
+                self.more_trash()
+            }
+            Request::Versions { directory, path } => {
+                self.known(&directory)?;
+                self.versions(&directory, &path)?
+            }
+            Request::MoreTrash => self.more_trash(),
+            Request::Recall { directory, id, paths } => {
+                self.known(&directory)?;
+                paths.iter().try_for_each(|path| check::path(path)).map_err(lost)?;
+                let recalled = self.endpoint.recall(&directory, &id, &paths)?;
+                Reply::Recalled(recalled.into_iter().map(|item| item.map_err(check::clip)).collect())
+            }
+            Request::SendTrashed { directory, id, wanted } => {
+                self.known(&directory)?;
+                self.send_trashed(&directory, &id, &wanted)?
+            }
             Request::ReplaceKey(change) => {
                 self.may_write()?;
                 Reply::KeyReplaced(self.endpoint.replace_key(&change)?.map_err(check::clip))
@@ -291,6 +315,34 @@ impl<W: Write> Session<'_, W> {
         wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
         let mut sink = ToMain::new(self.pulse);
         let sent = self.endpoint.send(directory, wanted, &mut sink);
+        match sink.failed {
+            Some(error) => Err(lost(error)),
+            None => sent.map(|()| Reply::Sent),
+        }
+    }
+
+    fn versions(&mut self, directory: &str, path: &RelPath) -> Result<Reply, NodeError> {
+        check::path(path).map_err(lost)?;
+        Ok(match self.endpoint.versions(directory, path)? {
+            Ok(versions) => {
+                self.found = versions.into();
+                self.more_trash()
+            }
+            Err(why) => Reply::TrashUnread(check::clip(why)),
+        })
+    }
+
+    /// The next entries of the trash that was asked for, as many as fit into an answer.
+    fn more_trash(&mut self) -> Reply {
+        let count = batches(self.found.make_contiguous()).next().map_or(0, <[TrashEntry]>::len);
+        let entries = self.found.drain(..count).collect();
+        Reply::Trash { entries, more: !self.found.is_empty() }
+    }
+
+    fn send_trashed(&mut self, directory: &str, id: &TrashId, wanted: &[Wanted]) -> Result<Reply, NodeError> {
+        wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
+        let mut sink = ToMain::new(self.pulse);
+        let sent = self.endpoint.send_trashed(directory, id, wanted, &mut sink);
         match sink.failed {
             Some(error) => Err(lost(error)),
             None => sent.map(|()| Reply::Sent),

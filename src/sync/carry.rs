@@ -72,7 +72,7 @@ pub(super) fn carry(
     let mut outcomes = Vec::new();
     let mut root = edge.remembered.as_ref().map(|remembered| remembered.root.clone());
     if !actions.is_empty() || root.is_none() {
-        match endpoint.prepare(&directory.name, &run.id, run.trash_keep())? {
+        match endpoint.prepare(&directory.name, &run.id, &run.trash_keep())? {
             Ok(id) => root = Some(id),
             Err(why) => {
                 tally.fail("commit", directory, &why);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::model::{
     Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPathBuf, ReloadOutcome, ReloadState,
-    Tree,
+    TrashKeep, Tree,
 };
 use crate::node::endpoint::tree_digests;
 use crate::node::{Accept, Ended, Endpoint, Hello, KeyChange, NodeError, Peer, Remote, agent};
@@ -224,9 +224,9 @@ impl Endpoint for Fake {
         &mut self,
         directory: &str,
         run: &str,
-        keep: u64,
+        trash: &TrashKeep,
     ) -> Result<Result<String, String>, NodeError> {
-        self.call(format!("prepare {directory} {run} {keep}"));
+        self.call(format!("prepare {directory} {run} {}", trash.seconds));
         Ok(Ok("01MARKER".to_owned()))
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fake::*;
-use crate::model::{Action, RelPathBuf, Step};
+use crate::model::{Action, RelPathBuf, Step, TrashKeep};
 use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MainHello, Versions};
 use crate::node::protocol::message::{Reply, Request};
@@ -70,7 +70,7 @@ fn requests_out_of_bounds_end_the_session() {
     };
     for (requests, rule) in [
         (vec![Request::Tree(moh())], "moh was not scanned"),
-        (vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash_keep: 0 }], "not scanned"),
+        (vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash: TrashKeep::FOREVER }], "not scanned"),
         (
             vec![Request::Commit { directory: "\x1b[2J".to_owned(), actions: vec![], last: true }],
             "directory \\x1b[2J was",
@@ -105,7 +105,7 @@ fn requests_out_of_bounds_end_the_session() {
             "lies in .xds-sync",
         ),
         (
-            vec![scan, Request::Prepare { directory: moh(), run: "../../x".to_owned(), trash_keep: 0 }],
+            vec![scan, Request::Prepare { directory: moh(), run: "../../x".to_owned(), trash: TrashKeep::FOREVER }],
             "not of letters and digits",
         ),
         (
