@@ -120,7 +120,9 @@ pub(super) fn trash_max(raw: &Raw) -> Converted<TrashMax> {
         None => size(&text).map(TrashMax::Bytes),
     };
     read.ok_or_else(|| {
-        format!("expected \"unlimited\", a share such as \"25%\" or a size such as \"20 GiB\", found '{text}'")
+        format!(
+            "expected \"unlimited\", a share such as \"25%\" or a size such as \"20 GiB\", found '{text}'"
+        )
     })
 }
 

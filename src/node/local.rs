@@ -15,9 +15,7 @@ use super::endpoint::tree_digests;
 use super::{Endpoint, KeyChange, NodeError, NodeErrorKind};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners};
-use crate::model::{
-    Action, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
-};
+use crate::model::{Action, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Clock, HashCache, Root, ScanSpec, Scanned, Snapshot, scan};
 use crate::transfer::trash::{TrashEntry, TrashId, TrashSource, Trashed};
@@ -189,7 +187,12 @@ impl Endpoint for Local {
             settled: snapshot.settled,
             free: snapshot.free,
         };
-        let session = Session { root: spec.root.clone(), snapshot: Arc::new(snapshot), ready: None, trashed: Vec::new() };
+        let session = Session {
+            root: spec.root.clone(),
+            snapshot: Arc::new(snapshot),
+            ready: None,
+            trashed: Vec::new(),
+        };
         self.sessions.insert(spec.directory.clone(), session);
         Ok(scanned)
     }

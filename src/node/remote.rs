@@ -346,8 +346,10 @@ impl Endpoint for Remote {
         wanted: &[Wanted],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
-        self.receive(wanted, sink, |wanted| {
-            Request::SendTrashed { directory: directory.to_owned(), id: id.clone(), wanted }
+        self.receive(wanted, sink, |wanted| Request::SendTrashed {
+            directory: directory.to_owned(),
+            id: id.clone(),
+            wanted,
         })
     }
 

@@ -216,7 +216,13 @@ impl<'a> Commit<'a> {
     }
 
     /// Notes what has gone to the trash: what the scan saw at `path`, and now looks like `caught`.
-    pub(super) fn note_trashed(&mut self, place: &Place, path: &RelPath, expected: Option<&Entry>, caught: &Stat) {
+    pub(super) fn note_trashed(
+        &mut self,
+        place: &Place,
+        path: &RelPath,
+        expected: Option<&Entry>,
+        caught: &Stat,
+    ) {
         let stamp = Stamp::of(caught);
         self.touched.insert(stamp.ino, stamp);
         if let Some(Entry::File(file)) = expected {

@@ -6,9 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::{
-    Action, Entry, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep,
-};
+use crate::model::{Action, Entry, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
 use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};

@@ -25,7 +25,9 @@ pub struct BadTrashId;
 
 impl fmt::Display for BadTrashId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not the id of a version: such as 01KDYC00000000000000000000-0, as 'xds-sync history' tells it")
+        f.write_str(
+            "not the id of a version: such as 01KDYC00000000000000000000-0, as 'xds-sync history' tells it",
+        )
     }
 }
 

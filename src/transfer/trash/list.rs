@@ -90,7 +90,11 @@ struct Listing<'a> {
 impl Listing<'_> {
     fn at(&mut self, id: &TrashId, at: &RelPath) -> io::Result<()> {
         let Some(stat) = stat(self.trash, id, at)? else { return Ok(()) };
-        if FileType::from_raw_mode(stat.st_mode).is_dir() { self.below(id, at) } else { self.add(id, at, &stat) }
+        if FileType::from_raw_mode(stat.st_mode).is_dir() {
+            self.below(id, at)
+        } else {
+            self.add(id, at, &stat)
+        }
     }
 
     fn add(&mut self, id: &TrashId, at: &RelPath, stat: &Stat) -> io::Result<()> {
@@ -155,7 +159,8 @@ impl Trashed {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => self.look_at_file(root, owners, progress),
             FileType::Symlink => {
-                let parent = self.path.parent().map_or(self.id.dir().into_bytes(), |dir| below(&self.id, dir));
+                let parent =
+                    self.path.parent().map_or(self.id.dir().into_bytes(), |dir| below(&self.id, dir));
                 let name = std::ffi::OsStr::from_bytes(self.path.name());
                 let target = rustix::fs::readlinkat(open_dir(&trash, &parent)?, name, Vec::new())?;
                 let link = Symlink { target: target.into_bytes().into() };

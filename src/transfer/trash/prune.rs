@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_until_little_enough_is_left_and_never_what_this_run_put_there() {
-        let runs = |sizes: [u64; 3]| [OLDEST, OLD, NOW].iter().zip(sizes).map(|(run, size)| (size, (*run).to_owned()));
+        let runs = |sizes: [u64; 3]| {
+            [OLDEST, OLD, NOW].iter().zip(sizes).map(|(run, size)| (size, (*run).to_owned()))
+        };
         for (sizes, current, most, go) in [
             ([10, 10, 10], NOW, 30, &[][..]),
             ([10, 10, 10], NOW, 29, &[OLDEST][..]),
