@@ -13,6 +13,7 @@ mod main_side;
 mod permits;
 mod pushed;
 mod reloads;
+pub mod restore;
 mod session;
 mod tally;
 mod wire;
