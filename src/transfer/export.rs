@@ -1,24 +1,27 @@
 //! One content to a place outside of every root.
 
 use std::ffi::OsStr;
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::Mode;
 
-use super::own::open_dir;
+use super::own::OwnDir;
 use super::source::open_file;
-use super::stager::{Stager, remove_part};
 use super::swap::{Name, rename_new};
-use super::{Source, Wanted, metadata};
-use crate::model::File;
+use super::{Seen, Source, Wanted, metadata, stage};
+use crate::disk::HeldRoot;
+use crate::model::{File, Tree};
 
 /// Writes a content to `name` in `dir`, with mode and time of `file`, owned by who runs us: whole, verified and on
 /// disk, or not at all. What stands there already is an error and stays.
 ///
-/// It is made in a directory of its own beside it, named by `unique`.
+/// It is staged in a directory of its own beside it, named by `unique`, as it would be in a root.
 pub fn export(
     dir: &Path,
     name: &OsStr,
@@ -27,34 +30,39 @@ pub fn export(
     wanted: &Wanted,
     source: &mut dyn Source,
 ) -> anyhow::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::open(dir, flags, Mode::empty()).context("the directory that it is to be in")?;
-    let to = Name::new(dir.as_fd(), name);
+    let held = HeldRoot::open(dir).with_context(|| dir.display().to_string())?;
+    let to = Name::new(held.as_fd(), name);
     if to.stat()?.is_some() {
         return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
     }
-    let stage_name = format!(".xds-sync-{unique}");
-    rustix::fs::mkdirat(&dir, &*stage_name, Mode::RWXU)?;
-    let stage = open_dir(&dir, stage_name.as_bytes())?;
+    let beside = dir.join(format!(".xds-sync-{unique}"));
+    DirBuilder::new().mode(0o700).create(&beside)?;
+    let made = make(&beside, to, file, wanted, source).and_then(|()| Ok(rustix::fs::fsync(&held)?));
+    // Nobody else has a file in it.
+    let removed = std::fs::remove_dir_all(&beside);
+    made?;
+    removed.with_context(|| format!("cannot remove {}", beside.display()))
+}
+
+fn make(
+    beside: &Path,
+    to: Name<'_>,
+    file: &File,
+    wanted: &Wanted,
+    source: &mut dyn Source,
+) -> anyhow::Result<()> {
+    let own = OwnDir::ready(&HeldRoot::open(beside)?, &Arc::default())?;
+    let (tree, stamps) = (Tree::default(), |_: &_| None);
+    let seen = Seen { tree: &tree, stamps: &stamps };
+    stage(&own, &seen, std::slice::from_ref(wanted), source)
+        .into_iter()
+        .collect::<Result<(), _>>()
+        .map_err(anyhow::Error::msg)?;
     let staged = wanted.digest.to_string();
-    let mut made = || -> anyhow::Result<()> {
-        let mut stager = Stager::new(stage.as_fd(), std::slice::from_ref(wanted));
-        let sent = source.send(std::slice::from_ref(wanted), &mut stager);
-        let received = stager.finish().pop().unwrap_or_else(|| Err("it was not sent".to_owned()));
-        sent?;
-        received.map_err(anyhow::Error::msg)?;
-        let (content, _) = open_file(&stage, staged.as_bytes())?;
-        let mode = u32::from(file.meta.mode) & metadata::Mask::File as u32;
-        rustix::fs::fchmod(&content, Mode::from_raw_mode(mode))?;
-        metadata::set_mtime(&content, file.mtime)?;
-        rustix::fs::fsync(&content)?;
-        rename_new(Name::new(stage.as_fd(), staged.as_ref()), to)?;
-        Ok(rustix::fs::fsync(&dir)?)
-    };
-    let made = made();
-    // What is left of one that failed; nobody else knows this directory.
-    remove_part(stage.as_fd(), &wanted.digest);
-    let _ = Name::new(stage.as_fd(), staged.as_ref()).remove();
-    let _ = rustix::fs::unlinkat(&dir, &*stage_name, AtFlags::REMOVEDIR);
-    made
+    let (content, _) = open_file(own.stage(), staged.as_bytes())?;
+    let mode = u32::from(file.meta.mode) & metadata::Mask::File as u32;
+    rustix::fs::fchmod(&content, Mode::from_raw_mode(mode))?;
+    metadata::set_mtime(&content, file.mtime)?;
+    rustix::fs::fsync(&content)?;
+    Ok(rename_new(Name::new(own.stage(), staged.as_ref()), to)?)
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,7 +12,7 @@ use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
-use crate::transfer::{Received, Wanted};
+use crate::transfer::{Pieces, Received, Wanted};
 
 /// Most items of a list in one message. An item is some 250 bytes in memory and may be 4 on the wire:
 /// the length of the message alone would bound too little.
@@ -116,12 +117,14 @@ pub(crate) enum Reply {
 }
 
 /// A content of a `Stage` request that the agent does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Need {
     /// Which of the wanted.
     pub(crate) index: u32,
     /// From where on.
     pub(crate) offset: u64,
+    /// What the agent has of a former version.
+    pub(crate) former: Option<Arc<Pieces>>,
 }
 
 impl Reply {
