@@ -232,6 +232,12 @@ impl Search<'_> {
         &self.unasked
     }
 
+    /// How many nodes were asked.
+    #[must_use]
+    pub fn asked_nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Hosts whose trash could not be read.
     #[must_use]
     pub fn unread(&self) -> &[(String, String)] {

@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_the_way() {
-        for (at, obstacle) in [
+        for (at, why) in [
             ("d/f/x", Some("d/f is no directory")),
             ("d", Some("a directory stands there")),
             ("busy", Some("being written")),
@@ -110,14 +110,14 @@ mod tests {
             ("d/new", None),
             ("new/deep/x", None),
         ] {
-            match (super::obstacle(&tree(), &path(at), file(2)), obstacle) {
+            match (obstacle(&tree(), &path(at), file(2)), why) {
                 (Ok(found), None) => assert_eq!(found, Some(file(2)), "{at}"),
                 (Err(why), Some(words)) => assert!(why.contains(words), "{at}: {why}"),
                 (found, _) => assert!(false, "{at}: {found:?}"),
             }
         }
-        assert_eq!(super::obstacle(&tree(), &path("d/f"), file(2)), Ok(Some(file(2))));
-        assert_eq!(super::obstacle(&tree(), &path("d/f"), file(1)), Ok(None), "it stands there already");
+        assert_eq!(obstacle(&tree(), &path("d/f"), file(2)), Ok(Some(file(2))));
+        assert_eq!(obstacle(&tree(), &path("d/f"), file(1)), Ok(None), "it stands there already");
     }
 
     #[test]
