@@ -2,13 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
-use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rustix::fs::Mode;
 
 use super::own::OwnDir;
@@ -33,7 +32,7 @@ pub fn export(
     let held = HeldRoot::open(dir).with_context(|| dir.display().to_string())?;
     let to = Name::new(held.as_fd(), name);
     if to.stat()?.is_some() {
-        return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
+        bail!("something is there already, and stays");
     }
     let beside = dir.join(format!(".xds-sync-{unique}"));
     DirBuilder::new().mode(0o700).create(&beside)?;

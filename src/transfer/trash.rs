@@ -178,10 +178,9 @@ pub(super) fn find(own: &OwnDir, wanted: &HashSet<Digest>) -> HashMap<Digest, Tr
         for record in index.split(|&b| b == 0) {
             if let Some((digest, version, path)) = parse_record(record)
                 && wanted.contains(&digest)
+                && let Ok(id) = TrashId::new(&run, version)
             {
-                if let Ok(id) = TrashId::new(&run, version) {
-                    found.insert(digest, Trashed { id, path });
-                }
+                found.insert(digest, Trashed { id, path });
             }
         }
     }
