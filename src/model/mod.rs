@@ -21,5 +21,5 @@ pub use intent::Intent;
 pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Change, ChangeKind, Side, Step};
-pub use policy::{ConflictPolicy, DeletePolicy, Direction, MaxDelete};
+pub use policy::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, TrashKeep, TrashMax};
 pub use tree::Tree;

@@ -20,6 +20,7 @@ mod discovery;
 mod failures;
 mod first_sync;
 mod guards;
+mod history;
 mod join;
 mod points;
 mod pushed;
