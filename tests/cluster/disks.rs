@@ -11,6 +11,13 @@ fn sounds(name: &str) -> String {
     format!("{SOUNDS}/{name}")
 }
 
+/// Content that no compression makes shorter, and another for each seed.
+fn noise(seed: u8, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new_keyed(&[seed; 32]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
 /// So slow that there is time to do something meanwhile.
 fn slow(cluster: &Cluster) {
     cluster.main.write("/etc/xds-sync/conf.d/slow.toml", "[sync]\nbandwidth = \"4 MiB/s\"\n");
@@ -27,7 +34,7 @@ fn a_disk_that_fills_during_the_transfer_keeps_its_old_files_and_delays_nobody()
     let cluster = Cluster::new().nodes(2).without_asterisk().build();
     let (main, mds1, mds2) = (&cluster.main, &cluster["mds1"], &cluster["mds2"]);
     mds1.sh(format!("mount -t tmpfs -o size=64m,mode=2775 tmpfs {SOUNDS} && mkdir {SOUNDS}/recordings")).ok();
-    let (old, new) = (|number: u8| vec![number; MIB], |number: u8| vec![100 + number; MIB]);
+    let (old, new) = (|number: u8| noise(number, MIB), |number: u8| noise(100 + number, MIB));
     let name = |number: u8| sounds(&format!("f{number}.wav"));
     for number in 0..8 {
         main.write_settled(name(number), old(number));
@@ -67,7 +74,7 @@ fn a_file_that_is_rewritten_during_its_transfer_never_arrives_torn() {
     let cluster = Cluster::new().nodes(1).without_asterisk().build();
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
     let name = sounds("long.wav");
-    let versions = [1, 2, 3].map(|version: u8| vec![version; 6 * MIB]);
+    let versions = [1, 2, 3].map(|version| noise(version, 6 * MIB));
     main.write_settled(&name, &versions[0]);
     main.sync_json([""; 0]).exits(0);
     main.write_settled(&name, &versions[1]);
