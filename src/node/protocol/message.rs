@@ -1,11 +1,8 @@
 //! Requests and their answers.
 
-use std::fmt;
-use std::marker::PhantomData;
+use serde::{Deserialize, Serialize};
 
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-
+use crate::model::bounded::at_most;
 use crate::model::{Action, Entry, Outcome, Owner, ReloadOutcome, Step};
 use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
@@ -26,7 +23,7 @@ pub(crate) enum Request {
     Scan(ScanSpec),
     /// Answered with `Tree` and the parts of one.
     Tree(String),
-    KnownOwners(#[serde(deserialize_with = "limited")] Vec<Owner>),
+    KnownOwners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepare {
         directory: String,
         run: String,
@@ -36,20 +33,20 @@ pub(crate) enum Request {
     /// `Received`.
     Stage {
         directory: String,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<Wanted>,
     },
     /// Answered with the contents, then `Sent`.
     Send {
         directory: String,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<Wanted>,
     },
     /// Actions of one commit, of which this is a part: nothing is done before the last one. Each part is
     /// answered with `Outcomes`: none before the last, the first ones then.
     Commit {
         directory: String,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         actions: Vec<Action>,
         last: bool,
     },
@@ -71,12 +68,12 @@ pub(crate) enum Reply {
     Scanned(Scanned),
     /// A tree of that many bytes follows in parts.
     Tree(u64),
-    Owners(#[serde(deserialize_with = "limited")] Vec<Owner>),
+    Owners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepared(Result<String, String>),
-    Need(#[serde(deserialize_with = "limited")] Vec<Need>),
-    Received(#[serde(deserialize_with = "limited")] Received),
+    Need(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Need>),
+    Received(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Received),
     Sent,
-    Outcomes(#[serde(deserialize_with = "limited")] Vec<Outcome>),
+    Outcomes(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Outcome>),
     Agreed(Result<(), String>),
     Reloaded(ReloadOutcome),
     KeyReplaced(Result<(), String>),
@@ -109,32 +106,6 @@ impl Reply {
             Reply::KeyReplaced(_) => "a key",
         }
     }
-}
-
-/// Reads a list of at most [`MAX_LIST`] items.
-fn limited<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    struct Items<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MAX_LIST} items")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
-            let mut items = Vec::new();
-            while let Some(item) = sequence.next_element()? {
-                if items.len() == MAX_LIST {
-                    return Err(serde::de::Error::custom("too many items"));
-                }
-                items.push(item);
-            }
-            Ok(items)
-        }
-    }
-
-    deserializer.deserialize_seq(Items(PhantomData))
 }
 
 /// Cuts a list into pieces that each fit into a request.
