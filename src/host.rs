@@ -3,9 +3,11 @@
 //! Everything else is handed these as values, so that it can be tested without a machine.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::unistd::{Uid, User};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
@@ -30,6 +32,23 @@ pub fn now() -> SystemTime {
 #[must_use]
 pub fn ulid() -> String {
     ulid::Ulid::generate().to_string()
+}
+
+/// The addresses of its network interfaces; none when they cannot be asked for.
+#[must_use]
+pub fn addresses() -> Vec<IpAddr> {
+    let of = |interface: InterfaceAddress| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    };
+    getifaddrs().map(|interfaces| interfaces.filter_map(of).collect()).unwrap_or_default()
+}
+
+/// The addresses that a host's name stands for; none when nobody knows it.
+#[must_use]
+pub fn lookup(name: &str) -> Vec<IpAddr> {
+    (name, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default()
 }
 
 /// Where key material comes from.

@@ -67,6 +67,9 @@ pub trait Connect: Sync {
 pub struct Site<'a> {
     /// The checked configuration, with discovered nodes.
     pub config: &'a Config,
+    /// Whether these are all nodes there are. Where discovery has failed some may be missing, and what is known
+    /// of them is kept.
+    pub knows_all_nodes: bool,
     /// What was remembered. The caller holds its lock.
     pub state: &'a StateDir,
     /// The way to the nodes.
@@ -141,7 +144,9 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
     let mut problems: Vec<Problem> = Vec::new();
     if !options.dry_run {
         let mut ledger = lock(&run.ledger);
-        ledger.forget_nodes_except(site.config.nodes.iter().map(|node| node.name.as_str()));
+        if site.knows_all_nodes {
+            ledger.forget_nodes_except(site.config.nodes.iter().map(|node| node.name.as_str()));
+        }
         if let Err(error) = site.state.save_ledger(&ledger) {
             problems.push(tally::problem("state", None, None, &format!("{error:#}")));
         }

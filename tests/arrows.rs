@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
 ];
 
 /// Where the asynchronous runtime may appear.
-const ASYNC: [&str; 3] = ["node", "hub", "cli"];
+const ASYNC: [&str; 4] = ["node", "enroll", "hub", "cli"];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();

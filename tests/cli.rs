@@ -250,6 +250,39 @@ fn nodes_list_tells_who_is_known_and_from_where() {
 }
 
 #[test]
+fn nodes_are_found_and_a_source_that_fails_is_told() {
+    let sandbox = Sandbox::new();
+    let list = sandbox.path("workers");
+    sandbox.configure(&format!(
+        "[main]\nname = \"xivo\"\n[sync]\nstate_dir = {:?}\n[discovery]\nfile = {list:?}\n\
+         [[node]]\nname = \"mds1\"\naddress = \"10.0.0.11\"\n",
+        sandbox.path("state")
+    ));
+    fs::write(&list, "xds@10.0.0.12\nroot@10.0.0.11\nroot@xivo\nnot a host\n").unwrap();
+    let run = sandbox.run(&["nodes", "list"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(run.stdout, "mds1       10.0.0.11  root    config\n10.0.0.12  10.0.0.12  xds     file\n");
+    assert!(run.stderr.contains("workers): line 4: expected [user@]host[:path]"), "{run:?}");
+    let check = sandbox.run(&["config", "check"]);
+    assert!(check.stderr.contains("nodes: 1, and those that 'xds-sync nodes list' finds"), "{check:?}");
+    let run = sandbox.run(&["sync", "--node", "10.0.0.13"]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    assert!(run.stderr.contains("unknown node: 10.0.0.13; known: mds1, 10.0.0.12"), "{run:?}");
+    let run = sandbox.run(&["nodes", "remove", "10.0.0.12"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("nodes that are found are removed where they are found"), "{run:?}");
+
+    fs::remove_file(&list).unwrap();
+    let run = sandbox.run(&["nodes", "list", "--json"]);
+    assert_eq!(run.code, 40, "{run:?}");
+    assert!(run.stderr.starts_with("error: discovery.file ("), "{run:?}");
+    // Only who holds the lock writes down what was found: the run above did.
+    let value: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(value["nodes"][1]["name"], "10.0.0.12");
+    assert!(value["nodes"][1]["last_good"].is_string(), "{value}");
+}
+
+#[test]
 fn nodes_are_added_imported_and_removed_and_a_mistake_writes_nothing() {
     let sandbox = Sandbox::new();
     let file = || fs::read_to_string(sandbox.path("conf.d/nodes.toml")).unwrap_or_default();
@@ -260,10 +293,11 @@ fn nodes_are_added_imported_and_removed_and_a_mistake_writes_nothing() {
     }
     assert!(listed().contains("mds1  10.0.0.11  root  paris"), "{}", listed());
 
-    fs::write(sandbox.path("workers"), "xds@10.0.0.12:/opt/wso2\nroot@10.0.0.11:/opt/wso2\n").unwrap();
+    fs::write(sandbox.path("workers"), "xds@10.0.0.12:/srv/moh\nroot@10.0.0.11:/opt/wso2\n").unwrap();
     let workers = sandbox.path("workers");
     assert_eq!(sandbox.run(&["nodes", "import", workers.to_str().unwrap()]).code, 0);
     assert!(listed().contains("10.0.0.12  10.0.0.12  xds"), "{}", listed());
+    assert!(file().contains("paths = { moh = \"/srv/moh\" }"), "{}", file());
 
     let before = file();
     for bad in [

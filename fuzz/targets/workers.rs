@@ -1,18 +1,26 @@
-//! WSO2's workers-list: every node in it can be written down, and is then one node of a readable file.
+//! WSO2's workers-list: every node in it can be written down and removed again, and is no option of ssh's.
 
-use xds_sync::enroll::nodes_file::{with_node, without_node, workers_list};
+use xds_sync::enroll::nodes_file::{NewNode, with_node, without_node};
+use xds_sync::enroll::workers_list;
 
 pub(super) fn read(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let (nodes, bad) = workers_list(&text);
-    assert!(nodes.len() + bad.len() <= text.lines().count(), "more nodes than lines");
+    let (workers, bad) = workers_list::parse(&text);
+    assert!(workers.len() + bad.len() <= text.lines().count(), "more nodes than lines");
     let mut file = String::new();
-    for node in &nodes {
-        file = with_node(&file, node).expect("a node that was read can be written");
-        assert!(!node.address.starts_with('-'), "an address that ssh takes for an option");
+    for worker in &workers {
+        let user = worker.user.as_deref().unwrap_or_default();
+        assert!(!worker.host.starts_with('-') && !user.starts_with('-'), "an option of ssh's");
+        let node = NewNode {
+            name: worker.host.clone(),
+            address: worker.host.clone(),
+            user: worker.user.clone(),
+            ..NewNode::default()
+        };
+        file = with_node(&file, &node).expect("a node that was read can be written");
     }
-    for node in &nodes {
-        file = without_node(&file, &node.name).expect("what was written can be read").expect("it is there");
+    for worker in &workers {
+        file = without_node(&file, &worker.host).expect("what was written can be read").expect("it is there");
     }
     // Any text at all as that file.
     let _ = without_node(&text, "mds1");

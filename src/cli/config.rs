@@ -50,7 +50,11 @@ fn check(context: &Context) -> anyhow::Result<u8> {
         Ok(Loaded { config, warnings, .. }) => {
             warnings.iter().for_each(|warning| context.ui.message(&clean(warning)));
             let (directories, nodes) = (config.directories.len(), config.nodes.len());
-            context.ui.message(&format!("no mistake; directories: {directories}, nodes: {nodes}"));
+            let found = match config.discovery.is_used() {
+                true => ", and those that 'xds-sync nodes list' finds",
+                false => "",
+            };
+            context.ui.message(&format!("no mistake; directories: {directories}, nodes: {nodes}{found}"));
             Ok(exit::DONE)
         }
         // Here the mistakes are the result.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::publish::{self, Publish};
 use super::steps::Steps;
-use super::{Context, exit, load, rotate};
+use super::{Context, discover, exit, load, rotate};
 use crate::config::Config;
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
@@ -78,7 +78,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
     let mut code = exit::DONE;
     if args.rotate {
-        code = rotate::run(&config, &state, &mut steps)?;
+        let known = discover::nodes(context, config.clone())?;
+        known.warn(context);
+        known.remember(context, &state);
+        code = rotate::run(&known, &state, &mut steps)?;
         pair = key::ensure(identity, &comment, &mut host::random())?;
     }
     mark_roots(&config, &state, &args.adopt, &mut steps)?;

@@ -5,6 +5,7 @@ mod completions;
 mod config;
 mod conflicts;
 mod connect;
+mod discover;
 mod each;
 mod exit;
 mod ha;

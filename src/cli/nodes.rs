@@ -7,8 +7,9 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::connect::Ssh;
+use super::discover::Known;
 use super::each::each;
-use super::{Context, exit, load, nodes_edit, nodes_install};
+use super::{Context, discover, exit, load, nodes_edit, nodes_install};
 use crate::config::{Config, Node};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
@@ -100,6 +101,8 @@ struct Listed<'a> {
     user: &'a str,
     labels: &'a [String],
     source: &'a str,
+    /// When its source named it, if that does not answer now.
+    last_good: Option<&'a str>,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
@@ -114,29 +117,36 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 }
 
 fn list(context: &Context, json: bool) -> anyhow::Result<u8> {
-    let config = load::config(context)?;
-    let nodes: Vec<Listed<'_>> = config.nodes.iter().map(|node| listed(node, &config.ssh.user)).collect();
+    let known = discover::nodes(context, load::config(context)?)?;
+    known.warn(context);
+    let nodes: Vec<Listed<'_>> = known.config.nodes.iter().map(|node| listed(node, &known)).collect();
     let text = if json {
         serde_json::to_string(&Nodes { nodes })? + "\n"
     } else {
         let name = |text: &str| escape_for_people(text.as_bytes());
         table(nodes.iter().map(|node| {
-            [
-                name(node.name),
-                name(node.address),
-                name(node.user),
-                name(&node.labels.join(",")),
-                name(node.source),
-            ]
+            let source = match node.last_good {
+                Some(at) => format!("{}, last answer of {at}", node.source),
+                None => node.source.to_owned(),
+            };
+            [name(node.name), name(node.address), name(node.user), name(&node.labels.join(",")), source]
         }))
     };
     context.ui.result(text.as_bytes())?;
-    Ok(exit::DONE)
+    Ok(known.exit_code(exit::DONE))
 }
 
-fn listed<'a>(node: &'a Node, user: &'a str) -> Listed<'a> {
-    let user = node.user.as_deref().unwrap_or(user);
-    Listed { name: &node.name, address: &node.address, user, labels: &node.labels, source: CONFIGURED }
+fn listed<'a>(node: &'a Node, known: &'a Known) -> Listed<'a> {
+    let user = node.user.as_deref().unwrap_or(&known.config.ssh.user);
+    let found = known.found(&node.name);
+    Listed {
+        name: &node.name,
+        address: &node.address,
+        user,
+        labels: &node.labels,
+        source: found.map_or(CONFIGURED, |found| found.source),
+        last_good: found.and_then(|found| found.last_good.as_deref()),
+    }
 }
 
 /// The source of a node that stands in the configuration.
@@ -151,21 +161,21 @@ struct Checked<'a> {
 }
 
 fn check(context: &Context, names: &[String], json: bool) -> anyhow::Result<u8> {
-    let config = load::config(context)?;
+    let known = discover::nodes(context, load::config(context)?)?;
+    known.warn(context);
+    let config = &known.config;
     load::check_names("node", names, config.nodes.iter().map(|node| node.name.as_str()))?;
     let asked = |node: &&Node| names.is_empty() || names.contains(&node.name);
     let nodes: Vec<&Node> = config.nodes.iter().filter(asked).collect();
-    if nodes.is_empty() {
-        bail!(
-            "no node is configured: add a [[node]] with name and address to {}",
-            load::config_path(context).display()
-        );
+    if nodes.is_empty() && known.is_complete() {
+        let place = load::config_path(context);
+        bail!("no node is configured or found: add a [[node]] with name and address to {}", place.display());
     }
     let state = StateDir::open(&config.sync.state_dir)?;
-    let ssh = Ssh::new(&config, &state, load::identity(&state, true)?, true)?;
-    let nodes = reach(&config, &nodes, &ssh);
+    let ssh = Ssh::new(config, &state, load::identity(&state, true)?, true)?;
+    let nodes = reach(config, &nodes, &ssh);
 
-    let code = exit_code(&nodes);
+    let code = known.exit_code(exit_code(&nodes));
     let text = if json {
         serde_json::to_string(&Nodes { nodes })? + "\n"
     } else {

@@ -8,12 +8,17 @@ use anyhow::{Context as _, bail};
 
 use super::{Context, exit, load};
 use crate::enroll::install::install;
-use crate::enroll::nodes_file::{NewNode, with_node, without_node, workers_list};
+use crate::enroll::nodes_file::{NewNode, with_node, without_node};
+use crate::enroll::workers_list::{self, Worker};
 use crate::model::escape::escape_for_people;
 
 pub(super) fn add(context: &Context, name: &str, address: &str, labels: &[String]) -> anyhow::Result<u8> {
-    let node =
-        NewNode { name: name.to_owned(), address: address.to_owned(), labels: labels.to_vec(), user: None };
+    let node = NewNode {
+        name: name.to_owned(),
+        address: address.to_owned(),
+        labels: labels.to_vec(),
+        ..NewNode::default()
+    };
     let config = load::config(context)?;
     if config.nodes.iter().any(|known| known.name == name && known.address == address) {
         context.ui.message(&format!("{} is there already", escape_for_people(name.as_bytes())));
@@ -26,7 +31,11 @@ pub(super) fn add(context: &Context, name: &str, address: &str, labels: &[String
 
 pub(super) fn remove(context: &Context, name: &str) -> anyhow::Result<u8> {
     let config = load::config(context)?;
-    load::check_names("node", &[name.to_owned()], config.nodes.iter().map(|node| node.name.as_str()))?;
+    load::check_names("node", &[name.to_owned()], config.nodes.iter().map(|node| node.name.as_str()))
+        .with_context(|| match config.discovery.is_used() {
+            true => "nodes that are found are removed where they are found",
+            false => "nothing was removed",
+        })?;
     let place = place(context);
     edit(context, |text| match without_node(text, name)? {
         Some(text) => Ok(text),
@@ -41,10 +50,18 @@ pub(super) fn remove(context: &Context, name: &str) -> anyhow::Result<u8> {
 pub(super) fn import(context: &Context, file: &Path) -> anyhow::Result<u8> {
     let config = load::config(context)?;
     let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    let (nodes, bad) = workers_list(&text);
+    let (workers, bad) = workers_list::parse(&text);
     if let Some(line) = bad.first() {
         bail!("{}:{line}: expected [user@]host[:path]; nothing was imported", file.display());
     }
+    let new = |Worker { host, user, paths, .. }: Worker| NewNode {
+        name: host.clone(),
+        address: host,
+        labels: Vec::new(),
+        user,
+        paths: workers_list::roots(&paths, &config.directories),
+    };
+    let nodes: Vec<NewNode> = workers.into_iter().map(new).collect();
     let is_known = |node: &NewNode| {
         config.nodes.iter().any(|known| known.name == node.name || known.address == node.address)
     };

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use super::connect::Ssh;
 use super::each::each;
 use super::steps::Steps;
-use super::{Context, exit, load};
+use super::{Context, discover, exit, load};
 use crate::config::{Config, Node};
 use crate::enroll::handover::{self, Found};
 use crate::enroll::key;
@@ -28,15 +28,17 @@ struct Handover<'a> {
 }
 
 pub(super) fn run(context: &Context, names: &[String]) -> anyhow::Result<u8> {
-    let config = load::config(context)?;
+    let known = discover::nodes(context, load::config(context)?)?;
+    known.warn(context);
+    let config = &known.config;
     load::check_names("node", names, config.nodes.iter().map(|node| node.name.as_str()))?;
     let nodes: Vec<&Node> = config.nodes.iter().filter(|node| names.contains(&node.name)).collect();
     let state = StateDir::open(&config.sync.state_dir)?;
-    let ssh = Ssh::new(&config, &state, load::identity(&state, true)?, true)?;
+    let ssh = Ssh::new(config, &state, load::identity(&state, true)?, true)?;
     // The file that runs, whatever has been installed in its place since.
     let program = fs::read("/proc/self/exe").context("reading this program")?;
     let sha256 = handover::sha256(&program);
-    let handover = Handover { ssh: &ssh, config: &config, program, sha256, session: host::ulid() };
+    let handover = Handover { ssh: &ssh, config, program, sha256, session: host::ulid() };
 
     let mut steps = Steps::default();
     let mut failed = 0;
@@ -51,6 +53,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> anyhow::Result<u8> {
         }
     }
     steps.print(&context.ui)?;
+    // Those that were asked for are known.
     Ok(match failed {
         0 => exit::DONE,
         failed if failed == nodes.len() => ALL_LOST,

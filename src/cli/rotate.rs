@@ -5,10 +5,11 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::connect::Ssh;
+use super::discover::Known;
 use super::each::each;
 use super::steps::Steps;
 use super::{exit, load};
-use crate::config::{Config, Node};
+use crate::config::Node;
 use crate::enroll::{key, rotate};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
@@ -28,7 +29,8 @@ struct Rotation<'a> {
 
 /// Begins a rotation, or goes on with one that some nodes were away from. Main uses the new key as soon as
 /// one node has it; the old one is kept until all have.
-pub(super) fn run(config: &Config, state: &StateDir, steps: &mut Steps) -> anyhow::Result<u8> {
+pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow::Result<u8> {
+    let config = &known.config;
     let identity = &config.ssh.identity;
     let (next, former) = (rotate::next(identity), rotate::former(identity));
     let ssh = Ssh::new(config, state, load::identity(state, false)?, false)?;
@@ -56,7 +58,7 @@ pub(super) fn run(config: &Config, state: &StateDir, steps: &mut Steps) -> anyho
             }
         }
     }
-    if away > 0 && away == nodes.len() {
+    if away == nodes.len() && (away > 0 || !known.is_complete()) {
         let kept = if goes_on { &former } else { identity };
         steps.note("rotate", &format!("no node has moved: {} stays in use; try again", kept.display()));
         return Ok(ALL_LOST);
@@ -67,6 +69,15 @@ pub(super) fn run(config: &Config, state: &StateDir, steps: &mut Steps) -> anyho
     if away > 0 {
         let text = format!(
             "{} is kept for those that have not moved; run `xds-sync init --rotate` again when they are back",
+            former.display()
+        );
+        steps.note("rotate", &text);
+        return Ok(SOME_LOST);
+    }
+    if !known.is_complete() {
+        // A node that nobody knows of now would be locked out with the old key gone.
+        let text = format!(
+            "{} is kept for nodes that could not be found now; run `xds-sync init --rotate` again when they can",
             former.display()
         );
         steps.note("rotate", &text);

@@ -9,13 +9,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::connect::{self, Ssh};
-use super::{Context, exit, ha, init, load};
-use crate::config::{Config, Discovery};
+use super::{Context, discover, exit, ha, init, load};
+use crate::config::Config;
 use crate::host;
 use crate::report::exit::{DIFFERENCES, IN_STEP, INTERRUPTED};
 use crate::report::status::{Scope, Status};
 use crate::report::syslog::{self, Line, Severity};
-use crate::report::{Problem, Report, json, text};
+use crate::report::{Report, json, text};
 use crate::state::StateDir;
 use crate::sync::{self, Options, Site};
 
@@ -96,9 +96,11 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         log(facility, &[Line::new(Severity::Info, why)]);
         return Ok(exit::DONE);
     }
-    load::check_names("node", &args.nodes, config.nodes.iter().map(|node| node.name.as_str()))?;
     let directories = config.directories.iter().map(|directory| directory.name.as_str());
     load::check_names("directory", &args.directories, directories)?;
+    if !config.discovery.is_used() {
+        check_nodes(args, &config)?;
+    }
 
     let (report, code) = go(context, args, &config).inspect_err(|error| failed(facility, error))?;
     log(facility, &syslog::render(&report, code));
@@ -109,11 +111,19 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     Ok(code)
 }
 
+fn check_nodes(args: &Args, config: &Config) -> anyhow::Result<()> {
+    load::check_names("node", &args.nodes, config.nodes.iter().map(|node| node.name.as_str()))
+}
+
 /// The run itself, and what it leaves behind in the state directory.
 fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report, u8)> {
     let stop = stop_on_signals()?;
     let state = StateDir::open(&config.sync.state_dir)?;
     let _lock = load::lock(&state, || args.wait)?;
+    let known = discover::nodes(context, config.clone())?;
+    known.remember(context, &state);
+    let config = &known.config;
+    check_nodes(args, config)?;
     stop.store(false, Ordering::Relaxed);
     let progress = context.ui.progress();
     let options = Options {
@@ -128,6 +138,8 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
     let ssh = Ssh::new(config, &state, identity, args.dry_run)?;
     let site = Site {
         config,
+        // A row that was dropped may have been a node, and be one again.
+        knows_all_nodes: known.problems().is_empty(),
         state: &state,
         connect: &ssh,
         main: Mutex::new(connect::main_disk(&state)),
@@ -137,7 +149,7 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         stop: &stop,
     };
     let mut report = sync::run(&site, &options)?;
-    report.problems.extend(undiscovered(config));
+    report.problems.extend(known.problems());
 
     let code = match report.exit_code() {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
@@ -149,19 +161,6 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         context.ui.error(&exit::line_of(&error));
     }
     Ok((report, code))
-}
-
-/// Nodes that are configured to be found are not found yet: that must not look as if there were none.
-fn undiscovered(config: &Config) -> Option<Problem> {
-    (config.discovery != Discovery::default()).then(|| Problem {
-        stage: "discovery",
-        node: None,
-        directory: None,
-        path: None,
-        detail: "this version of xds-sync finds no nodes by itself; only each [[node]] is synchronised"
-            .to_owned(),
-        fails: true,
-    })
 }
 
 /// Leaves the status for `xds-sync status`, and the stamp of a full run that went well.

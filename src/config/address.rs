@@ -36,7 +36,8 @@ fn is_label(label: &str) -> bool {
 }
 
 /// The same for every way to write an address: two nodes at one address are one host, synchronised twice.
-pub(super) fn canonical(address: &str) -> String {
+#[must_use]
+pub fn canonical(address: &str) -> String {
     match IpAddr::from_str(address) {
         Ok(address) => address.to_string(),
         // DNS does not tell case apart.

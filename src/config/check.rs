@@ -202,10 +202,15 @@ fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {
         let url = table.required("url", convert::postgres_url);
         let query = table.get("query", typed("SELECT name, voip_ip FROM mediaserver"), convert::query);
         table.finish();
-        found.postgres = url.zip(query).map(|(url, query)| Postgres { url, query });
+        found.postgres = url.zip(query).map(|((url, connection), query)| Postgres { url, connection, query });
     }
     if let Some(mut table) = reader.table("http") {
+        let url_at = table.origin_of("url");
         let url = table.required("url", convert::web_url);
+        if url.as_ref().is_some_and(|url| url.starts_with("http:")) {
+            let why = "url: is not encrypted: whoever is on the way can name nodes, and read the headers";
+            table.warn(&url_at, why);
+        }
         let items = table.get("items", typed("/items"), convert::pointer);
         let name = table.get("name", typed("/name"), convert::pointer);
         let address = table.get("address", typed("/voip_ip"), convert::pointer);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::postgres::Connection;
 use super::raw::Raw;
 use crate::model::{MaxDelete, Owner};
 use crate::snapshot::Rules;
@@ -171,6 +172,18 @@ pub(super) fn user(raw: &Raw) -> Converted<String> {
     Ok(text)
 }
 
+/// Whether a text is a user's name, as in `ssh.user`.
+#[must_use]
+pub fn is_user(text: &str) -> bool {
+    user(&Raw::Text(text.to_owned())).is_ok()
+}
+
+/// Whether a text can be the root of a directory, as in `directory.path`.
+#[must_use]
+pub fn is_root(text: &str) -> bool {
+    root(&Raw::Text(text.to_owned())).is_ok()
+}
+
 pub(super) fn owner(raw: &Raw) -> Converted<Owner> {
     let text = text(raw)?;
     let wrong = || format!("expected \"user:group\" such as \"asterisk:www-data\", found '{text}'");
@@ -262,12 +275,13 @@ pub(super) fn ssh_option(raw: &Raw) -> Converted<String> {
 }
 
 /// A PostgreSQL connection. What is wrong with it is told without it: it may hold a password.
-pub(super) fn postgres_url(raw: &Raw) -> Converted<String> {
+pub(super) fn postgres_url(raw: &Raw) -> Converted<(String, Connection)> {
     let url = text(raw)?;
     let is_url = ["postgresql://", "postgres://"].iter().any(|scheme| url.starts_with(scheme));
     // libpq's other form: keywords and values.
     if is_url || (!url.contains("://") && url.contains('=')) {
-        return Ok(url);
+        let connection = Connection::parse(&url)?;
+        return Ok((url, connection));
     }
     Err("expected a URL such as \"postgresql://user@host/asterisk\"".to_owned())
 }

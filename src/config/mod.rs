@@ -11,6 +11,7 @@ mod layers;
 mod mistake;
 mod nodes;
 mod overlap;
+mod postgres;
 mod raw;
 mod reader;
 mod schedule;
@@ -26,9 +27,14 @@ use std::time::Duration;
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner};
 use crate::snapshot::ScanSpec;
 
-pub use address::is_host;
+pub use address::{canonical, is_host};
 pub use check::{Loaded, Sources, load};
+pub use convert::{is_root, is_user};
 pub use mistake::{Mistake, Mistakes, Origin};
+pub use nodes::MAIN;
+pub use overlap::clash;
+pub use postgres::{Connection, Vouched};
+pub use show::masked;
 
 /// The checked configuration of Main.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,11 +157,21 @@ pub struct Discovery {
     pub file: Option<PathBuf>,
 }
 
+impl Discovery {
+    /// Whether nodes are looked for at all.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        *self != Discovery::default()
+    }
+}
+
 /// `discovery.postgres`
 #[derive(Clone, PartialEq, Eq)]
 pub struct Postgres {
     /// Connection URL; may hold a password.
     pub url: String,
+    /// What the URL says.
+    pub connection: Connection,
     /// Gives name and address.
     pub query: String,
 }
@@ -172,7 +188,7 @@ impl std::fmt::Debug for Postgres {
 pub struct Http {
     /// The document.
     pub url: String,
-    /// JSON pointer to the list.
+    /// JSON pointer to the list; empty: the document is the list.
     pub items: String,
     /// JSON pointer within an item.
     pub name: String,

@@ -36,20 +36,36 @@ pub(super) fn check_node(
     directories: &[Directory],
     mistakes: &mut Mistakes,
 ) {
+    for (moved, why) in clashes(node, directories) {
+        if let Some(at) = typed.get(&moved.name) {
+            mistakes.add(at, format!("node.{}.paths.{}: {why}", node.name, moved.name));
+        }
+    }
+}
+
+/// Why a node cannot have the roots that its `paths` say, if it cannot.
+#[must_use]
+pub fn clash(node: &Node, directories: &[Directory]) -> Option<String> {
+    clashes(node, directories).into_iter().next().map(|(_, why)| why)
+}
+
+/// Directories that `paths` puts where they cannot be, each with why not.
+fn clashes<'d>(node: &Node, directories: &'d [Directory]) -> Vec<(&'d Directory, String)> {
     let here: Vec<_> = directories.iter().filter(|directory| directory.is_for(node)).collect();
-    for (i, known) in here.iter().enumerate() {
-        for new in &here[i + 1..] {
+    let mut clashes = Vec::new();
+    for (i, known) in here.iter().copied().enumerate() {
+        for new in here[i + 1..].iter().copied() {
             // Two that are both where Main has them were looked at there.
-            let Some((at, new, known)) = typed
-                .get(&new.name)
-                .map(|at| (at, new, known))
-                .or_else(|| typed.get(&known.name).map(|at| (at, known, new)))
-            else {
-                continue;
-            };
+            let (new, known) =
+                match (node.paths.contains_key(&new.name), node.paths.contains_key(&known.name)) {
+                    (true, _) => (new, known),
+                    (false, true) => (known, new),
+                    (false, false) => continue,
+                };
             if let Some(why) = overlap((known, node.root_of(known)), (new, node.root_of(new))) {
-                mistakes.add(at, format!("node.{}.paths.{}: {why}", node.name, new.name));
+                clashes.push((new, why));
             }
         }
     }
+    clashes
 }

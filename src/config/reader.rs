@@ -161,6 +161,11 @@ impl<'a> Reader<'a> {
         self.notes.mistakes.add(origin, format!("{}.{message}", self.prefix));
     }
 
+    /// What is allowed and yet probably not meant.
+    pub(super) fn warn(&mut self, origin: &Origin, message: &str) {
+        self.notes.warnings.add(origin, format!("{}.{message}", self.prefix));
+    }
+
     /// Whatever key was not asked for is unknown.
     pub(super) fn finish(self) {
         for (key, (_, origin)) in &self.fields {

@@ -7,7 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, ClientBuilder};
+use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -48,21 +49,6 @@ const MAX_REDIRECTS: usize = 3;
 /// What the server at `url` answers with; https alone, also where it sends us on to.
 pub fn get(url: &Url, trust: &Trust, limits: Limits) -> anyhow::Result<Vec<u8>> {
     ensure!(url.scheme() == "https", "{url} is not https");
-    let tls = tls(trust)?;
-    let (sender, receiver) = mpsc::channel();
-    let asked = url.clone();
-    // A server that sends a byte now and then keeps every timeout of the client happy, but not this one.
-    std::thread::Builder::new()
-        .name("fetch".to_owned())
-        .spawn(move || sender.send(ask(asked, tls, limits)))
-        .context("starting a thread")?;
-    match receiver.recv_timeout(limits.total) {
-        Ok(answer) => answer,
-        Err(_) => bail!("there was no whole answer within {:?}", limits.total),
-    }
-}
-
-fn ask(url: Url, tls: ClientConfig, limits: Limits) -> anyhow::Result<Vec<u8>> {
     let redirects = Policy::custom(|attempt| {
         if attempt.url().scheme() != "https" {
             let to = attempt.url().clone();
@@ -73,23 +59,56 @@ fn ask(url: Url, tls: ClientConfig, limits: Limits) -> anyhow::Result<Vec<u8>> {
             attempt.follow()
         }
     });
-    let client = Client::builder()
-        .tls_backend_preconfigured(tls)
-        .https_only(true)
+    let client = Client::builder().https_only(true).redirect(redirects);
+    within(limits, client, url.clone(), trust)
+}
+
+/// What the server at `url`, https or not, answers with to these headers, which are for it and nobody else.
+pub fn get_with(url: &Url, headers: HeaderMap, trust: &Trust, limits: Limits) -> anyhow::Result<Vec<u8>> {
+    let redirects = Policy::custom(|attempt| {
+        let to = attempt.url();
+        if attempt.previous().first().is_none_or(|first| first.origin() != to.origin()) {
+            // What else is in it may be a secret.
+            let to = to.origin().ascii_serialization();
+            attempt.error(format!("it sends us on to {to}; if that is right, write that address instead"))
+        } else if attempt.previous().len() > MAX_REDIRECTS {
+            attempt.error("it sends us on and on")
+        } else {
+            attempt.follow()
+        }
+    });
+    let client = Client::builder().default_headers(headers).redirect(redirects);
+    within(limits, client, url.clone(), trust)
+}
+
+fn within(limits: Limits, client: ClientBuilder, url: Url, trust: &Trust) -> anyhow::Result<Vec<u8>> {
+    let client = client
+        .tls_backend_preconfigured(tls(trust)?)
         // Main is near. A proxy for the web would be asked for its certificate instead.
         .no_proxy()
-        .redirect(redirects)
         .connect_timeout(limits.connect)
-        .timeout(limits.total)
-        .build()
-        .context("preparing the request")?;
+        .timeout(limits.total);
+    let (sender, receiver) = mpsc::channel();
+    // A server that sends a byte now and then keeps every timeout of the client happy, but not this one.
+    std::thread::Builder::new()
+        .name("fetch".to_owned())
+        .spawn(move || sender.send(ask(client, url, limits.body)))
+        .context("starting a thread")?;
+    match receiver.recv_timeout(limits.total) {
+        Ok(answer) => answer,
+        Err(_) => bail!("there was no whole answer within {:?}", limits.total),
+    }
+}
+
+fn ask(client: ClientBuilder, url: Url, most: u64) -> anyhow::Result<Vec<u8>> {
+    let client = client.build().context("preparing the request")?;
     let answer = client.get(url).send().map_err(explained)?;
     if answer.status() != StatusCode::OK {
         bail!("the server answers {}", answer.status());
     }
     let mut body = Vec::new();
-    answer.take(limits.body + 1).read_to_end(&mut body).context("reading the answer")?;
-    ensure!(body.len() as u64 <= limits.body, "the answer has more than {} bytes", limits.body);
+    answer.take(most + 1).read_to_end(&mut body).context("reading the answer")?;
+    ensure!(body.len() as u64 <= most, "the answer has more than {most} bytes");
     Ok(body)
 }
 
@@ -107,6 +126,8 @@ impl std::error::Error for Untrusted {}
 
 /// What really went wrong: the client wraps it several times.
 fn explained(error: reqwest::Error) -> anyhow::Error {
+    // It may hold secrets; the caller knows what can be told of it.
+    let error = error.without_url();
     let mut innermost: &dyn std::error::Error = &error;
     loop {
         if let Some(rustls::Error::InvalidCertificate(why)) = innermost.downcast_ref() {
@@ -125,7 +146,8 @@ fn explained(error: reqwest::Error) -> anyhow::Error {
     anyhow!("{innermost}")
 }
 
-fn tls(trust: &Trust) -> anyhow::Result<ClientConfig> {
+/// How to speak TLS with servers that are believed so.
+pub(super) fn tls(trust: &Trust) -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

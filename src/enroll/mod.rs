@@ -3,6 +3,7 @@
 
 pub mod authorized_keys;
 pub mod cron;
+pub mod discover;
 pub mod fetch;
 pub mod handover;
 pub mod install;
@@ -11,3 +12,4 @@ pub mod key;
 pub mod nodes_file;
 pub mod publish;
 pub mod rotate;
+pub mod workers_list;

@@ -1,7 +1,10 @@
 //! `conf.d/nodes.toml`: the nodes that commands add and remove. Comments and order are kept.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use anyhow::{Context as _, bail};
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, value};
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, value};
 
 /// A node to be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct NewNode {
     pub labels: Vec<String>,
     /// Whom to log in as, when not as `ssh.user` says.
     pub user: Option<String>,
+    /// Directory → its root there, where that differs from Main's.
+    pub paths: BTreeMap<String, PathBuf>,
 }
 
 /// The text of the file with one more node at its end; the text as it is when it has just this node already.
@@ -35,6 +40,13 @@ pub fn with_node(text: &str, node: &NewNode) -> anyhow::Result<String> {
     if let Some(user) = &node.user {
         table["user"] = value(user);
     }
+    if !node.paths.is_empty() {
+        let mut paths = InlineTable::new();
+        for (directory, path) in &node.paths {
+            paths.insert(directory, path.to_string_lossy().into_owned().into());
+        }
+        table["paths"] = value(paths);
+    }
     nodes.push(table);
     Ok(document.to_string())
 }
@@ -50,37 +62,6 @@ pub fn without_node(text: &str, name: &str) -> anyhow::Result<Option<String>> {
         document.remove("node");
     }
     Ok(removed.then(|| document.to_string()))
-}
-
-/// The nodes of a WSO2 workers-list, lines of `[user@]host[:path]`; the path is that of WSO2's own
-/// repository and says nothing here. Also which lines name no host, counted from 1.
-#[must_use]
-pub fn workers_list(text: &str) -> (Vec<NewNode>, Vec<usize>) {
-    let (mut nodes, mut bad): (Vec<NewNode>, _) = (Vec::new(), Vec::new());
-    for (index, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
-        if line.is_empty() {
-            continue;
-        }
-        let (user, rest) = line.split_once('@').map_or((None, line), |(user, rest)| (Some(user), rest));
-        // An IPv6 address stands in brackets, as in scp(1).
-        let host = match rest.strip_prefix('[') {
-            Some(rest) => rest.split(']').next(),
-            None => rest.split(':').next(),
-        };
-        match host.filter(|host| crate::config::is_host(host)) {
-            // Tenants have a line of their own each, for the same host.
-            Some(host) if nodes.iter().any(|known| known.address == host) => {}
-            Some(host) => nodes.push(NewNode {
-                name: host.to_owned(),
-                address: host.to_owned(),
-                labels: Vec::new(),
-                user: user.map(str::to_owned),
-            }),
-            None => bad.push(index + 1),
-        }
-    }
-    (nodes, bad)
 }
 
 fn parse(text: &str) -> anyhow::Result<DocumentMut> {
@@ -133,16 +114,5 @@ mod tests {
         assert_eq!(without_node(FILE, "mds9").unwrap(), None);
         let none = without_node("[[node]]\nname = \"a\"\naddress = \"b\"\n", "a").unwrap();
         assert_eq!(none.unwrap(), "");
-    }
-
-    #[test]
-    fn a_workers_list_names_each_host_once() {
-        let text = "# workers\nroot@10.0.0.11:/opt/wso2\n10.0.0.12:/opt/wso2 # second\nmds3\n\
-                    root@10.0.0.11:/opt/wso2/tenants\nroot@[fe80::1]:/opt\n-oProxyCommand=x:/\n@:\n";
-        let (nodes, bad) = workers_list(text);
-        let told: Vec<_> = nodes.iter().map(|node| (&*node.address, node.user.as_deref())).collect();
-        let root = Some("root");
-        assert_eq!(told, [("10.0.0.11", root), ("10.0.0.12", None), ("mds3", None), ("fe80::1", root)]);
-        assert_eq!(bad, [7, 8]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -14,7 +15,7 @@ use super::protocol::frame::{FrameError, Kind, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MainHello, Versions, decode_hello};
 use super::protocol::message::{Reply, Request};
 use super::wire::Wire;
-use crate::transfer::{Source, Wanted};
+use crate::transfer::{Pieces, Source, Wanted};
 
 /// The program at the other end of a stream, as far as the stream does not tell: what ssh says of it.
 ///
@@ -127,9 +128,14 @@ impl Link {
         self.check(heard)
     }
 
-    /// Answers the agent with contents.
-    pub(super) fn give(&mut self, source: &mut dyn Source, wanted: &[Wanted]) -> Result<(), NodeError> {
-        let mut sender = Sender::new(&mut self.wire);
+    /// Answers the agent with contents; it has these former versions of them.
+    pub(super) fn give(
+        &mut self,
+        source: &mut dyn Source,
+        wanted: &[Wanted],
+        formers: Vec<Option<Arc<Pieces>>>,
+    ) -> Result<(), NodeError> {
+        let mut sender = Sender::new(&mut self.wire).with_formers(formers);
         let sent = source.send(wanted, &mut sender);
         match sender.finish(sent) {
             Ok(()) => {

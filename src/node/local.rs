@@ -142,7 +142,7 @@ impl Local {
         };
         let marker = Marker::read(&held).with_context(|| in_root(&held, "its marker cannot be read"))?;
         // Before a marker is written: what others may have planted there is refused here.
-        let own = OwnDir::ready(&held)?;
+        let own = OwnDir::ready(&held, &self.options.progress)?;
         let id = match (&session.snapshot.root, marker) {
             (Root::Marked(seen), Some(marker)) if seen.id == marker.id => marker.id,
             (Root::Marked(_), _) => bail!("{}", in_root(&held, "its marker has just changed")),

@@ -50,6 +50,9 @@ impl Remote {
 /// What the agent says it needs of `wanted`, each content once at most.
 fn needed(wanted: &[Wanted], needs: &[Need], given: &mut HashSet<u32>) -> Result<Vec<Wanted>, FrameError> {
     let take = |need: &Need| {
+        if need.former.as_ref().is_some_and(|former| !former.are_sound()) {
+            return None;
+        }
         let content = wanted.get(need.index as usize).filter(|content| need.offset <= content.size)?;
         given.insert(need.index).then(|| Wanted { offset: need.offset, ..content.clone() })
     };
@@ -181,7 +184,8 @@ impl Endpoint for Remote {
                 match reply {
                     Reply::Need(needs) => {
                         let needed = self.link.check(needed(batch, &needs, &mut given))?;
-                        self.link.give(source, &needed)?;
+                        let formers = needs.into_iter().map(|need| need.former).collect();
+                        self.link.give(source, &needed, formers)?;
                     }
                     Reply::Received(answer) => break answer,
                     other => return self.link.refuse(&other, "what it received"),

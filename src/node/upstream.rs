@@ -34,11 +34,11 @@ impl<'a, W: Write> FromMain<'a, W> {
     }
 
     fn receive(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), StreamError> {
-        let need = |content: &Wanted| {
+        let need = |(at, content): (usize, &Wanted)| {
             let index = self.offered.get(&(&*content.path, content.digest))?;
-            Some(Need { index: *index, offset: content.offset })
+            Some(Need { index: *index, offset: content.offset, former: sink.former(at) })
         };
-        let needs: Option<Vec<Need>> = wanted.iter().map(need).collect();
+        let needs: Option<Vec<Need>> = wanted.iter().enumerate().map(need).collect();
         let needs = needs.ok_or_else(|| anyhow::anyhow!("Main has not offered what is wanted"))?;
         {
             let mut output = self.pulse.output();

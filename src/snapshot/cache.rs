@@ -1,14 +1,15 @@
 //! Digests of files that have not changed since they were hashed.
 //!
 //! A file is known by size, mtime, ctime and inode together. It is only a cache: what is missing or
-//! cannot be read is hashed again. All of it is one buffer, in memory as in its file, since a heap object
-//! per file would cost more than the digests themselves.
+//! cannot be read is hashed again. It stays in its file, where a scan reads what it needs directory by
+//! directory: a million digests in memory would be the most that a run in step holds.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufReader, Read, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::disk::Stamp;
@@ -30,7 +31,9 @@ const COARSE_TICK: i64 = 2_000_000_000;
 #[derive(Debug, Default)]
 pub struct HashCache {
     /// Blocks, one for each directory: [`put_block`] writes one.
-    bytes: Vec<u8>,
+    bytes: Bytes,
+    /// The directories of all blocks, one behind the other.
+    dirs: Vec<u8>,
     /// Where they are, in the order of the directories' bytes.
     blocks: Vec<Block>,
     /// Number of files in all blocks.
@@ -39,6 +42,42 @@ pub struct HashCache {
     changes: BTreeMap<RelPathBuf, Option<Record>>,
     /// Whether it is as its file is.
     saved: bool,
+}
+
+/// Where the blocks are.
+#[derive(Debug)]
+enum Bytes {
+    /// Made in this run.
+    Memory(Vec<u8>),
+    /// From [`MAGIC`] on, so many bytes. What is renamed over it later leaves it as it is.
+    File(File, usize),
+}
+
+impl Default for Bytes {
+    fn default() -> Bytes {
+        Bytes::Memory(Vec::new())
+    }
+}
+
+impl Bytes {
+    /// All of them; none where they cannot be read.
+    fn all(&self) -> Cow<'_, [u8]> {
+        match self {
+            Bytes::Memory(bytes) => Cow::Borrowed(bytes),
+            Bytes::File(_, length) => Cow::Owned(self.stretch(0..*length).into_owned()),
+        }
+    }
+
+    fn stretch(&self, range: Range<usize>) -> Cow<'_, [u8]> {
+        match self {
+            Bytes::Memory(bytes) => Cow::Borrowed(bytes.get(range).unwrap_or_default()),
+            Bytes::File(file, _) => {
+                let mut bytes = vec![0; range.len()];
+                let read = file.read_exact_at(&mut bytes, (MAGIC.len() + range.start) as u64);
+                Cow::Owned(if read.is_ok() { bytes } else { Vec::new() })
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -68,39 +107,60 @@ impl Record {
 }
 
 impl HashCache {
-    /// Reads a cache that [`HashCache::save`] wrote; an empty one when there is none, or another
+    /// Opens a cache that [`HashCache::save`] wrote; an empty one when there is none, or another
     /// version's, or a damaged one.
     #[must_use]
     pub fn load(path: &Path) -> HashCache {
-        fs::read(path).ok().and_then(HashCache::parse).unwrap_or_default()
+        File::open(path).ok().and_then(HashCache::open).unwrap_or_default()
     }
 
-    fn parse(mut bytes: Vec<u8>) -> Option<HashCache> {
-        let end = bytes.len().checked_sub(CHECK)?;
-        if !bytes.starts_with(MAGIC) || *blake3::hash(&bytes[..end]).as_bytes() != bytes[end..] {
-            return None;
-        }
-        bytes.truncate(end);
-        bytes.drain(..MAGIC.len());
-        let mut cache = HashCache::of_blocks(bytes)?;
+    fn open(file: File) -> Option<HashCache> {
+        let length = usize::try_from(file.metadata().ok()?.len()).ok()?;
+        let length = length.checked_sub(MAGIC.len() + CHECK)?;
+        let mut input = Checked { input: BufReader::new(&file), check: blake3::Hasher::new() };
+        let mut magic = [0; MAGIC.len()];
+        input.read_exact(&mut magic).ok().filter(|()| magic == *MAGIC)?;
+        let mut cache = HashCache::read(&mut input, length)?;
+        let computed = input.check.finalize();
+        let mut check = [0; CHECK];
+        input.input.read_exact(&mut check).ok().filter(|()| *computed.as_bytes() == check)?;
+        drop(input);
+        cache.bytes = Bytes::File(file, length);
         cache.saved = true;
         Some(cache)
     }
 
     fn of_blocks(bytes: Vec<u8>) -> Option<HashCache> {
-        let (mut blocks, mut files) = (Vec::new(), 0);
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let dir = take_sized(&mut rest)?;
-            let records = take_sized(&mut rest)?;
-            files += Records(records).count();
-            let end = bytes.len() - rest.len();
-            let start = end - records.len();
-            let dir_end = start - LENGTH;
-            blocks.push(Block { dir: dir_end - dir.len()..dir_end, records: start..end });
+        let cache = HashCache::read(&mut &bytes[..], bytes.len())?;
+        Some(HashCache { bytes: Bytes::Memory(bytes), ..cache })
+    }
+
+    /// What blocks of that many bytes say, without them.
+    fn read(input: &mut dyn Read, length: usize) -> Option<HashCache> {
+        let mut cache = HashCache::default();
+        let (mut at, mut part) = (0, Vec::new());
+        let mut sized = |at: &mut usize, part: &mut Vec<u8>| {
+            let mut size = [0; LENGTH];
+            input.read_exact(&mut size).ok()?;
+            let start = at.checked_add(LENGTH)?;
+            let size = usize::try_from(u64::from_le_bytes(size)).ok()?;
+            *at = start.checked_add(size).filter(|end| *end <= length)?;
+            part.resize(size, 0);
+            input.read_exact(part).ok()?;
+            Some(start..*at)
+        };
+        while at < length {
+            sized(&mut at, &mut part)?;
+            let start = cache.dirs.len();
+            cache.dirs.extend_from_slice(&part);
+            let dir = start..cache.dirs.len();
+            let records = sized(&mut at, &mut part)?;
+            cache.files += Records(&part).count();
+            cache.blocks.push(Block { dir, records });
         }
-        blocks.sort_unstable_by(|a, b| bytes[a.dir.clone()].cmp(&bytes[b.dir.clone()]));
-        Some(HashCache { bytes, blocks, files, ..HashCache::default() })
+        let dirs = &cache.dirs;
+        cache.blocks.sort_unstable_by(|a, b| dirs[a.dir.clone()].cmp(&dirs[b.dir.clone()]));
+        Some(cache)
     }
 
     /// Writes it, in one step and readable by its owner alone; nothing is done where nothing changed.
@@ -116,15 +176,17 @@ impl HashCache {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file: File = File::options().write(true).create_new(true).mode(0o600).open(new)?;
+        let mut file: File = File::options().read(true).write(true).create_new(true).mode(0o600).open(new)?;
         let mut check = blake3::Hasher::new();
-        for part in [&MAGIC[..], &self.bytes] {
+        let bytes = self.bytes.all();
+        for part in [&MAGIC[..], &bytes] {
             check.update(part);
             file.write_all(part)?;
         }
         // Not fsynced: after a power cut the checksum tells.
         file.write_all(check.finalize().as_bytes())?;
         fs::rename(new, path)?;
+        self.bytes = Bytes::File(file, bytes.len());
         self.saved = true;
         Ok(())
     }
@@ -159,16 +221,16 @@ impl HashCache {
         if changed.is_empty() {
             return;
         }
-        let mut bytes = Vec::with_capacity(self.bytes.len());
+        let mut bytes = Vec::new();
         let mut records = Vec::new();
         for block in &self.blocks {
-            let dir = &self.bytes[block.dir.clone()];
-            let old = &self.bytes[block.records.clone()];
+            let dir = &self.dirs[block.dir.clone()];
+            let old = self.bytes.stretch(block.records.clone());
             let Some(mut changed) = changed.remove(dir) else {
-                put_block(&mut bytes, dir, old);
+                put_block(&mut bytes, dir, &old);
                 continue;
             };
-            let mut merged: BTreeMap<&[u8], Record> = Records(old).collect();
+            let mut merged: BTreeMap<&[u8], Record> = Records(&old).collect();
             while let Some((name, record)) = changed.pop_first() {
                 match record {
                     Some(record) => merged.insert(name, record),
@@ -193,7 +255,7 @@ impl HashCache {
 
     /// Forgets all but these files, which come in tree order.
     pub(super) fn replace<'a>(&mut self, files: impl Iterator<Item = (&'a RelPath, Stamp, Digest)>) {
-        let mut bytes = Vec::with_capacity(self.bytes.len());
+        let mut bytes = Vec::new();
         // In tree order the files of a directory stand apart, around what is in its subdirectories.
         let mut open: Vec<(Option<&RelPath>, Vec<u8>)> = Vec::new();
         let mut close = |(dir, records): (Option<&RelPath>, Vec<u8>)| {
@@ -224,21 +286,47 @@ impl HashCache {
 
     /// What is known of the files in a directory, empty for the root; changes must be [merged](Self::merge).
     pub(super) fn in_dir(&self, dir: &[u8]) -> Known<'_> {
-        let found = self.blocks.binary_search_by(|block| self.bytes[block.dir.clone()].cmp(dir));
-        let records = found.map_or(&b""[..], |index| &self.bytes[self.blocks[index].records.clone()]);
-        Known(Records(records).peekable())
+        let found = self.blocks.binary_search_by(|block| self.dirs[block.dir.clone()].cmp(dir));
+        let records = found.map(|index| self.bytes.stretch(self.blocks[index].records.clone()));
+        Known { records: records.unwrap_or_default(), at: 0 }
     }
 }
 
 /// What the cache knows of one directory's files.
-pub(super) struct Known<'a>(std::iter::Peekable<Records<'a>>);
+pub(super) struct Known<'a> {
+    records: Cow<'a, [u8]>,
+    /// Where the next record begins.
+    at: usize,
+}
 
 impl Known<'_> {
     /// The digest of a file that is still as it was. Names must be asked for in the order of their bytes.
     pub(super) fn digest(&mut self, name: &[u8], stamp: &Stamp) -> Option<Digest> {
-        while self.0.next_if(|(known, _)| *known < name).is_some() {}
-        let (_, record) = self.0.next_if(|(known, _)| *known == name)?;
-        record.vouches_for(stamp).then_some(record.digest)
+        let mut records = Records(self.records.get(self.at..).unwrap_or_default());
+        loop {
+            let (known, record) = records.next()?;
+            if known > name {
+                return None;
+            }
+            self.at = self.records.len() - records.0.len();
+            if known == name {
+                return record.vouches_for(stamp).then_some(record.digest);
+            }
+        }
+    }
+}
+
+/// Reads, and computes the digest of what it has read.
+struct Checked<'a> {
+    input: BufReader<&'a File>,
+    check: blake3::Hasher,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.check.update(&buffer[..read]);
+        Ok(read)
     }
 }
 
@@ -256,13 +344,6 @@ const LENGTH: usize = size_of::<u64>();
 fn put_sized(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
     bytes.extend_from_slice(part);
-}
-
-fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let (length, after) = rest.split_first_chunk::<LENGTH>()?;
-    let (part, after) = after.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    *rest = after;
-    Some(part)
 }
 
 /// A directory's path and its files' records, in the order of their names.

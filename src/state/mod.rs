@@ -7,11 +7,13 @@
 //! | `ledger.json` | root ids, what each node has loaded, skips that were told, conflicts |
 //! | `edges/DIRECTORY/NODE` | base and generation of an edge |
 //! | `cache/DIRECTORY` | digests of Main's files |
+//! | `discovery.json` | the last good answer of each source of nodes |
 //! | `status.json`, `last-success` | how the last run went |
 //!
 //! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could
 //! delete something. What cannot be trusted is reported and counts as not there.
 
+pub mod answers;
 pub mod durable;
 pub mod edge;
 pub mod ledger;
@@ -28,6 +30,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+pub use answers::{Answer, Answers, Named};
 pub use edge::{Edge, InStep};
 pub use ledger::{ConflictRecord, Ledger, Skip, Version};
 pub use lock::Lock;
@@ -38,6 +41,9 @@ pub struct StateDir(PathBuf);
 
 /// Not `main.json`, which is what a node remembers of its Main: a host may have been a node before.
 const IDENTITY: &str = "identity.json";
+
+/// What discovery was last told.
+pub const DISCOVERY: &str = "discovery.json";
 
 /// Which Main this is; nodes refuse an older epoch than they know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +162,21 @@ impl StateDir {
         durable::replace(&self.0.join("ledger.json"), &sealed::seal(ledger)?)
     }
 
+    /// What discovery was last told; nothing when it never was.
+    pub fn answers(&self) -> Result<Answers, Corrupt> {
+        let path = self.0.join(DISCOVERY);
+        let corrupt = |error: anyhow::Error| Corrupt { path: path.clone(), why: format!("{error:#}") };
+        match durable::read(&path).map_err(corrupt)? {
+            Some(bytes) => sealed::open(&bytes).map_err(corrupt),
+            None => Ok(Answers::default()),
+        }
+    }
+
+    /// Remembers what discovery was told. The caller holds the lock.
+    pub fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
+        durable::replace(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
+    }
+
     /// The status document of the last run, if there was one.
     pub fn status(&self) -> anyhow::Result<Option<Vec<u8>>> {
         durable::read(&self.0.join("status.json"))
@@ -226,6 +247,31 @@ mod tests {
         assert_eq!(state.edge("moh", "mds2"), Ok(None));
         state.forget_edge("moh", "mds1").unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(None));
+    }
+
+    #[test]
+    fn answers_are_read_as_saved_or_not_at_all() {
+        let (_dir, state) = state();
+        assert_eq!(state.answers(), Ok(Answers::default()));
+        let named = Named {
+            name: "mds1".to_owned(),
+            address: "10.0.0.11".to_owned(),
+            user: Some("xds".to_owned()),
+            paths: [("moh".to_owned(), "/srv/moh".into())].into(),
+        };
+        let answer = Answer { at: "2026-01-02T03:04:05Z".to_owned(), nodes: vec![named] };
+        let answers = Answers([("postgres".to_owned(), answer)].into());
+        state.save_answers(&answers).unwrap();
+        assert_eq!(state.answers().as_ref(), Ok(&answers));
+
+        let good = fs::read_to_string(state.path().join(DISCOVERY)).unwrap();
+        for (from, to, why) in
+            [("10.0.0.11", "10.6.6.6", "checksum"), ("\"version\": 1", "\"version\": 2", "version 2")]
+        {
+            fs::write(state.path().join(DISCOVERY), good.replacen(from, to, 1)).unwrap();
+            let corrupt = state.answers().unwrap_err().to_string();
+            assert!(corrupt.contains("discovery.json") && corrupt.contains(why), "{corrupt}");
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Content on the way between Main and a node: counted, shown, and held to the bandwidth.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::node::{Endpoint, NodeError};
 use crate::sync::lock;
-use crate::transfer::{Sink, Source, Wanted};
+use crate::transfer::{Pieces, Sink, Source, Wanted};
 
 /// Who is told of bytes on the way, for a bar on a terminal.
 pub trait Progress: Sync {
@@ -114,6 +114,16 @@ impl Sink for Counted<'_> {
     fn hole(&mut self, length: u64) -> anyhow::Result<()> {
         self.progress.moved(self.node, length);
         self.sink.hole(length)
+    }
+
+    fn former(&self, index: usize) -> Option<Arc<Pieces>> {
+        self.sink.former(index)
+    }
+
+    /// Nothing but a few bytes crosses the wire.
+    fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
+        self.progress.moved(self.node, length);
+        self.sink.copy(from, length)
     }
 
     fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {

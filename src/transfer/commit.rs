@@ -4,6 +4,7 @@
 //! the kernel. New files get their mode, owner and time, and are on disk, before they are visible.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use anyhow::bail;
 use rustix::fs::Stat;
@@ -52,6 +53,7 @@ pub fn commit(
     commit.uses = uses(actions);
     commit.done.outcomes = vec![Outcome::Changed; actions.len()];
     for (index, action) in actions.iter().enumerate() {
+        own.progress().fetch_add(1, Ordering::Relaxed);
         if action.step == Step::Delete {
             // What is deleted now may be deleted because those stand elsewhere by then.
             commit.put_ready();
@@ -214,7 +216,7 @@ impl<'a> Commit<'a> {
     fn finish(mut self) -> Committed {
         // Without its index, the trash is only slower to find contents in.
         let _ = self.trash.save_index(&mut self.unsynced);
-        if let Err(error) = self.unsynced.sync(self.own.stage()) {
+        if let Err(error) = self.unsynced.sync(self.own) {
             for outcome in self.done.outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Done) {
                 *outcome = Outcome::Failed(format!("could not be written to disk: {error}"));
             }

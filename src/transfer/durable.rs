@@ -3,6 +3,12 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::own::OwnDir;
 
 /// Up to this many files and directories are synced one by one; one `syncfs(2)` is sooner done with more.
 const ONE_BY_ONE: usize = 16;
@@ -36,15 +42,40 @@ impl Unsynced {
         }
     }
 
-    /// Returns when all that was noted is on disk. `filesystem` is anything on theirs.
-    pub(super) fn sync(&mut self, filesystem: impl AsFd) -> io::Result<()> {
+    /// Returns when all that was noted is on disk; it is all on that of `own`.
+    pub(super) fn sync(&mut self, own: &OwnDir) -> io::Result<()> {
         let noted = std::mem::take(self);
-        if noted.all {
-            rustix::fs::syncfs(filesystem)?;
-        }
-        for fd in &noted.held {
-            rustix::fs::fsync(fd)?;
-        }
-        Ok(())
+        while_alive(own.progress(), || {
+            if noted.all {
+                rustix::fs::syncfs(own.stage())?;
+            }
+            for fd in &noted.held {
+                rustix::fs::fsync(fd)?;
+            }
+            Ok(())
+        })
     }
+}
+
+/// How long a disk may take for one batch. A slow one has been given a lot to write; one that takes longer
+/// hangs, and is to show as silence.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Shorter than any interval at which somebody looks whether there is progress.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Counts `progress` up while the kernel is at work, which says nothing itself.
+fn while_alive<T>(progress: &AtomicU64, work: impl FnOnce() -> T) -> T {
+    thread::scope(|scope| {
+        let (done, is_done) = channel::<()>();
+        scope.spawn(move || {
+            let mut waited = Duration::ZERO;
+            while waited < PATIENCE && is_done.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                progress.fetch_add(1, Ordering::Relaxed);
+                waited += TICK;
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }

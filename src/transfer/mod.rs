@@ -10,6 +10,7 @@ mod commit;
 mod durable;
 mod metadata;
 mod own;
+mod pieces;
 mod place;
 mod put;
 mod source;
@@ -21,6 +22,8 @@ mod sweep;
 mod tests;
 pub mod trash;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::disk::Stamp;
@@ -28,6 +31,7 @@ use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 
 pub use commit::{Committed, Placed, commit};
 pub use own::OwnDir;
+pub use pieces::Pieces;
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
 pub use stager::Stager;
@@ -63,6 +67,14 @@ pub trait Sink {
     fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
     /// The next `length` bytes are zero, and were no blocks on the source's disk.
     fn hole(&mut self, length: u64) -> anyhow::Result<()>;
+    /// What the sink has of a former version of `wanted[index]`: the source may refer to it.
+    fn former(&self, _index: usize) -> Option<Arc<Pieces>> {
+        None
+    }
+    /// The next `length` bytes are those from `from` on of that former version.
+    fn copy(&mut self, _from: u64, _length: u64) -> anyhow::Result<()> {
+        anyhow::bail!("a copy of what nobody has")
+    }
     /// That was all of it, or why it broke off.
     fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()>;
 }

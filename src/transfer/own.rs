@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{Mode, OFlags, Stat};
@@ -24,11 +26,12 @@ pub struct OwnDir {
     root: HeldRoot,
     stage: OwnedFd,
     trash: OwnedFd,
+    progress: Arc<AtomicU64>,
 }
 
 impl OwnDir {
-    /// Opens both, making what is missing.
-    pub fn ready(root: &HeldRoot) -> anyhow::Result<OwnDir> {
+    /// Opens both, making what is missing. `progress` grows with whatever is done there.
+    pub fn ready(root: &HeldRoot, progress: &Arc<AtomicU64>) -> anyhow::Result<OwnDir> {
         let own = private_dir(root, OWN_DIR, &root.path().join(OWN_DIR))?;
         let below = |name| private_dir(&own, name, &root.path().join(OWN_DIR).join(name));
         let (stage, trash) = (below(STAGE)?, below(TRASH)?);
@@ -38,13 +41,18 @@ impl OwnDir {
             // Nothing could be renamed between them in one step.
             bail!("{}: is not on the filesystem of its root", root.path().join(OWN_DIR).display());
         }
-        Ok(OwnDir { root: root.clone(), stage, trash })
+        Ok(OwnDir { root: root.clone(), stage, trash, progress: Arc::clone(progress) })
     }
 
     /// The root.
     #[must_use]
     pub fn root(&self) -> &HeldRoot {
         &self.root
+    }
+
+    /// Counted up by whatever is done here.
+    pub(super) fn progress(&self) -> &AtomicU64 {
+        &self.progress
     }
 
     /// Where contents wait to be put in place.

@@ -122,7 +122,7 @@ impl Commit<'_> {
         if ready.is_empty() {
             return;
         }
-        let synced = self.unsynced.sync(self.own.stage());
+        let synced = self.unsynced.sync(self.own);
         for ready in ready {
             let outcome = match &synced {
                 Ok(()) => self.put_one(&ready).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Sink, Source, Wanted};
+use super::{Pieces, Sink, Source, Wanted};
 use crate::disk::{HeldRoot, Stamp, open_beneath};
 use crate::model::RelPath;
 
@@ -51,7 +51,10 @@ impl Source for LocalSource {
         for (index, wanted) in wanted.iter().enumerate() {
             sink.begin(index)?;
             let sent = match self.open(&wanted.path) {
-                Ok((file, stamp)) => send_open(&file, stamp, wanted, sink)?,
+                Ok((file, stamp)) => match sink.former(index).filter(|_| !is_sparse(&file, wanted.size)) {
+                    Some(former) => send_changed(&file, stamp, wanted, &former, sink)?,
+                    None => send_open(&file, stamp, wanted, sink)?,
+                },
                 Err(why) => Err(why),
             };
             sink.end(sent)?;
@@ -68,14 +71,35 @@ pub(super) fn send_open(
     wanted: &Wanted,
     sink: &mut dyn Sink,
 ) -> anyhow::Result<Result<(), String>> {
+    send_by(file, before, wanted, &mut || {
+        stream(file, wanted.offset, wanted.size, &mut |part| match part {
+            Part::Data(bytes) => sink.data(bytes).map_err(Broken::Sink),
+            Part::Hole(length) => sink.hole(length).map_err(Broken::Sink),
+        })
+    })
+}
+
+/// The same, for a sink that has a former version of it.
+fn send_changed(
+    file: &File,
+    before: Stamp,
+    wanted: &Wanted,
+    former: &Pieces,
+    sink: &mut dyn Sink,
+) -> anyhow::Result<Result<(), String>> {
+    send_by(file, before, wanted, &mut || former.send(file, wanted, sink))
+}
+
+fn send_by(
+    file: &File,
+    before: Stamp,
+    wanted: &Wanted,
+    send: &mut dyn FnMut() -> Result<(), Broken>,
+) -> anyhow::Result<Result<(), String>> {
     if before.size != wanted.size {
         return Ok(Err("changed since it was scanned".to_owned()));
     }
-    let streamed = stream(file, wanted.offset, wanted.size, &mut |part| match part {
-        Part::Data(bytes) => sink.data(bytes).map_err(Broken::Sink),
-        Part::Hole(length) => sink.hole(length).map_err(Broken::Sink),
-    });
-    match streamed {
+    match send() {
         Ok(()) => {}
         Err(Broken::Content(error)) => return Ok(Err(error.to_string())),
         Err(Broken::Sink(error)) => return Err(error),
@@ -88,7 +112,7 @@ pub(super) fn send_open(
 }
 
 /// Why a content was not sent whole.
-enum Broken {
+pub(super) enum Broken {
     /// This one cannot be read.
     Content(io::Error),
     /// Nothing can be given any more.
@@ -128,9 +152,7 @@ pub(super) fn stream<E: From<io::Error>>(
     size: u64,
     take: &mut dyn FnMut(Part<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let stat = rustix::fs::fstat(file).map_err(io::Error::from)?;
-    // Blocks are counted in 512 bytes, whatever the filesystem's own are (stat(2)).
-    let sparse = u64::try_from(stat.st_blocks).unwrap_or(u64::MAX).saturating_mul(512) < size;
+    let sparse = is_sparse(file, size);
     let mut buffer = vec![0; usize::try_from(size.saturating_sub(offset)).unwrap_or(CHUNK).clamp(1, CHUNK)];
     let mut at = offset;
     while at < size {
@@ -158,6 +180,13 @@ pub(super) fn stream<E: From<io::Error>>(
         }
     }
     Ok(())
+}
+
+/// Whether a file has holes. One that cannot be asked has none; reading it fails as well.
+fn is_sparse(file: &File, size: u64) -> bool {
+    // Blocks are counted in 512 bytes, whatever the filesystem's own are (stat(2)).
+    let blocks = rustix::fs::fstat(file).map_or(u64::MAX, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
+    blocks.saturating_mul(512) < size
 }
 
 /// Where the next data at or after `at` is; `size` when there is none.

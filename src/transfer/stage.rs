@@ -3,14 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use super::own::OwnDir;
 use super::source::{open_file, send_open};
-use super::stager::{Stager, begun, create_part, is_staged, remove_part};
-use super::{Received, Seen, Sink as _, Source, Wanted, trash};
+use super::stager::{Former, Stager, begun, create_part, is_staged, remove_part};
+use super::{Pieces, Received, Seen, Sink as _, Source, Wanted, pieces, trash};
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath};
 
+/// Of so many contents the former versions are cut into pieces at a time: with the most pieces that a file
+/// may have, they fit into one message.
+const MOST_FORMERS: usize = 8;
 /// Left free on the filesystem: a hundredth of it, but no more than this many bytes.
 const MOST_MARGIN: u64 = 64 << 20;
 
@@ -48,7 +52,7 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
         }
     }
     if !missing.is_empty() {
-        let mut stager = Stager::new(stage, &missing);
+        let mut stager = Stager::new(own, &missing).with_formers(formers(own, seen, &missing));
         let sent = source.send(&missing, &mut stager);
         for (wanted, received) in missing.iter().zip(stager.finish()) {
             let received = match (&sent, received) {
@@ -61,10 +65,30 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
     wanted.iter().map(|wanted| results.get(&wanted.digest).cloned().unwrap_or(Ok(()))).collect()
 }
 
+/// What stands where wanted contents will, as far as it is worth comparing.
+fn formers(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted]) -> Vec<Option<Former>> {
+    // A message holds the pieces of some files, and no more.
+    let mut left = MOST_FORMERS;
+    let former = |wanted: &Wanted| {
+        let size = seen.tree.get(&wanted.path)?.as_file()?.size;
+        if left == 0 || !pieces::is_worth_it(size, wanted.size) {
+            return None;
+        }
+        left -= 1;
+        let (file, stamp) = open_file(own.root(), wanted.path.as_bytes()).ok()?;
+        if seen.stamp(&wanted.path) != Some(stamp) {
+            return None;
+        }
+        let pieces = Arc::new(Pieces::of(&file, size, own.progress())?);
+        Some(Former { file, pieces })
+    };
+    wanted.iter().map(former).collect()
+}
+
 /// Copies what this host has anyway; `Err` for what it has not, or no longer.
 fn copy_own(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted]) -> Received {
     let finds = Finds::new(own, seen, wanted);
-    let mut stager = Stager::new(own.stage(), wanted);
+    let mut stager = Stager::new(own, wanted);
     for (index, wanted) in wanted.iter().enumerate() {
         let Some((file, stamp)) = finds.open(wanted) else { continue };
         let cloned = wanted.offset == 0 && wanted.size > 0 && clone(own.stage(), &file, wanted);

@@ -4,13 +4,16 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{bail, ensure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::durable::Unsynced;
-use super::source::CHUNK;
-use super::{Received, Sink, Wanted};
+use super::own::OwnDir;
+use super::source::{Broken, CHUNK, Part, stream};
+use super::{Pieces, Received, Sink, Wanted};
 use crate::model::Digest;
 
 /// Takes contents into a stage.
@@ -19,13 +22,23 @@ use crate::model::Digest;
 /// removed at once; so is what does not fit on the disk, which fails alone.
 #[derive(Debug)]
 pub struct Stager<'a> {
+    own: &'a OwnDir,
     stage: BorrowedFd<'a>,
     wanted: &'a [Wanted],
+    /// What stands where they will.
+    formers: Vec<Option<Former>>,
     arriving: Option<Arriving>,
     results: Received,
     /// Verified, and not on disk yet.
     written: Vec<usize>,
     unsynced: Unsynced,
+}
+
+/// A former version of a content, on this host.
+#[derive(Debug)]
+pub(super) struct Former {
+    pub(super) file: File,
+    pub(super) pieces: Arc<Pieces>,
 }
 
 #[derive(Debug)]
@@ -38,16 +51,23 @@ struct Arriving {
 }
 
 impl<'a> Stager<'a> {
-    /// Will take `wanted` into `stage`.
-    pub(super) fn new(stage: BorrowedFd<'a>, wanted: &'a [Wanted]) -> Stager<'a> {
+    /// Will take `wanted` into the stage of `own`.
+    pub(super) fn new(own: &'a OwnDir, wanted: &'a [Wanted]) -> Stager<'a> {
         Stager {
-            stage,
+            own,
+            stage: own.stage(),
             wanted,
+            formers: Vec::new(),
             arriving: None,
             results: wanted.iter().map(|_| Err("it was not sent".to_owned())).collect(),
             written: Vec::new(),
             unsynced: Unsynced::default(),
         }
+    }
+
+    /// With the former version of each of `wanted`, where there is one.
+    pub(super) fn with_formers(self, formers: Vec<Option<Former>>) -> Stager<'a> {
+        Stager { formers, ..self }
     }
 
     /// The content of `wanted[index]` follows from `offset` on, which a part must reach already.
@@ -90,7 +110,7 @@ impl<'a> Stager<'a> {
         if self.written.is_empty() {
             return self.results;
         }
-        let named = self.unsynced.sync(self.stage).and_then(|()| {
+        let named = self.unsynced.sync(self.own).and_then(|()| {
             for index in &self.written {
                 let digest = &self.wanted[*index].digest;
                 rustix::fs::renameat(self.stage, part_name(digest), self.stage, digest.to_string())?;
@@ -142,6 +162,7 @@ impl Sink for Stager<'_> {
             remove_part(self.stage, &self.wanted[arriving.index].digest);
         }
         arriving.at += bytes.len() as u64;
+        self.own.progress().fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -156,6 +177,34 @@ impl Sink for Stager<'_> {
         }
         hash_zeros(&mut arriving.hasher, length);
         arriving.at += length;
+        Ok(())
+    }
+
+    fn former(&self, index: usize) -> Option<Arc<Pieces>> {
+        Some(Arc::clone(&self.formers.get(index)?.as_ref()?.pieces))
+    }
+
+    fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
+        let Some(index) = self.arriving.as_ref().map(|arriving| arriving.index) else {
+            bail!("a copy outside of a content")
+        };
+        let Some(former) = self.formers.get_mut(index).and_then(Option::take) else {
+            bail!("a copy of what this host has not")
+        };
+        let copied = stream(&former.file, from, from.saturating_add(length), &mut |part| match part {
+            Part::Data(bytes) => self.data(bytes).map_err(Broken::Sink),
+            Part::Hole(length) => self.hole(length).map_err(Broken::Sink),
+        });
+        self.formers[index] = Some(former);
+        match copied {
+            Err(Broken::Sink(error)) => return Err(error),
+            Err(Broken::Content(error)) => {
+                if let Some(arriving) = &mut self.arriving {
+                    arriving.part = Err(format!("its former version {error}"));
+                }
+            }
+            Ok(()) => {}
+        }
         Ok(())
     }
 

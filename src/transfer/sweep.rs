@@ -39,7 +39,7 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
             _ => trash.take_found(&name, &mut unsynced)?,
         }
     }
-    Ok(unsynced.sync(own.stage())?)
+    Ok(unsynced.sync(own)?)
 }
 
 fn remove_empty(dir: Name<'_>) -> io::Result<bool> {

@@ -15,6 +15,7 @@ mod bed;
 mod conflicts;
 mod crash;
 mod damage;
+mod discovery;
 mod failures;
 mod first_sync;
 mod guards;

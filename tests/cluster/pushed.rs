@@ -93,3 +93,22 @@ fn a_renamed_file_is_moved_and_not_sent() {
     assert!(directories.iter().all(|directory| directory["bytes"] == 0), "{directories:?}");
     main.tree(SOUNDS).assert_same(&cluster["mds1"].tree(SOUNDS));
 }
+
+#[test]
+fn of_a_changed_large_file_only_what_changed_crosses_the_wire() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let song = "/var/lib/xivo/sounds/song.wav";
+    main.sh(format!("head -c 20000000 /dev/urandom >{song}; touch -d '1 hour ago' {song}")).ok();
+    main.sync_json(["--dir", "sounds"]).exits(0);
+    main.sh(format!(
+        "printf x | dd of={song} bs=1 seek=9999999 conv=notrunc; touch -d '30 minutes ago' {song}"
+    ))
+    .ok();
+    let run = main.sync_json(["--dir", "sounds"]);
+    run.exits(0);
+    assert_eq!(mds1.read(song), main.read(song));
+    let sent = run.node("mds1")["directories"][0]["bytes"].as_u64().unwrap();
+    assert!((1..200_000).contains(&sent), "{sent} bytes");
+    assert_eq!(run.json["changes"][0]["bytes"], 20_000_000, "a change is as large as its file");
+}

@@ -308,6 +308,7 @@ fn demand_prerequisites() {
             "/usr/sbin/sshd",
             "/usr/sbin/asterisk",
             "/usr/sbin/rsyslogd",
+            "/usr/bin/psql",
             "/usr/bin/unshare",
             "/usr/bin/nsenter",
         ];

@@ -137,6 +137,22 @@ impl Host {
         self.service("stop", "syslog");
     }
 
+    /// Starts PostgreSQL, with its socket where Debian has it; returns when it answers.
+    pub fn start_postgres(&self) {
+        self.service("start", "postgres");
+    }
+
+    /// Stops PostgreSQL and ends its connections; returns when it is gone.
+    pub fn stop_postgres(&self) {
+        self.service("stop", "postgres");
+    }
+
+    /// What PostgreSQL answers to SQL in XiVO's database.
+    #[track_caller]
+    pub fn sql(&self, sql: &str) -> String {
+        self.run(["psql", "-U", "postgres", "-qAt", "-d", "asterisk", "-c", sql]).ok()
+    }
+
     fn service(&self, verb: &str, name: &str) {
         self.run(["service-of-host", verb, name]).ok();
     }

@@ -1,6 +1,7 @@
 #!/bin/bash
-# service-of-host start|stop syslog|sshd|asterisk: returns when the daemon answers, or when it is gone.
+# service-of-host start|stop syslog|sshd|asterisk|postgres: returns when the daemon answers, or when it is gone.
 set -euo pipefail
+cd / # where every user may be
 
 # Polls, for want of anything that a shell could wait on; whoever calls this sets the limit.
 await() { until "$@" >/dev/null 2>&1; do sleep 0.01; done; }
@@ -12,6 +13,9 @@ terminate() {
     await gone "$pid"
     rm -f "$1"
 }
+
+# Debian keeps each version's programs in a directory of its own; the newest serves.
+postgres() { runuser -u postgres -- "$(printf '%s\n' /usr/lib/postgresql/*/bin | tail -n 1)/$1" "${@:2}"; }
 
 case "$1 $2" in
 'start syslog')
@@ -40,6 +44,21 @@ case "$1 $2" in
     pid=$(cat /run/asterisk/asterisk.pid)
     asterisk -rx 'core stop now' >/dev/null
     await gone "$pid"
+    ;;
+'start postgres')
+    # A server of this host's own, with nothing in it at first; local users are who they say.
+    data=/var/lib/postgresql/bed
+    install -d -o postgres -g postgres /run/postgresql
+    install -d -o postgres -g postgres -m 0700 "$data"
+    [ -e "$data/PG_VERSION" ] || postgres initdb --auth=trust --no-sync "$data"
+    # -w: returns when it answers.
+    postgres pg_ctl -w -D "$data" -l "$data/log" -o '-c fsync=off' start || {
+        cat "$data/log" >&2
+        exit 1
+    }
+    ;;
+'stop postgres')
+    postgres pg_ctl -w -D /var/lib/postgresql/bed -m fast stop
     ;;
 *)
     echo "service-of-host: $*: unknown" >&2

@@ -1,11 +1,12 @@
-//! Contents on the wire, in either direction: for each wanted one `Begin`, any number of `Data` and
-//! `Hole`, and `End`.
+//! Contents on the wire, in either direction: for each wanted one `Begin`, any number of `Data`,
+//! `Hole` and `Copy`, and `End`.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use super::check;
 use super::frame::{FrameError, Kind, MAX_DATA, decode, write_frame, write_value};
-use crate::transfer::{Sink, Wanted};
+use crate::transfer::{Pieces, Sink, Wanted};
 
 /// Why contents did not all cross.
 #[derive(Debug)]
@@ -31,13 +32,20 @@ impl From<anyhow::Error> for StreamError {
 /// Sends what it takes.
 pub(crate) struct Sender<'a> {
     output: &'a mut dyn Write,
+    /// What the receiver has of former versions, by the index of what is wanted.
+    formers: Vec<Option<Arc<Pieces>>>,
     /// Why the stream takes no more: the source only passes on that something failed.
     failed: Option<io::Error>,
 }
 
 impl<'a> Sender<'a> {
     pub(crate) fn new(output: &'a mut dyn Write) -> Sender<'a> {
-        Sender { output, failed: None }
+        Sender { output, formers: Vec::new(), failed: None }
+    }
+
+    /// For a receiver that has these former versions.
+    pub(crate) fn with_formers(self, formers: Vec<Option<Arc<Pieces>>>) -> Sender<'a> {
+        Sender { formers, ..self }
     }
 
     /// After a source was done with it, or gave up.
@@ -71,6 +79,14 @@ impl Sink for Sender<'_> {
         self.write(|output| write_value(output, Kind::Hole, &length))
     }
 
+    fn former(&self, index: usize) -> Option<Arc<Pieces>> {
+        self.formers.get(index)?.clone()
+    }
+
+    fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
+        self.write(|output| write_value(output, Kind::Copy, &(from, length)))
+    }
+
     fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {
         self.write(|output| write_value(output, Kind::End, &result.map_err(check::clip)))
     }
@@ -90,6 +106,7 @@ pub(crate) fn receive(
             return Err(FrameError::broken(format!("content {index} was to begin, not {kind:?}")).into());
         }
         sink.begin(index)?;
+        let former = sink.former(index).map_or(0, |former| former.length());
         let mut left = wanted.size.saturating_sub(wanted.offset);
         let mut take = |length: u64| {
             left = left.checked_sub(length).filter(|_| length > 0).ok_or_else(|| {
@@ -108,6 +125,14 @@ pub(crate) fn receive(
                     let length = decode(kind, &payload)?;
                     take(length)?;
                     sink.hole(length)?;
+                }
+                Kind::Copy => {
+                    let (from, length): (u64, u64) = decode(kind, &payload)?;
+                    if from.checked_add(length).is_none_or(|end| end > former) {
+                        return Err(FrameError::broken("a copy of what is not there").into());
+                    }
+                    take(length)?;
+                    sink.copy(from, length)?;
                 }
                 Kind::End => {
                     let result: Result<(), String> = decode(kind, &payload)?;

@@ -36,9 +36,11 @@ pub(crate) enum Kind {
     End = 9,
     /// The next bytes of a compressed tree, as they are.
     Part = 10,
+    /// Its next bytes are a stretch of the former version that the receiver has.
+    Copy = 11,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind::Hello,
     Kind::Request,
     Kind::Reply,
@@ -49,6 +51,7 @@ const KINDS: [Kind; 10] = [
     Kind::Hole,
     Kind::End,
     Kind::Part,
+    Kind::Copy,
 ];
 
 impl Kind {
@@ -65,6 +68,7 @@ impl Kind {
             Kind::Alive => 0,
             // One number: ten bytes of seven bits hold 64.
             Kind::Begin | Kind::Hole => 10,
+            Kind::Copy => 20,
             Kind::Data | Kind::Part => MAX_DATA,
         }
     }

@@ -1,5 +1,7 @@
 //! Requests and their answers.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
@@ -7,7 +9,7 @@ use crate::model::{Action, Entry, Outcome, Owner, ReloadOutcome, Step};
 use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
-use crate::transfer::{Received, Wanted};
+use crate::transfer::{Pieces, Received, Wanted};
 
 /// Most items of a list in one message. An item is some 250 bytes in memory and may be 4 on the wire:
 /// the length of the message alone would bound too little.
@@ -80,12 +82,14 @@ pub(crate) enum Reply {
 }
 
 /// A content of a `Stage` request that the agent does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Need {
     /// Which of the wanted.
     pub(crate) index: u32,
     /// From where on.
     pub(crate) offset: u64,
+    /// What the agent has of a former version.
+    pub(crate) former: Option<Arc<Pieces>>,
 }
 
 impl Reply {

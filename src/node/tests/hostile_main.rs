@@ -193,7 +193,7 @@ fn contents_that_were_not_asked_for_end_the_session() {
     let dir = tempfile::tempdir().unwrap();
     let accept = accept(dir.path());
     type Send = fn(&mut UnixStream);
-    let attacks: [(Send, &str); 7] = [
+    let attacks: [(Send, &str); 8] = [
         (|main| write_value(main, Kind::Begin, &1u64).unwrap(), "content 0 was to begin"),
         (|main| write_frame(main, Kind::Data, b"x").unwrap(), "content 0 was to begin"),
         (
@@ -223,6 +223,13 @@ fn contents_that_were_not_asked_for_end_the_session() {
                 write_value(main, Kind::Begin, &1u64).unwrap();
             },
             "a Begin frame within a content",
+        ),
+        (
+            |main| {
+                write_value(main, Kind::Begin, &0u64).unwrap();
+                write_value(main, Kind::Copy, &(0u64, 4u64)).unwrap();
+            },
+            "a copy of what is not there",
         ),
         (|main| write_value(main, Kind::Begin, &0u64).unwrap(), "unexpected end of file"),
     ];

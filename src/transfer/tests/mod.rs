@@ -4,6 +4,7 @@
 
 mod commit;
 mod kinds;
+mod pieces;
 mod races;
 mod stage;
 mod trash;
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::AtFlags;
 
 use super::{Committed, OwnDir, Received, Seen, Sink, Source, Wanted};
+use std::sync::Arc;
+
 use crate::disk::{HeldRoot, Owners, Stamp};
 use crate::model::{
     Action, Busy, Digest, Entry, File, Meta, Outcome, Owner, Problem, RelPath, RelPathBuf, Step, Symlink,
@@ -65,7 +68,7 @@ impl World {
     }
 
     pub(super) fn in_dir(dir: tempfile::TempDir) -> World {
-        let own = OwnDir::ready(&HeldRoot::open(dir.path()).unwrap()).unwrap();
+        let own = OwnDir::ready(&HeldRoot::open(dir.path()).unwrap(), &Arc::default()).unwrap();
         World { dir, own, tree: RefCell::default(), stamps: RefCell::default() }
     }
 
@@ -295,4 +298,11 @@ pub(super) fn chmod(path: impl AsRef<Path>, mode: u32) {
 
 pub(super) fn busy() -> Entry {
     Entry::Busy(Busy::Open)
+}
+
+/// Gives what a world scanned.
+pub(super) fn source_of(world: &World) -> super::LocalSource {
+    let stamps = world.stamps.borrow().clone();
+    let stamps = move |path: &RelPath| stamps.get(path).copied();
+    super::LocalSource::new(HeldRoot::open(world.dir.path()).unwrap(), Arc::new(stamps))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -127,7 +128,7 @@ fn what_is_planted_in_our_directory_is_refused() {
         fs::create_dir_all(at.parent().unwrap()).unwrap();
         symlink(outside.path(), &at).unwrap();
         let root = HeldRoot::open(dir.path()).unwrap();
-        assert!(OwnDir::ready(&root).is_err(), "{part}");
+        assert!(OwnDir::ready(&root, &Arc::default()).is_err(), "{part}");
         assert!(super::super::trash::list(&root).is_err() || part.ends_with("stage"), "{part}");
     }
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
@@ -140,13 +141,13 @@ fn our_directory_is_ours_alone() {
     fs::create_dir(&own).unwrap();
     chmod(&own, 0o777);
     let root = HeldRoot::open(dir.path()).unwrap();
-    OwnDir::ready(&root).unwrap();
+    OwnDir::ready(&root, &Arc::default()).unwrap();
     for part in ["", "stage", "trash"] {
         assert_eq!(fs::metadata(own.join(part)).unwrap().permissions().mode() & 0o7777, 0o700);
     }
     assert!(rustix::process::geteuid().is_root(), "needs root, as the program does");
     std::os::unix::fs::chown(&own, Some(7), Some(7)).unwrap();
-    assert!(OwnDir::ready(&root).unwrap_err().to_string().contains("belongs to user id 7"));
+    assert!(OwnDir::ready(&root, &Arc::default()).unwrap_err().to_string().contains("belongs to user id 7"));
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::sync::Arc;
 
-use super::super::{LocalSource, sweep};
+use super::super::sweep;
 use super::*;
 
 fn big(seed: u8) -> Vec<u8> {
@@ -109,13 +108,6 @@ fn what_changed_since_the_scan_is_sent_after_all() {
 
 fn wanted(at: &str, content: &[u8]) -> Wanted {
     Wanted { path: path(at), digest: digest(content), size: content.len() as u64, offset: 0 }
-}
-
-/// Gives what a world scanned.
-fn source_of(world: &World) -> LocalSource {
-    let stamps = world.stamps.borrow().clone();
-    let stamps = move |path: &RelPath| stamps.get(path).copied();
-    LocalSource::new(HeldRoot::open(world.dir.path()).unwrap(), Arc::new(stamps))
 }
 
 #[test]

@@ -1,0 +1,256 @@
+//! Nodes that nobody configured: found in a database, in a JSON document or in a workers-list.
+//!
+//! What a source says is not believed before `rows` has looked at it. A source that fails, or that suddenly
+//! names nobody, is told; its last good answer stands in for it where it failed.
+
+mod http;
+mod postgres;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+
+use super::workers_list::{self, Worker};
+use crate::config::{self, Config, Directory, Discovery, Node};
+use crate::model::escape::clean;
+use crate::state::{Answer, Answers, DISCOVERY, Named};
+use rows::{Judge, MOST, Row, Said, Verdict, rival};
+
+/// How many bytes a source may say. Ten thousand nodes fit in.
+const LIMIT: u64 = 4 << 20;
+
+/// What only the machine knows.
+pub struct Machine<'a> {
+    /// Names of this host, which is no node of its own.
+    pub names: Vec<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The addresses that a name stands for; may take its time.
+    pub lookup: &'a (dyn Fn(&str) -> Vec<IpAddr> + Sync),
+    /// The time.
+    pub now: SystemTime,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// Nodes that are not configured, each once, in the order of sources and of what they say.
+    pub nodes: Vec<Found>,
+    /// Why a source has failed, and what is done about it; one line each.
+    pub failures: Vec<String>,
+    /// What was passed over, and why; one line each.
+    pub warnings: Vec<String>,
+    /// To be remembered for the next time.
+    pub answers: Answers,
+}
+
+/// A node that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// It.
+    pub node: Node,
+    /// Where: `postgres`, `http` or `file`.
+    pub source: &'static str,
+    /// When the source said so, if that was not now.
+    pub last_good: Option<String>,
+}
+
+/// Asks all sources at once. `last` is what they said before.
+#[must_use]
+pub fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -> Discovered {
+    let sources = sources(&config.discovery);
+    let timeout = config.sync.timeout;
+    let judge =
+        Judge { directories: &config.directories, names: &machine.names, addresses: &machine.addresses };
+    let answers: Vec<anyhow::Result<Said>> = thread::scope(|scope| {
+        let ask = |source: &Source<'_>| source.ask(timeout, config).map(|said| said.resolve(machine.lookup));
+        let asked: Vec<_> = sources.iter().map(|source| scope.spawn(move || ask(source))).collect();
+        let answer = |thread: thread::ScopedJoinHandle<'_, _>| match thread.join() {
+            Ok(answer) => answer,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        asked.into_iter().map(answer).collect()
+    });
+
+    let mut discovered = Discovered::default();
+    for (source, answer) in sources.iter().zip(answers) {
+        // The configuration may have changed since.
+        let again = |answer| Last { answer, nodes: judge.nodes(Said::again(&answer.nodes)).0 };
+        let last = last.0.get(source.name()).map(again).filter(|last| !last.nodes.is_empty());
+        match judge.verdict(answer) {
+            Verdict::Nodes(nodes, dropped) => discovered.named(config, source, nodes, &dropped, machine.now),
+            Verdict::Nobody => discovered.named_nobody(config, source, last),
+            Verdict::Failed(why) => discovered.failed(config, source, &why, last),
+        }
+    }
+    discovered
+}
+
+/// What a source said before, and which nodes that are.
+struct Last<'a> {
+    answer: &'a Answer,
+    nodes: Vec<Node>,
+}
+
+impl Discovered {
+    fn named(
+        &mut self,
+        config: &Config,
+        source: &Source<'_>,
+        nodes: Vec<Node>,
+        dropped: &[String],
+        now: SystemTime,
+    ) {
+        self.warnings.extend(dropped.iter().map(|why| clean(&format!("{}: {why}", source.told()))));
+        let at = humantime::format_rfc3339_seconds(now).to_string();
+        self.keep(source, Answer { at, nodes: nodes.iter().map(to_keep).collect() });
+        self.add(config, source, nodes, None);
+    }
+
+    /// A table that is being filled again looks just like one whose nodes are all gone: somebody has to say which
+    /// it is. Until then, doing nothing loses nothing.
+    fn named_nobody(&mut self, config: &Config, source: &Source<'_>, last: Option<Last<'_>>) {
+        let Some(last) = last else { return };
+        // Nodes that are configured by now may well have gone there.
+        let gone: Vec<&Node> =
+            last.nodes.iter().filter(|node| rival(node, &config.nodes).is_none()).collect();
+        if gone.is_empty() {
+            return;
+        }
+        self.failures.push(clean(&format!(
+            "{} names no node any more, where it named {} at {}: nothing is synchronised with them, and nothing \
+             deleted. If that is right, remove {}",
+            source.told(),
+            names(gone),
+            last.answer.at,
+            config.sync.state_dir.join(DISCOVERY).display(),
+        )));
+        self.keep(source, last.answer.clone());
+    }
+
+    fn failed(&mut self, config: &Config, source: &Source<'_>, why: &str, last: Option<Last<'_>>) {
+        let instead = match &last {
+            Some(last) => format!("its answer of {} is used: {}", last.answer.at, names(&last.nodes)),
+            None => "there is no earlier answer to go by".to_owned(),
+        };
+        self.failures.push(clean(&format!("{}: {why}; {instead}", source.told())));
+        if let Some(Last { answer, nodes }) = last {
+            self.keep(source, answer.clone());
+            self.add(config, source, nodes, Some(&answer.at));
+        }
+    }
+
+    fn keep(&mut self, source: &Source<'_>, answer: Answer) {
+        self.answers.0.insert(source.name().to_owned(), answer);
+    }
+
+    /// The first to name a node, or an address, is right; what is configured comes before all.
+    fn add(&mut self, config: &Config, source: &Source<'_>, nodes: Vec<Node>, last_good: Option<&str>) {
+        for node in nodes {
+            let known = config.nodes.iter().chain(self.nodes.iter().map(|found| &found.node));
+            if rival(&node, known).is_none() {
+                let last_good = last_good.map(str::to_owned);
+                self.nodes.push(Found { node, source: source.name(), last_good });
+            }
+        }
+    }
+}
+
+fn names<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> String {
+    /// More would bury what the line is about.
+    const MOST: usize = 20;
+    let mut names: Vec<&str> = nodes.into_iter().map(|node| &*node.name).collect();
+    let more = names.len().saturating_sub(MOST);
+    names.truncate(MOST);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.join(", ") + &more
+}
+
+fn to_keep(node: &Node) -> Named {
+    let Node { name, address, user, paths, .. } = node.clone();
+    Named { name, address, user, paths }
+}
+
+/// Where nodes are found.
+enum Source<'a> {
+    Postgres(&'a config::Postgres),
+    Http(&'a config::Http),
+    File(&'a Path),
+}
+
+/// In the order in which they count.
+fn sources(discovery: &Discovery) -> Vec<Source<'_>> {
+    let Discovery { postgres, http, file } = discovery;
+    let all = [
+        postgres.as_ref().map(Source::Postgres),
+        http.as_ref().map(Source::Http),
+        file.as_deref().map(Source::File),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+impl Source<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Source::Postgres(_) => "postgres",
+            Source::Http(_) => "http",
+            Source::File(_) => "file",
+        }
+    }
+
+    /// For messages: the key, and what it leads to.
+    fn told(&self) -> String {
+        let place = match self {
+            Source::Postgres(postgres) => config::masked(&postgres.url),
+            Source::Http(http) => config::masked(&http.url),
+            Source::File(path) => path.display().to_string(),
+        };
+        format!("discovery.{} ({place})", self.name())
+    }
+
+    fn ask(&self, timeout: Duration, config: &Config) -> anyhow::Result<Said> {
+        let said = match self {
+            Source::Postgres(postgres) => postgres::ask(postgres, timeout)?,
+            Source::Http(http) => http::ask(http, timeout)?,
+            Source::File(path) => workers(&read(path)?, &config.directories),
+        };
+        let count = said.rows.len();
+        ensure!(count <= MOST, "it names {count} nodes, and more than {MOST} cannot be meant");
+        Ok(said)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    File::open(path)
+        .context("opening it")?
+        .take(LIMIT + 1)
+        .read_to_string(&mut text)
+        .context("reading it")?;
+    ensure!(text.len() as u64 <= LIMIT, "it has more than {LIMIT} bytes");
+    Ok(text)
+}
+
+fn workers(text: &str, directories: &[Directory]) -> Said {
+    let (workers, bad) = workers_list::parse(text);
+    let row = |worker: Worker| Row {
+        at: format!("line {}", worker.line),
+        name: Some(worker.host.clone()),
+        address: Some(worker.host),
+        user: worker.user,
+        paths: workers_list::roots(&worker.paths, directories),
+        resolved: Vec::new(),
+    };
+    Said {
+        rows: workers.into_iter().map(row).collect(),
+        dropped: bad.iter().map(|line| format!("line {line}: expected [user@]host[:path]")).collect(),
+    }
+}

@@ -1,0 +1,72 @@
+//! Nodes in a PostgreSQL database, such as XiVO's.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::rows::{Row, Said};
+use crate::config::{Postgres, Vouched};
+use crate::enroll::fetch::{self, Trust};
+
+pub(super) fn ask(source: &Postgres, timeout: Duration) -> anyhow::Result<Said> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let is_in = Cell::new(false);
+    let answer =
+        runtime.block_on(async { tokio::time::timeout(timeout, query(source, timeout, &is_in)).await });
+    // Not dropped: that would wait for the lookup of a name that nobody answers.
+    runtime.shutdown_background();
+    match answer {
+        Ok(answer) => answer,
+        Err(_) if is_in.get() => bail!("the query was not answered within {timeout:?}"),
+        Err(_) => bail!("it did not let us in within {timeout:?}"),
+    }
+}
+
+/// Sets `is_in` once the server has let us in.
+async fn query(source: &Postgres, timeout: Duration, is_in: &Cell<bool>) -> anyhow::Result<Said> {
+    let connection = &source.connection;
+    let trust = match &connection.vouched {
+        Vouched::ByNobody => Trust::Anybody,
+        Vouched::BySystem => Trust::System,
+        Vouched::ByFile(file) => Trust::File(file.clone()),
+    };
+    let tls = MakeRustlsConnect::new(fetch::tls(&trust)?);
+    let (client, wire) = connection.to.connect(tls).await.map_err(|error| explained(&error))?;
+    is_in.set(true);
+    tokio::spawn(wire);
+    // A query that is given up here is to end there too, and a wrong one must not change anything.
+    let careful = format!(
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
+        timeout.as_millis()
+    );
+    client.batch_execute(&careful).await.map_err(|error| explained(&error))?;
+    // As text, whatever the columns' types are: names, inet, varchar.
+    let answer =
+        client.simple_query(&source.query).await.map_err(|error| explained(&error)).context("the query")?;
+    let rows = answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let rows = (1..).zip(rows).map(|(number, row)| read(number, row));
+    Ok(Said { rows: rows.collect::<anyhow::Result<_>>()?, dropped: Vec::new() })
+}
+
+fn read(number: usize, row: &SimpleQueryRow) -> anyhow::Result<Row> {
+    if row.len() != 2 {
+        bail!("the query gives {} columns, and not two: name and address", row.len());
+    }
+    let text = |column| row.try_get(column).ok().flatten().map(str::to_owned);
+    Ok(Row { at: format!("row {number}"), name: text(0), address: text(1), ..Row::default() })
+}
+
+/// The server's own words, or what went wrong on the way to it.
+fn explained(error: &tokio_postgres::Error) -> anyhow::Error {
+    match (error.as_db_error(), std::error::Error::source(error)) {
+        (Some(said), _) => anyhow!("{}: {}", said.severity(), said.message()),
+        (None, Some(cause)) => anyhow!("{error}: {cause}"),
+        (None, None) => anyhow!("{error}"),
+    }
+}

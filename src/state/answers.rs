@@ -1,0 +1,35 @@
+//! What discovery was last told, for when nobody answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Source → its last good answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Answers(pub BTreeMap<String, Answer>);
+
+/// One source's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// When it was given, in RFC 3339.
+    pub at: String,
+    /// The nodes in it; never none.
+    pub nodes: Vec<Named>,
+}
+
+/// A node as a source names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// What ssh connects to.
+    pub address: String,
+    /// Whom to log in as, when it says so.
+    pub user: Option<String>,
+    /// Directory → its root there, where that differs from Main's.
+    pub paths: BTreeMap<String, PathBuf>,
+}
