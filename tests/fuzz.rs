@@ -1,7 +1,7 @@
 //! The targets of `fuzz/`, each with its corpus and some thousand mutations of it: the same ones each time, so
 //! that what fails here fails again. `scripts/fuzz` looks further.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;

@@ -1,6 +1,6 @@
 //! What the program leaves on disk is for its owner alone, whatever umask it was started with; what is for all is
 //! for all; and nothing secret leaves it.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use std::fs;
 use std::os::fd::OwnedFd;
