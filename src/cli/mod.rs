@@ -105,6 +105,12 @@ impl Context {
     }
 }
 
+/// The command line as clap knows it, for what describes it: man pages.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// The program, from its arguments to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {

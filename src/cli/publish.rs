@@ -29,6 +29,9 @@ pub(super) enum Publish {
 /// Where `--publish hub` lets the hub listen that only this host could reach.
 const OPEN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+/// How the hub is started: as the package's service, or by hand.
+const START: &str = "`systemctl enable --now xds-sync-serve` (or `xds-sync serve`)";
+
 /// Publishes the key, and gives the port at which nodes find it; none when it is published nowhere.
 pub(super) fn run(
     site: &Site,
@@ -52,10 +55,7 @@ pub(super) fn run(
             let open = if listen.ip().is_loopback() { "`xds-sync init --publish hub`, then " } else { "" };
             steps.note(
                 "publish",
-                &format!(
-                    "no nginx of XiVO here: {open}`xds-sync serve` serves it, at port {}",
-                    listen.port()
-                ),
+                &format!("no nginx of XiVO here: {open}{START} serves it, at port {}", listen.port()),
             );
             Ok(Some(listen.port()))
         }
@@ -86,12 +86,12 @@ fn nginx(site: &Site, steps: &mut Steps) -> anyhow::Result<u16> {
 fn hub(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::Result<u16> {
     let listen = config.hub.listen;
     if !listen.ip().is_loopback() {
-        steps.note("hub", &format!("kept at {listen}: start it with `xds-sync serve`"));
+        steps.note("hub", &format!("kept at {listen}: start it with {START}"));
         return Ok(listen.port());
     }
     let file = config_file.with_file_name("conf.d").join("hub.toml");
     let open = SocketAddr::new(OPEN, listen.port());
     publish::set_hub_listen(&file, open)?;
-    steps.note("hub", &format!("opened at {open} in {}: start it with `xds-sync serve`", file.display()));
+    steps.note("hub", &format!("opened at {open} in {}: start it with {START}", file.display()));
     Ok(open.port())
 }

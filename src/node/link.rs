@@ -14,6 +14,7 @@ use super::protocol::content::{Sender, StreamError};
 use super::protocol::frame::{FrameError, Kind, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MainHello, Versions, decode_hello};
 use super::protocol::message::{Reply, Request};
+use super::protocol::pack::Packer;
 use super::wire::Wire;
 use crate::transfer::{Pieces, Source, Wanted};
 
@@ -52,6 +53,7 @@ pub(super) struct Link {
     asked: Instant,
     alive: u32,
     over: Option<NodeError>,
+    packer: Packer,
 }
 
 /// Keep-alives an agent may send at any time; beyond these, twice as many as it should since it was asked.
@@ -75,7 +77,15 @@ impl Link {
         // However it drips: a node that has not got through this by then will not get through a run.
         wire.allow(Some(timeout.saturating_mul(2)));
         banner::skip(&mut wire, &mut *peer, timeout)?;
-        let mut link = Link { wire, peer, timeout, asked: Instant::now(), alive: 0, over: None };
+        let mut link = Link {
+            wire,
+            peer,
+            timeout,
+            asked: Instant::now(),
+            alive: 0,
+            over: None,
+            packer: Packer::default(),
+        };
         let version = link.greet(hello)?;
         link.wire.allow(None);
         Ok((link, version))
@@ -135,7 +145,7 @@ impl Link {
         wanted: &[Wanted],
         formers: Vec<Option<Arc<Pieces>>>,
     ) -> Result<(), NodeError> {
-        let mut sender = Sender::new(&mut self.wire).with_formers(formers);
+        let mut sender = Sender::new(&mut self.wire, &mut self.packer).with_formers(formers);
         let sent = source.send(wanted, &mut sender);
         match sender.finish(sent) {
             Ok(()) => {

@@ -8,6 +8,7 @@ use super::endpoint::{NodeError, NodeErrorKind};
 use super::protocol::content::{self, Sender, StreamError};
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, read_frame, write_value};
 use super::protocol::message::{Need, Reply};
+use super::protocol::pack::Packer;
 use super::pulse::Pulse;
 use crate::model::{Digest, RelPath};
 use crate::transfer::{Sink, Source, Wanted};
@@ -79,13 +80,14 @@ impl<W: Write> Source for FromMain<'_, W> {
 /// Contents for Main. Each frame has the output for itself, so that keep-alives come between.
 pub(super) struct ToMain<'a, W> {
     pulse: &'a Pulse<'a, W>,
+    packer: Packer,
     /// Why Main gets no more.
     pub(super) failed: Option<FrameError>,
 }
 
 impl<'a, W: Write> ToMain<'a, W> {
     pub(super) fn new(pulse: &'a Pulse<'a, W>) -> ToMain<'a, W> {
-        ToMain { pulse, failed: None }
+        ToMain { pulse, packer: Packer::default(), failed: None }
     }
 }
 
@@ -93,7 +95,7 @@ impl<W: Write> ToMain<'_, W> {
     fn with(&mut self, send: impl FnOnce(&mut Sender<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
         self.pulse.progress();
         let mut output = self.pulse.output();
-        let mut sender = Sender::new(&mut *output);
+        let mut sender = Sender::new(&mut *output, &mut self.packer);
         let sent = send(&mut sender);
         match sender.finish(sent) {
             Ok(()) => Ok(()),

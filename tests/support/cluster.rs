@@ -1,5 +1,6 @@
 //! Bringing a cluster up and taking it down.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::ops::Index;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use super::host::{Holder, Host};
 use super::output::quiet;
 
 const HOST: &str = include_str!("host.sh");
+const CLEAN: &str = include_str!("clean.sh");
 const SERVICE: &str = include_str!("service.sh");
 
 /// The switch is a host of its own with nothing but a bridge, so that every wire has both ends out of reach of
@@ -44,6 +46,7 @@ pub struct Builder {
     more_config: String,
     program: Option<PathBuf>,
     without_program: Vec<String>,
+    clean: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -59,8 +62,12 @@ impl Cluster {
             key: true,
             config: None,
             more_config: String::new(),
-            program: option_env!("CARGO_BIN_EXE_xds-sync").map(PathBuf::from),
+            // autopkgtest names the one that is installed.
+            program: std::env::var_os("XDS_SYNC_PROGRAM")
+                .or_else(|| option_env!("CARGO_BIN_EXE_xds-sync").map(OsString::from))
+                .map(PathBuf::from),
             without_program: Vec::new(),
+            clean: None,
         }
     }
 
@@ -175,6 +182,12 @@ impl Builder {
         self
     }
 
+    /// Every host is a clean Debian, a copy of this root: without xds-sync, Asterisk, key or configuration.
+    pub fn clean_debian(mut self, root: impl Into<PathBuf>) -> Self {
+        self.clean = Some(root.into());
+        self
+    }
+
     /// Brings the cluster up; returns when every daemon of every host answers.
     pub fn build(self) -> Cluster {
         demand_prerequisites();
@@ -213,11 +226,25 @@ impl Builder {
         }
         let main = hosts.remove(0);
         let cluster = Cluster { main, nodes: hosts, switch };
-        self.introduce(&cluster);
+        if self.clean.is_none() {
+            self.introduce(&cluster);
+        }
         cluster
     }
 
     fn start_host(&self, at: usize, name: &str, address: &str, hosts_file: &str, neighbours: &str) -> Holder {
+        if let Some(root) = &self.clean {
+            let environment = [
+                ("NAME", name),
+                ("ADDRESS", address),
+                ("HOSTS", hosts_file),
+                ("NEIGHBOURS", neighbours),
+                ("ROOT", root.to_str().expect("a path in UTF-8")),
+                ("SERVICE", SERVICE),
+                ("START", "syslog sshd"),
+            ];
+            return Holder::start(name, CLEAN, &environment);
+        }
         let is_main = at == 0;
         let program = match &self.program {
             Some(path) if !self.without_program.iter().any(|host| host == name) => {

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -35,6 +36,16 @@ impl Host {
         let pid = holder.known_pid();
         let root = File::open(format!("/proc/{pid}/root")).expect("the host's root").into();
         Self { name, address, root, pid, _holder: holder }
+    }
+
+    /// A host by itself that systemd has booted: a clean Debian, a copy of this root.
+    pub fn booted(root: &Path) -> Self {
+        let root = root.to_str().expect("a path in UTF-8");
+        let mut holder =
+            Holder::start("main", include_str!("booted.sh"), &[("NAME", "main"), ("ROOT", root)]);
+        holder.pid();
+        assert_eq!(holder.line(), "ready");
+        Self::new("main".to_owned(), "127.0.0.1".to_owned(), holder)
     }
 
     /// The host's PID 1, as the machine numbers it.
@@ -135,6 +146,16 @@ impl Host {
     /// Stops the system log: /dev/log is then a socket that nobody reads.
     pub fn stop_syslog(&self) {
         self.service("stop", "syslog");
+    }
+
+    /// Starts cron; it looks at its jobs at every full minute.
+    pub fn start_cron(&self) {
+        self.service("start", "cron");
+    }
+
+    /// Starts nginx; returns when it listens.
+    pub fn start_nginx(&self) {
+        self.service("start", "nginx");
     }
 
     /// Starts PostgreSQL, with its socket where Debian has it; returns when it answers.

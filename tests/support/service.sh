@@ -1,5 +1,5 @@
 #!/bin/bash
-# service-of-host start|stop syslog|sshd|asterisk|postgres: returns when the daemon answers, or when it is gone.
+# service-of-host start|stop syslog|sshd|asterisk|cron|nginx|postgres: returns when the daemon answers, or when it is gone.
 set -euo pipefail
 cd / # where every user may be
 
@@ -45,6 +45,10 @@ case "$1 $2" in
     asterisk -rx 'core stop now' >/dev/null
     await gone "$pid"
     ;;
+'start cron') cron ;; # it goes to the background when it is ready
+'stop cron') terminate /run/crond.pid ;;
+'start nginx') nginx ;; # likewise
+'stop nginx') terminate /run/nginx.pid ;;
 'start postgres')
     # A server of this host's own, with nothing in it at first; local users are who they say.
     data=/var/lib/postgresql/bed

@@ -1,11 +1,12 @@
 //! Contents on the wire, in either direction: for each wanted one `Begin`, any number of `Data`,
-//! `Hole` and `Copy`, and `End`.
+//! `Packed`, `Hole` and `Copy`, and `End`.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::check;
 use super::frame::{FrameError, Kind, MAX_DATA, decode, write_frame, write_value};
+use super::pack::{Packer, unpack};
 use crate::transfer::{Pieces, Sink, Wanted};
 
 /// Why contents did not all cross.
@@ -32,6 +33,7 @@ impl From<anyhow::Error> for StreamError {
 /// Sends what it takes.
 pub(crate) struct Sender<'a> {
     output: &'a mut dyn Write,
+    packer: &'a mut Packer,
     /// What the receiver has of former versions, by the index of what is wanted.
     formers: Vec<Option<Arc<Pieces>>>,
     /// Why the stream takes no more: the source only passes on that something failed.
@@ -39,8 +41,8 @@ pub(crate) struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    pub(crate) fn new(output: &'a mut dyn Write) -> Sender<'a> {
-        Sender { output, formers: Vec::new(), failed: None }
+    pub(crate) fn new(output: &'a mut dyn Write, packer: &'a mut Packer) -> Sender<'a> {
+        Sender { output, packer, formers: Vec::new(), failed: None }
     }
 
     /// For a receiver that has these former versions.
@@ -70,8 +72,9 @@ impl Sink for Sender<'_> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.write(|output| {
-            bytes.chunks(MAX_DATA).try_for_each(|piece| write_frame(output, Kind::Data, piece))
+        bytes.chunks(MAX_DATA).try_for_each(|piece| match self.packer.pack(piece) {
+            Some(packed) => self.write(|output| write_frame(output, Kind::Packed, &packed)),
+            None => self.write(|output| write_frame(output, Kind::Data, piece)),
         })
     }
 
@@ -120,6 +123,12 @@ pub(crate) fn receive(
                 Kind::Data => {
                     take(payload.len() as u64)?;
                     sink.data(&payload)?;
+                }
+                Kind::Packed => {
+                    let bytes = unpack(&payload)
+                        .map_err(|error| FrameError::broken(format!("what cannot be unpacked: {error}")))?;
+                    take(bytes.len() as u64)?;
+                    sink.data(&bytes)?;
                 }
                 Kind::Hole => {
                     let length = decode(kind, &payload)?;

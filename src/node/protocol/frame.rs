@@ -38,9 +38,11 @@ pub(crate) enum Kind {
     Part = 10,
     /// Its next bytes are a stretch of the former version that the receiver has.
     Copy = 11,
+    /// Its next bytes, packed: each frame by itself.
+    Packed = 12,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Hello,
     Kind::Request,
     Kind::Reply,
@@ -52,6 +54,7 @@ const KINDS: [Kind; 11] = [
     Kind::End,
     Kind::Part,
     Kind::Copy,
+    Kind::Packed,
 ];
 
 impl Kind {
@@ -69,7 +72,7 @@ impl Kind {
             // One number: ten bytes of seven bits hold 64.
             Kind::Begin | Kind::Hole => 10,
             Kind::Copy => 20,
-            Kind::Data | Kind::Part => MAX_DATA,
+            Kind::Data | Kind::Packed | Kind::Part => MAX_DATA,
         }
     }
 }

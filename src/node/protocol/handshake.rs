@@ -24,10 +24,12 @@ mod feature {
     pub(super) const HOLES: u64 = 1 << 1;
     /// Contents may refer to the former version that the receiver has.
     pub(super) const FORMERS: u64 = 1 << 2;
+    /// Contents may be packed with zstd.
+    pub(super) const PACKED: u64 = 1 << 3;
 }
 
 /// What this program has, and cannot do without at the other end.
-const FEATURES: u64 = feature::ZSTD_TREES | feature::HOLES | feature::FORMERS;
+const FEATURES: u64 = feature::ZSTD_TREES | feature::HOLES | feature::FORMERS | feature::PACKED;
 
 /// What one end speaks. Hellos of every version begin with this, so that each can tell the other's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,4 +16,5 @@ pub(crate) mod content;
 pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod message;
+pub(crate) mod pack;
 pub(crate) mod tree;

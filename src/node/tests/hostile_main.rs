@@ -193,7 +193,7 @@ fn contents_that_were_not_asked_for_end_the_session() {
     let dir = tempfile::tempdir().unwrap();
     let accept = accept(dir.path());
     type Send = fn(&mut UnixStream);
-    let attacks: [(Send, &str); 8] = [
+    let attacks: [(Send, &str); 10] = [
         (|main| write_value(main, Kind::Begin, &1u64).unwrap(), "content 0 was to begin"),
         (|main| write_frame(main, Kind::Data, b"x").unwrap(), "content 0 was to begin"),
         (
@@ -230,6 +230,21 @@ fn contents_that_were_not_asked_for_end_the_session() {
                 write_value(main, Kind::Copy, &(0u64, 4u64)).unwrap();
             },
             "a copy of what is not there",
+        ),
+        (
+            |main| {
+                write_value(main, Kind::Begin, &0u64).unwrap();
+                write_frame(main, Kind::Packed, b"x").unwrap();
+            },
+            "what cannot be unpacked",
+        ),
+        (
+            |main| {
+                write_value(main, Kind::Begin, &0u64).unwrap();
+                let bomb = zstd::bulk::compress(&vec![0; 32 << 20], 3).unwrap();
+                write_frame(main, Kind::Packed, &bomb).unwrap();
+            },
+            "what cannot be unpacked",
         ),
         (|main| write_value(main, Kind::Begin, &0u64).unwrap(), "unexpected end of file"),
     ];
@@ -337,7 +352,9 @@ fn a_link_cannot_be_put_where_it_leads_out() {
 fn keep_alives_come_between_frames_only() {
     // A node that streams while it is at work: what arrives is frames, and the content is whole.
     let dir = tempfile::tempdir().unwrap();
-    let content = vec![7; 4 * MAX_DATA];
+    let mut content = vec![0; 4 * MAX_DATA];
+    // What cannot be packed.
+    blake3::Hasher::new().finalize_xof().fill(&mut content);
     let (mut main, _served) = agent(Fake::with(&[("a", &content)]), accept(dir.path()), Arc::default());
     // With this, a keep-alive is due every 10 ms.
     greet(&mut main, &MainHello { timeout_ms: 1, ..proper() });

@@ -1,0 +1,68 @@
+//! The hub as a service: under its real systemd, so that what shields it does not keep it from its work.
+
+use std::time::Duration;
+
+use crate::made::{booted_main, bring};
+use crate::support::{Host, eventually};
+
+const SERVICE: &str = "xds-sync-serve";
+const KEY: &str = "https://127.0.0.1:8443/ssh-key/rsync_xds.pub";
+const DOWNLOADS: &str = "https://127.0.0.1:8443/xds-sync";
+const CERTIFICATE: &str = "/var/lib/private/xds-sync-hub/hub/certificate.pem";
+
+#[test]
+fn the_hub_is_a_service_that_is_started_when_wanted_and_can_do_little() {
+    let main = booted_main();
+    bring(&main);
+    main.sh("apt-get install --yes --quiet=2 ./xds-sync.deb").ok();
+    assert_eq!(main.sh(format!("systemctl is-enabled {SERVICE}")).text(), "disabled\n");
+    assert_eq!(main.sh(format!("systemctl is-active {SERVICE}")).text(), "inactive\n");
+
+    let init = main.xds_sync(["init", "--publish", "hub"]).ok();
+    let start = format!("systemctl enable --now {SERVICE}");
+    assert!(init.contains(&start), "{init}");
+    main.sh(&start).ok();
+    serves(&main);
+    main.sh(format!(
+        "cd /usr/bin && curl --silent --insecure {DOWNLOADS}/xds-sync.sha256 | sha256sum --check --quiet"
+    ))
+    .ok();
+
+    let pid = pid(&main);
+    let status = main.read_text(format!("/proc/{pid}/status"));
+    let is = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        line.unwrap_or_else(|| panic!("no {name} in {status}")).to_owned()
+    };
+    assert!(!is("Uid").starts_with("0\t"), "not root: {}", is("Uid"));
+    assert_eq!((is("CapBnd").trim_start_matches('0'), is("NoNewPrivs").as_str()), ("", "1"));
+    assert_eq!(is("Seccomp"), "2");
+
+    // Its certificate is kept; what a run remembers is none of its business.
+    let certificate = main.read(CERTIFICATE);
+    main.sh(format!("systemctl restart {SERVICE}")).ok();
+    serves(&main);
+    assert!(main.read(CERTIFICATE) == certificate);
+    assert!(!main.exists("/var/lib/xds-sync/hub"));
+
+    let before = self::pid(&main);
+    main.sh("dpkg --install ./xds-sync.deb").ok();
+    serves(&main);
+    assert_ne!(self::pid(&main), before, "after an upgrade the new version runs");
+
+    main.sh("apt-get purge --yes --quiet=2 xds-sync").ok();
+    assert_eq!(main.sh(format!("systemctl is-active {SERVICE}")).text(), "inactive\n");
+    assert_eq!(main.sh("find /etc/systemd /var/lib /lib/systemd -name '*xds-sync*'").text(), "");
+}
+
+#[track_caller]
+fn serves(main: &Host) {
+    let wanted = main.read("/root/.ssh/rsync_xds.pub");
+    eventually("the service to serve the key", Duration::from_secs(30), || {
+        main.sh(format!("curl --silent --insecure {KEY}")).stdout == wanted
+    });
+}
+
+fn pid(main: &Host) -> String {
+    main.sh(format!("systemctl show --property=MainPID --value {SERVICE}")).ok().trim().to_owned()
+}
