@@ -13,6 +13,7 @@ mod main_side;
 mod permits;
 mod pushed;
 mod reloads;
+pub mod restore;
 mod session;
 mod tally;
 mod wire;
@@ -25,6 +26,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Directory, Node};
+use crate::model::TrashKeep;
 use crate::model::escape::escape_for_people;
 use crate::node::{Endpoint, Local, NodeError};
 use crate::report::{Problem, Report};
@@ -247,8 +249,9 @@ impl Run<'_> {
         self.site.stop.load(Ordering::Relaxed)
     }
 
-    fn trash_keep(&self) -> u64 {
-        self.site.config.sync.trash_keep.as_secs()
+    fn trash_keep(&self) -> TrashKeep {
+        let sync = &self.site.config.sync;
+        TrashKeep { seconds: sync.trash_keep.as_secs(), size: sync.trash_max }
     }
 }
 

@@ -14,11 +14,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use xds_sync::model::{Action, Digest, Direction, Outcome, Owner, ReloadOutcome, Tree};
+use xds_sync::model::{
+    Action, Digest, Direction, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
+};
 use xds_sync::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, SshOptions};
 use xds_sync::node::{Accept, Endpoint, Hello, NodeError, NodeErrorKind, Remote, agent};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Root, ScanSpec, Scanned};
+use xds_sync::transfer::trash::{TrashEntry, TrashId};
 use xds_sync::transfer::{Received, Sink, Source, Wanted};
 
 /// Long enough that no test meets it by chance.
@@ -47,7 +50,7 @@ impl Endpoint for Empty {
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
         Ok(owners.to_vec())
     }
-    fn prepare(&mut self, _: &str, _: &str, _: u64) -> Result<Result<String, String>, NodeError> {
+    fn prepare(&mut self, _: &str, _: &str, _: &TrashKeep) -> Result<Result<String, String>, NodeError> {
         Ok(Err("nothing here".to_owned()))
     }
     fn stage(&mut self, _: &str, wanted: &[Wanted], _: &mut dyn Source) -> Result<Received, NodeError> {
@@ -61,6 +64,29 @@ impl Endpoint for Empty {
     }
     fn agree(&mut self, _: &str, _: &str) -> Result<Result<(), String>, NodeError> {
         Ok(Ok(()))
+    }
+    fn trashed(&mut self, _: &str) -> Result<Vec<TrashEntry>, NodeError> {
+        Ok(Vec::new())
+    }
+    fn versions(&mut self, _: &str, _: &RelPath) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
+        Ok(Ok(Vec::new()))
+    }
+    fn recall(
+        &mut self,
+        _: &str,
+        _: &TrashId,
+        paths: &[RelPathBuf],
+    ) -> Result<Vec<Result<Entry, String>>, NodeError> {
+        Ok(vec![Err("nothing here".to_owned()); paths.len()])
+    }
+    fn send_trashed(
+        &mut self,
+        _: &str,
+        _: &TrashId,
+        _: &[Wanted],
+        _: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        Ok(())
     }
     fn reload(&mut self, _: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
         Err(NodeError::new(NodeErrorKind::Refused, "no Asterisk here"))

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use xds_sync::disk::HeldRoot;
 use xds_sync::model::{
     Action, Digest, Direction, Entry, File, Meta, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState,
-    Step, Tree,
+    Step, TrashKeep, Tree,
 };
 use xds_sync::node::{Endpoint as _, Local, LocalOptions};
 use xds_sync::snapshot::ScanSpec;
@@ -94,7 +94,7 @@ impl World {
             tree.iter().all(|(_, entry)| entry.as_file().is_none_or(|file| file.digest != digest(SECRET)))
         );
 
-        let _ = self.local.prepare("moh", RUN, 3600);
+        let _ = self.local.prepare("moh", RUN, &TrashKeep::FOREVER);
         let content = format!("new {round}").into_bytes();
         let new =
             Wanted { path: path("new"), digest: digest(&content), size: content.len() as u64, offset: 0 };

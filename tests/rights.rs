@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
-use xds_sync::model::{Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPathBuf, Step};
+use xds_sync::model::{
+    Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPathBuf, Step, TrashKeep,
+};
 use xds_sync::node::{Ended, Endpoint as _, Hello, Peer, Remote};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::ScanSpec;
@@ -150,7 +152,7 @@ fn spec(root: &Path) -> ScanSpec {
 /// Puts `content` at `a.wav` in place of `before`.
 fn push(remote: &mut Remote, root: &Path, before: Option<Entry>, content: &'static [u8]) {
     remote.scan(&spec(root)).unwrap();
-    remote.prepare("moh", RUN, 3600).unwrap().unwrap();
+    remote.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
     let Entry::File(new) = file(content) else { unreachable!() };
     let wanted = Wanted { path: path("a.wav"), digest: new.digest, size: new.size, offset: 0 };
     assert_eq!(remote.stage("moh", &[wanted], &mut Content(content)).unwrap(), [Ok(())]);

@@ -7,10 +7,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
-use xds_sync::model::{Action, Direction, Outcome, Owner, ReloadOutcome, ReloadState, Tree};
+use xds_sync::model::{
+    Action, Direction, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState, TrashKeep,
+    Tree,
+};
 use xds_sync::node::{Accept, Endpoint, Hello, KeyChange, Local, LocalOptions, NodeError};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
+use xds_sync::transfer::trash::{TrashEntry, TrashId};
 use xds_sync::transfer::{Received, Sink, Source, Wanted};
 
 /// Where a root lies as the peers name it: the same in every run, so that inputs stay good.
@@ -153,9 +157,9 @@ impl Endpoint for Host {
         &mut self,
         directory: &str,
         run: &str,
-        trash_keep: u64,
+        trash: &TrashKeep,
     ) -> Result<Result<String, String>, NodeError> {
-        self.local.prepare(directory, run, trash_keep)
+        self.local.prepare(directory, run, trash)
     }
 
     fn stage(
@@ -177,6 +181,37 @@ impl Endpoint for Host {
 
     fn agree(&mut self, directory: &str, generation: &str) -> Result<Result<(), String>, NodeError> {
         self.local.agree(directory, generation)
+    }
+
+    fn trashed(&mut self, directory: &str) -> Result<Vec<TrashEntry>, NodeError> {
+        self.local.trashed(directory)
+    }
+
+    fn versions(
+        &mut self,
+        directory: &str,
+        path: &RelPath,
+    ) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
+        self.local.versions(directory, path)
+    }
+
+    fn recall(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        paths: &[RelPathBuf],
+    ) -> Result<Vec<Result<Entry, String>>, NodeError> {
+        self.local.recall(directory, id, paths)
+    }
+
+    fn send_trashed(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        wanted: &[Wanted],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        self.local.send_trashed(directory, id, wanted, sink)
     }
 
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {

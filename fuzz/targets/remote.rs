@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use xds_sync::model::{Action, Digest, Entry, Outcome, Owner, RelPathBuf, Step, Tree};
+use xds_sync::model::{Action, Digest, Entry, Outcome, Owner, RelPathBuf, Step, TrashKeep, Tree};
 use xds_sync::node::{Ended, Endpoint, NodeError, Peer, Remote};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::Root;
+use xds_sync::transfer::trash::TrashId;
 use xds_sync::transfer::{Sink, Source, Wanted};
 
 use super::host::{ROOT, hello, spec};
@@ -90,7 +91,7 @@ pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
     let tree = remote.tree("moh")?;
     check(&tree);
     remote.known_owners(&[Owner::new(Some("asterisk"), None)])?;
-    texts(remote.prepare("moh", "01KQ0000000000000000000002", 0)?.err());
+    texts(remote.prepare("moh", "01KQ0000000000000000000002", &TrashKeep::FOREVER)?.err());
     let content = Wanted { path: path("new"), digest: Digest(blake3::hash(b"x").into()), size: 1, offset: 0 };
     for received in remote.stage("moh", std::slice::from_ref(&content), &mut Bytes)? {
         texts(received.err());
@@ -106,6 +107,23 @@ pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
             harmless(&why);
         }
     }
+    let deleted = path("a.wav");
+    for entry in remote.trashed("moh")? {
+        assert!(entry.place.path.names().all(|name| name != b".xds-sync"), "our own directory in its trash");
+    }
+    texts(remote.versions("moh", &deleted)?.err());
+    let id: TrashId = "01KQ0000000000000000000002-0".parse().expect("an id");
+    for recalled in remote.recall("moh", &id, std::slice::from_ref(&deleted))? {
+        match recalled {
+            Ok(Entry::Symlink(link)) => assert!(!link.escapes(&deleted), "a link that leads out"),
+            Ok(_) => {}
+            Err(why) => harmless(&why),
+        }
+    }
+    let wanted = Wanted { path: deleted, digest: Digest([0; 32]), size: 1, offset: 0 };
+    let mut count = Count::default();
+    remote.send_trashed("moh", &id, &[wanted], &mut count)?;
+    assert!(count.0 <= 1, "more was sent than was wanted");
     texts(remote.agree("moh", "01KQ0000000000000000000003")?.err());
     let wanted = Wanted { path: path("d/b.wav"), digest: Digest([0; 32]), size: 2, offset: 0 };
     let mut count = Count::default();

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::named::nanoseconds;
 use super::{Context, exit, load};
 use crate::model::escape::{escape, escape_for_people, unescape};
 use crate::report::words;
@@ -16,6 +16,7 @@ use crate::state::{ConflictRecord, Ledger, StateDir, Version};
 const EXAMPLES: &str = "\
 Examples:
   xds-sync conflicts                                              what waits, and what was decided
+  xds-sync conflicts show recordings greeting.wav                 all that is known of one, with digests
   xds-sync conflicts resolve recordings greeting.wav --keep main  Main's version stays
   xds-sync conflicts resolve recordings greeting.wav --keep mds1  that of mds1 stays
 The next run carries a decision out; the other versions go to the trash of their hosts.";
@@ -33,6 +34,17 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Tell all that is known of the conflicts at one path
+    #[command(after_help = EXAMPLES)]
+    Show {
+        /// The directory's name
+        directory: String,
+        /// The path in it, as it is listed
+        path: OsString,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Decide a conflict that waits
     #[command(after_help = EXAMPLES)]
     Resolve {
@@ -51,8 +63,13 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let state = StateDir::open(&config.sync.state_dir)?;
     match &args.action {
         None => {
-            let ledger = state.ledger()?;
-            let text = if args.json { json(&ledger)? } else { text(&ledger) };
+            let records: Vec<ConflictRecord> = state.ledger()?.conflicts;
+            let text = if args.json { json(&records)? } else { text(&records) };
+            context.ui.result(text.as_bytes())?;
+        }
+        Some(Action::Show { directory, path, json: as_json }) => {
+            let records = at(state.ledger()?, directory, path.as_bytes())?;
+            let text = if *as_json { json(&records)? } else { show(&records) };
             context.ui.result(text.as_bytes())?;
         }
         Some(Action::Resolve { directory, path, keep }) => {
@@ -67,11 +84,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 }
 
 fn resolve(ledger: &mut Ledger, directory: &str, path: &[u8], keep: &str) -> anyhow::Result<()> {
-    let listed = std::str::from_utf8(path).ok().and_then(unescape);
-    let is_meant = |record: &&mut ConflictRecord| {
-        let meant = record.path.as_bytes() == path || Some(record.path.as_bytes()) == listed.as_deref();
-        record.winner.is_none() && record.directory == directory && meant
-    };
+    let is_meant = |record: &&mut ConflictRecord| record.winner.is_none() && is_at(record, directory, path);
     let record = ledger.conflicts.iter_mut().find(is_meant).with_context(|| {
         let (directory, path) = (escape_for_people(directory.as_bytes()), escape_for_people(path));
         format!("no conflict waits at {path} in {directory}; 'xds-sync conflicts' lists those that do")
@@ -85,34 +98,84 @@ fn resolve(ledger: &mut Ledger, directory: &str, path: &[u8], keep: &str) -> any
     Ok(())
 }
 
-fn text(ledger: &Ledger) -> String {
-    if ledger.conflicts.is_empty() {
+/// Whether a conflict is at a path, as it is on disk or as it is listed.
+fn is_at(record: &ConflictRecord, directory: &str, path: &[u8]) -> bool {
+    let listed = std::str::from_utf8(path).ok().and_then(unescape);
+    let meant = record.path.as_bytes() == path || Some(record.path.as_bytes()) == listed.as_deref();
+    record.directory == directory && meant
+}
+
+fn at(ledger: Ledger, directory: &str, path: &[u8]) -> anyhow::Result<Vec<ConflictRecord>> {
+    let records = ledger.conflicts.into_iter().filter(|record| is_at(record, directory, path));
+    let records: Vec<ConflictRecord> = records.collect();
+    if records.is_empty() {
+        let (directory, path) = (escape_for_people(directory.as_bytes()), escape_for_people(path));
+        bail!("no conflict is known at {path} in {directory}; 'xds-sync conflicts' lists those that are");
+    }
+    Ok(records)
+}
+
+fn text(records: &[ConflictRecord]) -> String {
+    if records.is_empty() {
         return "no conflicts\n".to_owned();
     }
     let mut text = String::new();
-    for record in &ledger.conflicts {
-        let (directory, path) = (escape_for_people(record.directory.as_bytes()), record.path.for_people());
-        let state = match (&record.winner, &record.keep) {
-            (Some(winner), _) => format!("the version of {winner} stayed"),
-            (None, Some(keep)) => format!("the next run keeps the version of {keep}"),
-            (None, None) => "waits".to_owned(),
-        };
-        text += &format!("{directory}: {path}: {state} (since {})\n", record.since);
+    for record in records {
+        text += &head(record);
         for version in &record.versions {
-            let host = escape_for_people(version.host.as_bytes());
-            text += &match version.digest {
-                Some(_) => {
-                    format!("    {host}: {}, modified {}\n", words::bytes(version.size), time(version.mtime))
-                }
-                None => format!("    {host}: not a file\n"),
-            };
+            text += &format!("    {}\n", version_in_words(version));
         }
         if record.winner.is_none() && record.keep.is_none() {
-            let path = path.replace('\'', "'\\''");
-            text += &format!("    decide: xds-sync conflicts resolve {directory} '{path}' --keep HOST\n");
+            text += &format!("    decide: {}\n", command(record, "conflicts resolve", "--keep HOST"));
         }
     }
     text
+}
+
+/// As in the list, with digests and with what can be done about it.
+fn show(records: &[ConflictRecord]) -> String {
+    let mut text = String::new();
+    for record in records {
+        text += &head(record);
+        for version in &record.versions {
+            text += &format!("    {}\n", version_in_words(version));
+            if let Some(digest) = version.digest {
+                text += &format!("        BLAKE3 {digest}\n");
+            }
+        }
+        text += &match record.winner {
+            None => format!("    decide: {}\n", command(record, "conflicts resolve", "--keep HOST")),
+            Some(_) => format!("    what lost: {}\n", command(record, "restore", "--node HOST --dry-run")),
+        };
+    }
+    text
+}
+
+fn head(record: &ConflictRecord) -> String {
+    let (directory, path) = (escape_for_people(record.directory.as_bytes()), record.path.for_people());
+    let state = match (&record.winner, &record.keep) {
+        (Some(winner), _) => format!("the version of {winner} stayed"),
+        (None, Some(keep)) => format!("the next run keeps the version of {keep}"),
+        (None, None) => "waits".to_owned(),
+    };
+    format!("{directory}: {path}: {state} (since {})\n", record.since)
+}
+
+fn version_in_words(version: &Version) -> String {
+    let host = escape_for_people(version.host.as_bytes());
+    match version.digest {
+        Some(_) => {
+            format!("{host}: {}, modified {}", words::bytes(version.size), nanoseconds(version.mtime))
+        }
+        None => format!("{host}: not a file"),
+    }
+}
+
+/// What to type, with the path as a shell reads it.
+fn command(record: &ConflictRecord, command: &str, options: &str) -> String {
+    let directory = escape_for_people(record.directory.as_bytes());
+    let path = record.path.for_people().replace('\'', "'\\''");
+    format!("xds-sync {command} {directory} '{path}' {options}")
 }
 
 #[derive(Serialize)]
@@ -138,8 +201,8 @@ struct ListedVersion {
     digest: Option<String>,
 }
 
-fn json(ledger: &Ledger) -> anyhow::Result<String> {
-    let conflicts = ledger.conflicts.iter().map(listed).collect();
+fn json(records: &[ConflictRecord]) -> anyhow::Result<String> {
+    let conflicts = records.iter().map(listed).collect();
     Ok(serde_json::to_string(&Conflicts { conflicts })? + "\n")
 }
 
@@ -147,7 +210,7 @@ fn listed(record: &ConflictRecord) -> Listed<'_> {
     let version = |version: &Version| ListedVersion {
         host: escape(version.host.as_bytes()),
         size: version.size,
-        mtime: time(version.mtime),
+        mtime: nanoseconds(version.mtime),
         digest: version.digest.map(|digest| digest.to_string()),
     };
     Listed {
@@ -158,12 +221,6 @@ fn listed(record: &ConflictRecord) -> Listed<'_> {
         winner: record.winner.as_deref(),
         versions: record.versions.iter().map(version).collect(),
     }
-}
-
-/// Nanoseconds since 1970 in RFC 3339; what is older is told as 1970.
-fn time(nanoseconds: i64) -> String {
-    let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
-    humantime::format_rfc3339_nanos(SystemTime::UNIX_EPOCH + since).to_string()
 }
 
 #[cfg(test)]
@@ -194,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_person_sees_who_has_what_and_how_to_decide() {
-        insta::assert_snapshot!(text(&ledger()), @r"
+        insta::assert_snapshot!(text(&ledger().conflicts), @r"
         recordings: old.wav: the version of mds1 stayed (since 2026-01-02T03:04:05Z)
             main: 2.0 KiB, modified 2026-01-02T02:50:45.000000000Z
             mds1: not a file
@@ -207,12 +264,28 @@ mod tests {
 
     #[test]
     fn a_machine_reads_the_same() {
-        let json: serde_json::Value = serde_json::from_str(&json(&ledger()).unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json(&ledger().conflicts).unwrap()).unwrap();
         let waiting = &json["conflicts"][1];
         assert_eq!((&waiting["state"], &waiting["winner"]), (&"waiting".into(), &serde_json::Value::Null));
         assert_eq!(waiting["path"], "two\\x0alines.wav");
         assert_eq!(waiting["versions"][0]["digest"], "01".repeat(32));
         assert_eq!(json["conflicts"][0]["state"], "decided");
+    }
+
+    #[test]
+    fn one_is_shown_with_digests_and_what_to_do() {
+        for path in ["two\nlines.wav", "two\\x0alines.wav"] {
+            let shown = show(&at(ledger(), "recordings", path.as_bytes()).unwrap());
+            assert!(shown.contains(&format!("BLAKE3 {}\n", "01".repeat(32))), "{shown}");
+            assert!(
+                shown.contains("conflicts resolve recordings 'two\\x0alines.wav' --keep HOST"),
+                "{shown}"
+            );
+        }
+        let shown = show(&at(ledger(), "recordings", b"old.wav").unwrap());
+        assert!(shown.contains("xds-sync restore recordings 'old.wav' --node HOST --dry-run"), "{shown}");
+        let error = at(ledger(), "recordings", b"\x1b[2J").unwrap_err().to_string();
+        assert!(error.contains("no conflict is known at \\x1b[2J"), "{error}");
     }
 
     #[test]

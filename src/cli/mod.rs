@@ -9,14 +9,18 @@ mod discover;
 mod each;
 mod exit;
 mod ha;
+mod history;
 mod init;
 mod join;
 mod leave;
 mod load;
+mod named;
 mod nodes;
 mod nodes_edit;
 mod nodes_install;
 mod publish;
+mod restore;
+mod restore_text;
 mod rotate;
 mod serve;
 mod status;
@@ -77,7 +81,9 @@ enum Command {
     Init(init::Args),
     Sync(sync::Args),
     Status(status::Args),
+    History(history::Args),
     Conflicts(conflicts::Args),
+    Restore(restore::Args),
     Nodes(nodes::Args),
     Config(config::Args),
     Serve(serve::Args),
@@ -134,7 +140,9 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Init(args) => init::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
         Command::Status(args) => status::run(context, &args),
+        Command::History(args) => history::run(context, &args),
         Command::Conflicts(args) => conflicts::run(context, &args),
+        Command::Restore(args) => restore::run(context, &args),
         Command::Nodes(args) => nodes::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Serve(args) => serve::run(context, &args),

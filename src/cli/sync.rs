@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::connect::{self, Ssh};
-use super::{Context, discover, exit, ha, init, load};
+use super::{Context, discover, exit, ha, history, init, load};
 use crate::config::Config;
 use crate::host;
 use crate::report::exit::{DIFFERENCES, IN_STEP, INTERRUPTED};
@@ -155,6 +155,9 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
         code => code,
     };
+    if !args.dry_run {
+        history::remember(&state, &mut report, code);
+    }
     if !args.dry_run
         && let Err(error) = remember(&state, args, &report, code)
     {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::postgres::Connection;
 use super::raw::Raw;
-use crate::model::{MaxDelete, Owner};
+use crate::model::{MaxDelete, Owner, TrashMax};
 use crate::snapshot::Rules;
 
 pub(super) type Converted<T> = Result<T, String>;
@@ -84,8 +84,18 @@ pub(super) fn bandwidth(raw: &Raw) -> Converted<Option<u64>> {
     }
     let wrong = || format!("expected \"unlimited\" or a rate such as \"4 MiB/s\", found '{text}'");
     let rate = text.strip_suffix("/s").ok_or_else(wrong)?;
-    let digits = rate.find(|c: char| !c.is_ascii_digit()).unwrap_or(rate.len());
-    let (number, unit) = rate.split_at(digits);
+    match size(rate) {
+        // Below this, one chunk of content would take longer than the usual timeout.
+        Some(rate) if rate >= 16 << 10 => Ok(Some(rate)),
+        Some(_) => Err("must be at least \"16 KiB/s\"".to_owned()),
+        None => Err(wrong()),
+    }
+}
+
+/// A number of bytes with its unit, such as `4 MiB`.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
     let unit: u64 = match unit.trim() {
         "B" => 1,
         "kB" | "KB" => 1000,
@@ -94,14 +104,27 @@ pub(super) fn bandwidth(raw: &Raw) -> Converted<Option<u64>> {
         "MiB" => 1 << 20,
         "GB" => 1_000_000_000,
         "GiB" => 1 << 30,
-        _ => return Err(wrong()),
+        "TB" => 1_000_000_000_000,
+        "TiB" => 1 << 40,
+        _ => return None,
     };
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
-        // Below this, one chunk of content would take longer than the usual timeout.
-        Some(rate) if rate >= 16 << 10 => Ok(Some(rate)),
-        Some(_) => Err("must be at least \"16 KiB/s\"".to_owned()),
-        None => Err(wrong()),
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+pub(super) fn trash_max(raw: &Raw) -> Converted<TrashMax> {
+    let text = text(raw)?;
+    if text == "unlimited" {
+        return Ok(TrashMax::Unlimited);
     }
+    let read = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse().ok().filter(|percent| *percent <= 100).map(TrashMax::Percent),
+        None => size(&text).map(TrashMax::Bytes),
+    };
+    read.ok_or_else(|| {
+        format!(
+            "expected \"unlimited\", a share such as \"25%\" or a size such as \"20 GiB\", found '{text}'"
+        )
+    })
 }
 
 /// One of some words.
@@ -343,6 +366,16 @@ mod tests {
         assert_eq!(bandwidth(&typed("500kB/s")), Ok(Some(500_000)));
         for bad in ["4", "4 MiB", "MiB/s", "-1 MiB/s", "1 B/s", "99999999999999 GiB/s"] {
             assert!(bandwidth(&typed(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn how_much_trash() {
+        assert_eq!(trash_max(&typed("unlimited")), Ok(TrashMax::Unlimited));
+        assert_eq!(trash_max(&typed("25%")), Ok(TrashMax::Percent(25)));
+        assert_eq!(trash_max(&typed("20 GiB")), Ok(TrashMax::Bytes(20 << 30)));
+        for bad in ["", "%", "101%", "-1%", "20", "GiB", "20 GiB/s", "99999999 TiB"] {
+            assert!(trash_max(&typed(bad)).is_err(), "{bad}");
         }
     }
 

@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner};
+use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
 
 pub use address::{canonical, is_host};
@@ -111,6 +111,8 @@ pub struct SyncOptions {
     pub reload: ReloadPolicy,
     /// How long trash is kept.
     pub trash_keep: Duration,
+    /// How much the trash of a root may take.
+    pub trash_max: TrashMax,
     /// Where runs remember things.
     pub state_dir: PathBuf,
     /// Syslog's facility.

@@ -20,5 +20,5 @@ pub use entry::{Busy, Entry, File, Meta, Owner, Problem, Symlink};
 pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Change, ChangeKind, Side, Step};
-pub use policy::{ConflictPolicy, DeletePolicy, Direction, MaxDelete};
+pub use policy::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, TrashKeep, TrashMax};
 pub use tree::Tree;

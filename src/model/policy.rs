@@ -78,9 +78,54 @@ impl FromStr for MaxDelete {
     }
 }
 
+/// How long replaced and deleted files are kept, and how much of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrashKeep {
+    /// What a run put into the trash longer ago goes, in seconds.
+    pub seconds: u64,
+    /// Of more than this the oldest goes.
+    pub size: TrashMax,
+}
+
+impl TrashKeep {
+    /// All stays.
+    pub const FOREVER: TrashKeep = TrashKeep { seconds: u64::MAX, size: TrashMax::Unlimited };
+}
+
+/// How much the trash of one root may take on its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TrashMax {
+    /// As much as comes together.
+    Unlimited,
+    /// This share of the filesystem's size.
+    Percent(u8),
+    /// That many bytes.
+    Bytes(u64),
+}
+
+impl TrashMax {
+    /// In bytes, on a filesystem of `size` bytes.
+    #[must_use]
+    pub fn bytes_of(self, size: u64) -> Option<u64> {
+        match self {
+            TrashMax::Unlimited => None,
+            TrashMax::Percent(percent) => Some(size / 100 * u64::from(percent)),
+            TrashMax::Bytes(bytes) => Some(bytes),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_of_the_disk() {
+        assert_eq!(TrashMax::Percent(25).bytes_of(4000), Some(1000));
+        assert_eq!(TrashMax::Percent(100).bytes_of(u64::MAX), Some(u64::MAX / 100 * 100));
+        assert_eq!(TrashMax::Bytes(7).bytes_of(4000), Some(7));
+        assert_eq!(TrashMax::Unlimited.bytes_of(4000), None);
+    }
 
     #[test]
     fn a_percentage_guards_over_ten_files() {

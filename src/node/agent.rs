@@ -1,6 +1,6 @@
 //! The node's end of a session: serves an [`Endpoint`] on a stream, as far as the node accepts it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
@@ -12,14 +12,15 @@ use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
 use super::protocol::check;
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
-use super::protocol::message::{MAX_LIST, Reply, Request, Weight};
+use super::protocol::message::{MAX_LIST, Reply, Request, Weight, batches};
 use super::protocol::tree::{MAX_TREE, send_tree};
 use super::pulse::{Mode, Pulse};
 use super::upstream::{FromMain, ToMain};
-use crate::model::{Action, Outcome, ReloadOutcome, ReloadState};
+use crate::model::{Action, Outcome, RelPath, RelPathBuf, ReloadOutcome, ReloadState};
 use crate::reload::ReloadRequest;
-use crate::snapshot::{Root, ScanSpec};
+use crate::snapshot::{Root, Rules, ScanSpec};
 use crate::transfer::Wanted;
+use crate::transfer::trash::{TrashEntry, TrashId};
 
 /// Most directories that Main may have scanned in a session; sites have some ten. The tree of each is held until
 /// the session ends.
@@ -52,8 +53,9 @@ pub fn serve(
             accept,
             hello: main.hello,
             sworn: false,
-            scanned: HashSet::new(),
+            scanned: HashMap::new(),
             commit: Commit::default(),
+            found: VecDeque::new(),
         };
         std::thread::scope(|scope| {
             // Closed when the session ends, however it ends.
@@ -140,8 +142,11 @@ struct Session<'a, W> {
     hello: Hello,
     /// Whether the node has remembered this Main.
     sworn: bool,
-    scanned: HashSet<String>,
+    /// The directories that Main has looked at, with what may be named in them; none where that is not known.
+    scanned: HashMap<String, Option<Rules>>,
     commit: Commit,
+    /// What lies in the trash that was asked for, as far as Main has not got it yet.
+    found: VecDeque<TrashEntry>,
 }
 
 /// A commit on its way: its actions come in parts, and its outcomes go in parts.
@@ -186,10 +191,10 @@ impl<W: Write> Session<'_, W> {
                 owners.iter().try_for_each(check::owner).map_err(lost)?;
                 Reply::Owners(self.endpoint.known_owners(&owners)?)
             }
-            Request::Prepare { directory, run, trash_keep } => {
+            Request::Prepare { directory, run, trash } => {
                 self.may_change(&directory)?;
                 check::id(&run).map_err(lost)?;
-                Reply::Prepared(self.endpoint.prepare(&directory, &run, trash_keep)?.map_err(check::clip))
+                Reply::Prepared(self.endpoint.prepare(&directory, &run, &trash)?.map_err(check::clip))
             }
             Request::Stage { directory, wanted } => {
                 self.may_change(&directory)?;
@@ -210,6 +215,25 @@ impl<W: Write> Session<'_, W> {
                 Reply::Agreed(self.endpoint.agree(&directory, &generation)?.map_err(check::clip))
             }
             Request::Reload(request) => self.reload(&request)?,
+            Request::Trashed(directory) => {
+                self.known(&directory)?;
+                self.found = self.endpoint.trashed(&directory)?.into();
+                self.more_trash()
+            }
+            Request::Versions { directory, path } => {
+                self.may_name(&directory, [&path])?;
+                self.versions(&directory, &path)?
+            }
+            Request::MoreTrash => self.more_trash(),
+            Request::Recall { directory, id, paths } => {
+                self.may_name(&directory, &paths)?;
+                let recalled = self.endpoint.recall(&directory, &id, &paths)?;
+                Reply::Recalled(recalled.into_iter().map(|item| item.map_err(check::clip)).collect())
+            }
+            Request::SendTrashed { directory, id, wanted } => {
+                self.may_name(&directory, wanted.iter().map(|content| &content.path))?;
+                self.send_trashed(&directory, &id, &wanted)?
+            }
             Request::ReplaceKey(change) => {
                 self.may_write()?;
                 Reply::KeyReplaced(self.endpoint.replace_key(&change)?.map_err(check::clip))
@@ -220,11 +244,31 @@ impl<W: Write> Session<'_, W> {
 
     /// A directory that was scanned in this session, and so accepted.
     fn known(&self, directory: &str) -> Result<(), NodeError> {
-        if self.scanned.contains(directory) {
+        if self.scanned.contains_key(directory) {
             return Ok(());
         }
         let directory = check::text(directory);
         Err(lost(FrameError::broken(format!("the directory {directory} was not scanned in this session"))))
+    }
+
+    /// Whether Main may ask for these paths of the trash: what is excluded is none of its business, wherever
+    /// it lies.
+    fn may_name<'p>(
+        &self,
+        directory: &str,
+        paths: impl IntoIterator<Item = &'p RelPathBuf>,
+    ) -> Result<(), NodeError> {
+        self.known(directory)?;
+        let rules = self.scanned.get(directory).and_then(Option::as_ref);
+        for path in paths {
+            check::path(path).map_err(lost)?;
+            let mut whole = std::iter::once(&**path).chain(path.ancestors());
+            if rules.is_none_or(|rules| whole.any(|path| rules.excludes(path))) {
+                let rule = format!("{} is excluded, and not to be asked for", path.for_people());
+                return Err(lost(FrameError::Broken(rule)));
+            }
+        }
+        Ok(())
     }
 
     fn may_change(&mut self, directory: &str) -> Result<(), NodeError> {
@@ -252,7 +296,7 @@ impl<W: Write> Session<'_, W> {
         if name.is_empty() || name.len() > check::MAX_ID || name.chars().any(char::is_control) {
             return Err(lost(FrameError::broken("a directory's name is empty, too long or not one line")));
         }
-        if self.scanned.len() >= MAX_DIRECTORIES && !self.scanned.contains(name) {
+        if self.scanned.len() >= MAX_DIRECTORIES && !self.scanned.contains_key(name) {
             return Err(lost(FrameError::broken("too many directories in a session")));
         }
         self.accept.root(&spec.root).map_err(refused)?;
@@ -260,7 +304,7 @@ impl<W: Write> Session<'_, W> {
         if let Root::Unusable(why) = &mut scanned.root {
             *why = check::clip(std::mem::take(why));
         }
-        self.scanned.insert(name.clone());
+        self.scanned.insert(name.clone(), Rules::new(&spec.exclude, Vec::new()).ok());
         Ok(Reply::Scanned(scanned))
     }
 
@@ -293,6 +337,32 @@ impl<W: Write> Session<'_, W> {
         wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
         let mut sink = ToMain::new(self.pulse);
         let sent = self.endpoint.send(directory, wanted, &mut sink);
+        match sink.failed {
+            Some(error) => Err(lost(error)),
+            None => sent.map(|()| Reply::Sent),
+        }
+    }
+
+    fn versions(&mut self, directory: &str, path: &RelPath) -> Result<Reply, NodeError> {
+        Ok(match self.endpoint.versions(directory, path)? {
+            Ok(versions) => {
+                self.found = versions.into();
+                self.more_trash()
+            }
+            Err(why) => Reply::TrashUnread(check::clip(why)),
+        })
+    }
+
+    /// The next entries of the trash that was asked for, as many as fit into an answer.
+    fn more_trash(&mut self) -> Reply {
+        let count = batches(self.found.make_contiguous()).next().map_or(0, <[TrashEntry]>::len);
+        let entries = self.found.drain(..count).collect();
+        Reply::Trash { entries, more: !self.found.is_empty() }
+    }
+
+    fn send_trashed(&mut self, directory: &str, id: &TrashId, wanted: &[Wanted]) -> Result<Reply, NodeError> {
+        let mut sink = ToMain::new(self.pulse);
+        let sent = self.endpoint.send_trashed(directory, id, wanted, &mut sink);
         match sink.failed {
             Some(error) => Err(lost(error)),
             None => sent.map(|()| Reply::Sent),

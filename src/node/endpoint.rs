@@ -4,16 +4,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Action, Digest, Outcome, Owner, ReloadOutcome, Tree};
+use crate::model::{
+    Action, Digest, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
+};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
+use crate::transfer::trash::{TrashEntry, TrashId};
 use crate::transfer::{Received, Sink, Source, Wanted};
 
 /// What a run asks of a host: Main's own disk, or a node behind its agent.
 ///
 /// One run's calls for a directory come in this order: `scan`, then, where there is something to do,
-/// `tree`, `prepare`, `stage`/`send`, `commit`, `agree`. Every method but `scan`, `tree`, `known_owners`
-/// and `send` changes the host. `Err` means that the host is lost for this run; what fails for one entry
+/// `tree`, `prepare`, `stage`/`send`, `commit`, `agree`. Every method but `scan`, `tree`, `known_owners`,
+/// `send` and those that read the trash changes the host. `Err` means that the host is lost for this run; what fails for one entry
 /// is in the value.
 pub trait Endpoint: Send {
     /// Looks at a directory and keeps its tree until the session ends.
@@ -31,13 +34,13 @@ pub trait Endpoint: Send {
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError>;
 
     /// Readies a root for changes by `run` (a ULID): makes it if it is missing, marks it if it is unmarked,
-    /// sweeps the leftovers of killed runs from its stage into its trash, deletes trash older than
-    /// `trash_keep` seconds. Returns the marker's id.
+    /// sweeps the leftovers of killed runs from its stage into its trash, deletes the trash that `trash` keeps
+    /// no longer. Returns the marker's id.
     fn prepare(
         &mut self,
         directory: &str,
         run: &str,
-        trash_keep: u64,
+        trash: &TrashKeep,
     ) -> Result<Result<String, String>, NodeError>;
 
     /// Gets contents into the stage of `directory`: first from what the host has itself (its stage, the
@@ -57,6 +60,34 @@ pub trait Endpoint: Send {
 
     /// Writes the generation of the base that this end now agrees on into its marker.
     fn agree(&mut self, directory: &str, generation: &str) -> Result<Result<(), String>, NodeError>;
+
+    /// What the last commit of `directory` put into its trash; told once.
+    fn trashed(&mut self, directory: &str) -> Result<Vec<TrashEntry>, NodeError>;
+
+    /// Every version of `path`, and of what was below it, in the trash of `directory`; the oldest run first.
+    fn versions(
+        &mut self,
+        directory: &str,
+        path: &RelPath,
+    ) -> Result<Result<Vec<TrashEntry>, String>, NodeError>;
+
+    /// What lies at `paths` in the trash of `directory`, as it would stand in its tree: read now, for its
+    /// digest. One for each.
+    fn recall(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        paths: &[RelPathBuf],
+    ) -> Result<Vec<Result<Entry, String>>, NodeError>;
+
+    /// Streams contents from the trash of `directory` into `sink`.
+    fn send_trashed(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        wanted: &[Wanted],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError>;
 
     /// Runs a reload and verifies it.
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;

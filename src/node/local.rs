@@ -15,9 +15,10 @@ use super::endpoint::tree_digests;
 use super::{Endpoint, KeyChange, NodeError, NodeErrorKind};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners};
-use crate::model::{Action, Entry, Outcome, Owner, RelPath, ReloadOutcome, Tree};
+use crate::model::{Action, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Clock, HashCache, Root, ScanSpec, Scanned, Snapshot, scan};
+use crate::transfer::trash::{TrashEntry, TrashId, TrashSource, Trashed};
 use crate::transfer::{self, LocalSource, OwnDir, Received, Seen, Sink, Source, Wanted};
 
 /// Lets Main in with another key, or says why not.
@@ -62,6 +63,8 @@ struct Session {
     snapshot: Arc<Snapshot>,
     /// From `prepare` on.
     ready: Option<Arc<Ready>>,
+    /// What the last commit put into the trash, until it is asked for.
+    trashed: Vec<TrashEntry>,
 }
 
 #[derive(Debug)]
@@ -96,19 +99,22 @@ impl Local {
     /// Gives the contents of a directory as it was scanned, to several sinks at a time if need be.
     pub fn source(&self, directory: &str) -> Result<LocalSource, NodeError> {
         let session = self.session(directory)?;
-        let Some(held) = &session.snapshot.held else {
-            return Err(misuse(format!("{directory} has no root to send from")));
-        };
+        let held = self.held(directory)?;
         let snapshot = Arc::clone(&session.snapshot);
         let stamps = move |path: &RelPath| match snapshot.tree.get(path) {
             Some(Entry::File(_)) => snapshot.stamp(path),
             _ => None,
         };
-        Ok(LocalSource::new(held.clone(), Arc::new(stamps)))
+        Ok(LocalSource::new(held, Arc::new(stamps)))
     }
 
     fn session(&self, directory: &str) -> Result<&Session, NodeError> {
         self.sessions.get(directory).ok_or_else(|| misuse(format!("{directory} was not scanned")))
+    }
+
+    fn held(&self, directory: &str) -> Result<HeldRoot, NodeError> {
+        let held = self.session(directory)?.snapshot.held.clone();
+        held.ok_or_else(|| misuse(format!("{directory} has no root to send from")))
     }
 
     /// Takes contents into the stage of a prepared directory, from several sources at a time if need be: a
@@ -133,7 +139,7 @@ impl Local {
         }
     }
 
-    fn make_ready(&mut self, directory: &str, run: &str, trash_keep: u64) -> anyhow::Result<String> {
+    fn make_ready(&mut self, directory: &str, run: &str, trash: &TrashKeep) -> anyhow::Result<String> {
         let Some(session) = self.sessions.get(directory) else { bail!("{directory} was not scanned") };
         let held = match (&session.snapshot.root, &session.snapshot.held) {
             (Root::Unusable(why), _) => bail!("{why}"),
@@ -157,7 +163,7 @@ impl Local {
         let now_ns = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         transfer::sweep(&own, run, now_ns).with_context(|| in_root(&held, "its stage cannot be swept"))?;
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        transfer::trash::prune(&own, now_ms, trash_keep)
+        transfer::trash::prune(&own, run, now_ms, trash)
             .with_context(|| in_root(&held, "its old trash cannot be deleted"))?;
         if let Some(session) = self.sessions.get_mut(directory) {
             session.ready = Some(Arc::new(Ready { own, run: run.to_owned() }));
@@ -181,7 +187,12 @@ impl Endpoint for Local {
             settled: snapshot.settled,
             free: snapshot.free,
         };
-        let session = Session { root: spec.root.clone(), snapshot: Arc::new(snapshot), ready: None };
+        let session = Session {
+            root: spec.root.clone(),
+            snapshot: Arc::new(snapshot),
+            ready: None,
+            trashed: Vec::new(),
+        };
         self.sessions.insert(spec.directory.clone(), session);
         Ok(scanned)
     }
@@ -198,9 +209,9 @@ impl Endpoint for Local {
         &mut self,
         directory: &str,
         run: &str,
-        trash_keep: u64,
+        trash: &TrashKeep,
     ) -> Result<Result<String, String>, NodeError> {
-        Ok(self.make_ready(directory, run, trash_keep).map_err(|error| format!("{error:#}")))
+        Ok(self.make_ready(directory, run, trash).map_err(|error| format!("{error:#}")))
     }
 
     fn stage(
@@ -214,10 +225,7 @@ impl Endpoint for Local {
 
     fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError> {
         // What fails on this side is told to the sink; an error is the sink's own.
-        self.source(directory)?.send(wanted, sink).map_err(|error| match error.downcast::<NodeError>() {
-            Ok(error) => error,
-            Err(error) => NodeError::new(NodeErrorKind::Lost, format!("{error:#}")),
-        })
+        self.source(directory)?.send(wanted, sink).map_err(sink_lost)
     }
 
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
@@ -240,7 +248,52 @@ impl Endpoint for Local {
             }
         }
         self.save_cache(&root);
+        if let Some(session) = self.sessions.get_mut(directory) {
+            session.trashed = committed.trashed;
+        }
         Ok(committed.outcomes)
+    }
+
+    fn trashed(&mut self, directory: &str) -> Result<Vec<TrashEntry>, NodeError> {
+        let session = self.sessions.get_mut(directory).map(|session| std::mem::take(&mut session.trashed));
+        session.ok_or_else(|| misuse(format!("{directory} was not scanned")))
+    }
+
+    fn versions(
+        &mut self,
+        directory: &str,
+        path: &RelPath,
+    ) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
+        // Where there is no root, there is no trash.
+        let Some(held) = &self.session(directory)?.snapshot.held else { return Ok(Ok(Vec::new())) };
+        let versions = transfer::trash::versions(held, path);
+        Ok(versions.map_err(|error| in_root(held, &format!("its trash cannot be read: {error}"))))
+    }
+
+    fn recall(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        paths: &[RelPathBuf],
+    ) -> Result<Vec<Result<Entry, String>>, NodeError> {
+        let held = self.held(directory)?;
+        let mut look = |path: &RelPathBuf| {
+            let place = Trashed { id: id.clone(), path: path.clone() };
+            let looked = place.look(&held, &mut self.owners, &self.options.progress);
+            looked.map_err(|error| error.to_string())
+        };
+        Ok(paths.iter().map(&mut look).collect())
+    }
+
+    fn send_trashed(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        wanted: &[Wanted],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        let mut source = TrashSource::new(self.held(directory)?, id.clone());
+        source.send(wanted, sink).map_err(sink_lost)
     }
 
     fn agree(&mut self, directory: &str, generation: &str) -> Result<Result<(), String>, NodeError> {
@@ -278,6 +331,13 @@ fn make_root(path: &Path) -> anyhow::Result<HeldRoot> {
 
 fn in_root(held: &HeldRoot, what: &str) -> String {
     format!("{}: {what}", held.path().display())
+}
+
+fn sink_lost(error: anyhow::Error) -> NodeError {
+    match error.downcast::<NodeError>() {
+        Ok(error) => error,
+        Err(error) => NodeError::new(NodeErrorKind::Lost, format!("{error:#}")),
+    }
 }
 
 /// The caller, which may be a peer, broke the order of calls.
@@ -374,7 +434,7 @@ mod tests {
         main.write("xds_override.conf", "main's own");
         let scanned = main.scan();
         assert_eq!(node.scan().root, Root::Missing);
-        let id = node.local.prepare("moh", RUN, 0).unwrap().unwrap();
+        let id = node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
         assert_eq!(copy_all(&mut main, &mut node), vec![Outcome::Done; 3]);
         node.local.agree("moh", "01G").unwrap().unwrap();
 
@@ -395,7 +455,7 @@ mod tests {
         make_old(&main.at("a.wav"));
         main.scan();
         node.scan();
-        node.local.prepare("moh", RUN, 0).unwrap().unwrap();
+        node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
         copy_all(&mut main, &mut node);
         // As the next run does, in a process of its own.
         let cache_path = node.local.cache_path(&node.at(""));
@@ -419,7 +479,7 @@ mod tests {
         let wanted = [Wanted { path: path("xds_override.conf"), digest, size: 6, offset: 0 }];
         let mut node = Host::new();
         node.scan();
-        node.local.prepare("moh", RUN, 0).unwrap().unwrap();
+        node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
         let mut source = main.local.source("moh").unwrap();
         let received = node.local.stage("moh", &wanted, &mut source).unwrap();
         assert!(received[0].as_ref().unwrap_err().contains("not in the directory"), "{received:?}");
@@ -430,10 +490,10 @@ mod tests {
         let mut node = Host::new();
         node.write("a", "a");
         node.scan();
-        node.local.prepare("moh", RUN, 0).unwrap().unwrap();
+        node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
         node.scan();
         fs::remove_file(node.at(".xds-sync/root.json")).unwrap();
-        let prepared = node.local.prepare("moh", RUN, 0).unwrap();
+        let prepared = node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap();
         assert!(prepared.unwrap_err().contains("its marker has just changed"));
         assert!(node.local.agree("moh", "01G").unwrap().is_err());
     }
@@ -442,7 +502,7 @@ mod tests {
     fn calls_out_of_order_change_nothing() {
         let mut node = Host::new();
         assert!(node.local.tree("moh").is_err());
-        assert!(node.local.prepare("moh", RUN, 0).unwrap().is_err());
+        assert!(node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().is_err());
         node.write("a", "a");
         node.scan();
         let delete = Action { path: path("a"), expected: None, step: Step::Delete };

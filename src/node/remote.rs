@@ -12,9 +12,12 @@ use super::protocol::frame::FrameError;
 use super::protocol::handshake::Hello;
 use super::protocol::message::{Need, Reply, Request, batches};
 use super::protocol::tree::receive_tree;
-use crate::model::{Action, Digest, Outcome, Owner, ReloadOutcome, Tree};
+use crate::model::{
+    Action, Digest, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
+};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
+use crate::transfer::trash::{MOST_LISTED, TrashEntry, TrashId};
 use crate::transfer::{Received, Sink, Source, Wanted};
 
 /// A node, for the time of one run.
@@ -24,7 +27,12 @@ pub struct Remote {
     link: Link,
     version: String,
     scanned: Vec<(String, Digest)>,
+    /// How many actions the last commit had, until it is asked what they put into the trash.
+    committed: usize,
 }
+
+/// Most versions that one action puts into the trash: what stood at its path, and where it moved from.
+const MOST_TRASHED_BY_ACTION: usize = 2;
 
 impl Remote {
     /// Meets the agent at the other end. `timeout` is the longest silence from then on; until then, it
@@ -37,7 +45,7 @@ impl Remote {
         timeout: Duration,
     ) -> Result<Remote, NodeError> {
         let (link, version) = Link::meet(input, output, peer, hello, timeout)?;
-        Ok(Remote { link, version, scanned: Vec::new() })
+        Ok(Remote { link, version, scanned: Vec::new(), committed: 0 })
     }
 
     /// The node's version of this package.
@@ -88,6 +96,59 @@ impl Remote {
         self.scanned.retain(|(directory, _)| *directory != spec.directory);
         self.scanned.push((spec.directory.clone(), scanned.digest));
         Ok(scanned)
+    }
+
+    /// Asks for contents, and takes them.
+    fn receive(
+        &mut self,
+        wanted: &[Wanted],
+        sink: &mut dyn Sink,
+        request: impl Fn(Vec<Wanted>) -> Request,
+    ) -> Result<(), NodeError> {
+        let mut first = 0;
+        for batch in batches(wanted) {
+            self.link.request(&request(batch.to_vec()))?;
+            let mut sink = Shifted { sink: &mut *sink, first };
+            let received = content::receive(batch, &mut sink, &mut |payload| self.link.next(payload));
+            match received {
+                Ok(()) => {}
+                Err(StreamError::Frame(error)) => return Err(self.link.fail(error)),
+                Err(StreamError::Own(error)) => return Err(self.link.stop(&error)),
+            }
+            match self.link.answer()? {
+                Reply::Sent => {}
+                other => return self.link.refuse(&other, "the end of contents"),
+            }
+            first += batch.len();
+        }
+        Ok(())
+    }
+
+    /// Entries of its trash, `most` of them at most; or why it cannot read it.
+    fn trash(
+        &mut self,
+        request: &Request,
+        most: usize,
+    ) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
+        let mut all = Vec::new();
+        let mut reply = self.link.ask(request)?;
+        loop {
+            let more = match reply {
+                Reply::Trash { entries, more } if !entries.is_empty() || !more => {
+                    all.extend(entries);
+                    more
+                }
+                Reply::TrashUnread(why) if all.is_empty() => return Ok(Err(check::text(&why))),
+                other => return self.link.refuse(&other, "its trash"),
+            };
+            if all.len() > most {
+                return Err(self.link.fail(FrameError::broken("more lies in its trash than can")));
+            }
+            if !more {
+                return Ok(Ok(all));
+            }
+            reply = self.link.ask(&Request::MoreTrash)?;
+        }
     }
 
     fn outcomes(&mut self, request: &Request) -> Result<Vec<Outcome>, NodeError> {
@@ -156,9 +217,10 @@ impl Endpoint for Remote {
         &mut self,
         directory: &str,
         run: &str,
-        trash_keep: u64,
+        trash: &TrashKeep,
     ) -> Result<Result<String, String>, NodeError> {
-        let request = Request::Prepare { directory: directory.to_owned(), run: run.to_owned(), trash_keep };
+        let (directory, run) = (directory.to_owned(), run.to_owned());
+        let request = Request::Prepare { directory, run, trash: *trash };
         match self.link.ask(&request)? {
             Reply::Prepared(Ok(id)) => {
                 self.link.check(check::id(&id))?;
@@ -199,23 +261,7 @@ impl Endpoint for Remote {
     }
 
     fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError> {
-        let mut first = 0;
-        for batch in batches(wanted) {
-            self.link.request(&Request::Send { directory: directory.to_owned(), wanted: batch.to_vec() })?;
-            let mut sink = Shifted { sink: &mut *sink, first };
-            let received = content::receive(batch, &mut sink, &mut |payload| self.link.next(payload));
-            match received {
-                Ok(()) => {}
-                Err(StreamError::Frame(error)) => return Err(self.link.fail(error)),
-                Err(StreamError::Own(error)) => return Err(self.link.stop(&error)),
-            }
-            match self.link.answer()? {
-                Reply::Sent => {}
-                other => return self.link.refuse(&other, "the end of contents"),
-            }
-            first += batch.len();
-        }
-        Ok(())
+        self.receive(wanted, sink, |wanted| Request::Send { directory: directory.to_owned(), wanted })
     }
 
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
@@ -238,6 +284,7 @@ impl Endpoint for Remote {
             outcomes.extend(answer);
         }
         self.link.check(counted(&outcomes, actions.len()))?;
+        self.committed = actions.len();
         Ok(outcomes)
     }
 
@@ -247,6 +294,67 @@ impl Endpoint for Remote {
             Reply::Agreed(agreed) => Ok(agreed.map_err(|why| check::text(&why))),
             other => self.link.refuse(&other, "an agreement"),
         }
+    }
+
+    fn trashed(&mut self, directory: &str) -> Result<Vec<TrashEntry>, NodeError> {
+        let most = std::mem::take(&mut self.committed).saturating_mul(MOST_TRASHED_BY_ACTION);
+        let trash = self.trash(&Request::Trashed(directory.to_owned()), most)?;
+        let trash = trash.unwrap_or_default();
+        let checked = trash.iter().try_for_each(|entry| check::path(&entry.place.path));
+        self.link.check(checked)?;
+        Ok(trash)
+    }
+
+    fn versions(
+        &mut self,
+        directory: &str,
+        path: &RelPath,
+    ) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
+        let request = Request::Versions { directory: directory.to_owned(), path: path.to_owned() };
+        let trash = self.trash(&request, MOST_LISTED)?;
+        if let Ok(entries) = &trash {
+            let checked = entries.iter().try_for_each(|entry| check::trash_entry(entry, path));
+            self.link.check(checked)?;
+        }
+        Ok(trash)
+    }
+
+    fn recall(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        paths: &[RelPathBuf],
+    ) -> Result<Vec<Result<Entry, String>>, NodeError> {
+        let mut recalled = Vec::with_capacity(paths.len());
+        for batch in batches(paths) {
+            let (directory, id, paths) = (directory.to_owned(), id.clone(), batch.to_vec());
+            let answer = match self.link.ask(&Request::Recall { directory, id, paths })? {
+                Reply::Recalled(answer) => answer,
+                other => return self.link.refuse(&other, "what lies in its trash"),
+            };
+            self.link.check(counted(&answer, batch.len()))?;
+            for (path, item) in batch.iter().zip(answer) {
+                if let Ok(entry) = &item {
+                    self.link.check(check::recalled(path, entry))?;
+                }
+                recalled.push(item.map_err(|why| check::text(&why)));
+            }
+        }
+        Ok(recalled)
+    }
+
+    fn send_trashed(
+        &mut self,
+        directory: &str,
+        id: &TrashId,
+        wanted: &[Wanted],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        self.receive(wanted, sink, |wanted| Request::SendTrashed {
+            directory: directory.to_owned(),
+            id: id.clone(),
+            wanted,
+        })
     }
 
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {

@@ -42,8 +42,9 @@ struct Directory<'a> {
     bytes: u64,
 }
 
+/// A change, as every object that has one tells it.
 #[derive(Serialize)]
-struct Change<'a> {
+pub(crate) struct Change<'a> {
     directory: &'a str,
     node: &'a str,
     to: Side,
@@ -132,7 +133,7 @@ fn node_of<'a>(report: &Report, node: &'a super::NodeReport) -> Node<'a> {
     }
 }
 
-fn change_of(of: &super::NodeChange) -> Change<'_> {
+pub(crate) fn change_of(of: &super::NodeChange) -> Change<'_> {
     Change {
         directory: &of.directory,
         node: &of.node,

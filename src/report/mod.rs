@@ -142,6 +142,8 @@ pub struct NodeChange {
     pub node: String,
     /// What.
     pub change: Change,
+    /// Names what stood there before, in the trash of the host whose copy changed.
+    pub id: Option<String>,
 }
 
 /// What a guard stopped.
@@ -184,7 +186,8 @@ pub enum Guard {
 /// What went wrong, beside halted directories and lost nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
-    /// `config`, `discovery`, `connect`, `scan`, `plan`, `transfer`, `commit`, `reload` or `state`.
+    /// `config`, `discovery`, `connect`, `scan`, `plan`, `transfer`, `commit`, `reload`, `state`
+    /// or `history`.
     pub stage: &'static str,
     /// On which node; none: on Main.
     pub node: Option<String>,

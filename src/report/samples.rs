@@ -75,7 +75,7 @@ pub(crate) fn problem(stage: &'static str) -> Problem {
 pub(crate) fn change(node: &str, kind: ChangeKind, path: &[u8], bytes: u64) -> NodeChange {
     let path = RelPathBuf::new(path).unwrap();
     let change = Change { path, to: Side::Node, kind, bytes, reason: None };
-    NodeChange { directory: "moh".to_owned(), node: node.to_owned(), change }
+    NodeChange { directory: "moh".to_owned(), node: node.to_owned(), change, id: None }
 }
 
 /// One node got files with hostile names, one gave a recording, one is away, a guard halted.
@@ -114,6 +114,7 @@ pub(crate) fn eventful() -> Report {
         change("mds1", ChangeKind::Update, b"jazz/a.wav", 5_242_880),
         change("mds1", ChangeKind::Create, b"a\n\x1b[31m\xff\xe2\x80\xae.wav", 12),
         NodeChange {
+            id: None,
             directory: "recordings".to_owned(),
             node: "mds2".to_owned(),
             change: Change {

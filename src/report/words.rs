@@ -28,7 +28,7 @@ pub(crate) fn bytes(number: u64) -> String {
 }
 
 /// `412 ms`, `3.2 s`, `4m 10s`.
-pub(super) fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     match duration.as_millis() {
         ms @ 0..1000 => format!("{ms} ms"),
         ms @ 1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
@@ -37,7 +37,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A name of the configuration or of a peer.
-pub(super) fn name(text: &str) -> String {
+pub(crate) fn name(text: &str) -> String {
     escape_for_people(text.as_bytes())
 }
 
@@ -57,7 +57,7 @@ pub(super) fn action(kind: ChangeKind) -> &'static str {
 }
 
 /// `moh: main -> mds1: update jazz/a.wav (5.0 MiB)`.
-pub(super) fn change(of: &NodeChange) -> String {
+pub(crate) fn change(of: &NodeChange) -> String {
     let node = name(&of.node);
     let way = match of.change.to {
         Side::Node => format!("main -> {node}"),

@@ -9,6 +9,7 @@
 //! | `cache/DIRECTORY` | digests of Main's files |
 //! | `discovery.json` | the last good answer of each source of nodes |
 //! | `status.json`, `last-success` | how the last run went |
+//! | `history.db` | what each run did; nothing depends on it |
 //!
 //! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could
 //! delete something. What cannot be trusted is reported and counts as not there.
@@ -16,6 +17,7 @@
 pub mod answers;
 pub mod durable;
 pub mod edge;
+pub mod history;
 pub mod ledger;
 pub mod lock;
 mod sealed;
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answers::{Answer, Answers, Named};
 pub use edge::{Edge, InStep};
+pub use history::{Asked, ChangeRecord, History, RunRecord};
 pub use ledger::{ConflictRecord, Ledger, Skip, Version};
 pub use lock::Lock;
 
@@ -193,6 +196,12 @@ impl StateDir {
         let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         let file = open.with_context(|| format!("cannot write {}", path.display()))?;
         file.set_modified(ended).with_context(|| format!("cannot set the time of {}", path.display()))
+    }
+
+    /// What each run did.
+    #[must_use]
+    pub fn history(&self) -> History {
+        History::at(self.0.join("history.db"))
     }
 
     /// Where digests of Main's own files are kept.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::config::Node;
-use crate::model::{Action, Digest, Direction, File, Outcome, Side, Step, Tree};
+use crate::model::{Action, Digest, Direction, Entry, File, Outcome, Side, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, Names, agree, apply};
 use crate::report::Guard;
@@ -72,7 +72,7 @@ pub(super) fn carry(
     let mut outcomes = Vec::new();
     let mut root = edge.remembered.as_ref().map(|remembered| remembered.root.clone());
     if !actions.is_empty() || root.is_none() {
-        match endpoint.prepare(&directory.name, &run.id, run.trash_keep())? {
+        match endpoint.prepare(&directory.name, &run.id, &run.trash_keep())? {
             Ok(id) => root = Some(id),
             Err(why) => {
                 tally.fail("commit", directory, &why);
@@ -86,6 +86,9 @@ pub(super) fn carry(
             None => return Ok(()),
         };
         tally.outcomes(directory, Side::Node, actions, &outcomes);
+        if actions.iter().any(replaces) {
+            tally.trashed(directory, Side::Node, &endpoint.trashed(&directory.name)?);
+        }
     }
     let after = apply::apply_done(job.node_tree, actions, &outcomes);
     let base = edge.remembered.as_ref().map(Edge::base).transpose();
@@ -118,6 +121,12 @@ pub(super) fn carry(
     }
     let Some(root) = root else { return Ok(()) };
     remember(run, endpoint, edge, tally, root, agreed, in_step)
+}
+
+/// Whether what stands at an action's path goes to the trash.
+pub(super) fn replaces(action: &Action) -> bool {
+    action.expected.as_ref().is_some_and(|expected| !matches!(expected, Entry::Dir(_)))
+        && !matches!(action.step, Step::SetMeta(_))
 }
 
 fn held_nothing(plan: &EdgePlan) -> bool {

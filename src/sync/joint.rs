@@ -21,6 +21,7 @@ use crate::sync::session::{self, EdgeView, Session};
 use crate::sync::tally::Tally;
 use crate::sync::wire::{FromEndpoint, OnWire};
 use crate::sync::{Run, conflicts, lock, pushed, reloads};
+use crate::transfer::trash::TrashEntry;
 
 /// What one node has in one both-ways directory.
 pub(super) struct Seen {
@@ -52,6 +53,7 @@ struct Joint {
 /// Main after its part of a joint plan.
 struct OnMain {
     outcomes: Vec<Outcome>,
+    trashed: Vec<TrashEntry>,
     main: MainTree,
 }
 
@@ -391,7 +393,7 @@ fn prepare(run: &Run<'_>, joint: &Joint) {
     if joint.plan.main.is_empty() {
         return;
     }
-    let prepared = lock(&run.site.main).prepare(&joint.directory.name, &run.id, run.trash_keep());
+    let prepared = lock(&run.site.main).prepare(&joint.directory.name, &run.id, &run.trash_keep());
     if let Err(why) | Ok(Err(why)) = prepared.map_err(|error| error.detail) {
         let contents = joint.plan.main.iter().filter_map(carry::needs_content);
         lock(&joint.missing).extend(contents.map(|file| (file.digest, why.clone())));
@@ -403,12 +405,13 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let directory = &joint.directory.name;
     let actions = &joint.plan.main;
     if actions.is_empty() {
-        return OnMain { outcomes: Vec::new(), main: joint.main.clone() };
+        return OnMain { outcomes: Vec::new(), trashed: Vec::new(), main: joint.main.clone() };
     }
-    let committed = {
+    let (committed, trashed) = {
         let mut main = lock(&run.site.main);
         let missing = lock(&joint.missing);
-        carry::commit_received(actions, &missing, |ready| main.commit(directory, ready))
+        let committed = carry::commit_received(actions, &missing, |ready| main.commit(directory, ready));
+        (committed, main.trashed(directory).unwrap_or_default())
     };
     let outcomes = committed.unwrap_or_else(|error| vec![Outcome::Failed(error.detail); actions.len()]);
     let tree = apply::apply_done(&joint.main.tree, actions, &outcomes);
@@ -422,7 +425,7 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
         }
         MainDirectory::Halted(..) => MainTree { tree: Arc::new(tree), settled: false, ..joint.main.clone() },
     };
-    OnMain { outcomes, main }
+    OnMain { outcomes, trashed, main }
 }
 
 /// Brings a node what the plan says, from Main.
@@ -444,6 +447,7 @@ fn bring(
         let (actions, outcomes): (Vec<_>, Vec<_>) =
             mine.map(|(action, outcome)| (action.clone(), outcome.clone())).unzip();
         tally.outcomes(edge.directory, Side::Main, &actions, &outcomes);
+        tally.trashed(edge.directory, Side::Main, &on_main.trashed);
     }
     // What Main did not get cannot go on to this node; whoever it came from has reported it.
     let on_its_way = |action: &&Action| match carry::needs_content(action) {

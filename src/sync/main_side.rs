@@ -67,7 +67,7 @@ pub(super) fn scan_one(run: &Run<'_>, directory: &Directory) -> MainDirectory {
         return MainDirectory::Halted(guard, detail);
     }
     if !run.options.dry_run && known.is_none() {
-        match main.prepare(&directory.name, &run.id, run.trash_keep()) {
+        match main.prepare(&directory.name, &run.id, &run.trash_keep()) {
             Ok(Ok(id)) => {
                 lock(&run.ledger).roots.insert(directory.name.clone(), id);
             }
@@ -87,7 +87,11 @@ pub(super) fn scan_one(run: &Run<'_>, directory: &Directory) -> MainDirectory {
 }
 
 /// Whether the root is the one that was synchronised before. `known` is its id, if it ever was.
-fn check_root(directory: &Directory, root: &Root, known: Option<&str>) -> Result<(), (Guard, String)> {
+pub(super) fn check_root(
+    directory: &Directory,
+    root: &Root,
+    known: Option<&str>,
+) -> Result<(), (Guard, String)> {
     let path = directory.path.display();
     let adopt = format!("if the present one is right, run 'xds-sync init --adopt {}'", directory.name);
     match (root, known) {

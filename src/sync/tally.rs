@@ -1,7 +1,9 @@
 //! One node's part of the report, as it grows.
 
+use std::collections::HashMap;
+
 use crate::config::{Directory, Node};
-use crate::model::{Action, Change, ChangeKind, Outcome, RelPathBuf, Side};
+use crate::model::{Action, Change, ChangeKind, Outcome, RelPath, RelPathBuf, Side};
 use crate::node::{NodeError, NodeErrorKind};
 use crate::plan::EdgePlan;
 use crate::report::{
@@ -9,6 +11,7 @@ use crate::report::{
     Skipped,
 };
 use crate::state::Skip;
+use crate::transfer::trash::{TrashEntry, TrashId};
 
 /// What a run did on one node.
 pub(super) struct Tally {
@@ -182,7 +185,22 @@ impl Tally {
             directory: directory.name.clone(),
             node: self.node.name.clone(),
             change,
+            id: None,
         });
+    }
+
+    /// Notes under which ids lies in the trash what stood on one side before.
+    pub(super) fn trashed(&mut self, directory: &Directory, side: Side, trashed: &[TrashEntry]) {
+        let ids: HashMap<&RelPath, &TrashId> =
+            trashed.iter().map(|entry| (&*entry.place.path, &entry.place.id)).collect();
+        let told = |told: &&mut NodeChange| told.directory == directory.name && told.change.to == side;
+        for told in self.changes.iter_mut().filter(told) {
+            if let Some(id) = ids.get(&*told.change.path)
+                && !matches!(told.change.kind, ChangeKind::Hold | ChangeKind::Skip)
+            {
+                told.id = Some(id.to_string());
+            }
+        }
     }
 
     /// Takes back the changes of actions that were not done, and tells why. What has changed since it was looked

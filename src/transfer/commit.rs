@@ -14,7 +14,7 @@ use super::Seen;
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::place::{At, Ready};
-use super::trash::RunTrash;
+use super::trash::{Place, RunTrash, TrashEntry, TrashId, Trashed};
 use crate::disk::{OWN_DIR, Owners, Stamp};
 use crate::model::{Action, Digest, Entry, File, Outcome, Problem, RelPath, RelPathBuf, Step};
 
@@ -25,6 +25,8 @@ pub struct Committed {
     pub outcomes: Vec<Outcome>,
     /// The files whose content is known to stand there now: a hash cache may remember them.
     pub placed: Vec<Placed>,
+    /// What went into the trash.
+    pub trashed: Vec<TrashEntry>,
 }
 
 /// A file that was put in place.
@@ -81,6 +83,7 @@ fn uses(actions: &[Action]) -> HashMap<Digest, usize> {
 
 pub(super) struct Commit<'a> {
     pub(super) own: &'a OwnDir,
+    run: &'a str,
     seen: &'a Seen<'a>,
     pub(super) owners: &'a mut Owners,
     pub(super) trash: RunTrash<'a>,
@@ -112,6 +115,7 @@ impl<'a> Commit<'a> {
     ) -> anyhow::Result<Commit<'a>> {
         Ok(Commit {
             own,
+            run,
             seen,
             owners,
             trash: RunTrash::new(own, run)?,
@@ -210,6 +214,24 @@ impl<'a> Commit<'a> {
     pub(super) fn note_placed(&mut self, path: &RelPathBuf, file: &File, stamp: Stamp) {
         if (stamp.size, stamp.mtime) == (file.size, file.mtime) {
             self.done.placed.push(Placed { path: path.clone(), stamp, digest: file.digest });
+        }
+    }
+
+    /// Notes what has gone to the trash: what the scan saw at `path`, and now looks like `caught`.
+    pub(super) fn note_trashed(
+        &mut self,
+        place: &Place,
+        path: &RelPath,
+        expected: Option<&Entry>,
+        caught: &Stat,
+    ) {
+        let stamp = Stamp::of(caught);
+        self.touched.insert(stamp.ino, stamp);
+        if let Some(Entry::File(file)) = expected {
+            self.trash.note(place, path, &file.digest);
+        }
+        if let Ok(id) = TrashId::new(self.run, place.version()) {
+            self.done.trashed.push(TrashEntry::of(Trashed { id, path: path.to_owned() }, caught));
         }
     }
 

@@ -8,6 +8,7 @@
 mod alter;
 mod commit;
 mod durable;
+mod export;
 mod metadata;
 mod own;
 mod pieces;
@@ -30,6 +31,7 @@ use crate::disk::Stamp;
 use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 
 pub use commit::{Committed, Placed, commit};
+pub use export::export;
 pub use own::OwnDir;
 pub use pieces::Pieces;
 pub use source::{LocalSource, Stamps};

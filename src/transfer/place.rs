@@ -206,12 +206,9 @@ impl Commit<'_> {
                 return if is_gone { Ok(Outcome::Changed) } else { Err(error.into()) };
             }
         }
-        let caught = trashed.stat()?.map(|stat| Stamp::of(&stat));
-        if let Some(caught) = caught.filter(|caught| caught.same_but_for_ctime(old)) {
-            self.touched.insert(caught.ino, caught);
-            if let Some(Entry::File(file)) = expected {
-                self.trash.note(&place, path, &file.digest);
-            }
+        let caught = trashed.stat()?;
+        if let Some(caught) = caught.filter(|caught| Stamp::of(caught).same_but_for_ctime(old)) {
+            self.note_trashed(&place, path, expected, &caught);
             return Ok(Outcome::Done);
         }
         // Somebody was faster: what he put here comes back.
@@ -233,17 +230,14 @@ impl Commit<'_> {
             // Without AT_SYMLINK_FOLLOW: of a symlink the link itself.
             Ok(rustix::fs::linkat(at.parent.as_fd(), &*at.name, place.dir, place.name, AtFlags::empty())?)
         })?;
-        let linked = place.name().stat()?.map(|stat| Stamp::of(&stat));
-        let Some(linked) = linked.filter(|linked| linked.same_but_for_ctime(old)) else {
+        let linked = place.name().stat()?;
+        let Some(linked) = linked.filter(|linked| Stamp::of(linked).same_but_for_ctime(old)) else {
             // It has one name too many now. That one stays: the other may be gone by this time.
             return Ok(Outcome::Changed);
         };
         rustix::fs::renameat(new.dir, new.name, at.parent.as_fd(), &*at.name)?;
-        let now = place.name().stat()?.map_or(linked, |stat| Stamp::of(&stat));
-        self.touched.insert(now.ino, now);
-        if let Some(Entry::File(file)) = expected {
-            self.trash.note(&place, path, &file.digest);
-        }
+        let now = place.name().stat()?.unwrap_or(linked);
+        self.note_trashed(&place, path, expected, &now);
         Ok(Outcome::Done)
     }
 
@@ -270,15 +264,12 @@ impl Commit<'_> {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Changed),
                 place => place?,
             };
-            let caught = place.name().stat()?.map(|stat| Stamp::of(&stat));
-            let Some(caught) = caught.filter(|caught| caught.same_but_for_ctime(&old)) else {
+            let caught = place.name().stat()?;
+            let Some(caught) = caught.filter(|caught| Stamp::of(caught).same_but_for_ctime(&old)) else {
                 give_back(place.name(), at.name(), None)?;
                 return Ok(Outcome::Changed);
             };
-            self.touched.insert(caught.ino, caught);
-            if let Some(Entry::File(file)) = expected {
-                self.trash.note(&place, path, &file.digest);
-            }
+            self.note_trashed(&place, path, expected, &caught);
         }
         self.unsynced.add(&at.parent);
         self.gone.insert(path.to_owned());

@@ -7,6 +7,10 @@
 //! digests of files, a record each: hex digits, a space, the version, a space, the path, NUL. It is only a
 //! hint: who copies a file by it verifies it.
 
+mod id;
+mod list;
+mod prune;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -16,14 +20,18 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use ulid::Ulid;
+use serde::{Deserialize, Serialize};
 
 use super::durable::Unsynced;
-use super::own::{OwnDir, TRASH_PATH, open_dir};
-use super::source::open_file;
+use super::own::{OwnDir, open_dir};
 use super::swap::{Name, rename_new};
-use crate::disk::{HeldRoot, Stamp, open_beneath};
-use crate::model::{BadPath, Digest, RelPath, RelPathBuf};
+use crate::disk::open_beneath;
+use crate::model::{Digest, RelPath, RelPathBuf};
+use id::run_time;
+
+pub use id::{BadTrashId, TrashId};
+pub use list::{MOST_LISTED, TrashEntry, TrashKind, TrashSource, versions};
+pub use prune::prune;
 
 const INDEX: &str = "index";
 const FOUND: &str = "found";
@@ -33,59 +41,12 @@ const MOST_VERSIONS: u32 = 1000;
 const MOST_INDEX: u64 = 256 << 20;
 
 /// One place in a root's trash.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Trashed {
-    /// The run that put it there; a ULID.
-    pub run: String,
-    /// Which of the run's versions of this path.
-    pub version: String,
+    /// Which of the versions of its path.
+    pub id: TrashId,
     /// Where it stood below the root.
     pub path: RelPathBuf,
-}
-
-/// What lies at a place in the trash.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrashEntry {
-    /// Where.
-    pub place: Trashed,
-    /// What; never a directory.
-    pub kind: TrashKind,
-    /// Bytes.
-    pub size: u64,
-    /// Nanoseconds since 1970.
-    pub mtime: i64,
-}
-
-/// Kinds of what lies in a trash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrashKind {
-    /// A regular file.
-    File,
-    /// A symlink.
-    Symlink,
-    /// A device, socket or FIFO.
-    Special,
-}
-
-impl Trashed {
-    /// Names it among the versions of its path.
-    #[must_use]
-    pub fn id(&self) -> String {
-        format!("{}-{}", self.run, self.version)
-    }
-
-    /// Opens it, if it is a regular file.
-    pub fn open(&self, root: &HeldRoot) -> io::Result<(File, Stamp)> {
-        let trash = root.open_own(TRASH_PATH)?;
-        let start = format!("{}/{}/", self.run, self.version);
-        open_file(trash, &[start.as_bytes(), self.path.as_bytes()].concat())
-    }
-}
-
-/// The milliseconds since 1970 at which a run started, if this is a run's name.
-fn run_time(name: &str) -> Option<u64> {
-    let ulid = Ulid::from_string(name).ok()?;
-    (ulid.to_string() == name).then(|| ulid.timestamp_ms())
 }
 
 /// One run's trash, made when the first thing goes there.
@@ -107,6 +68,10 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn name(&self) -> Name<'_> {
         Name::new(self.dir.as_fd(), &self.name)
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 }
 
@@ -213,109 +178,21 @@ pub(super) fn find(own: &OwnDir, wanted: &HashSet<Digest>) -> HashMap<Digest, Tr
         for record in index.split(|&b| b == 0) {
             if let Some((digest, version, path)) = parse_record(record)
                 && wanted.contains(&digest)
+                && let Ok(id) = TrashId::new(&run, version)
             {
-                found.insert(digest, Trashed { run: run.clone(), version, path });
+                found.insert(digest, Trashed { id, path });
             }
         }
     }
     found
 }
 
-fn parse_record(record: &[u8]) -> Option<(Digest, String, RelPathBuf)> {
+fn parse_record(record: &[u8]) -> Option<(Digest, u32, RelPathBuf)> {
     let mut fields = record.splitn(3, |&b| b == b' ');
     let mut text = || std::str::from_utf8(fields.next()?).ok();
     let digest = Digest::from_hex(text()?)?;
-    let version: u32 = text()?.parse().ok()?;
-    Some((digest, version.to_string(), RelPathBuf::new(fields.next()?).ok()?))
-}
-
-/// All that lies in a root's trash, oldest run first.
-pub fn list(root: &HeldRoot) -> io::Result<Vec<TrashEntry>> {
-    let trash = match root.open_own(TRASH_PATH) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened?,
-    };
-    let mut entries = Vec::new();
-    for run in runs(trash.as_fd())? {
-        let dir = open_dir(&trash, run.as_bytes())?;
-        for (version, is_dir) in names(&dir)? {
-            let Some(version) = version.to_str().filter(|_| is_dir) else { continue };
-            let start = format!("{run}/{version}");
-            list_below(trash.as_fd(), &run, version, &start, None, &mut entries)?;
-        }
-    }
-    entries.sort_by(|a, b| a.place.cmp(&b.place));
-    Ok(entries)
-}
-
-fn list_below(
-    trash: BorrowedFd<'_>,
-    run: &str,
-    version: &str,
-    start: &str,
-    parent: Option<&RelPath>,
-    entries: &mut Vec<TrashEntry>,
-) -> io::Result<()> {
-    let below = parent.map_or(Vec::new(), |parent| [b"/", parent.as_bytes()].concat());
-    // Opened by its whole path, so that however deep it lies, few descriptors are open at a time.
-    let dir = open_dir(trash, &[start.as_bytes(), &below].concat())?;
-    let mut dirs = Vec::new();
-    for (name, is_dir) in names(&dir)? {
-        let path = match parent {
-            Some(parent) => parent.join(name.as_bytes()),
-            None => RelPathBuf::new(name.as_bytes()),
-        };
-        let path = path.map_err(|error: BadPath| io::Error::other(error))?;
-        if is_dir {
-            dirs.push(path);
-            continue;
-        }
-        let stat = rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let stamp = Stamp::of(&stat);
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => TrashKind::File,
-            FileType::Symlink => TrashKind::Symlink,
-            _ => TrashKind::Special,
-        };
-        let place = Trashed { run: run.to_owned(), version: version.to_owned(), path };
-        entries.push(TrashEntry { place, kind, size: stamp.size, mtime: stamp.mtime });
-    }
-    drop(dir);
-    dirs.iter().try_for_each(|dir| list_below(trash, run, version, start, Some(dir), entries))
-}
-
-/// Deletes for good what runs older than `keep_secs` put into the trash. `now_ms` counts since 1970.
-///
-/// What is not named by a run is not ours to delete.
-pub fn prune(own: &OwnDir, now_ms: u64, keep_secs: u64) -> io::Result<()> {
-    for run in runs(own.trash())? {
-        let age = run_time(&run).map_or(0, |started| now_ms.saturating_sub(started));
-        if age / 1000 > keep_secs {
-            remove_below(own.trash(), run.as_bytes())?;
-            rustix::fs::unlinkat(own.trash(), &*run, AtFlags::REMOVEDIR)?;
-        }
-    }
-    Ok(())
-}
-
-/// Empties the directory at `path` below `trash`.
-fn remove_below(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
-    let dir = open_dir(trash, path)?;
-    let mut dirs = Vec::new();
-    for (name, is_dir) in names(&dir)? {
-        if is_dir {
-            dirs.push(name);
-        } else {
-            rustix::fs::unlinkat(&dir, &*name, AtFlags::empty())?;
-        }
-    }
-    drop(dir);
-    for name in dirs {
-        remove_below(trash, &[path, b"/", name.as_bytes()].concat())?;
-        let dir = open_dir(trash, path)?;
-        rustix::fs::unlinkat(&dir, &*name, AtFlags::REMOVEDIR)?;
-    }
-    Ok(())
+    let version = text()?.parse().ok()?;
+    Some((digest, version, RelPathBuf::new(fields.next()?).ok()?))
 }
 
 /// The runs that have something in a trash, oldest first.

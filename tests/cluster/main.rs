@@ -19,6 +19,7 @@ mod discovery;
 mod failures;
 mod first_sync;
 mod guards;
+mod history;
 mod join;
 mod pushed;
 mod recordings;

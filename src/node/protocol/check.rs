@@ -5,9 +5,10 @@ use super::message::MAX_TEXT;
 use crate::disk::OWN_DIR;
 use crate::model::escape::escape_for_people;
 use crate::model::{Action, Entry, File, Meta, Owner, Problem, RelPath, Step, Tree};
+use crate::transfer::trash::TrashEntry;
 
 /// Longest symlink target, user or group name, as in an encoded tree.
-const MAX_NAME: usize = 4096;
+pub(super) const MAX_NAME: usize = 4096;
 /// Longest id of a run, marker or base; ours are ULIDs of 26.
 pub(crate) const MAX_ID: usize = 64;
 
@@ -52,6 +53,24 @@ pub(crate) fn action(action: &Action) -> Result<(), FrameError> {
             result(&action.path, entry)
         }
         Step::Delete => Ok(()),
+    }
+}
+
+/// What lies in the trash of a peer, at or below the path that it was asked for.
+pub(crate) fn trash_entry(entry: &TrashEntry, asked: &RelPath) -> Result<(), FrameError> {
+    let at = &entry.place.path;
+    path(at)?;
+    if **at != *asked && !at.is_below(asked) {
+        return Err(FrameError::broken(format!("a version of {}, which nobody asked for", at.for_people())));
+    }
+    Ok(())
+}
+
+/// What a peer has in its trash, for this path of this host.
+pub(crate) fn recalled(at: &RelPath, entry: &Entry) -> Result<(), FrameError> {
+    match entry {
+        Entry::File(_) | Entry::Symlink(_) => result(at, entry),
+        _ => Err(FrameError::broken(format!("no file lies in its trash at {}", at.for_people()))),
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
-use crate::model::{Action, Entry, Outcome, Owner, ReloadOutcome, Step};
+use crate::model::{Action, Entry, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
 use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
+use crate::transfer::trash::{TrashEntry, TrashId};
 use crate::transfer::{Pieces, Received, Wanted};
 
 /// Most items of a list in one message. An item is some 250 bytes in memory and may be 4 on the wire:
@@ -16,6 +17,8 @@ use crate::transfer::{Pieces, Received, Wanted};
 pub(crate) const MAX_LIST: usize = 16 * 1024;
 /// Most bytes of the items of a list in one request, a third of what a message may have.
 const LIST_BYTES: usize = super::frame::MAX_MESSAGE / 3;
+/// Most bytes of an entry in an answer: see [`Weight`] of one, and the longest name or target.
+const LARGEST_ENTRY: usize = 2 * super::check::MAX_NAME + 128;
 /// Most bytes of a text for people; with it, the answer to [`MAX_LIST`] items fits into a message.
 pub(crate) const MAX_TEXT: usize = 400;
 
@@ -29,7 +32,7 @@ pub(crate) enum Request {
     Prepare {
         directory: String,
         run: String,
-        trash_keep: u64,
+        trash: TrashKeep,
     },
     /// Answered with any number of `Need`, each of which Main follows up with these contents, then
     /// `Received`.
@@ -60,6 +63,27 @@ pub(crate) enum Request {
     },
     Reload(ReloadRequest),
     ReplaceKey(KeyChange),
+    /// What the last commit put into the trash. Answered with `Trash`, as `Versions` and `MoreTrash` are.
+    Trashed(String),
+    Versions {
+        directory: String,
+        path: RelPathBuf,
+    },
+    /// The next entries of the last of these.
+    MoreTrash,
+    Recall {
+        directory: String,
+        id: TrashId,
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
+        paths: Vec<RelPathBuf>,
+    },
+    /// Answered as `Send` is.
+    SendTrashed {
+        directory: String,
+        id: TrashId,
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
+        wanted: Vec<Wanted>,
+    },
 }
 
 /// What the agent answers.
@@ -79,6 +103,15 @@ pub(crate) enum Reply {
     Agreed(Result<(), String>),
     Reloaded(ReloadOutcome),
     KeyReplaced(Result<(), String>),
+    Trash {
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
+        entries: Vec<TrashEntry>,
+        /// Whether `MoreTrash` has any.
+        more: bool,
+    },
+    /// In the place of `Trash`: why it cannot be read.
+    TrashUnread(String),
+    Recalled(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Result<Entry, String>>),
 }
 
 /// A content of a `Stage` request that the agent does not have.
@@ -108,6 +141,8 @@ impl Reply {
             Reply::Agreed(_) => "an agreement",
             Reply::Reloaded(_) => "a reload",
             Reply::KeyReplaced(_) => "a key",
+            Reply::Trash { .. } | Reply::TrashUnread(_) => "its trash",
+            Reply::Recalled(_) => "what lies in its trash",
         }
     }
 }
@@ -136,6 +171,19 @@ pub(crate) trait Weight {
 impl Weight for Wanted {
     fn weight(&self) -> usize {
         self.path.as_bytes().len() + 64
+    }
+}
+
+/// The answer has an entry for each, whose largest is a symlink with the longest target.
+impl Weight for RelPathBuf {
+    fn weight(&self) -> usize {
+        self.as_bytes().len() + LARGEST_ENTRY
+    }
+}
+
+impl Weight for TrashEntry {
+    fn weight(&self) -> usize {
+        self.place.path.as_bytes().len() + 64
     }
 }
 

@@ -10,13 +10,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::model::{
-    Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPathBuf, ReloadOutcome, ReloadState,
-    Tree,
+    Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome,
+    ReloadState, TrashKeep, Tree,
 };
 use crate::node::endpoint::tree_digests;
 use crate::node::{Accept, Ended, Endpoint, Hello, KeyChange, NodeError, Peer, Remote, agent};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
+use crate::transfer::trash::{TrashEntry, TrashId, TrashKind, Trashed};
 use crate::transfer::{Received, Sink, Source, Wanted};
 
 /// Long enough that no test meets it by chance.
@@ -31,6 +32,8 @@ pub(super) struct Fake {
     /// Each call that changes a host, in words.
     pub(super) calls: Vec<String>,
     pub(super) staged: BTreeMap<Digest, Vec<u8>>,
+    /// What lies in its trash, all of one run.
+    pub(super) trash: BTreeMap<RelPathBuf, Vec<u8>>,
     /// Called in every scan.
     pub(super) scanning: Option<Box<dyn FnMut() + Send>>,
 }
@@ -50,6 +53,15 @@ pub(super) fn file(content: &[u8]) -> Entry {
 
 pub(super) fn wanted(at: &str, content: &[u8]) -> Wanted {
     Wanted { path: path(at), digest: digest(content), size: content.len() as u64, offset: 0 }
+}
+
+pub(super) fn trash_id() -> TrashId {
+    "01KQ0000000000000000000000-0".parse().unwrap()
+}
+
+pub(super) fn trash_entry(path: &RelPathBuf, content: &[u8]) -> TrashEntry {
+    let place = Trashed { id: trash_id(), path: path.clone() };
+    TrashEntry { place, kind: TrashKind::File, size: content.len() as u64, mtime: 1 }
 }
 
 pub(super) fn spec(root: &Path) -> ScanSpec {
@@ -224,9 +236,9 @@ impl Endpoint for Fake {
         &mut self,
         directory: &str,
         run: &str,
-        keep: u64,
+        trash: &TrashKeep,
     ) -> Result<Result<String, String>, NodeError> {
-        self.call(format!("prepare {directory} {run} {keep}"));
+        self.call(format!("prepare {directory} {run} {}", trash.seconds));
         Ok(Ok("01MARKER".to_owned()))
     }
 
@@ -272,6 +284,45 @@ impl Endpoint for Fake {
                 _ => Outcome::Done,
             })
             .collect())
+    }
+
+    fn trashed(&mut self, _: &str) -> Result<Vec<TrashEntry>, NodeError> {
+        Ok(self.trash.iter().map(|(path, content)| trash_entry(path, content)).collect())
+    }
+
+    fn versions(&mut self, _: &str, at: &RelPath) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
+        if *at == *path("unreadable") {
+            return Ok(Err("no\nway".to_owned()));
+        }
+        let asked = |path: &RelPathBuf| **path == *at || path.is_below(at);
+        let found = self.trash.iter().filter(|(path, _)| asked(path));
+        Ok(Ok(found.map(|(path, content)| trash_entry(path, content)).collect()))
+    }
+
+    fn recall(
+        &mut self,
+        _: &str,
+        _: &TrashId,
+        paths: &[RelPathBuf],
+    ) -> Result<Vec<Result<Entry, String>>, NodeError> {
+        let look = |path: &RelPathBuf| {
+            self.trash.get(path).map(|content| file(content)).ok_or("it is\ngone".to_owned())
+        };
+        Ok(paths.iter().map(look).collect())
+    }
+
+    fn send_trashed(
+        &mut self,
+        _: &str,
+        _: &TrashId,
+        wanted: &[Wanted],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        let trash = Fake { files: self.trash.clone(), ..Fake::default() };
+        let mut source = &trash;
+        source
+            .send(wanted, sink)
+            .map_err(|error| NodeError::new(crate::node::NodeErrorKind::Lost, error.to_string()))
     }
 
     fn agree(&mut self, directory: &str, generation: &str) -> Result<Result<(), String>, NodeError> {

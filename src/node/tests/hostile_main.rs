@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fake::*;
-use crate::model::{Action, RelPathBuf, Step};
+use crate::model::{Action, RelPathBuf, Step, TrashKeep};
 use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MainHello, Versions};
 use crate::node::protocol::message::{Reply, Request};
-use crate::node::{Accept, NodeError, NodeErrorKind};
+use crate::node::{Accept, Endpoint as _, NodeError, NodeErrorKind};
 use crate::reload::ReloadRequest;
 use crate::snapshot::ScanSpec;
 
@@ -70,7 +70,10 @@ fn requests_out_of_bounds_end_the_session() {
     };
     for (requests, rule) in [
         (vec![Request::Tree(moh())], "moh was not scanned"),
-        (vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash_keep: 0 }], "not scanned"),
+        (
+            vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash: TrashKeep::FOREVER }],
+            "not scanned",
+        ),
         (
             vec![Request::Commit { directory: "\x1b[2J".to_owned(), actions: vec![], last: true }],
             "directory \\x1b[2J was",
@@ -118,7 +121,44 @@ fn requests_out_of_bounds_end_the_session() {
             "lies in .xds-sync",
         ),
         (
-            vec![scan, Request::Prepare { directory: moh(), run: "../../x".to_owned(), trash_keep: 0 }],
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::Versions { directory: moh(), path: path("a/.xds-sync/root.json") },
+            ],
+            "lies in .xds-sync",
+        ),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::Versions { directory: moh(), path: path("xds_override_mds/x") },
+            ],
+            "xds_override_mds/x is excluded",
+        ),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::Recall { directory: moh(), id: trash_id(), paths: vec![path("ok"), path("a.bak")] },
+            ],
+            "a.bak is excluded",
+        ),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::SendTrashed {
+                    directory: moh(),
+                    id: trash_id(),
+                    wanted: vec![wanted(".xds-sync/trash/index", b"")],
+                },
+            ],
+            "lies in .xds-sync",
+        ),
+        (vec![Request::Versions { directory: moh(), path: path("a") }], "moh was not scanned"),
+        (vec![Request::Trashed(moh())], "moh was not scanned"),
+        (
+            vec![
+                scan,
+                Request::Prepare { directory: moh(), run: "../../x".to_owned(), trash: TrashKeep::FOREVER },
+            ],
             "not of letters and digits",
         ),
         (
@@ -136,6 +176,28 @@ fn requests_out_of_bounds_end_the_session() {
         assert!(error.detail.contains(rule), "{error}");
         assert_eq!(host.calls, Vec::<String>::new());
     }
+}
+
+#[test]
+fn an_id_names_a_version_in_the_trash_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let accept = accept(dir.path());
+    for id in ["../../../../etc-0", "01KQ0000000000000000000000-0/../../..", "01KQ0000000000000000000000-"] {
+        // As `Recall` encodes: its number, the directory, the id, one path.
+        let id = [&[u8::try_from(id.len()).unwrap()], id.as_bytes()].concat();
+        let payload = [&[14, 3][..], b"moh", &id, &[1, 6], b"shadow"].concat();
+        let (_, error) = after_handshake(&accept, |main| {
+            ask(main, &Request::Scan(spec(&root(dir.path()))));
+            write_frame(main, Kind::Request, &payload).unwrap();
+        });
+        assert!(error.detail.contains("malformed Request"), "{error}");
+    }
+    let (main, served) = agent(Fake::default(), accept, Arc::default());
+    let mut remote = meet(&main, &hello(), LONG).unwrap();
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+    assert!(remote.recall("moh", &trash_id(), &[path("shadow")]).unwrap()[0].is_err(), "number 14 is Recall");
+    drop((remote, main));
+    served.join().unwrap().1.unwrap();
 }
 
 #[test]

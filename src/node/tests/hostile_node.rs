@@ -3,10 +3,11 @@
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::fake::*;
-use crate::model::{Digest, Entry, Outcome, Owner, RelPathBuf, Symlink, Tree};
+use crate::model::{Digest, Entry, Outcome, Owner, RelPathBuf, Symlink, TrashKeep, Tree};
 use crate::node::endpoint::tree_digests;
 use crate::node::protocol::frame::{Kind, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MAX_NOISE, MainHello, Versions};
@@ -314,6 +315,66 @@ fn a_bomb_is_not_unpacked() {
 }
 
 #[test]
+fn trash_that_nobody_asked_for_ends_the_session() {
+    let entry = |at: &str| trash_entry(&path(at), b"x");
+    let trash = |entries: Vec<crate::transfer::trash::TrashEntry>, more| Reply::Trash { entries, more };
+    for (answer, rule) in [
+        (trash(vec![entry("other")], false), "other, which nobody asked for"),
+        (trash(vec![entry("asked.wav")], false), "asked.wav, which nobody asked for"),
+        (trash(vec![entry("asked/.xds-sync/x")], false), "lies in .xds-sync"),
+        // It never ends, with and without entries.
+        (trash(vec![entry("asked"); 10_000], true), "more lies in its trash than can"),
+        (trash(vec![], true), "its trash where its trash was due"),
+        (Reply::Sent, "the end of contents where its trash was due"),
+    ] {
+        let answer = Arc::new(answer);
+        let error =
+            lost(move |_, stream| reply(stream, &answer), |remote| remote.versions("moh", &path("asked")));
+        assert!(error.detail.contains(rule), "{error}");
+    }
+    // After no commit there is nothing that it put there.
+    let error =
+        lost(move |_, stream| reply(stream, &trash(vec![entry("a")], false)), |remote| remote.trashed("moh"));
+    assert!(error.detail.contains("than can"), "{error}");
+}
+
+#[test]
+fn what_it_recalls_is_a_file_that_may_stand_there() {
+    let directory = Entry::Dir(crate::model::Meta { mode: 0o755, owner: Owner::default() });
+    let link = |target: &str| Entry::Symlink(Symlink { target: target.as_bytes().into() });
+    let mut setuid = file(b"x");
+    if let Entry::File(file) = &mut setuid {
+        file.meta.mode = 0o4755;
+    }
+    for (answer, rule) in [
+        (vec![Ok(directory)], "no file lies in its trash"),
+        (vec![Ok(Entry::Excluded)], "no file lies in its trash"),
+        (vec![Ok(link("../../etc/passwd"))], "leads out"),
+        (vec![Ok(setuid)], "mode 4755"),
+        (vec![], "0 answers where 1 were due"),
+        (vec![Ok(file(b"x")), Ok(file(b"x"))], "2 answers where 1 were due"),
+    ] {
+        let error = lost(
+            move |_, stream| reply(stream, &Reply::Recalled(answer.clone())),
+            |remote| remote.recall("moh", &trash_id(), &[path("d/a")]),
+        );
+        assert!(error.detail.contains(rule), "{error}");
+    }
+}
+
+#[test]
+fn more_trashed_content_than_was_announced_ends_the_session() {
+    let error = lost(
+        |_, stream| {
+            let _ = write_value(stream, Kind::Begin, &0u64);
+            while write_frame(stream, Kind::Data, &[7; 1000]).is_ok() {}
+        },
+        |remote| remote.send_trashed("moh", &trash_id(), &[wanted("a", b"four")], &mut Gathered::default()),
+    );
+    assert!(error.detail.contains("more than a has bytes"), "{error}");
+}
+
+#[test]
 fn a_flood_of_keep_alives_ends_the_session() {
     let error = lost(
         |_, stream| while write_frame(stream, Kind::Alive, b"").is_ok() {},
@@ -357,7 +418,7 @@ fn its_words_are_harmless() {
             _ => reply(stream, &Reply::Prepared(Ok("\x1b[31m".to_owned()))),
         },
         |remote| {
-            let why = remote.prepare("moh", "01RUN", 0).unwrap().unwrap_err();
+            let why = remote.prepare("moh", "01RUN", &TrashKeep::FOREVER).unwrap().unwrap_err();
             assert_eq!(why, error.detail);
             remote.agree("moh", "01GEN")
         },

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 
 use super::fake::*;
-use crate::model::{Action, Outcome, Owner, ReloadState, Step};
+use crate::model::{Action, Outcome, Owner, ReloadState, Step, TrashKeep};
 use crate::node::{Endpoint as _, Hello, KeyChange, NodeErrorKind, agent as serving};
 use crate::reload::ReloadRequest;
 use crate::snapshot::Root;
@@ -27,6 +27,36 @@ fn a_scan_and_its_tree_cross() {
 }
 
 #[test]
+fn what_lies_in_the_trash_crosses() {
+    let dir = tempfile::tempdir().unwrap();
+    // More than fit into one answer, by their number or by their length.
+    let long = ["n".repeat(250).as_str(); 11].join("/");
+    let many = (0..20_000).map(|n| (path(&format!("d/{n}")), b"x".to_vec()));
+    let long = (0..2_000).map(|n| (path(&format!("{long}/{n}")), b"y".to_vec()));
+    let host = Fake { trash: many.chain(long).collect(), ..Fake::default() };
+    let (mut remote, served) = session(host, dir.path());
+    remote.scan(&spec(&root(dir.path()))).unwrap();
+
+    assert_eq!(remote.versions("moh", &path("d")).unwrap().unwrap().len(), 20_000);
+    assert_eq!(remote.versions("moh", &path("d/7")).unwrap().unwrap(), [trash_entry(&path("d/7"), b"x")]);
+    assert_eq!(remote.versions("moh", &path("n".repeat(250).as_str())).unwrap().unwrap().len(), 2_000);
+    assert_eq!(remote.versions("moh", &path("none")).unwrap().unwrap(), []);
+    assert_eq!(remote.versions("moh", &path("unreadable")).unwrap().unwrap_err(), "no\\x0away");
+
+    let paths: Vec<_> = (0..1_000).map(|n| path(&format!("d/{n}"))).chain([path("gone")]).collect();
+    let recalled = remote.recall("moh", &trash_id(), &paths).unwrap();
+    assert_eq!(recalled[999], Ok(file(b"x")));
+    assert_eq!(recalled[1_000], Err("it is\\x0agone".to_owned()));
+
+    let mut got = Gathered::default();
+    let contents = [wanted("d/1", b"x"), wanted("gone", b"z")];
+    remote.send_trashed("moh", &trash_id(), &contents, &mut got).unwrap();
+    assert_eq!(got.0, [(b"x".to_vec(), Some(Ok(()))), (Vec::new(), Some(Err("it is gone".to_owned())))]);
+    drop(remote);
+    assert_eq!(served.join().unwrap().1, Ok(()));
+}
+
+#[test]
 fn a_host_is_changed_as_asked() {
     let dir = tempfile::tempdir().unwrap();
     let main = Fake::with(&[("new", b"content"), ("sparse", &[&b"x"[..], &[0; 500_000], b"y"].concat())]);
@@ -37,7 +67,10 @@ fn a_host_is_changed_as_asked() {
     let known = [Owner::new(Some("asterisk"), None), Owner::new(None, None)];
     assert_eq!(remote.known_owners(&owners).unwrap(), known);
 
-    assert_eq!(remote.prepare("moh", "01RUN", 60).unwrap(), Ok("01MARKER".to_owned()));
+    assert_eq!(
+        remote.prepare("moh", "01RUN", &TrashKeep { seconds: 60, ..TrashKeep::FOREVER }).unwrap(),
+        Ok("01MARKER".to_owned())
+    );
     let sparse = main.files[&path("sparse")].clone();
     let contents = [
         wanted("new", b"content"),
@@ -224,7 +257,7 @@ fn a_dry_run_and_a_read_only_node_change_nothing() {
             remote.tree("moh").unwrap();
             let reload = ReloadRequest { name: "dialplan".to_owned(), files: vec![], timeout: LONG };
             let error = match attempt {
-                0 => remote.prepare("moh", "01RUN", 0).map(drop).unwrap_err(),
+                0 => remote.prepare("moh", "01RUN", &TrashKeep::FOREVER).map(drop).unwrap_err(),
                 1 => remote.stage("moh", &[wanted("a", b"1")], &mut &Fake::default()).map(drop).unwrap_err(),
                 2 => {
                     let delete = Action { path: path("a"), expected: None, step: Step::Delete };
@@ -249,7 +282,7 @@ fn an_older_main_is_refused_before_it_sees_anything() {
     let (main, served) = agent(Fake::default(), accept(dir.path()), Arc::default());
     let mut remote = meet(&main, &Hello { epoch: 2, ..hello() }, LONG).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    remote.prepare("moh", "01RUN", 0).unwrap().unwrap();
+    remote.prepare("moh", "01RUN", &TrashKeep::FOREVER).unwrap().unwrap();
     drop((remote, main));
     served.join().unwrap().1.unwrap();
     for (hello, refused) in [

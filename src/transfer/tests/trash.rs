@@ -4,12 +4,20 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::symlink;
 
-use super::super::trash::{TrashKind, list, prune};
+use super::super::trash::{TrashKind, Trashed, prune, versions};
 use super::*;
+use crate::model::{TrashKeep, TrashMax};
 
 /// The milliseconds of [`RUN`].
 fn run_ms() -> u64 {
     ulid::Ulid::from_string(RUN).unwrap().timestamp_ms()
+}
+
+/// A run that has put nothing into the trash yet.
+const NOW: &str = "01KQ0000000000000000000009";
+
+fn kept_for(seconds: u64) -> TrashKeep {
+    TrashKeep { seconds, size: TrashMax::Unlimited }
 }
 
 #[test]
@@ -28,33 +36,33 @@ fn versions_of_a_path_do_not_get_in_each_others_way() {
     assert_eq!(world.commit(&[world.delete("a")]), [Outcome::Done]);
 
     let root = HeldRoot::open(world.dir.path()).unwrap();
-    let entries = list(&root).unwrap();
+    let entries = versions(&root, &path("a")).unwrap();
     let told: Vec<_> = entries
         .iter()
-        .map(|entry| (entry.place.version.as_str(), entry.place.path.escaped(), entry.kind, entry.size))
+        .map(|entry| (entry.place.id.version(), entry.place.path.escaped(), entry.kind, entry.size))
         .collect();
     let text = |text: &str| text.to_owned();
     assert_eq!(
         told,
         [
-            ("0", text("a"), TrashKind::File, 5),
-            ("1", text("a"), TrashKind::File, 6),
-            ("2", text("a/0/x"), TrashKind::File, 5),
-            ("2", text("a/1"), TrashKind::File, 6),
-            ("3", text("a"), TrashKind::Symlink, 1),
+            (0, text("a"), TrashKind::File, 5),
+            (1, text("a"), TrashKind::File, 6),
+            (2, text("a/0/x"), TrashKind::File, 5),
+            (2, text("a/1"), TrashKind::File, 6),
+            (3, text("a"), TrashKind::Symlink, 1),
         ]
     );
     let mut content = String::new();
     entries[2].place.open(&root).unwrap().0.read_to_string(&mut content).unwrap();
     assert_eq!(content, "third");
-    assert_eq!(entries[2].place.id(), format!("{RUN}-2"));
+    assert_eq!(entries[2].place.id.to_string(), format!("{RUN}-2"));
     assert!(entries[4].place.open(&root).is_err(), "a symlink is not opened");
 }
 
 #[test]
 fn a_root_without_trash_has_nothing_in_it() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(list(&HeldRoot::open(dir.path()).unwrap()).unwrap(), []);
+    assert_eq!(versions(&HeldRoot::open(dir.path()).unwrap(), &path("a")).unwrap(), []);
 }
 
 #[test]
@@ -73,12 +81,76 @@ fn trash_is_deleted_when_it_is_old_and_ours() {
 
     let names = || -> usize { fs::read_dir(world.at(".xds-sync/trash")).unwrap().count() };
     for (age, keep, left) in [(10, 10, 3), (0, 0, 3), (11, 10, 2)] {
-        prune(&world.own, run_ms() + age * 1000, keep).unwrap();
+        prune(&world.own, NOW, run_ms() + age * 1000, &kept_for(keep)).unwrap();
         assert_eq!(names(), left, "{age} s old, kept {keep} s");
     }
     // A clock that went back makes nothing old.
-    prune(&world.own, 0, 0).unwrap();
+    prune(&world.own, NOW, 0, &kept_for(0)).unwrap();
     assert!(outside.path().join("x").exists());
+}
+
+#[test]
+fn trash_is_deleted_when_it_is_too_much_but_never_this_runs() {
+    let world = World::new();
+    world.write("a/b", [7; 100_000]).scan();
+    assert_eq!(world.commit(&[world.delete("a/b")]), [Outcome::Done]);
+    let at_most = |bytes| TrashKeep { seconds: u64::MAX, size: TrashMax::Bytes(bytes) };
+    let there = || world.trashed("0", "a/b").exists();
+    for (run, keep, left) in [
+        (NOW, TrashKeep::FOREVER, true),
+        (NOW, at_most(1 << 20), true),
+        (RUN, at_most(10), true),
+        (NOW, TrashKeep { seconds: u64::MAX, size: TrashMax::Percent(100) }, true),
+        (NOW, at_most(10), false),
+    ] {
+        prune(&world.own, run, run_ms(), &keep).unwrap();
+        assert_eq!(there(), left, "{run} {keep:?}");
+    }
+}
+
+#[test]
+fn what_is_trashed_is_told_and_can_be_looked_at_and_given() {
+    let world = World::new();
+    world.write("file", "old").write("gone", "gone").scan();
+    symlink("file", world.at("link")).unwrap();
+    symlink("/etc/shadow", world.at("out")).unwrap();
+    chmod(world.at("gone"), 0o4750);
+    world.scan();
+    world.stage_all(&["new"]);
+    let actions =
+        [world.put("file", file("new")), world.delete("gone"), world.delete("link"), world.delete("out")];
+    let committed = world.commit_all(&actions);
+    assert_eq!(committed.outcomes, vec![Outcome::Done; 4]);
+    let told: BTreeMap<_, _> =
+        committed.trashed.iter().map(|entry| (entry.place.path.escaped(), entry.kind)).collect();
+    let (file_kind, link_kind) = (TrashKind::File, TrashKind::Symlink);
+    let expected = [("file", file_kind), ("gone", file_kind), ("link", link_kind), ("out", link_kind)];
+    assert_eq!(told, expected.map(|(path, kind)| (path.to_owned(), kind)).into());
+
+    let root = HeldRoot::open(world.dir.path()).unwrap();
+    let look = |at: &str| {
+        let id = format!("{RUN}-0").parse().unwrap();
+        Trashed { id, path: path(at) }.look(&root, &mut Owners::default(), &Default::default())
+    };
+    let gone = look("gone").unwrap().as_file().unwrap().clone();
+    assert_eq!(
+        (gone.size, gone.digest, gone.meta.mode),
+        (4, digest(b"gone"), 0o750),
+        "setuid is not carried"
+    );
+    assert_eq!(look("link").unwrap(), link("file"));
+    assert!(look("out").unwrap_err().to_string().contains("leads out"));
+    assert!(look("never").is_err() && look("gone/below").is_err());
+
+    let id: super::super::trash::TrashId = format!("{RUN}-0").parse().unwrap();
+    let mut source = super::super::trash::TrashSource::new(root, id);
+    let wanted = Wanted { path: path("gone"), digest: gone.digest, size: 4, offset: 0 };
+    let other = World::new();
+    assert_eq!(other.stage(std::slice::from_ref(&wanted), &mut source), [Ok(())]);
+    assert_eq!(fs::read(other.in_stage(gone.digest.to_string())).unwrap(), b"gone");
+    // What is announced is what must come.
+    let lied = Wanted { digest: digest(b"else"), ..wanted };
+    assert!(World::new().stage(&[lied], &mut source)[0].is_err());
 }
 
 #[test]

@@ -1,0 +1,146 @@
+//! What is to be done on Main so that files stand there again. Pure.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Action, Entry, Meta, Owner, RelPath, RelPathBuf, Step, Tree};
+
+/// Why a file cannot come back to its place.
+pub type Obstacle = String;
+
+/// Whether `entry` can come to `path`; `None` when just this stands there already.
+pub(super) fn obstacle(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Option<Entry>, Obstacle> {
+    for parent in path.ancestors() {
+        match tree.get(parent) {
+            None | Some(Entry::Dir(_)) => {}
+            Some(Entry::Excluded) => return Err(format!("{} is excluded", parent.for_people())),
+            Some(_) => {
+                return Err(format!("{} is no directory now; move it away first", parent.for_people()));
+            }
+        }
+    }
+    match tree.get(path) {
+        Some(Entry::Dir(_)) => Err("a directory stands there now; move it away first".to_owned()),
+        Some(Entry::Excluded) => Err("it is excluded".to_owned()),
+        Some(Entry::Busy(busy)) => {
+            Err(format!("what stands there is being written: {busy}; try again later"))
+        }
+        Some(Entry::Problem(problem)) => {
+            Err(format!("what stands there cannot be replaced: {problem}; move it away first"))
+        }
+        Some(now) if is_same(now, &entry) => Ok(None),
+        _ => Ok(Some(entry)),
+    }
+}
+
+/// By all that a person sees; an owner that this host does not know could never be the same.
+fn is_same(now: &Entry, entry: &Entry) -> bool {
+    match (now, entry) {
+        (Entry::File(now), Entry::File(entry)) => {
+            (now.digest, now.mtime, now.meta.mode) == (entry.digest, entry.mtime, entry.meta.mode)
+        }
+        _ => now == entry,
+    }
+}
+
+/// Puts `entries` in place, with the directories that are missing above them: the trash has none, so they are
+/// made as the directory is in which they stand. `mode` is that of the root.
+pub(super) fn actions(tree: &Tree, entries: Vec<(RelPathBuf, Entry)>, mode: u16) -> Vec<Action> {
+    let mut dirs: BTreeSet<RelPathBuf> = BTreeSet::new();
+    for (path, _) in &entries {
+        dirs.extend(path.ancestors().filter(|dir| tree.get(dir).is_none()).map(RelPath::to_owned));
+    }
+    let mode_of = |dir: &RelPath| {
+        let above = dir.ancestors().find_map(|dir| match tree.get(dir) {
+            Some(Entry::Dir(meta)) => Some(meta.mode),
+            _ => None,
+        });
+        above.unwrap_or(mode)
+    };
+    // In tree order: a directory before what is in it.
+    let made = dirs.iter().map(|dir| {
+        let meta = Meta { mode: mode_of(dir), owner: Owner::default() };
+        Action { path: dir.clone(), expected: None, step: Step::Put(Entry::Dir(meta)) }
+    });
+    let put = entries.into_iter().map(|(path, entry)| {
+        let expected = tree.get(&path).cloned();
+        Action { path, expected, step: Step::Put(entry) }
+    });
+    made.chain(put).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Busy, Digest, File, Problem};
+
+    fn path(text: &str) -> RelPathBuf {
+        RelPathBuf::new(text.as_bytes()).unwrap()
+    }
+
+    fn file(content: u8) -> Entry {
+        let meta = Meta { mode: 0o640, owner: Owner::default() };
+        Entry::File(File { size: 1, mtime: 7, digest: Digest([content; 32]), meta })
+    }
+
+    fn dir(mode: u16) -> Entry {
+        Entry::Dir(Meta { mode, owner: Owner::default() })
+    }
+
+    fn tree() -> Tree {
+        let entries = [
+            ("busy", Entry::Busy(Busy::Open)),
+            ("d", dir(0o2775)),
+            ("d/f", file(1)),
+            ("out", Entry::Excluded),
+            ("special", Entry::Problem(Problem::Special)),
+        ];
+        entries.into_iter().map(|(at, entry)| (path(at), entry)).collect()
+    }
+
+    #[test]
+    fn what_stands_in_the_way() {
+        for (at, why) in [
+            ("d/f/x", Some("d/f is no directory")),
+            ("d", Some("a directory stands there")),
+            ("busy", Some("being written")),
+            ("special", Some("cannot be replaced")),
+            ("out", Some("excluded")),
+            ("out/x", Some("out is excluded")),
+            ("d/new", None),
+            ("new/deep/x", None),
+        ] {
+            match (obstacle(&tree(), &path(at), file(2)), why) {
+                (Ok(found), None) => assert_eq!(found, Some(file(2)), "{at}"),
+                (Err(why), Some(words)) => assert!(why.contains(words), "{at}: {why}"),
+                (found, why) => assert_eq!(found.err().as_deref(), why, "{at}"),
+            }
+        }
+        assert_eq!(obstacle(&tree(), &path("d/f"), file(2)), Ok(Some(file(2))));
+        assert_eq!(obstacle(&tree(), &path("d/f"), file(1)), Ok(None), "it stands there already");
+    }
+
+    #[test]
+    fn missing_directories_are_made_as_the_one_they_are_in() {
+        let wished = ["d/f", "d/e/x", "d/e/y/z", "g/x"].map(|at| (path(at), file(2))).to_vec();
+        let actions = actions(&tree(), wished, 0o755);
+        let told: Vec<(String, Option<u16>)> = actions
+            .iter()
+            .map(|action| match action.result() {
+                Some(Entry::Dir(meta)) => (action.path.escaped(), Some(meta.mode)),
+                _ => (action.path.escaped(), None),
+            })
+            .collect();
+        let expected = [
+            ("d/e", Some(0o2775)),
+            ("d/e/y", Some(0o2775)),
+            ("g", Some(0o755)),
+            ("d/f", None),
+            ("d/e/x", None),
+            ("d/e/y/z", None),
+            ("g/x", None),
+        ];
+        assert_eq!(told, expected.map(|(at, mode)| (at.to_owned(), mode)));
+        assert_eq!(actions[3].expected, Some(file(1)), "what stands there goes to the trash");
+    }
+}
