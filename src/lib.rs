@@ -15,5 +15,6 @@ pub mod node;
 pub mod enroll;
 pub mod hub;
 pub mod state;
+pub mod fault;
 pub mod host;
 pub mod cli;

@@ -26,6 +26,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::config::{Config, Directory, Node};
+use crate::fault::{Point, reach};
 use crate::model::TrashKeep;
 use crate::model::escape::escape_for_people;
 use crate::node::{Endpoint, Local, NodeError};
@@ -137,7 +138,7 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
             });
         }
         drop(ready);
-        scope.spawn(|| run.main.get_or_init(|| main_side::scan(&run)));
+        scope.spawn(|| run.main_side());
         rounds(&run, &sessions)
     });
     let place = |tally: &Tally| nodes.iter().position(|node| node.name == tally.node.name);
@@ -149,7 +150,8 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
         if site.knows_all_nodes {
             ledger.forget_nodes_except(site.config.nodes.iter().map(|node| node.name.as_str()));
         }
-        if let Err(error) = site.state.save_ledger(&ledger) {
+        let met = reach(Point::Ledger).map_err(anyhow::Error::from);
+        if let Err(error) = met.and_then(|()| site.state.save_ledger(&ledger)) {
             problems.push(tally::problem("state", None, None, &format!("{error:#}")));
         }
     }
@@ -231,9 +233,10 @@ impl Run<'_> {
         all.iter().filter(|directory| self.is_asked(&self.options.directories, &directory.name))
     }
 
-    /// Main's side; waits until it has been scanned.
+    /// Main's side: whoever comes first scans it, the others wait. Should that thread break down, the next one
+    /// does so too, instead of waiting for ever.
     fn main_side(&self) -> &MainSide {
-        self.main.wait()
+        self.main.get_or_init(|| main_side::scan(self))
     }
 
     /// Whether an administrator lets the plan with this token go ahead.

@@ -7,21 +7,25 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("model", &[]),
-    ("disk", &["model"]),
+    ("fault", &[]),
+    ("disk", &["fault", "model"]),
     ("config", &["model", "snapshot"]),
-    ("snapshot", &["disk", "model"]),
+    ("snapshot", &["disk", "fault", "model"]),
     ("plan", &["model"]),
-    ("transfer", &["disk", "model"]),
+    ("transfer", &["disk", "fault", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
-    ("node", &["snapshot", "transfer", "reload", "disk", "model"]),
-    ("state", &["model"]),
+    ("node", &["snapshot", "transfer", "reload", "disk", "fault", "model"]),
+    ("state", &["fault", "model"]),
     ("enroll", &["config", "disk", "node", "state", "model"]),
     (
         "sync",
-        &["config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "model"],
+        &[
+            "config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "fault",
+            "model",
+        ],
     ),
     ("hub", &["enroll", "state", "model"]),
     ("host", &[]),

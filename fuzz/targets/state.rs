@@ -27,8 +27,11 @@ pub(super) fn read(bytes: &[u8]) {
             if let Ok(Some(edge)) = state.edge("moh", "mds1")
                 && let Ok(base) = edge.base()
             {
-                let again = Edge::new(edge.root, edge.generation, edge.rules, edge.in_step, &base);
+                let intent = edge.intent().and_then(Result::ok);
+                let again =
+                    Edge::new(edge.root, edge.generation, edge.rules, edge.in_step, &base, intent.as_ref());
                 assert_eq!(again.base().as_ref(), Ok(&base));
+                assert_eq!(again.intent(), intent.map(Ok));
             }
         }
         1 => {

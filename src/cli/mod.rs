@@ -8,6 +8,8 @@ mod connect;
 mod discover;
 mod each;
 mod exit;
+#[cfg(debug_assertions)]
+mod faults;
 mod ha;
 mod history;
 mod init;
@@ -126,6 +128,10 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::of_usage(&error),
     };
     let context = Context::new(cli.global);
+    #[cfg(debug_assertions)]
+    if let Err(error) = faults::install() {
+        return exit::of_error(&context.ui, &error);
+    }
     // The panic itself has been told on stderr by the hook.
     match std::panic::catch_unwind(AssertUnwindSafe(|| run(&context, cli.command))) {
         Ok(Ok(code)) => ExitCode::from(code),

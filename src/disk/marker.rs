@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{HeldRoot, OWN_DIR};
+use crate::fault::{self, Point, reach};
 
 /// The contents of a root's marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,14 +52,20 @@ impl Marker {
             Err(error) => return Err(error.into()),
         }
         let own = root.open_own(OWN_DIR)?;
+        reach(Point::MarkerWrite)?;
         // A leftover of a killed run, or something planted: O_EXCL never writes through it.
         let _ = rustix::fs::unlinkat(&own, NEW_NAME, AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let mut file = File::from(rustix::fs::openat(&own, NEW_NAME, flags, Mode::RUSR | Mode::WUSR)?);
         file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.write_all(&serde_json::to_vec(self)?)?;
+        fault::wrote(&file);
+        reach(Point::MarkerSync)?;
         file.sync_all()?;
+        fault::synced(Some(file.as_fd()));
+        reach(Point::MarkerRename)?;
         rustix::fs::renameat(&own, NEW_NAME, &own, NAME)?;
+        reach(Point::MarkerDirSync)?;
         rustix::fs::fsync(&own)?;
         rustix::fs::fsync(root)?;
         Ok(())

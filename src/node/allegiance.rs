@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::endpoint::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
+use crate::fault::{self, Point, reach};
 
 /// What a node remembers of its Main.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +104,7 @@ fn read(state_dir: &Path) -> anyhow::Result<Option<Allegiance>> {
 
 fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
+    reach(Point::SwearWrite)?;
     let new = state_dir.join(NEW_NAME);
     // A leftover of a killed agent; O_EXCL writes through nothing that others have put there.
     match fs::remove_file(&new) {
@@ -111,7 +114,10 @@ fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
     let checksum = allegiance.checksum();
     file.write_all(&serde_json::to_vec(&Sealed { allegiance: allegiance.clone(), checksum })?)?;
+    fault::wrote(&file);
     file.sync_all()?;
+    fault::synced(Some(file.as_fd()));
+    reach(Point::SwearRename)?;
     fs::rename(&new, state_dir.join(NAME))?;
     File::open(state_dir)?.sync_all()
 }

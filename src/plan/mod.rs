@@ -10,6 +10,7 @@ pub mod agree;
 pub mod apply;
 pub mod both;
 pub mod diff;
+pub mod intent;
 pub mod names;
 pub mod push;
 pub mod safety;

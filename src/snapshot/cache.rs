@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::disk::Stamp;
+use crate::fault::{self, Point, reach};
 use crate::model::{Digest, RelPath, RelPathBuf};
 
 /// First bytes of the file; the last of them is the version of what follows.
@@ -185,6 +186,8 @@ impl HashCache {
         }
         // Not fsynced: after a power cut the checksum tells.
         file.write_all(check.finalize().as_bytes())?;
+        fault::wrote(&file);
+        reach(Point::CacheRename)?;
         fs::rename(new, path)?;
         self.bytes = Bytes::File(file, bytes.len());
         self.saved = true;

@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+
+use crate::fault::{self, Point, reach};
 
 /// Replaces a file (0600) in one step that survives a crash; makes the directory (0700) it is in.
 pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -14,14 +17,33 @@ pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("/"));
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let new = temporary(path);
+        reach(Point::StateWrite)?;
         // Nobody else writes here: the state directory is ours alone, and the lock is held.
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(bytes)?;
+        fault::wrote(&file);
+        reach(Point::StateSync)?;
         file.sync_all()?;
+        fault::synced(Some(file.as_fd()));
+        reach(Point::StateRename)?;
         fs::rename(&new, path)?;
+        reach(Point::StateDirSync)?;
         File::open(dir)?.sync_all()
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Gives a file, which is on disk, the place of another, in one step that survives a crash; makes the directory
+/// (0700) that it goes to.
+pub fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let rename = || -> io::Result<()> {
+        let dir = to.parent().unwrap_or(Path::new("/"));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        reach(Point::Promote)?;
+        fs::rename(from, to)?;
+        File::open(dir)?.sync_all()
+    };
+    rename().with_context(|| format!("cannot write {}", to.display()))
 }
 
 /// A name beside `path` that no other file's replacement uses, not even one at the same time. No file here

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Malformed, Tree};
+use crate::model::{Digest, Intent, Malformed, Tree};
 
 /// One edge: which root the node had, what both ends agreed on, and when they were last in step.
 ///
@@ -17,6 +17,8 @@ pub struct Edge {
     pub rules: Digest,
     /// What both ends looked like when nothing was left to do.
     pub in_step: Option<InStep>,
+    /// See [`Edge::intent`].
+    intent: Option<Vec<u8>>,
     bytes: Vec<u8>,
     base_at: usize,
 }
@@ -36,10 +38,11 @@ struct Header {
     generation: String,
     rules: Digest,
     in_step: Option<InStep>,
+    intent: Option<Vec<u8>>,
 }
 
 /// Begins every edge file; the last byte is the version of what follows.
-const MAGIC: &[u8; 8] = b"xdsedge\x01";
+const MAGIC: &[u8; 8] = b"xdsedge\x02";
 const CHECKSUM: usize = 32;
 /// zstd's fastest: a base is written after every run that changed something.
 const LEVEL: i32 = 1;
@@ -55,8 +58,16 @@ impl Edge {
         rules: Digest,
         in_step: Option<InStep>,
         base: &Tree,
+        intent: Option<&Intent>,
     ) -> Edge {
-        let header = Header { root, generation, rules, in_step };
+        let intent = intent.map(|intent| {
+            let trees = [&intent.goal, &intent.main, &intent.node].map(Tree::encode);
+            postcard::to_stdvec(&trees).and_then(|trees| {
+                zstd::bulk::compress(&trees, LEVEL).map_err(|_| postcard::Error::SerializeBufferFull)
+            })
+        });
+        let intent = intent.transpose().unwrap_or_default();
+        let header = Header { root, generation, rules, in_step, intent };
         // Neither can fail: the header has no maps, and both write to memory.
         let head = postcard::to_stdvec(&header).unwrap_or_default();
         let base = zstd::bulk::compress(&base.encode(), LEVEL).unwrap_or_default();
@@ -68,8 +79,19 @@ impl Edge {
         bytes.extend_from_slice(&base);
         let checksum = blake3::hash(&bytes[MAGIC.len() + CHECKSUM..]);
         bytes[MAGIC.len()..MAGIC.len() + CHECKSUM].copy_from_slice(checksum.as_bytes());
-        let Header { root, generation, rules, in_step } = header;
-        Edge { root, generation, rules, in_step, bytes, base_at }
+        let Header { root, generation, rules, in_step, intent } = header;
+        Edge { root, generation, rules, in_step, intent, bytes, base_at }
+    }
+
+    /// What a run set out to do on this edge, if it has not come to its end.
+    pub fn intent(&self) -> Option<Result<Intent, Malformed>> {
+        let bytes = self.intent.as_ref()?;
+        let trees = zstd::bulk::decompress(bytes, MAX_BASE).unwrap_or_default();
+        let [goal, main, node]: [Vec<u8>; 3] = postcard::from_bytes(&trees).unwrap_or_default();
+        let read = || {
+            Ok(Intent { goal: Tree::decode(&goal)?, main: Tree::decode(&main)?, node: Tree::decode(&node)? })
+        };
+        Some(read())
     }
 
     /// What both ends last agreed on.
@@ -99,10 +121,10 @@ impl Edge {
         let (length, rest) = body.split_first_chunk().ok_or("it is cut short")?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let head = rest.get(..length).ok_or("it is cut short")?;
-        let Header { root, generation, rules, in_step } =
+        let Header { root, generation, rules, in_step, intent } =
             postcard::from_bytes(head).map_err(|error| format!("its header is malformed: {error}"))?;
         let base_at = MAGIC.len() + CHECKSUM + 8 + length;
-        Ok(Edge { root, generation, rules, in_step, bytes, base_at })
+        Ok(Edge { root, generation, rules, in_step, intent, bytes, base_at })
     }
 }
 
@@ -117,7 +139,8 @@ mod tests {
 
     fn edge(base: &Tree) -> Edge {
         let in_step = Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) });
-        Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), in_step, base)
+        let intent = Intent { goal: base.clone(), ..Intent::default() };
+        Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), in_step, base, Some(&intent))
     }
 
     proptest! {
@@ -125,6 +148,7 @@ mod tests {
         fn an_edge_is_read_as_written(base in any_tree()) {
             let edge = edge(&base);
             let read = Edge::decode(edge.encoded().to_vec()).unwrap();
+            prop_assert_eq!(read.intent(), Some(Ok(Intent { goal: base.clone(), ..Intent::default() })));
             prop_assert_eq!(read.base(), Ok(base));
             prop_assert_eq!(read, edge);
         }

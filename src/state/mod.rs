@@ -5,7 +5,8 @@
 //! | `lock` | held by the run that is on its way |
 //! | `identity.json` | this Main's id and epoch |
 //! | `ledger.json` | root ids, what each node has loaded, skips that were told, conflicts |
-//! | `edges/DIRECTORY/NODE` | base and generation of an edge |
+//! | `edges/DIRECTORY/NODE` | base and generation of an edge, and what an unfinished run set out to do |
+//! | `edges-next/DIRECTORY/NODE` | the same, until the node has noted the generation too |
 //! | `cache/DIRECTORY` | digests of Main's files |
 //! | `discovery.json` | the last good answer of each source of nodes |
 //! | `status.json`, `last-success` | how the last run went |
@@ -44,6 +45,8 @@ pub struct StateDir(PathBuf);
 
 /// Not `main.json`, which is what a node remembers of its Main: a host may have been a node before.
 const IDENTITY: &str = "identity.json";
+const EDGES: &str = "edges";
+const NEXT_EDGES: &str = "edges-next";
 
 /// What discovery was last told.
 pub const DISCOVERY: &str = "discovery.json";
@@ -120,7 +123,16 @@ impl StateDir {
 
     /// What is remembered of an edge.
     pub fn edge(&self, directory: &str, node: &str) -> Result<Option<Edge>, Corrupt> {
-        let path = self.edge_path(directory, node);
+        StateDir::read_edge(self.edge_path(EDGES, directory, node))
+    }
+
+    /// What will be remembered of an edge once its node has noted the same generation. After a run that was cut
+    /// off, the node's marker tells which of both holds.
+    pub fn next_edge(&self, directory: &str, node: &str) -> Result<Option<Edge>, Corrupt> {
+        StateDir::read_edge(self.edge_path(NEXT_EDGES, directory, node))
+    }
+
+    fn read_edge(path: PathBuf) -> Result<Option<Edge>, Corrupt> {
         let corrupt = |why: String| Corrupt { path: path.clone(), why };
         match durable::read(&path) {
             Ok(None) => Ok(None),
@@ -131,19 +143,33 @@ impl StateDir {
 
     /// Remembers an edge.
     pub fn save_edge(&self, directory: &str, node: &str, edge: &Edge) -> anyhow::Result<()> {
-        durable::replace(&self.edge_path(directory, node), edge.encoded())
+        durable::replace(&self.edge_path(EDGES, directory, node), edge.encoded())
+    }
+
+    /// Remembers what an edge will be.
+    pub fn save_next_edge(&self, directory: &str, node: &str, edge: &Edge) -> anyhow::Result<()> {
+        durable::replace(&self.edge_path(NEXT_EDGES, directory, node), edge.encoded())
+    }
+
+    /// What was to be of an edge, is.
+    pub fn promote_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
+        let path = |which| self.edge_path(which, directory, node);
+        durable::rename(&path(NEXT_EDGES), &path(EDGES))
     }
 
     /// Forgets an edge: it will be merged as if it was new.
     pub fn forget_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
-        match fs::remove_file(self.edge_path(directory, node)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+        for which in [EDGES, NEXT_EDGES] {
+            match fs::remove_file(self.edge_path(which, directory, node)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
-    fn edge_path(&self, directory: &str, node: &str) -> PathBuf {
-        self.0.join("edges").join(file_name(directory)).join(file_name(node))
+    fn edge_path(&self, which: &str, directory: &str, node: &str) -> PathBuf {
+        self.0.join(which).join(file_name(directory)).join(file_name(node))
     }
 
     /// The ledger; empty when there is none.
@@ -250,7 +276,8 @@ mod tests {
         assert_eq!(state.identity().unwrap(), Some(identity));
 
         assert_eq!(state.edge("moh", "mds1"), Ok(None));
-        let edge = Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), None, &Tree::default());
+        let edge =
+            Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), None, &Tree::default(), None);
         state.save_edge("moh", "mds1", &edge).unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
         assert_eq!(state.edge("moh", "mds2"), Ok(None));

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::config::Node;
-use crate::model::{Action, Digest, Direction, Entry, File, Outcome, Side, Step, Tree};
+use crate::fault::{Point, reach};
+use crate::model::{Action, Digest, Direction, Entry, File, Intent, Outcome, Side, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, Names, agree, apply};
 use crate::report::Guard;
@@ -25,6 +26,7 @@ pub(super) struct Job<'j> {
     pub(super) main: &'j MainTree,
     pub(super) node_tree: &'j Tree,
     pub(super) names: &'j Names,
+    pub(super) base: Option<&'j Tree>,
     pub(super) plan: &'j EdgePlan,
     /// Whether the plan is all that there is to do.
     pub(super) complete: bool,
@@ -91,15 +93,7 @@ pub(super) fn carry(
         }
     }
     let after = apply::apply_done(job.node_tree, actions, &outcomes);
-    let base = edge.remembered.as_ref().map(Edge::base).transpose();
-    let base = match base {
-        Ok(base) => base,
-        Err(corrupt) => {
-            tally.warn("state", directory, &corrupt.to_string());
-            None
-        }
-    };
-    let agreed = agree::agree(directory.direction, base.as_ref(), &job.main.tree, &after, job.names);
+    let agreed = agree::agree(directory.direction, job.base, &job.main.tree, &after, job.names);
 
     let mut in_step = None;
     if actions.is_empty() {
@@ -248,6 +242,26 @@ pub(super) fn too_little_room(wanted: &[Wanted], free: u64) -> Option<String> {
     Some(format!("{} MiB are needed and {} MiB are free", mib(needed), mib(free)))
 }
 
+/// Notes on both ends what is about to become of an edge, before anything is touched: should this run be cut off, the
+/// next one tells what it did from what people did since.
+pub(super) fn set_out(
+    run: &Run<'_>,
+    endpoint: &mut dyn Endpoint,
+    edge: &mut EdgeView<'_>,
+    tally: &mut Tally,
+    base: Option<&Tree>,
+    intent: &Intent,
+) -> Result<(), NodeError> {
+    // Without a base nothing is deleted, and who has what does not matter.
+    let (Some(old), Some(base)) = (&edge.remembered, base) else { return Ok(()) };
+    if intent.goal.is_empty() {
+        return Ok(());
+    }
+    let generation = (run.site.new_id)();
+    let new = Edge::new(old.root.clone(), generation, old.rules, None, base, Some(intent));
+    note(run, endpoint, edge, tally, new)
+}
+
 /// Writes the edge's new base on both ends, if there is anything new.
 fn remember(
     run: &Run<'_>,
@@ -258,29 +272,60 @@ fn remember(
     base: Tree,
     in_step: Option<InStep>,
 ) -> Result<(), NodeError> {
-    let directory = edge.directory;
     let old = edge.remembered.as_ref();
     let unchanged = |old: &Edge| {
-        old.root == root && old.rules == edge.rules() && old.base().is_ok_and(|known| known == base)
+        let same_base = || old.base().is_ok_and(|known| known == base);
+        old.root == root && old.rules == edge.rules() && old.intent().is_none() && same_base()
     };
     let generation = match old.filter(|old| unchanged(old)) {
         Some(old) if old.in_step == in_step => return Ok(()),
         Some(old) => old.generation.clone(),
-        None => {
-            // The node first: should this host stop between the two, the generations differ, and the next
-            // run merges without a base.
-            let generation = (run.site.new_id)();
-            if let Err(why) = endpoint.agree(&directory.name, &generation)? {
-                tally.fail("state", directory, &why);
-                return Ok(());
-            }
-            generation
-        }
+        None => (run.site.new_id)(),
     };
-    let new = Edge::new(root, generation, edge.rules(), in_step, &base);
-    if let Err(error) = run.site.state.save_edge(&directory.name, &tally.node.name, &new) {
-        tally.fail("state", directory, &format!("{error:#}"));
+    let new = Edge::new(root, generation, edge.rules(), in_step, &base, None);
+    note(run, endpoint, edge, tally, new)
+}
+
+/// Makes both ends remember the same of an edge. Main has the old and the new until the node has noted the new
+/// one: whenever either of them stops, the node's marker tells which of them holds.
+fn note(
+    run: &Run<'_>,
+    endpoint: &mut dyn Endpoint,
+    edge: &mut EdgeView<'_>,
+    tally: &mut Tally,
+    new: Edge,
+) -> Result<(), NodeError> {
+    let (state, directory, node) = (run.site.state, &edge.directory.name, tally.node.name.clone());
+    let same_generation = edge.remembered.as_ref().is_some_and(|old| old.generation == new.generation);
+    let prepared = || {
+        if edge.unconfirmed {
+            // What holds must not be overwritten by what may come to nothing.
+            state.promote_edge(directory, &node)?;
+        }
+        if same_generation {
+            return state.save_edge(directory, &node, &new);
+        }
+        state.save_next_edge(directory, &node, &new)?;
+        Ok(reach(Point::Agree)?)
+    };
+    if let Err(error) = prepared() {
+        tally.fail("state", edge.directory, &format!("{error:#}"));
+        return Ok(());
     }
+    edge.unconfirmed = false;
+    if !same_generation {
+        if let Err(why) = endpoint.agree(directory, &new.generation)? {
+            tally.fail("state", edge.directory, &why);
+            return Ok(());
+        }
+        edge.unconfirmed = true;
+        let met = reach(Point::Agreed).map_err(anyhow::Error::from);
+        match met.and_then(|()| state.promote_edge(directory, &node)) {
+            Ok(()) => edge.unconfirmed = false,
+            Err(error) => tally.fail("state", edge.directory, &format!("{error:#}")),
+        }
+    }
+    edge.remembered = Some(new);
     Ok(())
 }
 

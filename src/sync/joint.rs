@@ -13,7 +13,7 @@ use crate::config::Directory;
 use crate::model::{Action, Digest, Outcome, Side, Tree};
 use crate::node::{Endpoint as _, NodeError};
 use crate::plan::both::both;
-use crate::plan::{Edge, EdgePlan, Names, Plan, apply, safety};
+use crate::plan::{Edge, EdgePlan, Names, Plan, apply, intent, safety};
 use crate::report::Guard;
 use crate::sync::carry::{self, Job};
 use crate::sync::main_side::{MainDirectory, MainTree, scan_one};
@@ -142,6 +142,7 @@ fn take_part(
     for joint in plans.values() {
         tell(run, session, index, joint);
         if !run.options.dry_run && !run.is_stopped() {
+            set_out(run, session, index, joint)?;
             pull(run, session, index, joint)?;
         }
     }
@@ -185,7 +186,7 @@ fn look(
     }
     let tree = endpoint.tree(directory)?;
     let names = session::names(endpoint.as_mut(), edge.directory, &[&main.tree, &tree])?;
-    let base = pushed::base(edge, tally);
+    let base = edge.base(&main.tree, &tree, tally);
     let same_rules = edge.same_rules();
     let (directory, name) = (directory.clone(), node.name.clone());
     // The coordinator listens until every sender is gone.
@@ -344,6 +345,16 @@ fn tell(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) {
     }
 }
 
+/// Notes what is about to become of this edge, before Main or the node changes.
+fn set_out(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -> Result<(), NodeError> {
+    let Some((_, seen, plan)) = joint.edge(index) else { return Ok(()) };
+    let Session { endpoint, edges, tally, .. } = session;
+    let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
+    let actions = joint.plan.main.iter().chain(&plan.actions);
+    let intent = intent::intent(actions, &joint.main.tree, &seen.tree);
+    carry::set_out(run, endpoint.as_mut(), edge, tally, seen.base.as_ref(), &intent)
+}
+
 /// Brings to Main's stage what Main gets from this node.
 fn pull(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint) -> Result<(), NodeError> {
     let Some((edge, ..)) = joint.edge(index) else { return Ok(()) };
@@ -467,7 +478,14 @@ fn bring(
     }
     let Session { node, endpoint, edges, tally } = session;
     let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
-    let job =
-        Job { node, main: &on_main.main, node_tree: &seen.tree, names: &seen.names, plan: &plan, complete };
+    let job = Job {
+        node,
+        main: &on_main.main,
+        node_tree: &seen.tree,
+        names: &seen.names,
+        base: seen.base.as_ref(),
+        plan: &plan,
+        complete,
+    };
     carry::carry(run, endpoint.as_mut(), edge, tally, &job)
 }

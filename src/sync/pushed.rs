@@ -3,11 +3,10 @@
 use crate::config::Directory;
 use crate::model::Tree;
 use crate::node::NodeError;
-use crate::plan::{Edge, Plan, Policy, push, safety};
+use crate::plan::{Edge, Plan, Policy, intent, push, safety};
 use crate::report::Guard;
 use crate::sync::carry::{self, Job};
 use crate::sync::session::{self, EdgeView, Session};
-use crate::sync::tally::Tally;
 use crate::sync::{Run, reloads};
 
 /// Plans and carries out every pushed directory of a node.
@@ -35,7 +34,7 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
     let endpoint = session.endpoint.as_mut();
     let node_tree = endpoint.tree(&edge.directory.name)?;
     let names = session::names(endpoint, edge.directory, &[&main.tree])?;
-    let base = base(edge, tally);
+    let base = edge.base(&main.tree, &node_tree, tally);
     let view = Edge {
         name: &session.node.name,
         base: base.as_ref(),
@@ -59,20 +58,19 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
     }
     reloads::before_changes(run, session);
     let Session { node, endpoint, edges, tally } = session;
-    let job = Job { node, main, node_tree: &node_tree, names: &names, plan: &plan.edges[0], complete: true };
-    carry::carry(run, endpoint.as_mut(), &mut edges[index], tally, &job)
-}
-
-/// The base of an edge, if it can be read.
-pub(super) fn base(edge: &EdgeView<'_>, tally: &mut Tally) -> Option<Tree> {
-    match edge.remembered.as_ref()?.base() {
-        Ok(base) => Some(base),
-        Err(corrupt) => {
-            let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
-            tally.warn("state", edge.directory, &told);
-            None
-        }
-    }
+    let plan = &plan.edges[0];
+    let base = base.as_ref();
+    let edge = &mut edges[index];
+    carry::set_out(
+        run,
+        endpoint.as_mut(),
+        edge,
+        tally,
+        base,
+        &intent::intent(&plan.actions, &main.tree, &node_tree),
+    )?;
+    let job = Job { node, main, node_tree: &node_tree, names: &names, base, plan, complete: true };
+    carry::carry(run, endpoint.as_mut(), edge, tally, &job)
 }
 
 pub(super) fn policy(directory: &Directory) -> Policy {

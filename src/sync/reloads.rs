@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::ReloadPolicy;
+use crate::fault::{Point, reach};
 use crate::model::{Digest, Entry, RelPathBuf, ReloadOutcome, ReloadState};
 use crate::node::NodeError;
 use crate::reload::{ReloadRequest, select};
@@ -60,18 +61,49 @@ pub(super) fn reload(run: &Run<'_>, session: &mut Session<'_>) -> Result<(), Nod
                 files: files(run, session, &kind),
                 timeout: timeout(run),
             };
-            session.endpoint.reload(&request)?
+            match reach(Point::Reload) {
+                Ok(()) => session.endpoint.reload(&request)?,
+                Err(error) => failed(&kind, &error),
+            }
         } else {
             ReloadOutcome { name: kind.clone(), state: ReloadState::NotNeeded, detail: None }
         };
+        let outcome = match outcome.state {
+            ReloadState::Done => {
+                reach(Point::Reloaded).map_or_else(|error| failed(&kind, &error), |()| outcome)
+            }
+            _ => outcome,
+        };
         match outcome.state {
-            ReloadState::Done => lock(&run.ledger).reloaded(node, &kind, after),
+            // What came while Asterisk was loading may be loaded or not: then it is owed again.
+            ReloadState::Done if look_again(run, session, &kind)? == after => {
+                lock(&run.ledger).reloaded(&session.node.name, &kind, after);
+            }
+            ReloadState::Done => {}
             ReloadState::Failed | ReloadState::Owed => session.tally.reload_failed(),
             ReloadState::NotNeeded => {}
         }
         session.tally.node.reloads.push(outcome);
     }
     Ok(())
+}
+
+/// Digests of the directories that name a reload, as they are now.
+fn look_again(
+    run: &Run<'_>,
+    session: &mut Session<'_>,
+    kind: &str,
+) -> Result<BTreeMap<String, Digest>, NodeError> {
+    let mut now = BTreeMap::new();
+    for edge in session.edges.iter().filter(|edge| edge.directory.reload.iter().any(|name| name == kind)) {
+        let spec = run.site.config.scan_spec(edge.directory, Some(session.node), false);
+        now.insert(edge.directory.name.clone(), session.endpoint.scan(&spec)?.loaded);
+    }
+    Ok(now)
+}
+
+fn failed(kind: &str, error: &std::io::Error) -> ReloadOutcome {
+    ReloadOutcome { name: kind.to_owned(), state: ReloadState::Failed, detail: Some(error.to_string()) }
 }
 
 /// The files that Main has in the directories that name a reload.

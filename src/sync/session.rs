@@ -1,12 +1,13 @@
 //! A node as a run sees it: connected, looked at, and held against what is remembered of its edges.
 
 use crate::config::{Directory, Node};
+use crate::disk::marker::Marker;
 use crate::model::{Digest, Direction, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
-use crate::plan::Names;
+use crate::plan::{Names, intent};
 use crate::report::Guard;
 use crate::snapshot::{Root, Scanned};
-use crate::state::{Edge, Skip};
+use crate::state::{Corrupt, Edge, Skip};
 use crate::sync::main_side::{MainDirectory, MainTree};
 use crate::sync::tally::Tally;
 use crate::sync::{Run, lock};
@@ -26,6 +27,8 @@ pub(super) struct EdgeView<'a> {
     pub(super) scanned: Scanned,
     /// What is remembered, if it is of this very root in this very state.
     pub(super) remembered: Option<Edge>,
+    /// Whether a run was cut off before Main knew that the node has noted that too.
+    pub(super) unconfirmed: bool,
     /// Nothing is to be done on this edge in this run; the tally says why.
     pub(super) closed: bool,
     /// Digest of what a reload depends on, as it is now.
@@ -63,8 +66,14 @@ fn look<'a>(
         asked.iter().map(|directory| config.scan_spec(directory, Some(node), run.options.checksum)).collect();
     let mut edges = Vec::new();
     for (directory, scanned) in asked.into_iter().zip(endpoint.scan_all(&specs)?) {
-        let mut edge =
-            EdgeView { directory, loaded: scanned.loaded, scanned, remembered: None, closed: false };
+        let mut edge = EdgeView {
+            directory,
+            loaded: scanned.loaded,
+            scanned,
+            remembered: None,
+            unconfirmed: false,
+            closed: false,
+        };
         tally.directory(directory);
         edge.remember(run, node, tally);
         edges.push(edge);
@@ -76,7 +85,7 @@ impl EdgeView<'_> {
     /// Holds the node's root against what is remembered of this edge.
     fn remember(&mut self, run: &Run<'_>, node: &Node, tally: &mut Tally) {
         let directory = self.directory;
-        let remembered = match run.site.state.edge(&directory.name, &node.name) {
+        let mut trusted = |read: Result<Option<Edge>, Corrupt>| match read {
             Ok(remembered) => remembered,
             Err(corrupt) => {
                 let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
@@ -84,6 +93,9 @@ impl EdgeView<'_> {
                 None
             }
         };
+        let state = run.site.state;
+        let remembered = trusted(state.edge(&directory.name, &node.name));
+        let next = trusted(state.next_edge(&directory.name, &node.name));
         let root = node.root_of(directory).display().to_string();
         match (&self.scanned.root, remembered) {
             (Root::Unusable(why), _) => {
@@ -98,16 +110,36 @@ impl EdgeView<'_> {
                 );
                 tally.halt(directory, Guard::NodeRootMissing, detail, None);
             }
-            (_, None) => {}
-            (Root::Marked(marker), Some(edge))
-                if marker.id == edge.root && marker.generation.as_deref() == Some(&*edge.generation) =>
-            {
-                self.remembered = Some(edge);
+            (Root::Marked(marker), remembered) if is_of(marker, remembered.as_ref()) => {
+                self.remembered = remembered;
             }
+            (Root::Marked(marker), _) if is_of(marker, next.as_ref()) => {
+                self.remembered = next;
+                self.unconfirmed = true;
+            }
+            (_, None) => {}
             (Root::Marked(_) | Root::Unmarked, Some(_)) => {
                 let told = "the node's directory was replaced or restored since the last run; \
                             merging without a base: nothing is deleted";
                 tally.warn("scan", directory, told);
+            }
+        }
+    }
+
+    /// What both ends last agreed on, as far as it can be read; held against what a run that was cut off had set
+    /// out to do.
+    pub(super) fn base(&self, main: &Tree, node: &Tree, tally: &mut Tally) -> Option<Tree> {
+        let edge = self.remembered.as_ref()?;
+        let base = edge.base().and_then(|base| match edge.intent() {
+            Some(intent) => Ok(intent::believed(&base, &intent?, main, node)),
+            None => Ok(base),
+        });
+        match base {
+            Ok(base) => Some(base),
+            Err(corrupt) => {
+                let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
+                tally.warn("state", self.directory, &told);
+                None
             }
         }
     }
@@ -141,6 +173,13 @@ impl EdgeView<'_> {
     pub(super) fn same_rules(&self) -> bool {
         self.remembered.as_ref().is_none_or(|edge| edge.rules == self.rules())
     }
+}
+
+/// Whether a root is in the state that is remembered.
+fn is_of(marker: &Marker, remembered: Option<&Edge>) -> bool {
+    let same =
+        |edge: &Edge| marker.id == edge.root && marker.generation.as_deref() == Some(&*edge.generation);
+    remembered.is_some_and(same)
 }
 
 /// Main's tree for an edge, unless a guard closed the directory.

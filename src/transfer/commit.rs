@@ -16,6 +16,7 @@ use super::own::OwnDir;
 use super::place::{At, Ready};
 use super::trash::{Place, RunTrash, TrashEntry, TrashId, Trashed};
 use crate::disk::{OWN_DIR, Owners, Stamp};
+use crate::fault::{Point, reach};
 use crate::model::{Action, Digest, Entry, File, Outcome, Problem, RelPath, RelPathBuf, Step};
 
 /// What a commit did.
@@ -238,7 +239,8 @@ impl<'a> Commit<'a> {
     fn finish(mut self) -> Committed {
         // Without its index, the trash is only slower to find contents in.
         let _ = self.trash.save_index(&mut self.unsynced);
-        if let Err(error) = self.unsynced.sync(self.own) {
+        let synced = reach(Point::CommitSync).and_then(|()| self.unsynced.sync(self.own));
+        if let Err(error) = synced.and_then(|()| reach(Point::CommitTold)) {
             for outcome in self.done.outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Done) {
                 *outcome = Outcome::Failed(format!("could not be written to disk: {error}"));
             }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::own::OwnDir;
 
+use crate::fault;
+
 /// Up to this many files and directories are synced one by one; one `syncfs(2)` is sooner done with more.
 const ONE_BY_ONE: usize = 16;
 
@@ -48,9 +50,11 @@ impl Unsynced {
         while_alive(own.progress(), || {
             if noted.all {
                 rustix::fs::syncfs(own.stage())?;
+                fault::synced(None);
             }
             for fd in &noted.held {
                 rustix::fs::fsync(fd)?;
+                fault::synced(Some(fd.as_fd()));
             }
             Ok(())
         })

@@ -7,6 +7,7 @@ use rustix::fs::{Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
 
 use super::own::permissions;
 use crate::disk::{Owners, Stamp};
+use crate::fault::{Point, reach};
 use crate::model::Meta;
 
 /// What a mode may carry.
@@ -27,6 +28,7 @@ pub(super) fn set(
     fallback: &Stat,
     owners: &mut Owners,
 ) -> anyhow::Result<()> {
+    reach(Point::Metadata)?;
     let now = rustix::fs::fstat(&fd)?;
     // Without root's rights, what we make is ours, and nobody asked for anything else.
     let fallback = if rustix::process::geteuid().is_root() { fallback } else { &now };
@@ -47,6 +49,7 @@ pub(super) fn set(
 
 /// Sets the time of modification, in nanoseconds since 1970.
 pub(super) fn set_mtime(fd: impl AsFd, mtime: i64) -> anyhow::Result<()> {
+    reach(Point::Mtime)?;
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec {

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::disk::{HeldRoot, OWN_DIR, open_beneath};
+use crate::fault::{Point, reach};
 
 const STAGE: &str = "stage";
 const TRASH: &str = "trash";
@@ -68,6 +69,7 @@ impl OwnDir {
 
 /// Opens a directory that is ours alone, or makes it. `path` is for messages.
 fn private_dir(parent: impl AsFd, name: &str, path: &Path) -> anyhow::Result<OwnedFd> {
+    reach(Point::OwnDir).with_context(|| path.display().to_string())?;
     match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(io::Error::from(error)).with_context(|| path.display().to_string()),

@@ -14,6 +14,7 @@ use super::source::{Part, stream};
 use super::stager::{create, hash_zeros};
 use super::swap::{Name, exchange, rename_new};
 use crate::disk::{HeldRoot, Stamp};
+use crate::fault::{self, Point, reach};
 use crate::model::{Entry, File, Outcome, RelPath, RelPathBuf};
 
 /// How often one path is given back to somebody who keeps changing it.
@@ -76,6 +77,7 @@ pub(super) fn copy_content(
     name: &str,
     file: &File,
 ) -> io::Result<Copied> {
+    reach(Point::CopyCreate)?;
     let to = create(stage, name)?;
     let copied = if rustix::fs::ioctl_ficlone(&to, from).is_ok() {
         hash(&to, file.size, None)
@@ -84,6 +86,7 @@ pub(super) fn copy_content(
     };
     let copied = copied.and_then(|digest| {
         to.set_len(file.size)?;
+        fault::wrote(&to);
         Ok(if digest == file.digest.0 { Copied::Right } else { Copied::Other })
     });
     if !matches!(copied, Ok(Copied::Right)) {
@@ -122,7 +125,7 @@ impl Commit<'_> {
         if ready.is_empty() {
             return;
         }
-        let synced = self.unsynced.sync(self.own);
+        let synced = reach(Point::ReadySync).and_then(|()| self.unsynced.sync(self.own));
         for ready in ready {
             let outcome = match &synced {
                 Ok(()) => self.put_one(&ready).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))),
@@ -206,6 +209,7 @@ impl Commit<'_> {
                 return if is_gone { Ok(Outcome::Changed) } else { Err(error.into()) };
             }
         }
+        reach(Point::Exchanged)?;
         let caught = trashed.stat()?;
         if let Some(caught) = caught.filter(|caught| Stamp::of(caught).same_but_for_ctime(old)) {
             self.note_trashed(&place, path, expected, &caught);
@@ -227,6 +231,7 @@ impl Commit<'_> {
         expected: Option<&Entry>,
     ) -> anyhow::Result<Outcome> {
         let place = self.trash.place(path, &mut self.unsynced, |place| {
+            reach(Point::TrashLink)?;
             // Without AT_SYMLINK_FOLLOW: of a symlink the link itself.
             Ok(rustix::fs::linkat(at.parent.as_fd(), &*at.name, place.dir, place.name, AtFlags::empty())?)
         })?;
@@ -235,6 +240,7 @@ impl Commit<'_> {
             // It has one name too many now. That one stays: the other may be gone by this time.
             return Ok(Outcome::Changed);
         };
+        reach(Point::RenameOver)?;
         rustix::fs::renameat(new.dir, new.name, at.parent.as_fd(), &*at.name)?;
         let now = place.name().stat()?.unwrap_or(linked);
         self.note_trashed(&place, path, expected, &now);
@@ -250,6 +256,7 @@ impl Commit<'_> {
     ) -> anyhow::Result<Outcome> {
         let Some(old) = at.now.as_ref().map(Stamp::of) else { return Ok(Outcome::Changed) };
         if at.is_dir() {
+            reach(Point::DirRemove)?;
             match rustix::fs::unlinkat(&at.parent, &*at.name, AtFlags::REMOVEDIR) {
                 Ok(()) => {}
                 // Something has come into it, or stays in it; or it has gone.

@@ -11,6 +11,7 @@ use super::source::open_file;
 use super::stager::is_staged;
 use super::swap::{Name, rename_new};
 use super::sweep::making;
+use crate::fault::{Point, reach};
 use crate::model::{Action, Entry, File, Meta, Outcome, RelPathBuf, Symlink};
 
 impl Commit<'_> {
@@ -90,6 +91,7 @@ impl Commit<'_> {
         // Made where nobody sees it, so that it never stands there with another mode or owner.
         let name = making(self.own, index);
         let new = Name::new(self.own.stage(), name.as_ref());
+        reach(Point::DirCreate)?;
         rustix::fs::mkdirat(new.dir, new.name, Mode::RWXU)?;
         let placed = self.ready_dir(new, at, meta).and_then(|()| Ok(rename_new(new, at.name())?));
         if let Err(error) = placed {
@@ -123,6 +125,7 @@ impl Commit<'_> {
         }
         let name = making(self.own, index);
         let new = Name::new(self.own.stage(), name.as_ref());
+        reach(Point::LinkCreate)?;
         rustix::fs::symlinkat(&*link.target, new.dir, new.name)?;
         let placed = self.place(new, at, &action.path, action.expected.as_ref());
         if new.stat()?.is_some() {

@@ -14,6 +14,7 @@ use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::source::{Broken, CHUNK, Part, stream};
 use super::{Pieces, Received, Sink, Wanted};
+use crate::fault::{self, Point, reach};
 use crate::model::Digest;
 
 /// Takes contents into a stage.
@@ -110,11 +111,14 @@ impl<'a> Stager<'a> {
         if self.written.is_empty() {
             return self.results;
         }
-        let named = self.unsynced.sync(self.own).and_then(|()| {
+        let synced = reach(Point::StageSync).and_then(|()| self.unsynced.sync(self.own));
+        let named = synced.and_then(|()| {
             for index in &self.written {
                 let digest = &self.wanted[*index].digest;
+                reach(Point::StageRename)?;
                 rustix::fs::renameat(self.stage, part_name(digest), self.stage, digest.to_string())?;
             }
+            reach(Point::StageDirSync)?;
             Ok(rustix::fs::fsync(self.stage)?)
         });
         let result = named.map_err(|error| format!("could not be written to disk: {error}"));
@@ -156,7 +160,9 @@ impl Sink for Stager<'_> {
             return Ok(());
         }
         arriving.hasher.update(bytes);
-        if let Err(error) = part.write_all_at(bytes, arriving.at) {
+        fault::wrote(part);
+        let written = reach(Point::StageWrite).and_then(|()| part.write_all_at(bytes, arriving.at));
+        if let Err(error) = written {
             arriving.part = Err(error.to_string());
             // Others may fit into the room that it took.
             remove_part(self.stage, &self.wanted[arriving.index].digest);
@@ -253,6 +259,7 @@ fn part_name(digest: &Digest) -> String {
 
 /// A new, empty part; what had its name is dropped.
 pub(super) fn create_part(stage: BorrowedFd<'_>, digest: &Digest) -> io::Result<File> {
+    reach(Point::StageCreate)?;
     remove_part(stage, digest);
     create(stage, &part_name(digest))
 }

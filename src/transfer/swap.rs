@@ -7,6 +7,8 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, FileType, RenameFlags, Stat};
 use rustix::io::Errno;
 
+use crate::fault::{Point, reach};
+
 /// A name in an open directory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name<'a> {
@@ -41,6 +43,7 @@ impl<'a> Name<'a> {
 
 /// Renames, and never replaces: an error of kind `AlreadyExists` when something stands at `to`.
 pub(super) fn rename_new(from: Name<'_>, to: Name<'_>) -> io::Result<()> {
+    reach(Point::RenameNew)?;
     match rustix::fs::renameat_with(from.dir, from.name, to.dir, to.name, RenameFlags::NOREPLACE) {
         Err(error) if is_unsupported(error) => rename_new_without_flags(from, to),
         done => Ok(done?),
@@ -63,7 +66,8 @@ pub(super) fn rename_new_without_flags(from: Name<'_>, to: Name<'_>) -> io::Resu
 
 /// Lets two names change places at once; `false` where the filesystem cannot.
 pub(super) fn exchange(a: Name<'_>, b: Name<'_>) -> io::Result<bool> {
-    match rustix::fs::renameat_with(a.dir, a.name, b.dir, b.name, RenameFlags::EXCHANGE) {
+    let met = reach(Point::Exchange).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    match met.and_then(|()| rustix::fs::renameat_with(a.dir, a.name, b.dir, b.name, RenameFlags::EXCHANGE)) {
         Ok(()) => Ok(true),
         Err(error) if is_unsupported(error) => Ok(false),
         Err(error) => Err(error.into()),

@@ -11,6 +11,7 @@ use super::own::OwnDir;
 use super::swap::Name;
 use super::trash::{RunTrash, names};
 use crate::disk::Stamp;
+use crate::fault::{Point, reach};
 use crate::model::Digest;
 
 /// How long contents wait for a run that puts them in place, in nanoseconds: a week.
@@ -26,6 +27,7 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
     let mut unsynced = Unsynced::default();
     for (name, is_dir) in names(own.stage())? {
         let left = Name::new(own.stage(), &name);
+        reach(Point::SweepRemove)?;
         match Leftover::of(&name) {
             Leftover::Content if !is_dir => {
                 let Some(stat) = left.stat()? else { continue };

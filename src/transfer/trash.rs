@@ -26,6 +26,7 @@ use super::durable::Unsynced;
 use super::own::{OwnDir, open_dir};
 use super::swap::{Name, rename_new};
 use crate::disk::open_beneath;
+use crate::fault::{Point, reach};
 use crate::model::{Digest, RelPath, RelPathBuf};
 use id::run_time;
 
@@ -129,6 +130,7 @@ impl<'a> RunTrash<'a> {
         if self.index.is_empty() {
             return Ok(());
         }
+        reach(Point::TrashIndex)?;
         let dir = open_dir(self.own.trash(), self.run.as_bytes())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
         let mut file = File::from(open_beneath(&dir, INDEX.as_bytes(), flags, Mode::RUSR | Mode::WUSR)?);
@@ -147,6 +149,7 @@ impl<'a> RunTrash<'a> {
         }
         let mut dir = self.own.trash().try_clone_to_owned()?;
         for name in names() {
+            reach(Point::TrashDir)?;
             match rustix::fs::mkdirat(&dir, OsStr::from_bytes(name), Mode::RWXU) {
                 Ok(()) => unsynced.add(&dir),
                 Err(Errno::EXIST) => {}

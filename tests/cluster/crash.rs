@@ -123,3 +123,49 @@ fn killed_while_recordings_come_to_main_none_is_torn_or_lost() {
         }
     }
 }
+
+/// Whether this is a file's content of some generation, as a whole.
+fn is_whole(number: usize, seen: &[u8]) -> bool {
+    let generation = std::str::from_utf8(seen).ok().and_then(|text| text.split(' ').next()?.parse().ok());
+    generation.is_some_and(|generation| seen == content(number, generation))
+}
+
+#[test]
+fn whoever_reads_while_runs_are_killed_never_sees_a_torn_file() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    write_generation(main, SOUNDS, 0);
+    main.sync_json([""; 0]).exits(0);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let root = format!("/proc/{}/root", mds1.pid());
+    let reads = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                for number in 0..FILES {
+                    let seen = std::fs::read(format!("{root}{}", file(SOUNDS, number))).unwrap();
+                    assert!(is_whole(number, &seen), "{number} is torn: {} bytes", seen.len());
+                    reads += 1;
+                }
+            }
+            reads
+        });
+        for generation in 0..15 {
+            write_generation(main, SOUNDS, generation + 1);
+            // Spread over the whole run, and never at the same file twice.
+            let number = (generation * 1871 + 97) % FILES;
+            kill_once_there(&cluster, SOUNDS, generation, number, |run| {
+                if generation % 2 == 0 {
+                    run.signal(Signal::KILL);
+                } else {
+                    mds1.sh("pkill -KILL -f '[x]ds-sync agent' || true").ok();
+                }
+            });
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    assert!(reads > FILES, "{reads}");
+    main.sync_json([""; 0]).exits(0);
+    main.tree(SOUNDS).assert_same(&mds1.tree(SOUNDS));
+}

@@ -7,6 +7,7 @@ use rustix::fs::AtFlags;
 
 use super::id::run_time;
 use super::{names, runs};
+use crate::fault::{Point, reach};
 use crate::model::{TrashKeep, TrashMax};
 use crate::transfer::own::{OwnDir, open_dir};
 
@@ -95,6 +96,7 @@ fn remove_below(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
         if is_dir {
             dirs.push(name);
         } else {
+            reach(Point::PruneRemove)?;
             rustix::fs::unlinkat(&dir, &*name, AtFlags::empty())?;
         }
     }

@@ -1,0 +1,86 @@
+//! A disk that fills and a file that changes while content is on its way.
+
+use std::time::Duration;
+
+use crate::support::{Cluster, eventually};
+
+const SOUNDS: &str = "/var/lib/xivo/sounds";
+const MIB: usize = 1 << 20;
+
+fn sounds(name: &str) -> String {
+    format!("{SOUNDS}/{name}")
+}
+
+/// So slow that there is time to do something meanwhile.
+fn slow(cluster: &Cluster) {
+    cluster.main.write("/etc/xds-sync/conf.d/slow.toml", "[sync]\nbandwidth = \"4 MiB/s\"\n");
+}
+
+fn await_content_on_its_way(cluster: &Cluster) {
+    eventually("content is on its way", Duration::from_secs(20), || {
+        cluster["mds1"].sh(format!("find {SOUNDS}/.xds-sync/stage -size +64k")).text().contains("stage")
+    });
+}
+
+#[test]
+fn a_disk_that_fills_during_the_transfer_keeps_its_old_files_and_delays_nobody() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let (main, mds1, mds2) = (&cluster.main, &cluster["mds1"], &cluster["mds2"]);
+    mds1.sh(format!("mount -t tmpfs -o size=64m,mode=2775 tmpfs {SOUNDS} && mkdir {SOUNDS}/recordings")).ok();
+    let (old, new) = (|number: u8| vec![number; MIB], |number: u8| vec![100 + number; MIB]);
+    let name = |number: u8| sounds(&format!("f{number}.wav"));
+    for number in 0..8 {
+        main.write_settled(name(number), old(number));
+    }
+    main.sync_json([""; 0]).exits(0);
+
+    for number in 0..8 {
+        main.write_settled(name(number), new(number));
+    }
+    slow(&cluster);
+    let run = main.spawn_xds_sync(["sync", "--json"]);
+    await_content_on_its_way(&cluster);
+    // Somebody else takes all the room there is; that file is nobody's to carry.
+    mds1.sh(format!("dd if=/dev/zero of={} bs=64k 2>/dev/null || true", sounds("xds_override.fill"))).ok();
+    let run = run.wait();
+    run.exits(23);
+    let problems = run.json()["problems"].to_string();
+    assert!(problems.contains("mds1") && problems.contains("No space left"), "{problems}");
+    for number in 0..8 {
+        let seen = mds1.read(name(number));
+        assert!(seen == old(number) || seen == new(number), "{number} is torn");
+        assert_eq!(mds2.read(name(number)), new(number));
+    }
+    assert!((0..8).any(|number| mds1.read(name(number)) == old(number)), "the disk was never full");
+
+    mds1.remove(sounds("xds_override.fill"));
+    main.remove("/etc/xds-sync/conf.d/slow.toml");
+    main.sync_json([""; 0]).exits(0);
+    for number in 0..8 {
+        assert_eq!(mds1.read(name(number)), new(number));
+    }
+    assert_eq!(mds1.sh(format!("ls -A {SOUNDS}/.xds-sync/stage")).text(), "");
+}
+
+#[test]
+fn a_file_that_is_rewritten_during_its_transfer_never_arrives_torn() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let name = sounds("long.wav");
+    let versions = [1, 2, 3].map(|version: u8| vec![version; 6 * MIB]);
+    main.write_settled(&name, &versions[0]);
+    main.sync_json([""; 0]).exits(0);
+    main.write_settled(&name, &versions[1]);
+    slow(&cluster);
+    let run = main.spawn_xds_sync(["sync", "--json"]);
+    await_content_on_its_way(&cluster);
+    // In place, as an editor or `cp` does, from its first byte on.
+    main.write_settled(&name, &versions[2]);
+    run.wait();
+    let seen = mds1.read(&name);
+    assert!(versions.contains(&seen), "torn");
+    main.remove("/etc/xds-sync/conf.d/slow.toml");
+    main.sync_json([""; 0]).exits(0);
+    assert_eq!(mds1.read(&name), versions[2]);
+    assert_eq!(main.sync_json([""; 0]).exits(0).changes(), [""; 0]);
+}

@@ -1,0 +1,420 @@
+//! Carries a script out, and looks at every step for what must never be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use xds_sync::node::Local;
+use xds_sync::report::Report;
+use xds_sync::state::StateDir;
+use xds_sync::sync::{self, Options, Silent, Site};
+
+use super::check::{check_contents, check_excluded, numbers};
+use super::disk::{self, Listing, Thing};
+use super::net::{Net, words};
+use super::script::{BOTH, Fault, PUSH, Run, Script, Step};
+use super::watch;
+use super::world::{self, World, names_and_contents};
+
+/// More runs than any cluster needs until nothing is left to do.
+const MOST_RUNS: usize = 8;
+pub(super) const DIRECTORIES: [&str; 2] = ["conf", "rec"];
+
+pub(super) type Listings = BTreeMap<(usize, usize), Listing>;
+
+pub struct History {
+    pub(super) world: World,
+    /// A directory, a path and a content that stood nowhere any more when all were in step.
+    pub(super) buried: BTreeSet<(usize, String, u32)>,
+    /// All that ever stood anywhere.
+    pub(super) ever: BTreeSet<(usize, String, u32)>,
+    /// What was changed on a node itself.
+    pub(super) own: BTreeSet<(usize, usize, String)>,
+    /// By directory and path: what each host's people did last since all were in step; `None`: deleted.
+    pub(super) changed: BTreeMap<(usize, String), BTreeMap<usize, Option<Thing>>>,
+    /// Whether anything ever went wrong: a killed run may have left contents in a stage.
+    pub(super) troubled: bool,
+    /// A node lost its base: what it still has may come back.
+    pub(super) merged: bool,
+    pub(super) images: BTreeSet<usize>,
+    /// Nodes answer in the opposite order.
+    backwards: bool,
+}
+
+/// What stands at the paths of each host's directories.
+pub type Stands = BTreeMap<(usize, usize), BTreeMap<String, Thing>>;
+
+/// What people did to a host's directory while a run was on its way: what stood there before.
+type Edited = Arc<Mutex<Vec<(usize, usize, Listing)>>>;
+
+/// What a run came to. A killed Main has no report.
+type Ran = Option<Report>;
+
+impl History {
+    pub fn new(script: &Script, backwards: bool) -> History {
+        History {
+            world: World::new(script),
+            buried: BTreeSet::new(),
+            ever: BTreeSet::new(),
+            own: BTreeSet::new(),
+            changed: BTreeMap::new(),
+            troubled: false,
+            merged: false,
+            images: BTreeSet::new(),
+            backwards,
+        }
+    }
+
+    /// Carries out the script. Returns what stands where then; the error is what went wrong, and at which step.
+    pub fn play(mut self, script: &Script) -> Result<Stands, String> {
+        for (at, step) in script.steps.iter().enumerate() {
+            self.step(step).map_err(|wrong| format!("step {at}, {step:?}:\n  {wrong}"))?;
+        }
+        self.last().map_err(|wrong| format!("at the end:\n  {wrong}"))?;
+        let all = self.world.list_all();
+        Ok(all.into_iter().map(|(place, listing)| (place, names_and_contents(&listing))).collect())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Change { host, dir, op } => {
+                let before = self.world.list(*host, *dir);
+                self.world.edit(*host, *dir, op);
+                self.note(*host, *dir, &before);
+            }
+            Step::Wait { seconds } => self.world.clock.advance(Duration::from_secs(*seconds)),
+            Step::Run(run) => {
+                self.run(run)?;
+            }
+            Step::Converge => self.converge()?,
+            Step::Image { node } => {
+                let image = self.world.base.join(format!("image{node}"));
+                let _ = fs::remove_dir_all(&image);
+                disk::copy(&self.world.base.join(format!("h{node}")), &image);
+                self.images.insert(*node);
+            }
+            Step::Restore { node } => {
+                let here = self.world.base.join(format!("h{node}"));
+                let image = self.world.base.join(format!("image{node}"));
+                if self.images.contains(node) {
+                    fs::remove_dir_all(&here).unwrap();
+                    disk::copy(&image, &here);
+                    self.lost_base(*node);
+                }
+            }
+            Step::NewDisk { node, dir } => {
+                let root = self.world.root(*node, *dir);
+                let keep = self.world.root(*node, BOTH);
+                for entry in fs::read_dir(&root).unwrap().flatten() {
+                    if entry.path() != keep {
+                        disk::remove(&entry.path());
+                    }
+                }
+                self.lost_base(*node);
+            }
+            Step::Stands { dir, path, content } => {
+                for host in 0..=self.world.nodes {
+                    let now = self.world.list(host, *dir).remove(*path).map(|seen| seen.thing);
+                    if now != content.map(Thing::File) {
+                        return Err(format!("on host {host} it is {now:?}"));
+                    }
+                }
+            }
+            Step::Unmounted { dir } => self.unmounted(*dir)?,
+            Step::DamagedBase { node, dir } => {
+                let path = self.world.state_dir(0).join(format!("edges/{}/node{node}", DIRECTORIES[*dir]));
+                if let Ok(edge) = fs::read(&path) {
+                    fs::write(&path, &edge[..edge.len() / 2]).unwrap();
+                    self.lost_base(*node);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes down what somebody just changed on a host.
+    fn note(&mut self, host: usize, dir: usize, before: &Listing) {
+        let after = self.world.list(host, dir);
+        let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        for path in paths {
+            if before.get(path) == after.get(path) {
+                continue;
+            }
+            let now = after.get(path).map(|seen| seen.thing.clone());
+            if let Some(Thing::File(number)) = now {
+                self.buried.remove(&(dir, path.clone(), number));
+                self.ever.insert((dir, path.clone(), number));
+            }
+            if host > 0 {
+                self.own.insert((host, dir, path.clone()));
+            }
+            self.changed.entry((dir, path.clone())).or_default().insert(host, now);
+        }
+    }
+
+    /// A node's base is gone: whatever it has may come to stand again, and what its people did last may not.
+    fn lost_base(&mut self, node: usize) {
+        for by in self.changed.values_mut() {
+            by.remove(&node);
+        }
+        self.merged = true;
+        self.troubled = true;
+        self.buried.clear();
+    }
+
+    /// One run of Main; checks what must hold after every run, however it ended.
+    fn run(&mut self, run: &Run) -> Result<Ran, String> {
+        self.go(run, &[])
+    }
+
+    fn go(&mut self, run: &Run, accept: &[String]) -> Result<Ran, String> {
+        if !run.faults.is_empty() || !run.cuts.is_empty() {
+            self.troubled = true;
+        }
+        for node in 1..=self.world.nodes {
+            // With no reload on record, what a node has before its first run counts as loaded.
+            let now = names_and_contents(&self.world.list(node, PUSH));
+            self.world.loaded.lock().unwrap().entry(node).or_insert(now);
+        }
+        let calm = run.faults.is_empty() && run.cuts.is_empty();
+        let told = if run.dry_first && calm { Some(self.dry_run(run)?) } else { None };
+        let before = self.world.list_all();
+        self.world.clock.advance(Duration::from_millis(10));
+        let edited = Arc::new(Mutex::new(Vec::new()));
+        let report = self.carry_out(run, accept, false, &edited)?;
+        self.world.clock.advance(Duration::from_millis(10));
+        let edited = std::mem::take(&mut *edited.lock().unwrap());
+        // What people changed meanwhile did not come from the run.
+        let mut lost_by_hand: BTreeSet<u32> = BTreeSet::new();
+        let mut touched = BTreeSet::new();
+        for (host, dir, was) in &edited {
+            self.note_edit(*host, *dir, was);
+            lost_by_hand.extend(numbers(was));
+            touched.insert((*host, *dir));
+        }
+        let after = self.world.list_all();
+        self.check_bases();
+        check_contents(&after)?;
+        check_excluded(&before, &after, &touched)?;
+        self.check_nothing_lost(&before, &after, &lost_by_hand)?;
+        if !touched.contains(&(0, PUSH)) && before[&(0, PUSH)] != after[&(0, PUSH)] {
+            return Err("Main's pushed directory was changed by a run".to_owned());
+        }
+        if accept.is_empty() && edited.is_empty() {
+            self.check_guard(&before, &after)?;
+        }
+        if let (Some(told), Some(report)) = (told, &report)
+            && told.changes != report.changes
+        {
+            return Err(format!("a dry run said\n  {}\nand the run did\n  {}", lines(&told), lines(report)));
+        }
+        for ((_, dir), listing) in &after {
+            for (path, seen) in listing {
+                if let Thing::File(number) = seen.thing {
+                    self.ever.insert((*dir, path.clone(), number));
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn note_edit(&mut self, host: usize, dir: usize, before: &Listing) {
+        self.note(host, dir, before);
+        // Which of a run's doings came before it is not known.
+        self.buried.retain(|(of, ..)| *of != dir);
+    }
+
+    fn dry_run(&self, run: &Run) -> Result<Report, String> {
+        let before = everything(&self.world);
+        let report = self.carry_out(run, &[], true, &Arc::default())?;
+        if everything(&self.world) != before {
+            return Err("a dry run changed something".to_owned());
+        }
+        report.ok_or_else(|| "a dry run was killed".to_owned())
+    }
+
+    fn carry_out(&self, run: &Run, accept: &[String], dry_run: bool, edited: &Edited) -> Result<Ran, String> {
+        let world = &self.world;
+        let disk = {
+            let (base, setup) = (world.base.clone(), world.setup.clone());
+            let (clock, ids, loaded) = (world.clock.clone(), world.ids.clone(), Arc::clone(&world.loaded));
+            Arc::new(move |node| {
+                world::local(
+                    base.clone(),
+                    setup.clone(),
+                    clock.clone(),
+                    ids.clone(),
+                    Arc::clone(&loaded),
+                    node,
+                )
+            })
+        };
+        let mut run = run.clone();
+        if self.backwards {
+            run.order.reverse();
+        }
+        let run = &run;
+        let in_order = world.setup.parallel >= world.nodes;
+        let net = Net::new(run, world.nodes, in_order, dry_run, world.base.clone(), disk);
+        let streams = Arc::clone(&net.streams);
+        let hang_up = move || {
+            for stream in &*streams.lock().unwrap() {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        };
+        let edit = {
+            let (base, setup, clock) = (world.base.clone(), world.setup.clone(), world.clock.clone());
+            let edited = Arc::clone(edited);
+            move |host: usize, dir: usize, op: &super::script::Op| {
+                let root = world::root(&base, &setup, host, dir);
+                let carved = (dir == PUSH && setup.nested).then_some("rec");
+                edited.lock().unwrap().push((host, dir, disk::list(&root, carved)));
+                clock.advance(Duration::from_millis(200));
+                world::edit(&root, clock.read(), op);
+            }
+        };
+        let faults: Vec<Fault> = if dry_run { Vec::new() } else { run.faults.clone() };
+        watch::begin(faults, world.setup.exchange, Box::new(edit), Box::new(hang_up.clone()));
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let state = StateDir::open(&world.state_dir(0))?;
+            let (clock, ids) = (world.clock.clone(), world.ids.clone());
+            let site = Site {
+                config: &world.config,
+                state: &state,
+                connect: &net,
+                main: Mutex::new(Local::new(world.local(0))),
+                now: &move || clock.read(),
+                new_id: &move || ids.next(),
+                progress: &Silent,
+                stop: &AtomicBool::new(false),
+                knows_all_nodes: true,
+            };
+            let options = Options { dry_run, accept: accept.to_vec(), ..Options::default() };
+            sync::run(&site, &options)
+        }));
+        hang_up();
+        let broken = net.settle();
+        let killed = watch::was_killed(0);
+        for (host, gone) in watch::end() {
+            disk::empty(&world.base.join(format!("h{host}")), &gone);
+        }
+        if let Some(broken) = broken.first() {
+            return Err(broken.clone());
+        }
+        match ended {
+            Ok(Ok(report)) => Ok(Some(report)),
+            Ok(Err(error)) if run.faults.is_empty() => Err(format!("the run ended with {error:#}")),
+            Ok(Err(_)) => Ok(None),
+            // Where several threads end, what the first one ended with is not told.
+            Err(panic) if killed || panic.is::<watch::Killed>() => Ok(None),
+            Err(panic) => Err(format!("the run panicked: {}", words(&*panic))),
+        }
+    }
+
+    /// Main without one of its directories: nothing is deleted anywhere.
+    fn unmounted(&mut self, dir: usize) -> Result<(), String> {
+        if self.ever.is_empty() || (dir == PUSH && self.world.setup.nested) {
+            return Ok(());
+        }
+        let (root, away) = (self.world.root(0, dir), self.world.base.join("away"));
+        let before = self.world.list_all();
+        fs::rename(&root, &away).unwrap();
+        fs::create_dir(&root).unwrap();
+        let known = self.world.state_dir(0).join("ledger.json").exists();
+        let ran = self.carry_out(&Run::default(), &[], false, &Arc::default());
+        fs::remove_dir_all(&root).unwrap();
+        fs::rename(&away, &root).unwrap();
+        let report = ran?;
+        for node in 1..=self.world.nodes {
+            if known && self.world.list(node, dir) != before[&(node, dir)] {
+                return Err(format!("node {node} was changed although Main's directory was not mounted"));
+            }
+        }
+        if known && report.is_some_and(|report| report.exit_code() == 0) {
+            return Err("nobody said that Main's directory was not mounted".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Runs until nothing is left to do; then all must be as it was meant.
+    fn converge(&mut self) -> Result<(), String> {
+        self.world.clock.advance(Duration::from_secs(30));
+        let mut accept = Vec::new();
+        let mut last = None;
+        for _ in 0..MOST_RUNS {
+            let order = (0..self.world.nodes).rev().collect();
+            let run = Run { order, ..Run::default() };
+            let report = self.go(&run, &accept)?.ok_or("a run without a fault was killed")?;
+            accept = report.halted.iter().filter_map(|halted| halted.token.clone()).collect();
+            let quiet = report.changes.is_empty() && report.halted.is_empty();
+            if quiet {
+                let bytes =
+                    report.nodes.iter().flat_map(|node| &node.directories).map(|dir| dir.bytes).sum::<u64>();
+                if bytes > 0 {
+                    return Err(format!("{bytes} bytes were sent although nothing changed"));
+                }
+                return self.check_in_step(&report);
+            }
+            last = Some(report);
+        }
+        let last = last.map(|report| lines(&report)).unwrap_or_default();
+        Err(format!("still not in step after {MOST_RUNS} runs; the last one:\n  {last}"))
+    }
+
+    /// After all of it: in step, and once what killed runs left is old, it is swept up.
+    fn last(&mut self) -> Result<(), String> {
+        self.converge()?;
+        self.world.clock.advance(Duration::from_secs(8 * 24 * 3600));
+        for dir in [PUSH, BOTH] {
+            let op = super::script::Op::Write { path: "last", content: 9_000 + u32::try_from(dir).unwrap() };
+            let before = self.world.list(0, dir);
+            self.world.edit(0, dir, &op);
+            self.note(0, dir, &before);
+        }
+        self.converge()?;
+        self.troubled = false;
+        // Where nothing comes to Main, nothing is swept there.
+        for host in 1..=self.world.nodes {
+            for dir in [PUSH, BOTH] {
+                let left = disk::stage(&self.world.root(host, dir));
+                if !left.is_empty() {
+                    return Err(format!(
+                        "in the stage of {} on host {host} for ever: {left:?}",
+                        DIRECTORIES[dir]
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything on every host, what is ours included.
+fn everything(world: &World) -> Listing {
+    let mut all = Listing::new();
+    for host in 0..=world.nodes {
+        for dir in [PUSH, BOTH] {
+            let root = world.root(host, dir);
+            for (path, seen) in
+                disk::list(&root, None).into_iter().chain(disk::list(&root.join(".xds-sync"), None))
+            {
+                all.insert(format!("{host} {dir} {path}"), seen);
+            }
+        }
+    }
+    all
+}
+
+pub fn lines(report: &Report) -> String {
+    let changes = report
+        .changes
+        .iter()
+        .map(|change| format!("{} {} {:?}", change.directory, change.node, change.change));
+    let halted = report.halted.iter().map(|halted| format!("{halted:?}"));
+    let problems = report.problems.iter().map(|problem| format!("{problem:?}"));
+    changes.chain(halted).chain(problems).collect::<Vec<_>>().join("\n  ")
+}

@@ -1,0 +1,113 @@
+//! Histories that once ended badly.
+
+use xds_sync::fault::Point;
+
+use super::script::{Act, BOTH, Fault, Op, PUSH, Run, Script, Setup, Step};
+use super::workers::alone;
+
+fn setup() -> Setup {
+    Setup {
+        push_delete: "propagate",
+        both_delete: "propagate",
+        conflict: "main",
+        max_delete: "50%",
+        nested: false,
+        parallel: 8,
+        exchange: true,
+    }
+}
+
+/// Asterisk had loaded a file that came after the scan and went again with the next run; nobody loaded it again.
+#[test]
+fn what_changes_while_asterisk_loads_is_loaded_again() {
+    let change = Act::Change { dir: PUSH, op: Op::Write { path: "e", content: 9 } };
+    let fault = Fault { host: 1, point: Point::MarkerWrite, nth: 2, act: change };
+    alone(&Script {
+        nodes: 1,
+        twice: false,
+        setup: Setup { push_delete: "mirror", ..setup() },
+        steps: vec![
+            Step::Change { host: 0, dir: PUSH, op: Op::Write { path: "a", content: 1 } },
+            Step::Run(Run { faults: vec![fault], ..Run::default() }),
+        ],
+    });
+}
+
+fn write(host: usize, dir: usize, path: &'static str, content: u32) -> Step {
+    Step::Change { host, dir, op: Op::Write { path, content } }
+}
+
+fn delete(host: usize, dir: usize, path: &'static str) -> Step {
+    Step::Change { host, dir, op: Op::Delete { path } }
+}
+
+/// A run in which a host's process is killed at its n-th time at a point.
+fn killed(host: usize, point: Point, nth: usize) -> Step {
+    let faults = vec![Fault { host, point, nth, act: Act::Crash }];
+    Step::Run(Run { faults, ..Run::default() })
+}
+
+/// One thing that a killed run had done and nobody had noted, and what was changed after it.
+fn cut_off(edit: Step, killed: Step, later: Step, (dir, path, content): (usize, &'static str, Option<u32>)) {
+    let steps = vec![
+        write(0, PUSH, "a", 1),
+        write(0, BOTH, "a", 2),
+        Step::Converge,
+        edit,
+        Step::Wait { seconds: 9 },
+        killed,
+        later,
+        Step::Converge,
+        Step::Stands { dir, path, content },
+    ];
+    alone(&Script { nodes: 1, twice: false, setup: setup(), steps });
+}
+
+/// Main had the node's recording, and the edge's base did not: the node's next version of it was a conflict, and
+/// lost.
+#[test]
+fn what_came_from_a_node_may_change_there_after_a_run_that_was_cut_off() {
+    cut_off(
+        write(1, BOTH, "b", 3),
+        killed(0, Point::CommitTold, 1),
+        write(1, BOTH, "b", 4),
+        (BOTH, "b", Some(4)),
+    );
+    cut_off(write(1, BOTH, "a", 3), killed(0, Point::Agree, 2), write(1, BOTH, "a", 4), (BOTH, "a", Some(4)));
+}
+
+#[test]
+fn what_went_to_a_node_may_change_there_after_a_run_that_was_cut_off() {
+    cut_off(
+        write(0, BOTH, "a", 3),
+        killed(1, Point::CommitTold, 1),
+        write(1, BOTH, "a", 4),
+        (BOTH, "a", Some(4)),
+    );
+}
+
+/// The node had Main's file, and the edge's base did not: nobody knew that it had come from Main, so that it stayed
+/// on the node for ever, or came back from there.
+#[test]
+fn what_went_to_a_node_may_be_deleted_after_a_run_that_was_cut_off() {
+    cut_off(write(0, PUSH, "b", 3), killed(1, Point::CommitTold, 1), delete(0, PUSH, "b"), (PUSH, "b", None));
+    cut_off(write(0, BOTH, "b", 3), killed(1, Point::CommitTold, 1), delete(0, BOTH, "b"), (BOTH, "b", None));
+    cut_off(write(1, BOTH, "b", 3), killed(0, Point::CommitTold, 1), delete(1, BOTH, "b"), (BOTH, "b", None));
+}
+
+/// Between the node's and Main's note of a new base: what is deleted then goes everywhere all the same.
+#[test]
+fn a_run_cut_off_between_both_notes_of_a_base_forgets_no_deletion() {
+    for point in [Point::Agreed, Point::Promote] {
+        for nth in [1, 2] {
+            cut_off(write(0, PUSH, "b", 3), killed(0, point, nth), delete(0, PUSH, "a"), (PUSH, "a", None));
+            cut_off(write(0, BOTH, "b", 3), killed(0, point, nth), delete(1, BOTH, "a"), (BOTH, "a", None));
+        }
+    }
+    cut_off(
+        write(0, BOTH, "b", 3),
+        killed(1, Point::MarkerDirSync, 1),
+        delete(1, BOTH, "a"),
+        (BOTH, "a", None),
+    );
+}

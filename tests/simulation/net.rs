@@ -1,0 +1,206 @@
+//! The way from Main to the nodes: an agent in a thread, behind a pipe that may break at any byte.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use xds_sync::config::Node;
+use xds_sync::node::{
+    Accept, Ended, Endpoint, Hello, Local, LocalOptions, NodeError, NodeErrorKind, Peer, Remote, agent,
+};
+use xds_sync::sync::Connect;
+
+use super::script::Run;
+use super::watch;
+
+/// Makes the disk of the node with this number.
+pub type Disk = Arc<dyn Fn(usize) -> LocalOptions + Send + Sync>;
+
+/// An agent's thread, and of which node; the error is what it panicked with.
+type Agent = (usize, JoinHandle<Result<(), String>>);
+
+pub struct Net {
+    run: Run,
+    nodes: usize,
+    dry_run: bool,
+    base: PathBuf,
+    disk: Disk,
+    /// Main's ends; shut down when Main is killed.
+    pub streams: Arc<Mutex<Vec<UnixStream>>>,
+    agents: Mutex<Vec<Agent>>,
+    /// How many nodes have answered, in the order that the script has.
+    turn: (Mutex<usize>, Condvar),
+}
+
+impl Net {
+    pub fn new(run: &Run, nodes: usize, in_order: bool, dry_run: bool, base: PathBuf, disk: Disk) -> Net {
+        let mut run = run.clone();
+        if !in_order {
+            run.order.clear();
+        }
+        Net {
+            run,
+            nodes,
+            dry_run,
+            base,
+            disk,
+            streams: Arc::default(),
+            agents: Mutex::default(),
+            turn: (Mutex::new(0), Condvar::new()),
+        }
+    }
+
+    /// Waits until no agent is at work any more. Those that broke down, but were not killed, are told.
+    pub fn settle(&self) -> Vec<String> {
+        let agents = std::mem::take(&mut *self.agents.lock().unwrap());
+        let ended = agents.into_iter().map(|(node, agent)| (node, agent.join()));
+        ended
+            .filter_map(|(node, ended)| match ended {
+                Ok(Ok(())) => None,
+                Ok(Err(panic)) => Some(format!("the agent of node {node} panicked: {panic}")),
+                Err(_) => Some(format!("the thread of node {node} broke down")),
+            })
+            .collect()
+    }
+
+    /// Returns when it is this node's turn to answer.
+    fn await_turn(&self, node: usize) {
+        let Some(place) = self.run.order.iter().position(|index| index + 1 == node) else { return };
+        let mut turn = self.turn.0.lock().unwrap();
+        while *turn < place {
+            turn = self.turn.1.wait(turn).unwrap();
+        }
+    }
+
+    fn turn_is_over(&self) {
+        *self.turn.0.lock().unwrap() += 1;
+        self.turn.1.notify_all();
+    }
+
+    fn open(&self, node: usize, run: &str) -> Result<Remote, NodeError> {
+        if self.run.away.contains(&node) {
+            return Err(NodeError::new(NodeErrorKind::Unreachable, "no route"));
+        }
+        assert!(node <= self.nodes);
+        let (main, far) = UnixStream::pair().map_err(lost)?;
+        self.streams.lock().unwrap().push(main.try_clone().map_err(lost)?);
+        let left = self.run.cuts.iter().find(|(cut, _)| *cut == node).map_or(i64::MAX, |(_, bytes)| *bytes);
+        let far = Frail { stream: far, left: Arc::new(AtomicI64::new(left)) };
+        let (options, base) = (Arc::clone(&self.disk), self.base.clone());
+        let agent = std::thread::spawn(move || {
+            watch::become_host(node);
+            let served = catch_unwind(AssertUnwindSafe(|| {
+                let options = options(node);
+                let progress = Arc::clone(&options.progress);
+                let accept = accept(&base, node);
+                let mut local = Local::new(options);
+                let output = Frail { stream: far.stream.try_clone().unwrap(), left: Arc::clone(&far.left) };
+                let _ = agent::serve(far, output, &mut local, &accept, &progress);
+            }));
+            match served {
+                Err(panic) if !panic.is::<watch::Killed>() => Err(words(&*panic)),
+                _ => Ok(()),
+            }
+        });
+        self.agents.lock().unwrap().push((node, agent));
+        let hello = Hello {
+            main: "01MAIN".to_owned(),
+            epoch: 1,
+            name: "main".to_owned(),
+            run: run.to_owned(),
+            dry_run: self.dry_run,
+        };
+        let end = || main.try_clone().map(Into::into).map_err(lost);
+        Remote::new(end()?, end()?, Box::new(Nobody), &hello, Duration::from_secs(20))
+    }
+}
+
+pub fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?").to_owned()
+}
+
+fn lost(error: io::Error) -> NodeError {
+    NodeError::new(NodeErrorKind::Lost, error.to_string())
+}
+
+impl Connect for Net {
+    fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError> {
+        let number: usize = node.name.trim_start_matches("node").parse().unwrap();
+        self.await_turn(number);
+        let opened = self.open(number, run);
+        self.turn_is_over();
+        Ok(Box::new(opened?))
+    }
+}
+
+pub fn accept(base: &std::path::Path, node: usize) -> Accept {
+    Accept {
+        file: base.join("node.toml"),
+        roots: vec![base.to_owned()],
+        read_only: false,
+        reload: [("dialplan".to_owned(), vec!["true".to_owned()])].into(),
+        state_dir: base.join(format!("h{node}/state")),
+    }
+}
+
+struct Nobody;
+
+impl Peer for Nobody {
+    fn ended(&mut self) -> Ended {
+        Ended::default()
+    }
+}
+
+/// A stream that breaks once so many bytes have gone through it, in the middle of a message or between two.
+struct Frail {
+    stream: UnixStream,
+    left: Arc<AtomicI64>,
+}
+
+impl Frail {
+    fn spend(&self, bytes: usize) -> io::Result<usize> {
+        let left = self.left.fetch_sub(bytes as i64, Ordering::Relaxed);
+        if left >= bytes as i64 {
+            return Ok(bytes);
+        }
+        if left > 0 {
+            return Ok(usize::try_from(left).unwrap());
+        }
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+
+    fn hang_up_when_spent(&self) {
+        if self.left.load(Ordering::Relaxed) <= 0 {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Read for Frail {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.stream.read(buffer)?;
+        let read = self.spend(read);
+        self.hang_up_when_spent();
+        read
+    }
+}
+
+impl Write for Frail {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.spend(bytes.len());
+        let written = taken.and_then(|taken| self.stream.write(&bytes[..taken]));
+        self.hang_up_when_spent();
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
