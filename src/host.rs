@@ -9,6 +9,18 @@ use std::time::SystemTime;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::unistd::{Uid, User};
+use rustix::fs::Mode;
+use rustix::process::DumpableBehavior;
+
+/// Makes this process what it is to be, whatever started it: cron, sshd, systemd or a shell.
+pub fn settle() {
+    // What is private is made so where it is made; what is for all, such as a new root, must not be private
+    // because of whom we were started by.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    // No core and no other process of the same user gets at the keys and recordings that we hold. Unlike a limit
+    // on core files, this is not inherited by an Asterisk that a reload may restart. No kernel refuses it.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
 
 /// The time.
 #[must_use]

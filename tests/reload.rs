@@ -124,7 +124,8 @@ impl Asterisk {
         let files = files.iter().map(|file| RelPathBuf::new(file.as_bytes()).unwrap()).collect();
         let timeout = Duration::from_secs(120);
         let request = ReloadRequest { name: name.to_owned(), files: vec![(self.at(root), files)], timeout };
-        reload::run(&request, &commands)
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        reload::run(&request, &commands, &[("PATH".into(), path)])
     }
 }
 

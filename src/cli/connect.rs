@@ -1,5 +1,6 @@
 //! The way to Main's own disk, and to the nodes.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -117,10 +118,16 @@ pub(super) fn main_disk(state: &StateDir) -> Local {
     disk(&state.cache_dir(), Box::new(reload), Box::new(replace_key), Arc::default())
 }
 
+/// What a node's own commands get of the agent's environment. Not what Main's ssh can put there:
+/// `SSH_ORIGINAL_COMMAND`, and `LANG` and `LC_*` where sshd accepts them.
+const FOR_COMMANDS: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TZ", "USER"];
+
 /// A node's own disk, as its agent serves it; `progress` grows with whatever it does.
 pub(super) fn node_disk(accept: &Accept, progress: &Arc<AtomicU64>) -> Local {
     let commands = accept.reload.clone();
-    let reload = move |request: &ReloadRequest| reload::run(request, &commands);
+    let set = |name: &str| Some((name.into(), host::variable(name)?));
+    let environment: Vec<(OsString, OsString)> = FOR_COMMANDS.into_iter().filter_map(set).collect();
+    let reload = move |request: &ReloadRequest| reload::run(request, &commands, &environment);
     let replace_key = |change: &KeyChange| {
         let replaced = host::home()
             .context("HOME is not set")

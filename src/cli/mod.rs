@@ -37,6 +37,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::host;
 use crate::report::exit::INTERNAL;
 use crate::report::text::Verbosity;
 use ui::{ColorChoice, Ui};
@@ -121,6 +122,7 @@ pub fn command() -> clap::Command {
 /// The program, from its arguments to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    host::settle();
     let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => return exit::of_usage(&error),

@@ -92,6 +92,30 @@ mod tests {
         }
     }
 
+    /// Main halts at another id, and merges without a base at another generation or none: either deletes nothing.
+    #[test]
+    fn no_damage_makes_it_the_marker_of_an_agreed_base() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HeldRoot::open(dir.path()).unwrap();
+        let good = Marker { id: "01R".to_owned(), generation: Some("01G".to_owned()) };
+        good.write(&root).unwrap();
+        let file = dir.path().join(OWN_DIR).join(NAME);
+        let bytes = std::fs::read(&file).unwrap();
+        let mut damaged: Vec<Vec<u8>> = (0..bytes.len()).map(|at| bytes[..at].to_vec()).collect();
+        damaged.extend((0..bytes.len() * 8).map(|bit| {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            flipped
+        }));
+        for damaged in damaged {
+            std::fs::write(&file, &damaged).unwrap();
+            if let Ok(read) = Marker::read(&root) {
+                let read = read.unwrap();
+                assert_ne!(read, good, "{}", String::from_utf8_lossy(&damaged));
+            }
+        }
+    }
+
     #[test]
     fn a_broken_marker_is_an_error_not_an_absence() {
         let dir = tempfile::tempdir().unwrap();

@@ -119,7 +119,8 @@ pub fn beside(before: &[u8], old: &KeyData, new: &KeyData) -> anyhow::Result<Opt
             continue;
         }
         found = true;
-        if end.is_empty() {
+        // A last line may end without one, and yet with a carriage return.
+        if !end.ends_with(b"\n") {
             after.push(b'\n');
         }
         let key = PublicKey::new(new.clone(), line.comment).to_openssh().context("writing a public key")?;
@@ -447,6 +448,20 @@ mod tests {
             ("main", "main2", false),
         ] {
             assert_eq!(same_host(a, b), same, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn a_key_beside_another_has_a_line_of_its_own() {
+        let new = key(OTHER);
+        for end in ["", "\n", "\r\n", "\r"] {
+            let before = ours() + end;
+            let after = beside(before.as_bytes(), &key(KEY), &new).unwrap().unwrap();
+            assert!(
+                has(&after, &key(KEY)) && has(&after, &new),
+                "{end:?}: {}",
+                String::from_utf8_lossy(&after)
+            );
         }
     }
 

@@ -16,6 +16,8 @@ const MAX_ENTRIES: u64 = 10_000_000;
 /// Most bytes of all its paths together. Shared prefixes make a small message name long paths, so the
 /// message's length alone bounds nothing.
 const MAX_PATH_BYTES: usize = 1 << 30;
+/// Most owners of a tree: each new one is compared with all before. A host has as many as it has users.
+const MAX_OWNERS: usize = 10_000;
 /// Longest symlink target, user name or reason.
 const MAX_TEXT: u64 = 4096;
 
@@ -95,8 +97,12 @@ impl Tree {
             if shared > path.len() {
                 return Err(Malformed("a path shares more than there is"));
             }
+            let rest = input.text()?;
+            if rest.first().is_some_and(|first| path.get(shared) == Some(first)) {
+                return Err(Malformed("a path shares less than it could"));
+            }
             path.truncate(shared);
-            path.extend_from_slice(input.text()?);
+            path.extend_from_slice(rest);
             path_bytes += path.len();
             if path_bytes > MAX_PATH_BYTES {
                 return Err(Malformed("the paths are too long together"));
@@ -256,6 +262,9 @@ impl<'a> Input<'a> {
         }
         let index = usize::try_from(self.number()?).unwrap_or(usize::MAX);
         if index == owners.len() {
+            if index >= MAX_OWNERS {
+                return Err(Malformed("too many owners"));
+            }
             let owner = Owner::new(self.name()?, self.name()?);
             if owners.contains(&owner) {
                 return Err(Malformed("an owner is told twice"));
@@ -296,11 +305,37 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::path::RelPathBuf;
     use super::super::tree::tests::any_tree;
     use super::*;
+
+    #[test]
+    fn a_path_shares_all_that_it_can() {
+        let paths = |shared: u8, rest: &[u8]| {
+            [&[0, 2][..], b"ab", b"x", &[shared, rest.len() as u8], rest, b"x", &END].concat()
+        };
+        assert!(Tree::decode(&paths(1, b"c")).is_ok());
+        assert_eq!(
+            Tree::decode(&paths(0, b"ac")).unwrap_err(),
+            Malformed("a path shares less than it could")
+        );
+    }
+
+    #[test]
+    fn owners_are_counted() {
+        let tree = |owners: usize| -> Tree {
+            let owner = |n: usize| Owner::new(Some(&format!("u{n}")), None);
+            let path = |n: usize| RelPathBuf::new(format!("{n:08}").into_bytes()).unwrap();
+            (0..owners).map(|n| (path(n), Entry::Dir(Meta { mode: 0o755, owner: owner(n) }))).collect()
+        };
+        assert!(Tree::decode(&tree(MAX_OWNERS).encode()).is_ok());
+        let error = Tree::decode(&tree(MAX_OWNERS + 1).encode()).unwrap_err();
+        assert_eq!(error, Malformed("too many owners"));
+    }
 
     proptest! {
         #[test]

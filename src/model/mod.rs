@@ -3,6 +3,7 @@
 //! Nothing here reads a file, a clock or the environment. Standard library only, and serde's derives for
 //! the plain values that cross the wire or lie on disk.
 
+pub mod bounded;
 mod codec;
 pub mod digest;
 pub mod entry;

@@ -12,7 +12,7 @@ use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
 use super::protocol::check;
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
-use super::protocol::message::{MAX_LIST, Reply, Request, batches};
+use super::protocol::message::{MAX_LIST, Reply, Request, Weight, batches};
 use super::protocol::tree::{MAX_TREE, send_tree};
 use super::pulse::{Mode, Pulse};
 use super::upstream::{FromMain, ToMain};
@@ -22,8 +22,9 @@ use crate::snapshot::{Root, Rules, ScanSpec};
 use crate::transfer::Wanted;
 use crate::transfer::trash::{TrashEntry, TrashId};
 
-/// Most directories, globs and roots that Main may name in a session; sites have some ten.
-const MAX_NAMES: usize = 4096;
+/// Most directories that Main may have scanned in a session; sites have some ten. The tree of each is held until
+/// the session ends.
+const MAX_DIRECTORIES: usize = 256;
 /// Longest time that Main may give a reload. Asterisk's take seconds.
 const MAX_RELOAD: Duration = Duration::from_secs(3600);
 /// Shortest and longest time between keep-alives, whatever Main's timeout is.
@@ -153,12 +154,16 @@ struct Session<'a, W> {
 struct Commit {
     directory: String,
     actions: Vec<Action>,
+    /// About how long those are.
+    bytes: usize,
     outcomes: VecDeque<Outcome>,
 }
 
 /// Most actions of one commit; they are held until the last one is here. Two for each entry of the largest
 /// tree that is taken.
 const MAX_ACTIONS: usize = 6_000_000;
+/// Most bytes of all of these, by their weight: some 350 each, where a path alone may have 3072.
+const MAX_ACTION_BYTES: usize = 2 << 30;
 
 impl<W: Write> Session<'_, W> {
     fn run(&mut self) -> Result<(), NodeError> {
@@ -291,11 +296,8 @@ impl<W: Write> Session<'_, W> {
         if name.is_empty() || name.len() > check::MAX_ID || name.chars().any(char::is_control) {
             return Err(lost(FrameError::broken("a directory's name is empty, too long or not one line")));
         }
-        if [self.scanned.len(), spec.exclude.len(), spec.other_roots.len()]
-            .iter()
-            .any(|&count| count >= MAX_NAMES)
-        {
-            return Err(lost(FrameError::broken("too many directories, globs or roots")));
+        if self.scanned.len() >= MAX_DIRECTORIES && !self.scanned.contains_key(name) {
+            return Err(lost(FrameError::broken("too many directories in a session")));
         }
         self.accept.root(&spec.root).map_err(refused)?;
         let mut scanned = self.endpoint.scan(spec)?;
@@ -372,12 +374,14 @@ impl<W: Write> Session<'_, W> {
         if self.commit.directory != directory {
             self.commit = Commit { directory, ..Commit::default() };
         }
+        self.commit.bytes += actions.iter().map(Weight::weight).sum::<usize>();
         self.commit.actions.extend(actions);
-        if self.commit.actions.len() > MAX_ACTIONS {
+        if self.commit.actions.len() > MAX_ACTIONS || self.commit.bytes > MAX_ACTION_BYTES {
             return Err(lost(FrameError::broken("a commit with too many actions")));
         }
         if last {
             let actions = std::mem::take(&mut self.commit.actions);
+            self.commit.bytes = 0;
             self.commit.outcomes = self.endpoint.commit(&self.commit.directory, &actions)?.into();
         }
         Ok(self.outcomes())

@@ -1,11 +1,12 @@
 //! Which Main a node obeys: the one of the highest epoch it has met.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{NodeError, NodeErrorKind};
@@ -18,6 +19,22 @@ struct Allegiance {
     main: String,
     epoch: u64,
     name: String,
+}
+
+/// As it lies on disk: a flipped bit in an epoch must not let an older Main in.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    #[serde(flatten)]
+    allegiance: Allegiance,
+    checksum: String,
+}
+
+impl Allegiance {
+    fn checksum(&self) -> String {
+        let Allegiance { main, epoch, name } = self;
+        // Neither an id nor a number has a newline; a name comes last.
+        blake3::hash(format!("{main}\n{epoch}\n{name}").as_bytes()).to_hex().to_string()
+    }
 }
 
 const NAME: &str = "main.json";
@@ -74,8 +91,11 @@ fn read(state_dir: &Path) -> anyhow::Result<Option<Allegiance>> {
     let path = state_dir.join(NAME);
     match fs::read(&path) {
         Ok(text) => {
-            let known = serde_json::from_slice(&text);
-            known.map(Some).with_context(|| format!("{} cannot be read", path.display()))
+            let damaged =
+                || format!("{} is damaged; remove it to obey the next Main that comes", path.display());
+            let known: Sealed = serde_json::from_slice(&text).with_context(damaged)?;
+            ensure!(known.allegiance.checksum() == known.checksum, "{}: its checksum is wrong", damaged());
+            Ok(Some(known.allegiance))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
@@ -83,11 +103,17 @@ fn read(state_dir: &Path) -> anyhow::Result<Option<Allegiance>> {
 }
 
 fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
-    fs::create_dir_all(state_dir)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
     reach(Point::SwearWrite)?;
     let new = state_dir.join(NEW_NAME);
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(allegiance)?)?;
+    // A leftover of a killed agent; O_EXCL writes through nothing that others have put there.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+    let checksum = allegiance.checksum();
+    file.write_all(&serde_json::to_vec(&Sealed { allegiance: allegiance.clone(), checksum })?)?;
     fault::wrote(&file);
     file.sync_all()?;
     fault::synced(Some(file.as_fd()));
@@ -151,6 +177,44 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         check(dir.path(), &hello("A", 1)).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_damage_makes_it_obey_another() {
+        let dir = tempfile::tempdir().unwrap();
+        swear(dir.path(), &hello("A", 5)).unwrap();
+        let good = fs::read(dir.path().join(NAME)).unwrap();
+        let obeys = |main, epoch| check(dir.path(), &hello(main, epoch)).is_ok();
+        for at in 0..good.len() {
+            let mut damaged = vec![good[..at].to_vec()];
+            for bit in 0..8 {
+                let mut flipped = good.clone();
+                flipped[at] ^= 1 << bit;
+                damaged.push(flipped);
+            }
+            for bytes in damaged {
+                fs::write(dir.path().join(NAME), &bytes).unwrap();
+                let text = String::from_utf8_lossy(&bytes);
+                assert!(!obeys("A", 4) && !obeys("B", 5), "byte {at}: {text}");
+                assert!(!obeys("A", 5) || read(dir.path()).unwrap().unwrap().epoch == 5, "byte {at}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_is_for_its_owner_alone_and_written_through_nothing() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        swear(&state, &hello("A", 1)).unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        symlink(&victim, state.join(NEW_NAME)).unwrap();
+        swear(&state, &hello("A", 2)).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        for (path, mode) in [(state.clone(), 0o700), (state.join(NAME), 0o600)] {
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "{path:?}");
+        }
     }
 
     #[test]

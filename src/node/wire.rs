@@ -26,6 +26,8 @@ pub(crate) struct Wire {
     timeout: Duration,
     /// When even a peer that says something now and then is given up.
     overdue: Instant,
+    /// Whether nothing moves that moment.
+    strict: bool,
     moved: u64,
     /// What has arrived and was not read yet is at `read_at..read_to`.
     arrived: Box<[u8]>,
@@ -44,6 +46,7 @@ impl Wire {
             output,
             timeout,
             overdue: Instant::now() + timeout,
+            strict: true,
             moved: 0,
             arrived: vec![0; BUFFER].into(),
             read_at: 0,
@@ -52,15 +55,17 @@ impl Wire {
         })
     }
 
-    /// Within what all that is read and written from now on must be done, unless much moves.
+    /// Within what all that is read and written from now on must be done, however much moves. Without a time,
+    /// much that moves gives more of it.
     pub(crate) fn allow(&mut self, time: Option<Duration>) {
         self.overdue = Instant::now() + time.unwrap_or(PATIENCE);
+        self.strict = time.is_some();
         self.moved = 0;
     }
 
     fn count(&mut self, bytes: usize) {
         self.moved += bytes as u64;
-        if self.moved >= STEP {
+        if self.moved >= STEP && !self.strict {
             self.allow(None);
         }
     }
@@ -227,7 +232,7 @@ mod tests {
         let mut taken = [0; 16];
         let error = loop {
             match wire.read_exact(&mut taken) {
-                Ok(()) => wire.moved = 0,
+                Ok(()) => {}
                 Err(error) => break error,
             }
         };

@@ -1,5 +1,6 @@
 //! A program run to its end, or to a deadline.
 
+use std::ffi::OsString;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -33,9 +34,15 @@ const SYSTEM: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
 /// Runs a program in a process group of its own, which is killed at the deadline. An error says in one line
 /// why there is no answer.
-pub(super) fn run(command: &[String], keep: Keep, deadline: Instant) -> Result<Answer, String> {
+pub(super) fn run(
+    command: &[String],
+    environment: &[(OsString, OsString)],
+    keep: Keep,
+    deadline: Instant,
+) -> Result<Answer, String> {
     let (program, arguments) = command.split_first().ok_or("the command is empty")?;
-    let child = spawn(program, arguments).map_err(|error| format!("cannot run {program}: {error}"))?;
+    let child =
+        spawn(program, arguments, environment).map_err(|error| format!("cannot run {program}: {error}"))?;
     let mut running =
         Running { child, ended: false, keep, stdout: Vec::new(), line: Vec::new(), stderr: Vec::new() };
     match running.wait(deadline) {
@@ -45,10 +52,12 @@ pub(super) fn run(command: &[String], keep: Keep, deadline: Instant) -> Result<A
     }
 }
 
-fn spawn(program: &str, arguments: &[String]) -> io::Result<Child> {
+fn spawn(program: &str, arguments: &[String], environment: &[(OsString, OsString)]) -> io::Result<Child> {
     let start = |program: &str| {
         Command::new(program)
             .args(arguments)
+            .env_clear()
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -178,7 +187,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn shell(script: &str, keep: Keep, timeout: Duration) -> Result<Answer, String> {
-        run(&["sh", "-c", script].map(str::to_owned), keep, Instant::now() + timeout)
+        run(&["sh", "-c", script].map(str::to_owned), &[], keep, Instant::now() + timeout)
     }
 
     #[test]
@@ -238,8 +247,17 @@ mod tests {
     }
 
     #[test]
+    fn a_program_has_the_environment_that_it_is_given() {
+        let environment = [("HOME".into(), "/root".into())];
+        let answer =
+            run(&["/usr/bin/env".to_owned()], &environment, |_| true, Instant::now() + LONG).unwrap();
+        assert_eq!(answer.stdout, b"HOME=/root\n");
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_named() {
-        let why = run(&["xds-sync-no-such-program".to_owned()], |_| true, Instant::now() + LONG).unwrap_err();
+        let command = ["xds-sync-no-such-program".to_owned()];
+        let why = run(&command, &[], |_| true, Instant::now() + LONG).unwrap_err();
         assert_eq!(why, "cannot run xds-sync-no-such-program: No such file or directory (os error 2)");
     }
 }

@@ -10,6 +10,7 @@ pub mod select;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,11 +39,16 @@ pub struct ReloadRequest {
 ///
 /// A command of the form `asterisk … -rx WORDS` is understood: its words count, not its exit code, and after
 /// `dialplan` and `moh` the same Asterisk is asked what it has loaded. Of any other command the exit code
-/// counts.
+/// counts. Commands get `environment` and nothing else: Main's ssh may set variables in the agent's own.
 #[must_use]
-pub fn run(request: &ReloadRequest, commands: &BTreeMap<String, Vec<String>>) -> ReloadOutcome {
+pub fn run(
+    request: &ReloadRequest,
+    commands: &BTreeMap<String, Vec<String>>,
+    environment: &[(OsString, OsString)],
+) -> ReloadOutcome {
     let now = Instant::now();
-    reload(request, commands, &mut ThisHost { deadline: now.checked_add(request.timeout).unwrap_or(now) })
+    let deadline = now.checked_add(request.timeout).unwrap_or(now);
+    reload(request, commands, &mut ThisHost { deadline, environment })
 }
 
 /// Where commands run.
@@ -54,8 +60,9 @@ trait Host {
     fn pause(&mut self) -> bool;
 }
 
-struct ThisHost {
+struct ThisHost<'a> {
     deadline: Instant,
+    environment: &'a [(OsString, OsString)],
 }
 
 /// Between two tries.
@@ -63,9 +70,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Most tries until everything shows. During another reload, `moh reload` does nothing and says nothing.
 const TRIES: usize = 4;
 
-impl Host for ThisHost {
+impl Host for ThisHost<'_> {
     fn run(&mut self, command: &[String], keep: Keep) -> Result<Answer, String> {
-        command::run(command, keep, self.deadline)
+        command::run(command, self.environment, keep, self.deadline)
     }
 
     fn pause(&mut self) -> bool {

@@ -231,7 +231,7 @@ fn a_command_of_the_administrators_own_counts_by_its_exit_code() {
             files: vec![(PathBuf::from("/nowhere"), Vec::new())],
             timeout: Duration::from_secs(60),
         };
-        let outcome = run(&request, &[("dialplan".to_owned(), command)].into());
+        let outcome = run(&request, &[("dialplan".to_owned(), command)].into(), &[]);
         assert_eq!(outcome.state, expected, "{outcome:?}");
     }
 }

@@ -24,7 +24,11 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::marker::Marker;
+use crate::model::bounded::at_most;
 use crate::model::{Digest, Direction};
+
+/// Most globs, and most roots of others, that a scan may come with; sites have some ten.
+const MAX_NAMES: usize = 4096;
 
 /// What to scan, and by which rules. Made from Main's configuration, for one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +40,10 @@ pub struct ScanSpec {
     /// Both-ways directories know recordings: an empty file there is one that has just begun.
     pub direction: Direction,
     /// Globs beside the built-in `xds_override*`.
+    #[serde(deserialize_with = "at_most::<MAX_NAMES, _, _>")]
     pub exclude: Vec<String>,
     /// Roots of other directories on that host; those inside this one are carved out.
+    #[serde(deserialize_with = "at_most::<MAX_NAMES, _, _>")]
     pub other_roots: Vec<PathBuf>,
     /// A file modified less than this ago is busy.
     pub settle: Duration,

@@ -6,10 +6,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::disk::OWN_DIR;
+use crate::model::path::PATH_MAX;
 use crate::model::{RelPath, RelPathBuf};
 
 /// Names beginning so are a media server's own, in every directory.
 const OVERRIDE_PREFIX: &[u8] = b"xds_override";
+
+/// Longest glob in bytes, as long as the longest path. Braces nest, and what compiles them recurses: a longer one
+/// could take more stack than there is.
+const MAX_GLOB: usize = PATH_MAX;
 
 /// The exclusion rules of one directory.
 #[derive(Debug)]
@@ -31,6 +36,10 @@ impl Rules {
     pub fn new(globs: &[String], carved: Vec<RelPathBuf>) -> Result<Rules, String> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for glob in globs {
+            if glob.len() > MAX_GLOB {
+                let length = glob.len();
+                return Err(format!("exclude: a pattern of {length} bytes, more than {MAX_GLOB}"));
+            }
             let pattern = glob.strip_suffix('/').unwrap_or(glob);
             let set = if pattern.contains('/') { &mut paths } else { &mut names };
             let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
@@ -121,6 +130,26 @@ mod tests {
     excluded!(class, ["[0-9]*"], "7up");
     excluded!(any_of_several, ["*.bak", "*~"], "x~");
     included!(no_globs, [], "a/b");
+
+    /// Of as many braces and stars as one may have, on the stack of a thread.
+    #[test]
+    fn globs_beyond_reason_are_refused_and_others_end() {
+        let nested = |depth: usize| "{".repeat(depth) + &"}".repeat(depth);
+        for (glob, refused) in [
+            (nested(1_000_000), true),
+            (nested(MAX_GLOB / 2), false),
+            ("*a".repeat(MAX_GLOB / 2), false),
+            ("{a,*}".repeat(MAX_GLOB / 5), false),
+        ] {
+            let built = std::thread::spawn(move || Rules::new(&[glob], Vec::new())).join().unwrap();
+            let length = built.as_ref().is_err_and(|error| error.contains("bytes, more than"));
+            assert_eq!(length, refused);
+            if let Ok(rules) = built {
+                // Time grows with the name, not with what the pattern could be.
+                let _ = rules.excludes(&path(&[b'a'; 250]));
+            }
+        }
+    }
 
     #[test]
     fn a_broken_glob_is_named() {

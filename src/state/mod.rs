@@ -26,7 +26,7 @@ mod sealed;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -219,7 +219,8 @@ impl StateDir {
     /// Sets the mtime of `last-success` to the end of a full run that left everything in step.
     pub fn stamp_last_success(&self, ended: SystemTime) -> anyhow::Result<()> {
         let path = self.0.join("last-success");
-        let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let file = open.with_context(|| format!("cannot write {}", path.display()))?;
         file.set_modified(ended).with_context(|| format!("cannot set the time of {}", path.display()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, eventually};
+use crate::support::{Cluster, Host, Output, eventually};
 
 const KEYS: &str = "/root/.ssh/authorized_keys";
 
@@ -33,6 +33,10 @@ fn nodes_join_by_the_line_that_init_prints_and_leave_again() {
         // Without the fingerprint, the hub's own certificate is nobody's word.
         node.xds_sync(["join", address]).exits(1);
         assert_eq!(node.read(KEYS), before);
+        // Only a person may take it as it is.
+        node.xds_sync(["join", address, "--insecure"]).exits(1);
+        insecure(node, address, "no").exits(1);
+        assert_eq!(node.read(KEYS), before);
 
         node.xds_sync(line.split_whitespace()).ok();
         let joined = node.read_text(KEYS);
@@ -50,9 +54,18 @@ fn nodes_join_by_the_line_that_init_prints_and_leave_again() {
     let run = main.sync_json(["--dir", "sounds"]);
     run.exits(40);
     assert_eq!(run.node("mds2")["state"], "refused");
+    let asked = insecure(&cluster["mds2"], line.split_whitespace().nth(1).unwrap(), "yes");
+    assert!(asked.ok().contains("Does `xds-sync init` on Main print the same?"));
+    main.sync_json(["--dir", "sounds"]).exits(0);
 
     serve.signal(rustix::process::Signal::TERM);
     serve.wait_for(Duration::from_secs(10)).exits(0);
+}
+
+/// Joins at a terminal, where somebody answers.
+fn insecure(node: &Host, main: &str, answer: &str) -> Output {
+    let join = format!("xds-sync join {main} --insecure");
+    node.sh(format!("echo {answer} | script --quiet --return --command '{join}' /dev/null"))
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::frame::FrameError;
 use super::message::MAX_TEXT;
 use crate::disk::OWN_DIR;
 use crate::model::escape::escape_for_people;
-use crate::model::{Action, Entry, File, Meta, Owner, RelPath, Step, Tree};
+use crate::model::{Action, Entry, File, Meta, Owner, Problem, RelPath, Step, Tree};
 use crate::transfer::trash::TrashEntry;
 
 /// Longest symlink target, user or group name, as in an encoded tree.
@@ -28,6 +28,13 @@ pub(crate) fn tree(tree: &Tree) -> Result<(), FrameError> {
                 return Err(FrameError::broken(format!("the symlink {} leads out", at.for_people())));
             }
             Entry::Excluded => {}
+            Entry::Problem(Problem::Unreadable(why)) if text(why) != **why => {
+                return Err(FrameError::broken(format!("why {} cannot be read is no line", at.for_people())));
+            }
+            Entry::Dir(meta) | Entry::File(File { meta, .. }) => {
+                path(at)?;
+                owner(&meta.owner)?;
+            }
             _ => path(at)?,
         }
     }
@@ -97,11 +104,11 @@ fn mode_and_owner(meta: &Meta, carried: u16) -> Result<(), FrameError> {
     owner(&meta.owner)
 }
 
-/// Names of bounded length.
+/// Names of bounded length that are one harmless word in a report.
 pub(crate) fn owner(owner: &Owner) -> Result<(), FrameError> {
     for name in [owner.user(), owner.group()].into_iter().flatten() {
-        if name.is_empty() || name.len() > MAX_NAME || name.contains('\0') {
-            return Err(FrameError::broken("an owner's name is empty or too long"));
+        if name.is_empty() || name.len() > MAX_NAME || name.contains(char::is_control) {
+            return Err(FrameError::broken("an owner's name is empty, too long or not one line"));
         }
     }
     Ok(())
@@ -136,7 +143,7 @@ pub(crate) fn text(text: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{Digest, Problem, RelPathBuf, Symlink};
+    use crate::model::{Digest, RelPathBuf, Symlink};
 
     fn put(at: &str, entry: Entry) -> Action {
         Action { path: RelPathBuf::new(at.as_bytes()).unwrap(), expected: None, step: Step::Put(entry) }
@@ -182,6 +189,24 @@ mod tests {
             ),
         ] {
             assert_eq!(super::action(&action).is_ok(), allowed, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_tree_says_is_harmless_in_a_report() {
+        let dir = |user: &str| Entry::Dir(Meta { mode: 0o755, owner: Owner::new(Some(user), None) });
+        let unreadable = |why: &str| Entry::Problem(Problem::Unreadable(why.into()));
+        for (entry, allowed) in [
+            (dir("asterisk"), true),
+            (dir("a\x1b[2J"), false),
+            (dir("a\nb"), false),
+            (unreadable("Permission denied"), true),
+            (unreadable("no\x1b]0;owned\x07"), false),
+            (unreadable("two\nlines"), false),
+            (unreadable(&"x".repeat(MAX_TEXT + 1)), false),
+        ] {
+            let tree = [(RelPathBuf::new(&b"a"[..]).unwrap(), entry.clone())].into_iter().collect();
+            assert_eq!(super::tree(&tree).is_ok(), allowed, "{entry:?}");
         }
     }
 

@@ -1,12 +1,10 @@
 //! Requests and their answers.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::de::{SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use crate::model::bounded::at_most;
 use crate::model::{Action, Entry, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
 use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
@@ -30,7 +28,7 @@ pub(crate) enum Request {
     Scan(ScanSpec),
     /// Answered with `Tree` and the parts of one.
     Tree(String),
-    KnownOwners(#[serde(deserialize_with = "limited")] Vec<Owner>),
+    KnownOwners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepare {
         directory: String,
         run: String,
@@ -40,20 +38,20 @@ pub(crate) enum Request {
     /// `Received`.
     Stage {
         directory: String,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<Wanted>,
     },
     /// Answered with the contents, then `Sent`.
     Send {
         directory: String,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<Wanted>,
     },
     /// Actions of one commit, of which this is a part: nothing is done before the last one. Each part is
     /// answered with `Outcomes`: none before the last, the first ones then.
     Commit {
         directory: String,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         actions: Vec<Action>,
         last: bool,
     },
@@ -76,14 +74,14 @@ pub(crate) enum Request {
     Recall {
         directory: String,
         id: TrashId,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         paths: Vec<RelPathBuf>,
     },
     /// Answered as `Send` is.
     SendTrashed {
         directory: String,
         id: TrashId,
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<Wanted>,
     },
 }
@@ -96,24 +94,24 @@ pub(crate) enum Reply {
     Scanned(Scanned),
     /// A tree of that many bytes follows in parts.
     Tree(u64),
-    Owners(#[serde(deserialize_with = "limited")] Vec<Owner>),
+    Owners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepared(Result<String, String>),
-    Need(#[serde(deserialize_with = "limited")] Vec<Need>),
-    Received(#[serde(deserialize_with = "limited")] Received),
+    Need(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Need>),
+    Received(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Received),
     Sent,
-    Outcomes(#[serde(deserialize_with = "limited")] Vec<Outcome>),
+    Outcomes(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Outcome>),
     Agreed(Result<(), String>),
     Reloaded(ReloadOutcome),
     KeyReplaced(Result<(), String>),
     Trash {
-        #[serde(deserialize_with = "limited")]
+        #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         entries: Vec<TrashEntry>,
         /// Whether `MoreTrash` has any.
         more: bool,
     },
     /// In the place of `Trash`: why it cannot be read.
     TrashUnread(String),
-    Recalled(#[serde(deserialize_with = "limited")] Vec<Result<Entry, String>>),
+    Recalled(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Result<Entry, String>>),
 }
 
 /// A content of a `Stage` request that the agent does not have.
@@ -147,32 +145,6 @@ impl Reply {
             Reply::Recalled(_) => "what lies in its trash",
         }
     }
-}
-
-/// Reads a list of at most [`MAX_LIST`] items.
-fn limited<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    struct Items<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MAX_LIST} items")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
-            let mut items = Vec::new();
-            while let Some(item) = sequence.next_element()? {
-                if items.len() == MAX_LIST {
-                    return Err(serde::de::Error::custom("too many items"));
-                }
-                items.push(item);
-            }
-            Ok(items)
-        }
-    }
-
-    deserializer.deserialize_seq(Items(PhantomData))
 }
 
 /// Cuts a list into pieces that each fit into a request.

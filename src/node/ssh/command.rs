@@ -80,9 +80,7 @@ impl<'a> Target<'a> {
             22 => address.to_ascii_lowercase(),
             _ => format!("[{}]:{port}", address.to_ascii_lowercase()),
         };
-        // A file that is not there yet knows nobody.
-        let known_hosts = std::fs::read_to_string(&options.known_hosts).unwrap_or_default();
-        let known = knows(&known_hosts, &alias);
+        let known = known_hosts(options).is_none_or(|known_hosts| knows(&known_hosts, &alias));
         let former_identity = options.former_identity.as_deref().filter(|_| node.identity.is_none());
         let only_identity = node.only_identity;
         Ok(Target { options, address, user, port, identity, former_identity, only_identity, alias, known })
@@ -147,7 +145,7 @@ impl<'a> Target<'a> {
 
     /// What known_hosts says of it.
     pub(super) fn known_lines(&self) -> String {
-        let known_hosts = std::fs::read_to_string(&self.options.known_hosts).unwrap_or_default();
+        let known_hosts = known_hosts(self.options).unwrap_or_default();
         let of_it = known_hosts.lines().filter(|line| knows(line, &self.alias));
         of_it.flat_map(|line| [line, "\n"]).collect()
     }
@@ -180,6 +178,17 @@ fn is_user(user: &str) -> bool {
     (1..=255).contains(&user.len()) && !user.starts_with('-') && user.bytes().all(plain)
 }
 
+/// What our known_hosts file says; nothing when it is not there yet. `None` when it cannot be read: then nobody
+/// is let in as new.
+fn known_hosts(options: &SshOptions) -> Option<String> {
+    match std::fs::read(&options.known_hosts) {
+        // A byte that is no text spoils its own line, and not what the others say.
+        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(String::new()),
+        Err(_) => None,
+    }
+}
+
 /// Whether a known_hosts file has a key for `alias`. Lines with hashes or patterns are left to ssh.
 fn knows(known_hosts: &str, alias: &str) -> bool {
     known_hosts.lines().any(|line| {
@@ -189,7 +198,9 @@ fn knows(known_hosts: &str, alias: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::options::tests::options;
     use super::*;
 
     #[test]
@@ -225,5 +236,24 @@ mod tests {
             assert_eq!(knows(file, alias), known, "{alias}");
         }
         assert!(!knows("", "mds1"));
+    }
+
+    #[test]
+    fn a_damaged_known_hosts_lets_nobody_in_as_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("known_hosts");
+        let options = SshOptions { known_hosts: file.clone(), ..options() };
+        let strict = |address| {
+            let node = NodeOptions::default();
+            let target = Target::new(&options, address, &node).unwrap();
+            target.options().contains(&"StrictHostKeyChecking=yes".to_owned())
+        };
+        assert!(!strict("mds1"), "there is none yet");
+        std::fs::write(&file, b"mds1 ssh-ed25519 AAAA\nm\xffs2 ssh-ed25519 AAAA\n").unwrap();
+        assert!(strict("mds1"), "the damage is in another line");
+        assert!(!strict("mds3"));
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert!(strict("mds1"), "what cannot be read may say anything");
     }
 }

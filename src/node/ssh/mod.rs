@@ -19,7 +19,7 @@ pub use shell::Said;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ impl Connector {
         };
         private(&options.control_dir)?;
         options.known_hosts.parent().map_or(Ok(()), private)?;
+        // ssh would make it readable for all; a path that cannot be written to is ssh's to complain about.
+        let _ = fs::File::options().append(true).create(true).mode(0o600).open(&options.known_hosts);
         control::sweep(&options.control_dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -127,7 +129,8 @@ impl Connector {
         let failed = |error: io::Error| {
             NodeError::new(NodeErrorKind::Unreachable, format!("cannot run ssh on Main: {error}"))
         };
-        let log = fs::File::create(control.log()).map_err(failed)?;
+        let log = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(control.log());
+        let log = log.map_err(failed)?;
         let mut master = tokio::process::Command::new("ssh")
             .args(target.arguments(control))
             .stdin(Stdio::null())

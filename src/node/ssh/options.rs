@@ -106,8 +106,28 @@ fn quotable(path: &Path) -> anyhow::Result<&str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// As they might be on a Main.
+    pub(in crate::node::ssh) fn options() -> SshOptions {
+        SshOptions {
+            user: "root".to_owned(),
+            port: 22,
+            identity: "/k/key".into(),
+            former_identity: None,
+            known_hosts: "/k/known_hosts".into(),
+            host_keys: HostKeys::AcceptNew,
+            agent: String::new(),
+            options: vec![],
+            traffic_class: "cs1".to_owned(),
+            timeout: Duration::from_secs(30),
+            persist: None,
+            has_aes: true,
+            own_config: OwnConfig::default(),
+            control_dir: "/k".into(),
+        }
+    }
 
     #[test]
     fn paths_for_ssh() {

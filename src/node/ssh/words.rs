@@ -50,9 +50,8 @@ pub(super) fn last_line(words: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::{HostKeys, NodeOptions, OwnConfig, SshOptions};
+    use super::super::options::tests::options;
+    use super::super::{HostKeys, NodeOptions, SshOptions};
     use super::*;
 
     #[test]
@@ -104,22 +103,7 @@ mod tests {
                 "no matching",
             ),
         ] {
-            let options = SshOptions {
-                user: "root".to_owned(),
-                port: 2222,
-                identity: "/k/key".into(),
-                former_identity: None,
-                known_hosts: "/k/known_hosts".into(),
-                host_keys,
-                agent: String::new(),
-                options: vec![],
-                traffic_class: "cs1".to_owned(),
-                timeout: Duration::from_secs(30),
-                persist: None,
-                has_aes: true,
-                own_config: OwnConfig::default(),
-                control_dir: "/k".into(),
-            };
+            let options = SshOptions { port: 2222, host_keys, ..options() };
             let node = NodeOptions::default();
             let mut target = Target::new(&options, "mds1", &node).unwrap();
             target.known = known;

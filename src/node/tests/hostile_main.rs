@@ -84,7 +84,20 @@ fn requests_out_of_bounds_end_the_session() {
         ),
         (
             vec![Request::Scan(ScanSpec { exclude: vec!["*".to_owned(); 5000], ..spec(&root(dir.path())) })],
-            "too many",
+            "malformed Request",
+        ),
+        (
+            vec![Request::Scan(ScanSpec {
+                other_roots: vec![PathBuf::new(); 5000],
+                ..spec(&root(dir.path()))
+            })],
+            "malformed Request",
+        ),
+        (
+            (0..=256)
+                .map(|n| Request::Scan(ScanSpec { directory: format!("d{n}"), ..spec(&root(dir.path())) }))
+                .collect(),
+            "too many directories",
         ),
         (
             vec![

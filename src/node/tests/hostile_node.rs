@@ -168,6 +168,22 @@ fn answers_that_nobody_asked_for_end_the_session() {
 }
 
 #[test]
+fn a_node_that_never_stops_talking_is_given_up() {
+    // It takes nothing any more, and goes on: Main waits for its last word, but not for ever.
+    let (main, serving) = node(|_, stream| {
+        stream.shutdown(std::net::Shutdown::Read).unwrap();
+        reply(stream, &scanned(Digest([0; 32])));
+        while write_frame(stream, Kind::Data, &[b'x'; 4096]).is_ok() {}
+    });
+    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    remote.scan(&spec("/srv/moh".as_ref())).unwrap();
+    let error = remote.agree("moh", "01GEN").unwrap_err();
+    drop((remote, main));
+    serving.join().unwrap();
+    assert!(error.detail.contains("Broken pipe"), "{error}");
+}
+
+#[test]
 fn too_many_or_too_few_answers_end_the_session() {
     for count in [0, 2] {
         let outcomes =

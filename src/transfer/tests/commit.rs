@@ -246,6 +246,26 @@ fn what_the_peer_claims_must_be_what_this_host_saw() {
 }
 
 #[test]
+fn a_path_that_comes_twice_in_a_commit_is_done_once() {
+    let world = World::new();
+    world.write("f", "mine").scan().stage_all(&["new", "more"]);
+    let outcomes = world.commit(&[
+        world.create("d", dir(0o755)),
+        world.create("d", file("new")),
+        world.create("d", link("f")),
+        world.put("f", file("new")),
+        world.create("f/x", file("more")),
+        world.delete("f"),
+        world.delete("f"),
+    ]);
+    assert_eq!(outcomes[..3], [DONE, CHANGED, CHANGED]);
+    assert_ne!(outcomes[4], DONE, "below a file");
+    assert_eq!(outcomes[6], CHANGED);
+    assert!(world.at("d").is_dir() && !world.at("d").is_symlink());
+    assert!(world.own_files().into_values().any(|kept| kept == b"mine"), "what was there is kept");
+}
+
+#[test]
 fn metadata_alone() {
     let world = World::new();
     world.write("a", "same").write("d/x", "x").scan();

@@ -97,6 +97,30 @@ fn what_the_host_has_is_copied_not_sent() {
 }
 
 #[test]
+fn a_damaged_index_of_the_trash_costs_a_transfer_at_most() {
+    let world = World::new();
+    world.write("a", "old").scan().stage_all(&["new"]);
+    assert_eq!(world.commit(&[world.put("a", file("new"))]), [Outcome::Done]);
+    let index = world.at(format!(".xds-sync/trash/{RUN}/index"));
+    let good = fs::read(&index).unwrap();
+    let cut = (0..good.len()).map(|at| good[..at].to_vec());
+    let flipped = (0..good.len()).map(|at| {
+        let mut flipped = good.clone();
+        flipped[at] ^= 1;
+        flipped
+    });
+    for damaged in cut.chain(flipped).chain([b"\0 \0  \0".to_vec()]) {
+        fs::write(&index, &damaged).unwrap();
+        let mut source = Memory::of(&["old"]);
+        assert_eq!(world.stage(&source.wanted(), &mut source), [Ok(())]);
+        let staged = world.in_stage(digest(b"old").to_string());
+        assert_eq!(fs::read(&staged).unwrap(), b"old", "{}", String::from_utf8_lossy(&damaged));
+        fs::remove_file(staged).unwrap();
+        assert_eq!(fs::read(world.trashed("0", "a")).unwrap(), b"old");
+    }
+}
+
+#[test]
 fn what_changed_since_the_scan_is_sent_after_all() {
     let world = World::new();
     world.write("d/sound", "sound").scan();

@@ -1,0 +1,60 @@
+//! What the documents promise to be held by a test is: every test and file that they name exists.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// Names of functions and modules, and macros' made names, as words of all sources.
+fn names(files: &[PathBuf]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        for part in text.split("fn ").skip(1) {
+            names.insert(part.chars().take_while(|&c| c.is_ascii_alphanumeric() || c == '_').collect());
+        }
+    }
+    names
+}
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn every_test_and_file_that_is_named_exists() {
+    let files: Vec<PathBuf> = ["src", "tests"].iter().flat_map(|dir| sources(Path::new(dir))).collect();
+    let names = names(&files);
+    let mut checked = 0;
+    for document in ["docs/security.md", "docs/safety.md"] {
+        let text = fs::read_to_string(document).unwrap();
+        // The last column of a table, and what is in parentheses beside a promise.
+        for word in quoted(&text) {
+            let is_file = word.ends_with(".rs");
+            let is_test = word.matches('_').count() > 1
+                && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if is_file {
+                let is_there = files.iter().any(|file| file.ends_with(word));
+                assert!(is_there, "{document} names {word}, which is not there");
+            } else if is_test {
+                assert!(names.contains(word), "{document} names the test {word}, which is not there");
+            }
+            checked += usize::from(is_file || is_test);
+        }
+    }
+    assert!(checked > 100, "only {checked} names were found");
+}
