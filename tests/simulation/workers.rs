@@ -13,7 +13,7 @@ use super::script::Script;
 use super::watch;
 
 /// How many histories a test run plays.
-const SEEDS: u64 = 1600;
+const SEEDS: u64 = 1500;
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number")))
