@@ -22,5 +22,5 @@ pub use intent::Intent;
 pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Change, ChangeKind, Side, Step};
-pub use policy::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, TrashKeep, TrashMax};
+pub use policy::{Amount, ConflictPolicy, DeletePolicy, Direction, MaxDelete, TrashKeep, TrashMax};
 pub use tree::Tree;

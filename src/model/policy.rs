@@ -38,10 +38,27 @@ pub enum ConflictPolicy {
     Manual,
 }
 
-/// How many files an edge may lose in one run before the delete guard stops it.
+/// Files, and the bytes that are in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Number of files.
+    pub files: u64,
+    /// Their sizes together.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// With one more file.
+    #[must_use]
+    pub fn and(self, bytes: u64) -> Amount {
+        Amount { files: self.files + 1, bytes: self.bytes.saturating_add(bytes) }
+    }
+}
+
+/// How much an edge may lose in one run before the delete guard stops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MaxDelete {
-    /// Over [`MaxDelete::FREE`] files *and* over this share of the files there.
+    /// Over [`MaxDelete::FREE`] files *and* over this share of the files there, or of their bytes.
     Percent(u8),
     /// Over this many files.
     Files(u64),
@@ -51,14 +68,17 @@ impl MaxDelete {
     /// With a percentage, so few deletions are never guarded: a small directory is often tidied.
     pub const FREE: u64 = 10;
 
-    /// Whether losing `deleted` of `files` files is too much.
+    /// Whether to lose `deleted` of `all` is too much.
     #[must_use]
-    pub fn exceeded(self, deleted: u64, files: u64) -> bool {
+    pub fn exceeded(self, deleted: Amount, all: Amount) -> bool {
         match self {
             MaxDelete::Percent(percent) => {
-                deleted > Self::FREE && u128::from(deleted) * 100 > u128::from(files) * u128::from(percent)
+                let over =
+                    |part: u64, all: u64| u128::from(part) * 100 > u128::from(all) * u128::from(percent);
+                deleted.files > Self::FREE
+                    && (over(deleted.files, all.files) || over(deleted.bytes, all.bytes))
             }
-            MaxDelete::Files(most) => deleted > most,
+            MaxDelete::Files(most) => deleted.files > most,
         }
     }
 }
@@ -130,12 +150,20 @@ mod tests {
     #[test]
     fn a_percentage_guards_over_ten_files() {
         let half = MaxDelete::Percent(50);
-        assert!(!half.exceeded(10, 10));
-        assert!(half.exceeded(11, 11));
-        assert!(!half.exceeded(50, 100));
-        assert!(half.exceeded(51, 100));
-        assert!(MaxDelete::Files(3).exceeded(4, 1000));
-        assert!(!MaxDelete::Files(3).exceeded(3, 3));
+        let amount = |files, bytes| Amount { files, bytes };
+        for (deleted, all, exceeded) in [
+            (amount(10, 10), amount(10, 10), false),
+            (amount(11, 11), amount(11, 11), true),
+            (amount(50, 50), amount(100, 100), false),
+            (amount(51, 1), amount(100, 100), true),
+            (amount(11, 51), amount(100, 100), true),
+            (amount(10, 100), amount(100, 100), false),
+            (amount(11, 0), amount(100, 0), false),
+        ] {
+            assert_eq!(half.exceeded(deleted, all), exceeded, "{deleted:?} of {all:?}");
+        }
+        assert!(MaxDelete::Files(3).exceeded(amount(4, 4), amount(1000, 1000)));
+        assert!(!MaxDelete::Files(3).exceeded(amount(3, 3), amount(3, 3)));
     }
 
     #[test]

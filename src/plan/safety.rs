@@ -1,7 +1,9 @@
 //! When so much would go that somebody should look first.
 
+use std::fmt;
+
 use super::Plan;
-use crate::model::{Action, Entry, MaxDelete, Step, Tree};
+use crate::model::{Action, Amount, Entry, MaxDelete, Step, Tree};
 
 /// Whether one end of an edge lost everything: a root that was wiped, not mounted or replaced looks just
 /// like an administrator's deletion of every file, and is far more often the reason.
@@ -17,28 +19,58 @@ pub fn emptied_of_several(base: Option<&Tree>, tree: &Tree) -> bool {
     emptied(base, tree) && base.is_some_and(|base| base.files() > 1)
 }
 
-/// How many files actions delete, and how many files there were. Moves do not count.
-#[must_use]
-pub fn deletions(tree: &Tree, actions: &[Action]) -> (u64, u64) {
-    (deleted_files(actions).count() as u64, tree.files())
+/// What actions would delete of a host's files. Moves do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletions {
+    /// What goes.
+    pub deleted: Amount,
+    /// What there is.
+    pub all: Amount,
 }
 
-/// The first host, Main or an edge's node, that would lose too much: which of the edges (`None`: Main), how
-/// many files, of how many.
+impl Deletions {
+    /// By these actions on the host with this tree.
+    #[must_use]
+    pub fn of(tree: &Tree, actions: &[Action]) -> Deletions {
+        let sum =
+            |amount: Amount, entry: &Entry| entry.as_file().map_or(amount, |file| amount.and(file.size));
+        Deletions {
+            deleted: deleted_files(actions).fold(Amount::default(), sum),
+            all: tree.iter().map(|(_, entry)| entry).fold(Amount::default(), sum),
+        }
+    }
+}
+
+impl fmt::Display for Deletions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Deletions { deleted, all } = self;
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        write!(
+            f,
+            "{} of {} files, {} of {} MiB, would be deleted",
+            deleted.files,
+            all.files,
+            mib(deleted.bytes),
+            mib(all.bytes)
+        )
+    }
+}
+
+/// The first host, Main or an edge's node, that would lose too much: which of the edges (`None`: Main), and
+/// what it would lose.
 #[must_use]
 pub fn exceeds(
     max: MaxDelete,
     plan: &Plan,
     main: &Tree,
     nodes: &[&Tree],
-) -> Option<(Option<usize>, u64, u64)> {
+) -> Option<(Option<usize>, Deletions)> {
     let hosts = std::iter::once((None, main, &plan.main)).chain(
         plan.edges.iter().zip(nodes).enumerate().map(|(i, (edge, node))| (Some(i), *node, &edge.actions)),
     );
     hosts
-        .map(|(host, tree, actions)| (host, deletions(tree, actions)))
-        .find(|(_, (deleted, files))| max.exceeded(*deleted, *files))
-        .map(|(host, (deleted, files))| (host, deleted, files))
+        .map(|(host, tree, actions)| (host, Deletions::of(tree, actions)))
+        .find(|(_, deletions)| max.exceeded(deletions.deleted, deletions.all))
 }
 
 /// The token that releases the deletions of a plan, and of no other plan: it is bound to the directory and to

@@ -13,6 +13,7 @@ use crate::config::Directory;
 use crate::model::{Action, Digest, Outcome, Side, Tree};
 use crate::node::{Endpoint as _, NodeError};
 use crate::plan::both::both;
+use crate::plan::safety::Deletions;
 use crate::plan::{Edge, EdgePlan, Names, Plan, apply, intent, safety};
 use crate::report::Guard;
 use crate::sync::carry::{self, Job};
@@ -304,8 +305,11 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
 
 fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Option<(Guard, String)> {
     let nodes: Vec<&Tree> = seen.iter().map(|seen| &seen.tree).collect();
-    let deletes =
-        plan.edges.iter().zip(&nodes).any(|(edge, tree)| safety::deletions(tree, &edge.actions).0 > 0);
+    let deletes = plan
+        .edges
+        .iter()
+        .zip(&nodes)
+        .any(|(edge, tree)| Deletions::of(tree, &edge.actions).deleted.files > 0);
     if deletes && seen.iter().any(|seen| safety::emptied_of_several(seen.base.as_ref(), main)) {
         let path = directory.path.display();
         return Some((
@@ -313,9 +317,9 @@ fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Opti
             format!("{path} has become empty; its files would be deleted everywhere"),
         ));
     }
-    let (host, deleted, files) = safety::exceeds(directory.max_delete, plan, main, &nodes)?;
+    let (host, deletions) = safety::exceeds(directory.max_delete, plan, main, &nodes)?;
     let host = host.map_or("Main", |index| &seen[index].name);
-    Some((Guard::MaxDelete, format!("{deleted} of {files} files would be deleted on {host}")))
+    Some((Guard::MaxDelete, format!("{deletions} on {host}")))
 }
 
 impl Joint {

@@ -3,6 +3,7 @@
 use crate::config::Directory;
 use crate::model::Tree;
 use crate::node::NodeError;
+use crate::plan::safety::Deletions;
 use crate::plan::{Edge, Plan, Policy, intent, push, safety};
 use crate::report::Guard;
 use crate::sync::carry::{self, Job};
@@ -87,12 +88,13 @@ fn guard(
     main: &Tree,
     node: &Tree,
 ) -> Option<(Guard, String, String)> {
-    let (deleted, files) = safety::deletions(node, &plan.edges[0].actions);
+    let deletions = Deletions::of(node, &plan.edges[0].actions);
+    let Deletions { deleted, all } = deletions;
     let path = edge.directory.path.display();
-    let (guard, detail) = if deleted > 0 && safety::emptied(base, main) {
-        (Guard::Emptied, format!("{path} has become empty; {deleted} files would be deleted"))
-    } else if edge.directory.max_delete.exceeded(deleted, files) {
-        (Guard::MaxDelete, format!("{deleted} of {files} files would be deleted"))
+    let (guard, detail) = if deleted.files > 0 && safety::emptied(base, main) {
+        (Guard::Emptied, format!("{path} has become empty; {} files would be deleted", deleted.files))
+    } else if edge.directory.max_delete.exceeded(deleted, all) {
+        (Guard::MaxDelete, deletions.to_string())
     } else {
         return None;
     };
