@@ -2,20 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, eventually};
+use crate::support::{Cluster, eventually, noise};
 
 const SOUNDS: &str = "/var/lib/xivo/sounds";
 const MIB: usize = 1 << 20;
 
 fn sounds(name: &str) -> String {
     format!("{SOUNDS}/{name}")
-}
-
-/// Content that no compression makes shorter, and another for each seed.
-fn noise(seed: u8, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new_keyed(&[seed; 32]).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// So slow that there is time to do something meanwhile.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Cluster, eventually};
+use crate::support::{Cluster, eventually, noise};
 
 const SOUNDS: &str = "/var/lib/xivo/sounds";
 
@@ -75,7 +75,7 @@ fn a_signal_ends_a_run_with_20_and_the_next_one_goes_on() {
     let cluster = Cluster::new().nodes(1).without_asterisk().build();
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
     let big = format!("{SOUNDS}/big.wav");
-    main.write_settled(&big, vec![1; 3_000_000]);
+    main.write_settled(&big, noise(1, 3_000_000));
     main.write("/etc/xds-sync/conf.d/slow.toml", "[sync]\nbandwidth = \"1 MiB/s\"\n");
     let run = main.spawn_xds_sync(["sync"]);
     eventually("content is on its way", Duration::from_secs(20), || {

@@ -57,7 +57,7 @@ sed -i 's/^root:[^:]*:/root:*:/' /etc/shadow
 
 # --- directories as XiVO has them --------------------------------------------------------------------------
 mkdir -p /etc/asterisk/extensions_extra.d /etc/xivo /usr/share/xivo-certs /var/lib/xds-sync \
-    /var/log/asterisk /var/spool/asterisk/monitor /var/spool/cron/crontabs \
+    /var/log/asterisk /var/spool/asterisk/{db,monitor} /var/spool/cron/crontabs \
     /run/asterisk /run/lock /run/sshd /var/lib/asterisk/{moh,sounds/custom,sounds/meetme}
 if [ "$LINKS" = yes ]; then
     mkdir -p /var/lib/xivo/sounds
@@ -71,12 +71,13 @@ fi
 pbx="/etc/asterisk /var/lib/asterisk /var/lib/xivo /var/log/asterisk /var/spool/asterisk /run/asterisk"
 
 # --- Asterisk: the modules that matter here, and nothing that opens a port --------------------------------
+# Its database is elsewhere than usual: it is written at any time, and stories compare all else before and after.
 cat >/etc/asterisk/asterisk.conf <<'CONF'
 [directories]
 astetcdir => /etc/asterisk
 astmoddir => /usr/lib/asterisk/modules
 astvarlibdir => /var/lib/asterisk
-astdbdir => /var/lib/asterisk
+astdbdir => /var/spool/asterisk/db
 astkeydir => /var/lib/asterisk
 astdatadir => /usr/share/asterisk
 astagidir => /usr/share/asterisk/agi-bin

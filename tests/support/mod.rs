@@ -51,3 +51,10 @@ pub fn wav(samples: u32) -> Vec<u8> {
     bytes.resize(bytes.len() + data as usize, 0);
     bytes
 }
+
+/// Content that no compression makes shorter, and another for each seed.
+pub fn noise(seed: u8, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new_keyed(&[seed; 32]).finalize_xof().fill(&mut bytes);
+    bytes
+}

@@ -228,11 +228,13 @@ fn a_host_that_is_at_work_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let progress = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&progress);
+    // Long enough for a keep-alive to get through on a busy machine too.
+    let timeout = std::time::Duration::from_secs(1);
     // It works until three times the timeout has passed, as the clock of keep-alives goes.
     let host = Fake {
         scanning: Some(Box::new(move || {
             let begun = std::time::Instant::now();
-            while begun.elapsed() < SHORT * 3 {
+            while begun.elapsed() < timeout * 3 {
                 count(&counter);
                 std::thread::yield_now();
             }
@@ -240,7 +242,7 @@ fn a_host_that_is_at_work_is_waited_for() {
         ..Fake::default()
     };
     let (main, _served) = agent(host, accept(dir.path()), progress);
-    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    let mut remote = meet(&main, &hello(), timeout).unwrap();
     assert_eq!(remote.scan(&spec(&root(dir.path()))).unwrap().entries, 0);
 }
 
