@@ -140,7 +140,9 @@ impl Local {
     }
 
     fn make_ready(&mut self, directory: &str, run: &str, trash: &TrashKeep) -> anyhow::Result<String> {
-        let Some(session) = self.sessions.get(directory) else { bail!("{directory} was not scanned") };
+        let Some(session) = self.sessions.get_mut(directory) else { bail!("{directory} was not scanned") };
+        // It would be waited for like another's.
+        session.ready = None;
         let held = match (&session.snapshot.root, &session.snapshot.held) {
             (Root::Unusable(why), _) => bail!("{why}"),
             (_, Some(held)) => held.clone(),

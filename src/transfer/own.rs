@@ -4,10 +4,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{Mode, OFlags, Stat};
+use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::disk::{HeldRoot, OWN_DIR, open_beneath};
@@ -18,7 +19,13 @@ const TRASH: &str = "trash";
 /// The trash, from the root.
 pub(super) const TRASH_PATH: &str = ".xds-sync/trash";
 
-/// A root with its stage and its trash.
+/// For ten seconds another process is waited for that is at work in the root: an agent whose Main was killed carries
+/// out what it was told, and ends.
+const LOOKS: u32 = 500;
+/// Between two looks whether it has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A root with its stage and its trash, for one process at a time.
 ///
 /// Both are 0700 and belong to who runs us: what lies in them was put there by us. Whoever may write into
 /// the root could have planted something else under their names; that is refused.
@@ -28,12 +35,15 @@ pub struct OwnDir {
     stage: OwnedFd,
     trash: OwnedFd,
     progress: Arc<AtomicU64>,
+    /// Its lock is held as long as this is open: a process that is killed leaves none.
+    _own: OwnedFd,
 }
 
 impl OwnDir {
-    /// Opens both, making what is missing. `progress` grows with whatever is done there.
+    /// Opens both, making what is missing, once no other process is at work there. `progress` grows with whatever is done there.
     pub fn ready(root: &HeldRoot, progress: &Arc<AtomicU64>) -> anyhow::Result<OwnDir> {
         let own = private_dir(root, OWN_DIR, &root.path().join(OWN_DIR))?;
+        lock(&own, progress).with_context(|| root.path().display().to_string())?;
         let below = |name| private_dir(&own, name, &root.path().join(OWN_DIR).join(name));
         let (stage, trash) = (below(STAGE)?, below(TRASH)?);
         let device = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
@@ -42,7 +52,7 @@ impl OwnDir {
             // Nothing could be renamed between them in one step.
             bail!("{}: is not on the filesystem of its root", root.path().join(OWN_DIR).display());
         }
-        Ok(OwnDir { root: root.clone(), stage, trash, progress: Arc::clone(progress) })
+        Ok(OwnDir { root: root.clone(), stage, trash, progress: Arc::clone(progress), _own: own })
     }
 
     /// The root.
@@ -65,6 +75,22 @@ impl OwnDir {
     pub(super) fn trash(&self) -> BorrowedFd<'_> {
         self.trash.as_fd()
     }
+}
+
+/// flock(2), on the directory itself.
+fn lock(own: &OwnedFd, progress: &AtomicU64) -> anyhow::Result<()> {
+    for _ in 0..LOOKS {
+        match rustix::fs::flock(own, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) => {
+                // Whoever waits for this host hears that it is alive.
+                progress.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(io::Error::from(error)).context("cannot be locked"),
+        }
+    }
+    bail!("another xds-sync is still at work here; the next run goes on")
 }
 
 /// Opens a directory that is ours alone, or makes it. `path` is for messages.

@@ -1,5 +1,6 @@
 //! Main, or the agent, is killed in the middle of a run.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -136,6 +137,8 @@ fn whoever_reads_while_runs_are_killed_never_sees_a_torn_file() {
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
     write_generation(main, SOUNDS, 0);
     main.sync_json([""; 0]).exits(0);
+    // Elsewhere in each run of this story: it holds for all places.
+    let places = RandomState::new();
     let over = std::sync::atomic::AtomicBool::new(false);
     let root = format!("/proc/{}/root", mds1.pid());
     let reads = std::thread::scope(|scope| {
@@ -152,8 +155,8 @@ fn whoever_reads_while_runs_are_killed_never_sees_a_torn_file() {
         });
         for generation in 0..15 {
             write_generation(main, SOUNDS, generation + 1);
-            // Spread over the whole run, and never at the same file twice.
-            let number = (generation * 1871 + 97) % FILES;
+            let number = (places.hash_one(generation) % FILES as u64) as usize;
+            eprintln!("generation {}: killed once {number} is there", generation + 1);
             kill_once_there(&cluster, SOUNDS, generation, number, |run| {
                 if generation % 2 == 0 {
                     run.signal(Signal::KILL);

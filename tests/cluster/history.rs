@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Cluster, Host, Output};
+use crate::support::{Cluster, Host, Output, noise};
 
 const SOUNDS: &str = "/var/lib/xivo/sounds";
 const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
@@ -267,4 +267,23 @@ fn a_damaged_history_is_said_and_stops_nothing() {
     }
     assert_eq!(history(main, &["--since", "1h"]).len(), 1);
     assert!(main.xds_sync(["history", "sounds", "a.wav"]).ok().contains("update a.wav"));
+}
+
+#[test]
+fn the_oldest_versions_go_once_the_trash_is_beyond_its_size() {
+    let cluster = cluster(&[]);
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    main.write("/etc/xds-sync/conf.d/trash.toml", "[sync]\ntrash_max = \"2 MiB\"\n");
+    // Each version takes 768 KiB: two fit, and a third until the next run begins.
+    for version in 1..=5 {
+        main.write_settled(sounds("long.wav"), noise(version, 768 * 1024));
+        main.sync_json([""; 0]).exits(0);
+    }
+    main.write_settled(sounds("other.wav"), "x");
+    main.sync_json([""; 0]).exits(0);
+    let trashed =
+        mds1.sh(format!("find {SOUNDS}/.xds-sync/trash -name long.wav -printf '%p\\n' | sort")).ok();
+    let versions: Vec<Vec<u8>> = trashed.lines().map(|path| mds1.read(path)).collect();
+    assert!(versions == [3, 4].map(|version| noise(version, 768 * 1024)), "{trashed}");
+    assert_eq!(mds1.read(sounds("long.wav")), noise(5, 768 * 1024));
 }

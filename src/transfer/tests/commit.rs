@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
@@ -408,4 +409,20 @@ fn what_an_earlier_commit_left_half_made_is_in_nobodys_way() {
     assert_eq!(world.commit(&actions), vec![DONE; 3]);
     assert_eq!(world.read("moved"), b"sound");
     assert_eq!(fs::read_dir(world.in_stage("")).unwrap().count(), 0);
+}
+
+#[test]
+fn who_comes_while_another_is_at_work_in_the_root_waits_until_it_has_ended() {
+    let World { dir, own, .. } = World::new();
+    let root = HeldRoot::open(dir.path()).unwrap();
+    let progress = Arc::new(AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| OwnDir::ready(&root, &progress).map(drop));
+        while progress.load(Ordering::Relaxed) == 0 {
+            assert!(!next.is_finished(), "two are at work in one root");
+            std::thread::yield_now();
+        }
+        drop(own);
+        next.join().unwrap().unwrap();
+    });
 }
