@@ -43,6 +43,28 @@ pub(crate) fn script(cluster: &Cluster) -> Contender {
     Contender { name: "the script", script }
 }
 
+/// The pass over everything that lsyncd begins with: an rsync for each directory and node, all at once. It says when
+/// each is done; what it does afterwards, on changes, is no run that ends.
+pub(crate) fn lsyncd(cluster: &Cluster) -> Contender {
+    let mut config = "settings { nodaemon = true, insist = true }\n".to_owned();
+    for node in &cluster.nodes {
+        for directory in DIRECTORIES {
+            config += &format!(
+                "sync {{ default.rsync, source = '{directory}', target = '{}:{directory}', delete = false, \
+                 exclude = {{ '/.xds-sync', 'xds_override*' }}, rsync = {{ archive = true, rsh = '{SSH}' }} }}\n",
+                node.address
+            );
+        }
+    }
+    let syncs = cluster.nodes.len() * DIRECTORIES.len();
+    let script = format!(
+        "cat >/tmp/lsyncd.lua <<'LUA'\n{config}LUA\nexec 3< <(exec stdbuf -oL lsyncd -nodaemon /tmp/lsyncd.lua 2>&1)\n\
+         grep -m {syncs} -c 'Startup of .* finished' <&3 >/tmp/lsyncd.count\nkill $!\n\
+         [ $(cat /tmp/lsyncd.count) = {syncs} ]"
+    );
+    Contender { name: "lsyncd, first pass", script }
+}
+
 /// One call, for one directory and one node.
 pub(crate) fn rsync(cluster: &Cluster) -> Contender {
     let address = &cluster.nodes[0].address;

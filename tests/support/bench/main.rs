@@ -96,7 +96,12 @@ fn nothing_to_do(bench: &Bench) {
     let cluster = bench.cluster(4, 4, "");
     site::telephony(&cluster.main, 28_000, 20_000);
     cluster.main.sh(contender::xds_sync().script).ok();
-    let contenders = [contender::xds_sync(), contender::script(&cluster), contender::bare_ssh(&cluster)];
+    let contenders = [
+        contender::xds_sync(),
+        contender::script(&cluster),
+        contender::lsyncd(&cluster),
+        contender::bare_ssh(&cluster),
+    ];
     bench.take_turns("nothing to do, 4 nodes, 28,000 files", &cluster, &contenders, &|| {});
     // A run that keeps none ends those that were kept: these take turns by themselves.
     let kept = contender::xds_sync_kept();
@@ -143,7 +148,7 @@ fn one_dialplan_file(bench: &Bench) {
 fn first_copy_to_four(bench: &Bench) {
     let cluster = bench.cluster(4, 4, "");
     site::telephony(&cluster.main, 28_000, 50_000);
-    let contenders = [contender::xds_sync(), contender::script(&cluster)];
+    let contenders = [contender::xds_sync(), contender::script(&cluster), contender::lsyncd(&cluster)];
     bench.take_turns("first copy, 4 nodes, 28,000 files, 1.4 GB", &cluster, &contenders, &|| {
         site::empty(&cluster.nodes);
     });
