@@ -135,6 +135,11 @@ pub trait Watch: Send + Sync {
 
     /// It is on disk; without a file, all of the filesystem is.
     fn synced(&self, _: Option<BorrowedFd<'_>>) {}
+
+    /// What a thread does first that this one starts.
+    fn heir(&self) -> Box<dyn FnOnce() + Send> {
+        Box::new(|| {})
+    }
 }
 
 #[cfg(debug_assertions)]
@@ -162,6 +167,18 @@ pub(crate) fn wrote(file: impl AsFd) {
 #[cfg(debug_assertions)]
 pub(crate) fn synced(file: Option<BorrowedFd<'_>>) {
     WATCH.get().into_iter().for_each(|watch| watch.synced(file));
+}
+
+/// See [`Watch::heir`].
+#[cfg(debug_assertions)]
+pub(crate) fn heir() -> Box<dyn FnOnce() + Send> {
+    WATCH.get().map_or_else(|| Box::new(|| {}) as _, |watch| watch.heir())
+}
+
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub(crate) fn heir() -> impl FnOnce() + Send {
+    || {}
 }
 
 #[cfg(not(debug_assertions))]

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::{connect, exit};
 use crate::host;
-use crate::node::{Accept, NodeError, NodeErrorKind, agent};
+use crate::node::{Accept, NodeError, NodeErrorKind, agent, widen};
 
 const NOTES: &str = "\
 Speaks the protocol of xds-sync on stdin and stdout; not for use by hand. Which directories a Main may
@@ -37,6 +37,8 @@ pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
     // The protocol has its own buffers; a second one, or a look for line ends, would only cost time.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    widen(&input);
+    widen(&output);
     let accept = match Accept::read(&file) {
         Ok(accept) => accept,
         Err(error) => {

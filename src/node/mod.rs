@@ -24,6 +24,7 @@ pub use link::{Ended, Peer};
 pub use local::{Local, LocalOptions, ReplaceKey};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;
+pub use wire::widen;
 
 #[cfg(test)]
 mod tests;

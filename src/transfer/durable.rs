@@ -44,6 +44,12 @@ impl Unsynced {
         }
     }
 
+    /// Takes over what was noted elsewhere, of the same filesystem.
+    pub(super) fn append(&mut self, other: &mut Unsynced) {
+        self.all |= other.all;
+        std::mem::take(&mut other.held).iter().for_each(|fd| self.add(fd));
+    }
+
     /// Returns when all that was noted is on disk; it is all on that of `own`.
     pub(super) fn sync(&mut self, own: &OwnDir) -> io::Result<()> {
         let noted = std::mem::take(self);

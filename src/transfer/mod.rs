@@ -7,6 +7,7 @@
 
 mod alter;
 mod commit;
+mod cut;
 mod durable;
 mod export;
 mod metadata;
@@ -22,6 +23,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod trash;
+mod writers;
 
 use std::sync::Arc;
 

@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::AtomicU64;
 
-use fastcdc::v2020::{AVERAGE_MAX, StreamCDC};
+use fastcdc::v2020::AVERAGE_MAX;
 use serde::{Deserialize, Serialize};
 
-use super::source::Broken;
+use super::cut::{STRETCH, cut};
+use super::source::{Broken, Part, stream};
 use super::{Sink, Wanted};
 
 /// Smaller files are sooner sent than compared.
@@ -22,8 +23,9 @@ const LEAST_SIZE: u64 = 1 << 20;
 const PIECES: u64 = 8 * 1024;
 /// Smallest average length of a piece: below, a piece costs more than it saves.
 const LEAST_AVERAGE: usize = 16 * 1024;
-/// Most pieces of one file, whatever its content: none but the last is shorter than a quarter of the average.
-const MOST_PIECES: usize = 4 * PIECES as usize + 1;
+/// Most pieces of one file, whatever its content: none but the last of each stretch of the largest file is shorter
+/// than a quarter of the average.
+const MOST_PIECES: usize = (4 * PIECES + PIECES * AVERAGE_MAX as u64 / STRETCH + 1) as usize;
 /// Most bytes of the former version in one go, so that whoever copies them can say that it lives.
 const MOST_COPIED: u64 = 8 << 20;
 
@@ -36,7 +38,7 @@ pub struct Pieces {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Piece {
+pub(super) struct Piece {
     length: u32,
     /// The first half of its BLAKE3 digest. Two pieces with the same one would only be found out when the
     /// whole is verified.
@@ -56,37 +58,21 @@ fn average_of(size: u64) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-fn digest_of(bytes: &[u8]) -> [u8; 16] {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
-    digest
-}
-
-/// Cuts what follows in a file.
-fn cut(
-    file: impl io::Read,
-    average: usize,
-    each: &mut dyn FnMut(&[u8]) -> Result<(), Broken>,
-) -> Result<(), Broken> {
-    for piece in StreamCDC::new(file, average / 4, average, average * 4) {
-        each(&piece.map_err(io::Error::from)?.data)?;
+impl Piece {
+    pub(super) fn of(bytes: &[u8]) -> io::Result<Piece> {
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+        Ok(Piece { length, digest })
     }
-    Ok(())
 }
 
 impl Pieces {
     /// Those of a file of `size` bytes; `None` where it cannot be read. `progress` grows meanwhile.
-    pub(super) fn of(mut file: &File, size: u64, progress: &AtomicU64) -> Option<Pieces> {
+    pub(super) fn of(file: &File, size: u64, progress: &AtomicU64) -> Option<Pieces> {
         let average = average_of(size);
-        let mut pieces = Pieces { average: u32::try_from(average).ok()?, pieces: Vec::new() };
-        file.seek(SeekFrom::Start(0)).ok()?;
-        let done = cut(file.take(size), average, &mut |bytes| {
-            let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-            pieces.pieces.push(Piece { length, digest: digest_of(bytes) });
-            progress.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        });
-        done.is_ok().then_some(pieces)
+        let pieces = cut(file, 0..size, average, progress).ok()?;
+        Some(Pieces { average: u32::try_from(average).ok()?, pieces })
     }
 
     /// Whether they can be those of a file: a peer may send anything.
@@ -118,19 +104,19 @@ impl Pieces {
     }
 
     /// Streams a file from the offset of `wanted` on: what these pieces have as a copy of theirs.
-    pub(super) fn send(&self, mut file: &File, wanted: &Wanted, sink: &mut dyn Sink) -> Result<(), Broken> {
+    pub(super) fn send(&self, file: &File, wanted: &Wanted, sink: &mut dyn Sink) -> Result<(), Broken> {
         let places = self.places();
-        file.seek(SeekFrom::Start(wanted.offset))?;
-        let due = wanted.size.saturating_sub(wanted.offset);
-        let mut sent = 0;
+        let part = wanted.offset.min(wanted.size)..wanted.size;
+        let mut at = part.start;
+        let pieces = cut(file, part, self.average as usize, &AtomicU64::new(0))?;
         // Pieces that follow each other in both versions are copied in one go.
         let mut copy: Option<(u64, u64)> = None;
-        cut(file.take(due), self.average as usize, &mut |bytes| {
-            let found = places.get(&digest_of(bytes)).filter(|(_, length)| *length == bytes.len() as u64);
-            sent += bytes.len() as u64;
+        for piece in pieces {
+            let end = at + u64::from(piece.length);
+            let found = places.get(&piece.digest).filter(|(_, length)| *length == u64::from(piece.length));
             copy = match (copy, found) {
-                (Some((from, copied)), Some((at, length)))
-                    if from + copied == *at && copied < MOST_COPIED =>
+                (Some((from, copied)), Some((next, length)))
+                    if from + copied == *next && copied < MOST_COPIED =>
                 {
                     Some((from, copied + length))
                 }
@@ -142,15 +128,15 @@ impl Pieces {
                 }
             };
             if copy.is_none() {
-                sink.data(bytes).map_err(Broken::Sink)?;
+                stream(file, at, end, &mut |part| match part {
+                    Part::Data(bytes) => sink.data(bytes).map_err(Broken::Sink),
+                    Part::Hole(length) => sink.hole(length).map_err(Broken::Sink),
+                })?;
             }
-            Ok(())
-        })?;
+            at = end;
+        }
         if let Some((from, length)) = copy {
             sink.copy(from, length).map_err(Broken::Sink)?;
-        }
-        if sent != due {
-            return Err(io::Error::other("is shorter than it was").into());
         }
         Ok(())
     }

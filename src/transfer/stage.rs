@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::own::OwnDir;
 use super::source::{open_file, send_open};
 use super::stager::{Former, Stager, begun, create_part, is_staged, remove_part};
+use super::writers::Writers;
 use super::{Pieces, Received, Seen, Sink as _, Source, Wanted, pieces, trash};
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath};
@@ -52,9 +53,14 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
         }
     }
     if !missing.is_empty() {
-        let mut stager = Stager::new(own, &missing).with_formers(formers(own, seen, &missing));
-        let sent = source.send(&missing, &mut stager);
-        for (wanted, received) in missing.iter().zip(stager.finish()) {
+        let (sent, received) = std::thread::scope(|scope| {
+            let mut stager = Stager::new(own, &missing)
+                .with_formers(formers(own, seen, &missing))
+                .with_writers(Writers::start(scope, own, &missing));
+            let sent = source.send(&missing, &mut stager);
+            (sent, stager.finish())
+        });
+        for (wanted, received) in missing.iter().zip(received) {
             let received = match (&sent, received) {
                 (Err(lost), Err(why)) => Err(format!("{why}: {lost:#}")),
                 (_, received) => received,

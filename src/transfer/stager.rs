@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::source::{Broken, CHUNK, Part, stream};
+use super::writers::{SMALL, Writers};
 use super::{Pieces, Received, Sink, Wanted};
 use crate::fault::{self, Point, reach};
 use crate::model::Digest;
@@ -28,6 +29,8 @@ pub struct Stager<'a> {
     wanted: &'a [Wanted],
     /// What stands where they will.
     formers: Vec<Option<Former>>,
+    /// Who writes small contents, if there are many.
+    writers: Option<Writers<'a>>,
     arriving: Option<Arriving>,
     results: Received,
     /// Verified, and not on disk yet.
@@ -45,10 +48,18 @@ pub(super) struct Former {
 #[derive(Debug)]
 struct Arriving {
     index: usize,
-    /// The part, or why nothing more is written to it.
-    part: Result<File, String>,
-    hasher: blake3::Hasher,
+    /// Where it goes, or why nothing more of it is taken.
+    to: Result<To, String>,
     at: u64,
+}
+
+/// What becomes of bytes that arrive.
+#[derive(Debug)]
+enum To {
+    /// They are written as they come.
+    Part(File, Box<blake3::Hasher>),
+    /// They are held until others write the whole.
+    Writers(Vec<u8>),
 }
 
 impl<'a> Stager<'a> {
@@ -59,6 +70,7 @@ impl<'a> Stager<'a> {
             stage: own.stage(),
             wanted,
             formers: Vec::new(),
+            writers: None,
             arriving: None,
             results: wanted.iter().map(|_| Err("it was not sent".to_owned())).collect(),
             written: Vec::new(),
@@ -71,13 +83,27 @@ impl<'a> Stager<'a> {
         Stager { formers, ..self }
     }
 
+    /// With others who write small contents.
+    pub(super) fn with_writers(self, writers: Option<Writers<'a>>) -> Stager<'a> {
+        Stager { writers, ..self }
+    }
+
     /// The content of `wanted[index]` follows from `offset` on, which a part must reach already.
     pub(super) fn begin_at(&mut self, index: usize, offset: u64) -> anyhow::Result<()> {
         ensure!(self.arriving.is_none(), "a content begins before the last one ended");
         let Some(wanted) = self.wanted.get(index) else { bail!("a content that nobody wants") };
-        let mut hasher = blake3::Hasher::new();
-        let part = self.open_part(wanted, offset, &mut hasher).map_err(|error| error.to_string());
-        self.arriving = Some(Arriving { index, part, hasher, at: offset });
+        let is_held = self.writers.is_some()
+            && offset == 0
+            && wanted.size <= SMALL
+            && self.formers.get(index).is_none_or(Option::is_none);
+        let to = if is_held {
+            Ok(To::Writers(Vec::with_capacity(usize::try_from(wanted.size).unwrap_or(0))))
+        } else {
+            let mut hasher = Box::new(blake3::Hasher::new());
+            let part = self.open_part(wanted, offset, &mut hasher);
+            part.map(|part| To::Part(part, hasher)).map_err(|error| error.to_string())
+        };
+        self.arriving = Some(Arriving { index, to, at: offset });
         Ok(())
     }
 
@@ -108,6 +134,15 @@ impl<'a> Stager<'a> {
 
     /// Whatever was verified is on disk and under its name when this returns.
     pub(super) fn finish(mut self) -> Received {
+        for mut by in self.writers.take().map(Writers::finish).unwrap_or_default() {
+            self.unsynced.append(&mut by.unsynced);
+            for (index, result) in by.results {
+                if result.is_ok() {
+                    self.written.push(index);
+                }
+                self.results[index] = result;
+            }
+        }
         if self.written.is_empty() {
             return self.results;
         }
@@ -128,21 +163,73 @@ impl<'a> Stager<'a> {
         self.results
     }
 
-    fn complete(&mut self, arriving: Arriving, sent: Result<(), String>) -> Result<(), String> {
+    /// Takes in what has arrived; `None` where others say how that went.
+    fn complete(&mut self, arriving: Arriving, sent: Result<(), String>) -> Option<Result<(), String>> {
         let wanted = &self.wanted[arriving.index];
-        let part = arriving.part?;
-        sent?;
-        if arriving.at != wanted.size {
-            return Err(format!("{} of {} bytes came", arriving.at, wanted.size));
+        let to = sent.and(arriving.to);
+        match (to, &self.writers) {
+            (Ok(To::Writers(content)), Some(writers)) => {
+                writers.write(arriving.index, content);
+                None
+            }
+            (Ok(To::Writers(_)), None) => Some(Err("nobody writes it".to_owned())),
+            (Ok(To::Part(part, hasher)), _) => {
+                Some(is_right(wanted, arriving.at, &hasher, &part).map(|()| self.unsynced.add(&part)))
+            }
+            (Err(why), _) => Some(Err(why)),
         }
-        if arriving.hasher.finalize() != wanted.digest.0 {
-            return Err("its content is not what was announced: it changed meanwhile".to_owned());
-        }
-        // A hole at its end was only skipped so far.
-        part.set_len(wanted.size).map_err(|error| error.to_string())?;
-        self.unsynced.add(part.as_fd());
-        Ok(())
     }
+
+    /// A hole cannot be held.
+    fn write_now(&mut self) {
+        let Some(arriving) = &mut self.arriving else { return };
+        let Ok(To::Writers(held)) = &mut arriving.to else { return };
+        let held = std::mem::take(held);
+        let part = create_part(self.stage, &self.wanted[arriving.index].digest);
+        arriving.to = part.map(|part| To::Part(part, Box::default())).map_err(|error| error.to_string());
+        arriving.at = 0;
+        self.take(&held);
+    }
+
+    /// Bytes of the content that is arriving.
+    fn take(&mut self, bytes: &[u8]) {
+        let Some(arriving) = &mut self.arriving else { return };
+        match &mut arriving.to {
+            Ok(To::Writers(held)) => held.extend_from_slice(bytes),
+            Ok(To::Part(part, hasher)) => {
+                hasher.update(bytes);
+                fault::wrote(&*part);
+                let written = reach(Point::StageWrite).and_then(|()| part.write_all_at(bytes, arriving.at));
+                if let Err(error) = written {
+                    arriving.to = Err(error.to_string());
+                    // Others may fit into the room that it took.
+                    remove_part(self.stage, &self.wanted[arriving.index].digest);
+                }
+            }
+            Err(_) => {}
+        }
+        arriving.at += bytes.len() as u64;
+    }
+}
+
+/// Whether a part holds all that was wanted, and nothing else.
+fn is_right(wanted: &Wanted, length: u64, hasher: &blake3::Hasher, part: &File) -> Result<(), String> {
+    if length != wanted.size {
+        return Err(came_short(length, wanted.size));
+    }
+    if hasher.finalize() != wanted.digest.0 {
+        return Err(is_another());
+    }
+    // A hole at its end was only skipped so far.
+    part.set_len(wanted.size).map_err(|error| error.to_string())
+}
+
+pub(super) fn came_short(came: u64, of: u64) -> String {
+    format!("{came} of {of} bytes came")
+}
+
+pub(super) fn is_another() -> String {
+    "its content is not what was announced: it changed meanwhile".to_owned()
 }
 
 impl Sink for Stager<'_> {
@@ -153,35 +240,25 @@ impl Sink for Stager<'_> {
 
     fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         let Some(arriving) = &mut self.arriving else { bail!("data outside of a content") };
-        let Ok(part) = &arriving.part else { return Ok(()) };
         let left = self.wanted[arriving.index].size.saturating_sub(arriving.at);
         if bytes.len() as u64 > left {
-            arriving.part = Err("more came than was announced".to_owned());
+            arriving.to = Err("more came than was announced".to_owned());
             return Ok(());
         }
-        arriving.hasher.update(bytes);
-        fault::wrote(part);
-        let written = reach(Point::StageWrite).and_then(|()| part.write_all_at(bytes, arriving.at));
-        if let Err(error) = written {
-            arriving.part = Err(error.to_string());
-            // Others may fit into the room that it took.
-            remove_part(self.stage, &self.wanted[arriving.index].digest);
-        }
-        arriving.at += bytes.len() as u64;
+        self.take(bytes);
         self.own.progress().fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     fn hole(&mut self, length: u64) -> anyhow::Result<()> {
+        self.write_now();
         let Some(arriving) = &mut self.arriving else { bail!("a hole outside of a content") };
-        if arriving.part.is_err() {
-            return Ok(());
-        }
+        let Ok(To::Part(_, hasher)) = &mut arriving.to else { return Ok(()) };
         if length > self.wanted[arriving.index].size.saturating_sub(arriving.at) {
-            arriving.part = Err("more came than was announced".to_owned());
+            arriving.to = Err("more came than was announced".to_owned());
             return Ok(());
         }
-        hash_zeros(&mut arriving.hasher, length);
+        hash_zeros(hasher, length);
         arriving.at += length;
         Ok(())
     }
@@ -206,7 +283,7 @@ impl Sink for Stager<'_> {
             Err(Broken::Sink(error)) => return Err(error),
             Err(Broken::Content(error)) => {
                 if let Some(arriving) = &mut self.arriving {
-                    arriving.part = Err(format!("its former version {error}"));
+                    arriving.to = Err(format!("its former version {error}"));
                 }
             }
             Ok(()) => {}
@@ -217,7 +294,7 @@ impl Sink for Stager<'_> {
     fn end(&mut self, sent: Result<(), String>) -> anyhow::Result<()> {
         let Some(arriving) = self.arriving.take() else { bail!("the end of a content that did not begin") };
         let index = arriving.index;
-        let result = self.complete(arriving, sent);
+        let Some(result) = self.complete(arriving, sent) else { return Ok(()) };
         match &result {
             Ok(()) => self.written.push(index),
             // Nothing can be built on it: the next run would have to find out anew that it is wrong.
@@ -260,8 +337,14 @@ fn part_name(digest: &Digest) -> String {
 /// A new, empty part; what had its name is dropped.
 pub(super) fn create_part(stage: BorrowedFd<'_>, digest: &Digest) -> io::Result<File> {
     reach(Point::StageCreate)?;
-    remove_part(stage, digest);
-    create(stage, &part_name(digest))
+    let name = part_name(digest);
+    match create(stage, &name) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove_part(stage, digest);
+            create(stage, &name)
+        }
+        created => created,
+    }
 }
 
 /// A new file that nobody else can open.

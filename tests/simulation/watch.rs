@@ -143,6 +143,11 @@ impl Watch for Simulated {
         }
     }
 
+    fn heir(&self) -> Box<dyn FnOnce() + Send> {
+        let host = HOST.get();
+        Box::new(move || become_host(host))
+    }
+
     fn synced(&self, file: Option<BorrowedFd<'_>>) {
         if let Some(now) = now().as_mut() {
             let host = HOST.get();

@@ -90,6 +90,17 @@ fn only_what_changed_is_sent() {
     }
 }
 
+/// Several threads cut a file as long as this.
+#[test]
+fn a_moved_content_is_found_again_behind_every_stretch() {
+    let old = noise(4, 130 << 20);
+    let mut new = old.clone();
+    new.insert(0, 7);
+    let sent = sent(&old, &new);
+    // At the beginning, and at two borders: each time what is there, and until the cuts are found again.
+    assert!(sent <= 3 * 2 * 5 * 16 * 1024, "{sent}");
+}
+
 #[test]
 fn a_former_version_that_changes_meanwhile_spoils_nothing() {
     let (from, to) = (World::new(), World::new());

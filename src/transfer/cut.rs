@@ -1,0 +1,95 @@
+//! A stretch of a file → pieces, cut where the content says so.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZero;
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use fastcdc::v2020::FastCDC;
+
+use super::pieces::Piece;
+
+/// A cut is at every multiple of this, whatever is there, so that several threads cut a file. What was moved over
+/// such a place is sent anew, some pieces at most.
+pub(super) const STRETCH: u64 = 64 << 20;
+/// More threads than this wait for the disk.
+const MOST_THREADS: usize = 8;
+/// Bytes looked at in one go, at least: they stay in a processor's cache.
+const BLOCK: usize = 1 << 20;
+
+/// Cuts that part of a file into pieces of `average` bytes, none but the last of a stretch shorter than a quarter of
+/// that. `progress` grows meanwhile. That the file ends before is an error.
+pub(super) fn cut(
+    file: &File,
+    part: Range<u64>,
+    average: usize,
+    progress: &AtomicU64,
+) -> io::Result<Vec<Piece>> {
+    let stretches: Vec<Range<u64>> = (part.start / STRETCH..part.end.div_ceil(STRETCH))
+        .map(|at| (at * STRETCH).max(part.start)..((at + 1) * STRETCH).min(part.end))
+        .collect();
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(stretch) = stretches.get(index) else { return done };
+            done.push((index, cut_stretch(file, stretch.clone(), average, progress)));
+        }
+    };
+    let mut done = thread::scope(|scope| {
+        let helpers = processors.min(MOST_THREADS).min(stretches.len()).saturating_sub(1);
+        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for helper in helpers {
+            done.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    let mut pieces = Vec::new();
+    for (_, stretch) in done {
+        pieces.extend(stretch?);
+    }
+    Ok(pieces)
+}
+
+fn cut_stretch(
+    file: &File,
+    stretch: Range<u64>,
+    average: usize,
+    progress: &AtomicU64,
+) -> io::Result<Vec<Piece>> {
+    let (least, most) = (average / 4, average * 4);
+    let mut buffer = vec![0; BLOCK.max(2 * most)];
+    let mut pieces = Vec::new();
+    // `buffer[..held]` is what lies before `at`, and is not cut yet.
+    let (mut at, mut held) = (stretch.start, 0);
+    while at < stretch.end || held > 0 {
+        let room = buffer.len() - held;
+        let length = usize::try_from(stretch.end - at).unwrap_or(room).min(room);
+        file.read_exact_at(&mut buffer[held..held + length], at).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => io::Error::other("is shorter than it was"),
+            _ => error,
+        })?;
+        at += length as u64;
+        held += length;
+        let mut begin = 0;
+        for chunk in FastCDC::new(&buffer[..held], least, average, most) {
+            if at < stretch.end && held - chunk.offset < most {
+                // Where it is cut may depend on what follows.
+                break;
+            }
+            begin = chunk.offset + chunk.length;
+            pieces.push(Piece::of(&buffer[chunk.offset..begin])?);
+            progress.fetch_add(1, Ordering::Relaxed);
+        }
+        buffer.copy_within(begin..held, 0);
+        held -= begin;
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,112 @@
+//! Small contents into the stage, by several threads: making many files takes longer than the wire does.
+
+use std::num::NonZero;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+use super::Wanted;
+use super::durable::Unsynced;
+use super::own::OwnDir;
+use super::source::CHUNK;
+use super::stager::{came_short, create_part, is_another, remove_part};
+use crate::fault::{self, Point, reach};
+
+/// Contents up to this long are held until they are whole; longer ones keep a thread busy by themselves.
+pub(super) const SMALL: u64 = CHUNK as u64;
+/// Fewer small contents than this are not worth a thread.
+const MANY: usize = 32;
+/// More threads than this only wait for each other in the kernel.
+const MOST_THREADS: usize = 4;
+/// Contents that wait for a thread: with those at work, some megabytes.
+const QUEUE: usize = 16;
+
+type Job = (usize, Vec<u8>);
+
+/// Threads that write whole contents.
+#[derive(Debug)]
+pub(super) struct Writers<'scope> {
+    jobs: SyncSender<Job>,
+    threads: Vec<ScopedJoinHandle<'scope, Written>>,
+}
+
+/// What one of them has written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// Which contents, and how it went.
+    pub(super) results: Vec<(usize, Result<(), String>)>,
+    pub(super) unsynced: Unsynced,
+}
+
+impl<'scope> Writers<'scope> {
+    /// As many as the machine has use for; none where few contents are small.
+    pub(super) fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        own: &'env OwnDir,
+        wanted: &'env [Wanted],
+    ) -> Option<Writers<'scope>> {
+        wanted.iter().filter(|wanted| wanted.size <= SMALL).nth(MANY)?;
+        let (jobs, queue) = sync_channel(QUEUE);
+        // Theirs alone: when all of them have ended, nobody waits for room in it.
+        let queue = Arc::new(Mutex::new(queue));
+        let count = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        let threads = (0..count).map(|_| {
+            let (queue, heir) = (Arc::clone(&queue), fault::heir());
+            scope.spawn(move || {
+                heir();
+                work(&queue, own, wanted)
+            })
+        });
+        Some(Writers { threads: threads.collect(), jobs })
+    }
+
+    /// Lets one of them write the content of `wanted[index]`.
+    pub(super) fn write(&self, index: usize, content: Vec<u8>) {
+        // Where nobody takes it, they have all panicked: `finish` passes that on.
+        let _ = self.jobs.send((index, content));
+    }
+
+    /// Waits for them; what each has written.
+    pub(super) fn finish(self) -> Vec<Written> {
+        drop(self.jobs);
+        let join = |thread: ScopedJoinHandle<'scope, Written>| match thread.join() {
+            Ok(written) => written,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        self.threads.into_iter().map(join).collect()
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[Wanted]) -> Written {
+    let mut written = Written::default();
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((index, content)) = next else { return written };
+        let result = write(own, &wanted[index], &content, &mut written.unsynced);
+        written.results.push((index, result));
+        own.progress().fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn write(own: &OwnDir, wanted: &Wanted, content: &[u8], unsynced: &mut Unsynced) -> Result<(), String> {
+    if content.len() as u64 != wanted.size {
+        return Err(came_short(content.len() as u64, wanted.size));
+    }
+    if blake3::hash(content) != wanted.digest.0 {
+        return Err(is_another());
+    }
+    let written = create_part(own.stage(), &wanted.digest).and_then(|part| {
+        fault::wrote(&part);
+        reach(Point::StageWrite)?;
+        part.write_all_at(content, 0)?;
+        unsynced.add(&part);
+        Ok(())
+    });
+    written.map_err(|error| {
+        // Others may fit into the room that it took.
+        remove_part(own.stage(), &wanted.digest);
+        error.to_string()
+    })
+}
