@@ -18,6 +18,8 @@ const MAX_ENTRIES: u64 = 10_000_000;
 const MAX_PATH_BYTES: usize = 1 << 30;
 /// Most owners of a tree: each new one is compared with all before. A host has as many as it has users.
 const MAX_OWNERS: usize = 10_000;
+/// Bytes of an encoding that are handed on at a time, at least: BLAKE3 takes many chunks of 1 KiB side by side.
+const FED: usize = 64 * 1024;
 /// Longest symlink target, user name or reason.
 const MAX_TEXT: u64 = 4096;
 
@@ -63,23 +65,26 @@ impl Tree {
 
     fn feed(&self, view: View, sink: &mut dyn FnMut(&[u8])) {
         let mut owners: Vec<&Owner> = Vec::new();
-        let mut buffer = Vec::with_capacity(256);
+        let mut buffer = Vec::with_capacity(2 * FED);
         let mut before: &[u8] = b"";
         for (path, entry) in self.iter() {
             if view == View::Loaded && entry.is_opaque() {
                 continue;
             }
-            buffer.clear();
             let path = path.as_bytes();
             let shared = path.iter().zip(before).take_while(|(a, b)| a == b).count();
             put_number(&mut buffer, shared as u64);
             put_bytes(&mut buffer, &path[shared..]);
             before = path;
             put_entry(&mut buffer, entry, view, &mut owners);
-            sink(&buffer);
+            if buffer.len() >= FED {
+                sink(&buffer);
+                buffer.clear();
+            }
         }
         // No path shares more than PATH_MAX bytes with another: the end cannot be read as an entry.
-        sink(&END);
+        buffer.extend_from_slice(&END);
+        sink(&buffer);
     }
 
     /// Reads an [encoded](Tree::encode) tree, all of `bytes`.

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use fastcdc::v2020::FastCDC;
+use fastcdc::v2020::{FastCDC, MINIMUM_MAX};
 
 use super::pieces::Piece;
 
@@ -64,7 +64,8 @@ fn cut_stretch(
     average: usize,
     progress: &AtomicU64,
 ) -> io::Result<Vec<Piece>> {
-    let (least, most) = (average / 4, average * 4);
+    // The longer the shortest, the more bytes need no look: half of them decides most of the time that it takes.
+    let (least, most) = ((average / 2).min(MINIMUM_MAX), average * 4);
     let mut buffer = vec![0; BLOCK.max(2 * most)];
     let mut pieces = Vec::new();
     // `buffer[..held]` is what lies before `at`, and is not cut yet.

@@ -6,6 +6,7 @@ use crate::support::Cluster;
 const SSH: &str = "ssh -i /root/.ssh/rsync_xds -o BatchMode=yes -o StrictHostKeyChecking=accept-new";
 
 /// One way to do it.
+#[derive(Clone)]
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     /// A script for Main's bash.

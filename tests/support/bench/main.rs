@@ -62,8 +62,25 @@ impl Bench {
 
     /// Lets the contenders take turns, each round after `prepare`, and prints a row for each.
     fn take_turns(&self, case: &str, cluster: &Cluster, contenders: &[Contender], prepare: &dyn Fn()) {
+        self.take_turns_settled_by(&contender::xds_sync(), case, cluster, contenders, prepare);
+    }
+
+    /// The same with connections that outlive a run. One that keeps none would end them, and so has no turn.
+    fn with_kept(&self, case: &str, cluster: &Cluster, other: &Contender, prepare: &dyn Fn()) {
+        let kept = contender::xds_sync_kept();
+        cluster.main.sh(&kept.script).ok();
+        self.take_turns_settled_by(&kept, case, cluster, &[kept.clone(), other.clone()], prepare);
+    }
+
+    fn take_turns_settled_by(
+        &self,
+        settle: &Contender,
+        case: &str,
+        cluster: &Cluster,
+        contenders: &[Contender],
+        prepare: &dyn Fn(),
+    ) {
         let mut taken: Vec<Vec<Taken>> = contenders.iter().map(|_| Vec::new()).collect();
-        let settle = contender::xds_sync();
         for _ in 0..self.rounds {
             for (contender, taken) in contenders.iter().zip(&mut taken) {
                 prepare();
@@ -103,23 +120,7 @@ fn nothing_to_do(bench: &Bench) {
         contender::bare_ssh(&cluster),
     ];
     bench.take_turns("nothing to do, 4 nodes, 28,000 files", &cluster, &contenders, &|| {});
-    // A run that keeps none ends those that were kept: these take turns by themselves.
-    let kept = contender::xds_sync_kept();
-    let mut taken = Vec::new();
-    for _ in 0..=bench.rounds {
-        taken.push(measure::run(&cluster, &kept));
-    }
-    // The first one makes the connections.
-    taken.remove(0);
-    let (kept_taken, script) = (median(taken), measure::run(&cluster, &contenders[1]));
-    println!(
-        "| the same, connections kept | {} | {:.3} s | {:.1} for the script | {:.2} s | | {:.1} MB |",
-        kept.name,
-        kept_taken.time.as_secs_f64(),
-        script.time.as_secs_f64() / kept_taken.time.as_secs_f64(),
-        kept_taken.processor,
-        kept_taken.wire as f64 / 1e6,
-    );
+    bench.with_kept("nothing to do, 4 nodes, 28,000 files", &cluster, &contenders[1], &|| {});
 }
 
 fn from_two_to_eight_nodes(bench: &Bench) {
@@ -190,12 +191,13 @@ fn a_renamed_directory(bench: &Bench) {
     site::fill(&cluster.main, SOUNDS, 4_000, 50_000);
     cluster.main.sh(contender::xds_sync().script).ok();
     let rename = || {
-        let there =
-            "[ -d all ] || { mkdir all && mv d* all/; }; [ -d other ] && mv other one || mv all other; ";
-        cluster.main.sh(format!("cd {SOUNDS}; [ -d one ] && mv one all; {there}")).ok();
+        let there = "[ -d a ] && mv a b || { [ -d b ] && mv b a || { mkdir a && mv d* a/; }; }";
+        cluster.main.sh(format!("cd {SOUNDS}; {there}")).ok();
     };
-    let contenders = [contender::xds_sync(), contender::rsync(&cluster)];
-    bench.take_turns("a directory of 200 MB renamed, 1 node", &cluster, &contenders, &rename);
+    let contenders = [contender::xds_sync(), contender::rsync(&cluster), contender::bare_ssh(&cluster)];
+    let case = "a directory of 200 MB renamed, 1 node";
+    bench.take_turns(case, &cluster, &contenders, &rename);
+    bench.with_kept(case, &cluster, &contenders[1], &rename);
 }
 
 fn a_byte_of_a_large_file(bench: &Bench) {
