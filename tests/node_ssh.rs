@@ -10,6 +10,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -44,8 +45,8 @@ impl Endpoint for Empty {
         let none = Digest([0; 32]);
         Ok(Scanned { root: Root::Missing, digest: none, loaded: none, entries: 0, settled: true, free: 0 })
     }
-    fn tree(&mut self, _: &str) -> Result<Tree, NodeError> {
-        Ok(Tree::default())
+    fn tree(&mut self, _: &str) -> Result<Arc<Tree>, NodeError> {
+        Ok(Arc::default())
     }
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
         Ok(owners.to_vec())

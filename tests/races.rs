@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -44,7 +45,7 @@ impl World {
                 detail: None,
             }),
             replace_key: Box::new(|_| Err(String::new())),
-            progress: std::sync::Arc::default(),
+            progress: Arc::default(),
         };
         let world = World { local: Local::new(options), dir };
         fs::create_dir_all(world.at("d/sub")).unwrap();
@@ -64,7 +65,7 @@ impl World {
         self.dir.path().join("outside")
     }
 
-    fn scan(&mut self) -> Tree {
+    fn scan(&mut self) -> Arc<Tree> {
         let spec = ScanSpec {
             directory: "moh".to_owned(),
             root: self.at(""),

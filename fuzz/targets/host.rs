@@ -144,7 +144,7 @@ impl Endpoint for Host {
         self.local.scan(&spec)
     }
 
-    fn tree(&mut self, directory: &str) -> Result<Tree, NodeError> {
+    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError> {
         self.local.tree(directory)
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use xds_sync::disk::HeldRoot;
@@ -72,7 +73,7 @@ pub(crate) fn tree() -> Vec<u8> {
 }
 
 /// A tree, and the cache of its digests as it lies on disk.
-fn scanned() -> (Tree, Vec<u8>) {
+fn scanned() -> (Arc<Tree>, Vec<u8>) {
     let mut host = Host::new();
     host.scan(&spec()).expect("a scan");
     let caches = fs::read_dir(host.path().join("cache")).expect("a cache").flatten();
@@ -87,7 +88,7 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
     let id = || "01KQ0000000000000000000009".to_owned();
     let (tree, cache) = scanned();
     let in_step = Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) });
-    let intent = Intent { goal: tree.clone(), ..Intent::default() };
+    let intent = Intent { goal: Tree::clone(&tree), ..Intent::default() };
     let edge = Edge::new(id(), id(), Digest([1; 32]), in_step, &tree, Some(&intent));
     state.save_edge("moh", "mds1", &edge).expect("an edge");
     let mut ledger = Ledger::default();

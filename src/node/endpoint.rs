@@ -1,6 +1,7 @@
 //! One host's end of its edges.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ pub trait Endpoint: Send {
     }
 
     /// The tree of the last scan of `directory`.
-    fn tree(&mut self, directory: &str) -> Result<Tree, NodeError>;
+    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError>;
 
     /// Of each owner, what this host can set: names it does not know become `None`.
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError>;

@@ -199,8 +199,8 @@ impl Endpoint for Local {
         Ok(scanned)
     }
 
-    fn tree(&mut self, directory: &str) -> Result<Tree, NodeError> {
-        Ok(self.session(directory)?.snapshot.tree.clone())
+    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError> {
+        Ok(Arc::clone(&self.session(directory)?.snapshot.tree))
     }
 
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
@@ -444,9 +444,9 @@ mod tests {
         assert_eq!(again.root, Root::Marked(Marker { id, generation: Some("01G".to_owned()) }));
         assert!(!node.at("xds_override.conf").exists());
         assert_eq!((again.entries, again.settled), (3, true));
-        let mut expected = main.local.tree("moh").unwrap();
-        expected = expected.with(&[(path("xds_override.conf"), None)].into());
-        assert_eq!(node.local.tree("moh").unwrap(), expected);
+        let expected = main.local.tree("moh").unwrap();
+        let expected = expected.with(&[(path("xds_override.conf"), None)].into());
+        assert_eq!(*node.local.tree("moh").unwrap(), expected);
         assert_eq!(scanned.entries, 4);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::{Endpoint, KeyChange, NodeError};
@@ -178,7 +179,7 @@ impl Endpoint for Remote {
         specs.iter().map(|spec| self.scanned(spec)).collect()
     }
 
-    fn tree(&mut self, directory: &str) -> Result<Tree, NodeError> {
+    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError> {
         let length = match self.link.ask(&Request::Tree(directory.to_owned()))? {
             Reply::Tree(length) => length,
             other => return self.link.refuse(&other, "a tree"),
@@ -191,7 +192,7 @@ impl Endpoint for Remote {
                 .link
                 .fail(FrameError::broken(format!("the tree of {directory} is not the one it scanned"))));
         }
-        Ok(tree)
+        Ok(Arc::new(tree))
     }
 
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {

@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// The root.
     pub root: Root,
     /// What is in it; empty where the root is missing or unusable.
-    pub tree: Tree,
+    pub tree: Arc<Tree>,
     /// The root as it was scanned, open; none where it is missing or unusable.
     pub held: Option<HeldRoot>,
     /// Whether nothing in it is busy or unreadable.
@@ -53,7 +53,7 @@ impl Snapshot {
     }
 
     fn without_tree(root: Root, free: u64) -> Snapshot {
-        Snapshot { root, tree: Tree::default(), held: None, settled: true, free, stamps: Vec::new() }
+        Snapshot { root, tree: Arc::default(), held: None, settled: true, free, stamps: Vec::new() }
     }
 }
 
@@ -144,7 +144,7 @@ pub(super) fn scan_with(
         Entry::Problem(problem) => problem.is_standing(),
         Entry::Dir(_) | Entry::File(_) | Entry::Symlink(_) | Entry::Excluded => true,
     });
-    Snapshot { root, tree: found.tree, held: Some(held), settled, free, stamps: found.stamps }
+    Snapshot { root, tree: Arc::new(found.tree), held: Some(held), settled, free, stamps: found.stamps }
 }
 
 /// A snapshot in the making.

@@ -16,7 +16,7 @@ pub(super) fn decisions(ledger: &Ledger, directory: &Directory, main: &Tree, see
     let chosen = |record: &ConflictRecord| {
         let keep = record.keep.as_deref()?;
         let (host, tree) = match seen.iter().position(|seen| seen.name == keep) {
-            Some(index) => (Host::Node(index), &seen[index].tree),
+            Some(index) => (Host::Node(index), &*seen[index].tree),
             None if keep == MAIN => (Host::Main, main),
             None => return None,
         };

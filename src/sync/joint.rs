@@ -30,7 +30,7 @@ pub(super) struct Seen {
     directory: String,
     /// The node's name.
     pub(super) name: String,
-    pub(super) tree: Tree,
+    pub(super) tree: Arc<Tree>,
     base: Option<Tree>,
     same_rules: bool,
     names: Names,
@@ -297,14 +297,14 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
             names: &seen.names,
         })
         .collect();
-    let trees: Vec<&Tree> = seen.iter().map(|seen| &seen.tree).collect();
+    let trees: Vec<&Tree> = seen.iter().map(|seen| &*seen.tree).collect();
     let main_names = session::names(&mut *lock(&run.site.main), directory, &trees).unwrap_or_default();
     let decided = conflicts::decisions(&lock(&run.ledger), directory, &main.tree, seen);
     both(&pushed::policy(directory), &main.tree, &main_names, &edges, &decided)
 }
 
 fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Option<(Guard, String)> {
-    let nodes: Vec<&Tree> = seen.iter().map(|seen| &seen.tree).collect();
+    let nodes: Vec<&Tree> = seen.iter().map(|seen| &*seen.tree).collect();
     let deletes = plan
         .edges
         .iter()

@@ -77,7 +77,7 @@ pub(super) fn scan_one(run: &Run<'_>, directory: &Directory) -> MainDirectory {
     }
     match main.tree(&directory.name) {
         Ok(tree) => MainDirectory::Scanned(MainTree {
-            tree: Arc::new(tree),
+            tree,
             digest: scanned.digest,
             settled: scanned.settled,
             free: scanned.free,

@@ -11,6 +11,7 @@ mod file;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -297,7 +298,7 @@ impl Search<'_> {
     }
 
     /// Readies Main's root, if it is the right one; returns its tree, and the mode of the root itself.
-    fn ready_main(&self) -> anyhow::Result<(Tree, u16)> {
+    fn ready_main(&self) -> anyhow::Result<(Arc<Tree>, u16)> {
         use std::os::unix::fs::MetadataExt as _;
         let directory = self.directory;
         let mut main = lock(&self.site.main);

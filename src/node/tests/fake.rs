@@ -222,8 +222,8 @@ impl Endpoint for Fake {
         Ok(Scanned { root: Root::Unmarked, digest, loaded, entries, settled: true, free: 7 })
     }
 
-    fn tree(&mut self, _: &str) -> Result<Tree, NodeError> {
-        Ok(self.snapshot())
+    fn tree(&mut self, _: &str) -> Result<Arc<Tree>, NodeError> {
+        Ok(Arc::new(self.snapshot()))
     }
 
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
