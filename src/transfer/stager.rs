@@ -20,8 +20,8 @@ use crate::model::Digest;
 
 /// Takes contents into a stage.
 ///
-/// What is cut off stays there as `<digest>.part`, for a later run to go on with. What arrives wrong is
-/// removed at once; so is what does not fit on the disk, which fails alone.
+/// What is cut off stays there as `<digest>.part`, for a later run to go on with, unless it was so short that it
+/// was held until it is whole. What arrives wrong is removed at once; so is what does not fit on the disk, which fails alone.
 #[derive(Debug)]
 pub struct Stager<'a> {
     own: &'a OwnDir,

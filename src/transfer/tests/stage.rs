@@ -45,6 +45,45 @@ fn a_wrong_content_is_refused_and_removed() {
 }
 
 #[test]
+fn many_small_contents_are_taken_or_refused_each_by_itself() {
+    let world = World::new();
+    let contents: Vec<String> = (0..200).map(|number| number.to_string().repeat(1 + number)).collect();
+    let mut source = Memory::of(&contents.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut wanted = source.wanted();
+    wanted[7].digest = digest(b"other");
+    wanted[8].size += 1;
+    wanted[9].size -= 1;
+    let received = world.stage(&wanted, &mut source);
+    let refused: Vec<usize> = (0..200).filter(|number| received[*number].is_err()).collect();
+    assert_eq!(refused, [7, 8, 9], "{received:?}");
+    for (number, content) in contents.iter().enumerate().filter(|(number, _)| !(7..=9).contains(number)) {
+        let staged = world.in_stage(wanted[number].digest.to_string());
+        assert_eq!(fs::read_to_string(staged).unwrap(), *content);
+    }
+    assert_eq!(world.own_files().len(), 197, "what was refused is gone");
+}
+
+#[test]
+fn small_sparse_files_among_many_others_stay_sparse() {
+    let (from, to) = (World::new(), World::new());
+    let sparse = fs::File::create(from.at("sparse")).unwrap();
+    sparse.write_all_at(b"begin", 0).unwrap();
+    sparse.write_all_at(b"end", 150_000).unwrap();
+    drop(sparse);
+    for number in 0..50 {
+        from.write(format!("f{number}"), format!("content {number}"));
+    }
+    let names: Vec<String> = (0..50).map(|number| format!("f{number}")).chain(["sparse".into()]).collect();
+    from.scan();
+    let wanted: Vec<Wanted> = names.iter().map(|name| wanted(name, &from.read(name))).collect();
+    assert_eq!(to.stage(&wanted, &mut source_of(&from)), vec![Ok(()); 51]);
+    let staged = to.in_stage(wanted[50].digest.to_string());
+    assert_eq!(fs::read(&staged).unwrap(), from.read("sparse"));
+    let blocks = |path| fs::metadata(path).unwrap().blocks();
+    assert_eq!(blocks(staged), blocks(from.at("sparse")));
+}
+
+#[test]
 fn a_cut_transfer_goes_on_where_it_was() {
     let world = World::new();
     let content = big(1);
