@@ -2,9 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+mod sources;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
 const ARROWS: [(&str, &[&str]); 17] = [
@@ -35,19 +39,6 @@ const ARROWS: [(&str, &[&str]); 17] = [
 
 /// Where the asynchronous runtime may appear.
 const ASYNC: [&str; 4] = ["node", "enroll", "hub", "cli"];
-
-fn sources(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files
-}
 
 /// The module that a file belongs to: the first part of its path below `src`.
 fn module(path: &Path) -> String {

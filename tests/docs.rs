@@ -1,22 +1,13 @@
 //! What the documents promise to be held by a test is: every test and file that they name exists.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod sources;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn sources(dir: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(sources(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files
-}
+use sources::sources;
 
 /// Names of functions and modules, and macros' made names, as words of all sources.
 fn names(files: &[PathBuf]) -> BTreeSet<String> {

@@ -12,4 +12,6 @@ pub mod key;
 pub mod nodes_file;
 pub mod publish;
 pub mod rotate;
+#[cfg(test)]
+mod test_tls;
 pub mod workers_list;

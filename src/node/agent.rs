@@ -19,8 +19,8 @@ use super::upstream::{FromMain, ToMain};
 use crate::model::{Action, Outcome, RelPath, RelPathBuf, ReloadOutcome, ReloadState};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, Rules, ScanSpec};
-use crate::transfer::Wanted;
-use crate::transfer::trash::{TrashEntry, TrashId};
+use crate::transfer::trash::TrashEntry;
+use crate::transfer::{Sink, Wanted};
 
 /// Most directories that Main may have scanned in a session; sites have some ten. The tree of each is held until
 /// the session ends.
@@ -232,7 +232,7 @@ impl<W: Write> Session<'_, W> {
             }
             Request::SendTrashed { directory, id, wanted } => {
                 self.may_name(&directory, wanted.iter().map(|content| &content.path))?;
-                self.send_trashed(&directory, &id, &wanted)?
+                self.give(|endpoint, sink| endpoint.send_trashed(&directory, &id, &wanted, sink))?
             }
             Request::ReplaceKey(change) => {
                 self.may_write()?;
@@ -262,8 +262,7 @@ impl<W: Write> Session<'_, W> {
         let rules = self.scanned.get(directory).and_then(Option::as_ref);
         for path in paths {
             check::path(path).map_err(lost)?;
-            let mut whole = std::iter::once(&**path).chain(path.ancestors());
-            if rules.is_none_or(|rules| whole.any(|path| rules.excludes(path))) {
+            if rules.is_none_or(|rules| rules.keeps_out(path)) {
                 let rule = format!("{} is excluded, and not to be asked for", path.for_people());
                 return Err(lost(FrameError::Broken(rule)));
             }
@@ -335,8 +334,16 @@ impl<W: Write> Session<'_, W> {
 
     fn send(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
         wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
+        self.give(|endpoint, sink| endpoint.send(directory, wanted, sink))
+    }
+
+    /// Lets the endpoint give contents to Main.
+    fn give(
+        &mut self,
+        send: impl FnOnce(&mut dyn Endpoint, &mut dyn Sink) -> Result<(), NodeError>,
+    ) -> Result<Reply, NodeError> {
         let mut sink = ToMain::new(self.pulse);
-        let sent = self.endpoint.send(directory, wanted, &mut sink);
+        let sent = send(self.endpoint, &mut sink);
         match sink.failed {
             Some(error) => Err(lost(error)),
             None => sent.map(|()| Reply::Sent),
@@ -358,15 +365,6 @@ impl<W: Write> Session<'_, W> {
         let count = batches(self.found.make_contiguous()).next().map_or(0, <[TrashEntry]>::len);
         let entries = self.found.drain(..count).collect();
         Reply::Trash { entries, more: !self.found.is_empty() }
-    }
-
-    fn send_trashed(&mut self, directory: &str, id: &TrashId, wanted: &[Wanted]) -> Result<Reply, NodeError> {
-        let mut sink = ToMain::new(self.pulse);
-        let sent = self.endpoint.send_trashed(directory, id, wanted, &mut sink);
-        match sink.failed {
-            Some(error) => Err(lost(error)),
-            None => sent.map(|()| Reply::Sent),
-        }
     }
 
     fn commit(&mut self, directory: String, actions: Vec<Action>, last: bool) -> Result<Reply, NodeError> {

@@ -62,6 +62,12 @@ impl Rules {
             || (!self.names.is_empty() && self.names.is_match(OsStr::from_bytes(name)))
             || (!self.paths.is_empty() && self.paths.is_match(OsStr::from_bytes(path.as_bytes())))
     }
+
+    /// Whether a rule keeps out `path` or anything that it is in: for a path that no scan came to.
+    #[must_use]
+    pub fn keeps_out(&self, path: &RelPath) -> bool {
+        std::iter::once(path).chain(path.ancestors()).any(|path| self.excludes(path))
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::num::NonZero;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
 use std::time::Duration;
 
 use super::cache::HashCache;
@@ -17,7 +15,7 @@ use super::rules::Rules;
 use super::walk::walk;
 use super::{Clock, Root, ScanSpec};
 use crate::disk::marker::Marker;
-use crate::disk::{HeldRoot, Owners, Stamp};
+use crate::disk::{HeldRoot, Owners, Stamp, threads};
 use crate::model::{Digest, Direction, Entry, RelPath, Tree};
 
 /// More threads than this only wait for each other and for the disk.
@@ -63,8 +61,7 @@ impl Snapshot {
 /// `cache` is the root's; digests that it knows are not computed again, new ones are added. `progress`
 /// grows with every entry seen and every byte read.
 pub fn scan(spec: &ScanSpec, cache: &mut HashCache, clock: &dyn Clock, progress: &AtomicU64) -> Snapshot {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    scan_with(spec, cache, clock, progress, processors.min(MOST_THREADS))
+    scan_with(spec, cache, clock, progress, threads(MOST_THREADS))
 }
 
 pub(super) fn scan_with(

@@ -129,7 +129,7 @@ fn held_nothing(plan: &EdgePlan) -> bool {
 }
 
 /// Digest of a whole tree.
-fn digest(tree: &Tree) -> Digest {
+pub(super) fn digest(tree: &Tree) -> Digest {
     crate::node::endpoint::tree_digests(tree).0
 }
 
@@ -156,7 +156,7 @@ fn bring(
         };
         missing = stage(run, endpoint, edge, tally, &wanted, &mut source)?;
     }
-    commit_received(actions, &missing, |ready| endpoint.commit(&directory.name, ready)).map(Some)
+    commit_received(actions, lacking(&missing), |ready| endpoint.commit(&directory.name, ready)).map(Some)
 }
 
 /// Gets contents onto a node; returns those that did not arrive, and why.
@@ -216,13 +216,17 @@ pub(super) fn not_received(wanted: &[Wanted], received: Vec<Result<(), String>>)
     wanted.iter().filter_map(why).collect()
 }
 
-/// Commits the actions whose content is there; the others have failed.
+/// Why an action's content is not there, by what did not arrive.
+pub(super) fn lacking(missing: &BTreeMap<Digest, String>) -> impl Fn(&Action) -> Option<String> {
+    |action| missing.get(&needs_content(action)?.digest).cloned()
+}
+
+/// Commits the actions whose content is there; those that lack it have failed, for the reason that `lacks` gives.
 pub(super) fn commit_received(
     actions: &[Action],
-    missing: &BTreeMap<Digest, String>,
+    lacks: impl Fn(&Action) -> Option<String>,
     commit: impl FnOnce(&[Action]) -> Result<Vec<Outcome>, NodeError>,
 ) -> Result<Vec<Outcome>, NodeError> {
-    let lacks = |action: &Action| missing.get(&needs_content(action)?.digest).cloned();
     let ready: Vec<Action> = actions.iter().filter(|action| lacks(action).is_none()).cloned().collect();
     let mut done = commit(&ready)?.into_iter();
     let outcome = |action: &Action| match lacks(action) {

@@ -425,7 +425,8 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let (committed, trashed) = {
         let mut main = lock(&run.site.main);
         let missing = lock(&joint.missing);
-        let committed = carry::commit_received(actions, &missing, |ready| main.commit(directory, ready));
+        let lacks = carry::lacking(&missing);
+        let committed = carry::commit_received(actions, lacks, |ready| main.commit(directory, ready));
         (committed, main.trashed(directory).unwrap_or_default())
     };
     let outcomes = committed.unwrap_or_else(|error| vec![Outcome::Failed(error.detail); actions.len()]);
@@ -434,8 +435,7 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let main = match scan_one(run, &joint.directory) {
         MainDirectory::Scanned(now) => {
             let all_done = outcomes.iter().all(|outcome| *outcome == Outcome::Done);
-            let settled =
-                all_done && now.settled && now.digest == crate::node::endpoint::tree_digests(&tree).0;
+            let settled = all_done && now.settled && now.digest == carry::digest(&tree);
             MainTree { tree: Arc::new(tree), settled, ..now }
         }
         MainDirectory::Halted(..) => MainTree { tree: Arc::new(tree), settled: false, ..joint.main.clone() },

@@ -11,9 +11,8 @@ mod file;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, MutexGuard};
 use std::thread;
 
 use anyhow::{Context as _, bail};
@@ -23,6 +22,7 @@ use crate::model::{Action, Entry, File, Outcome, RelPath, RelPathBuf, Tree};
 use crate::node::{Endpoint, Local, NodeError};
 use crate::report::Guard;
 use crate::snapshot::{Root, Rules};
+use crate::sync::carry;
 use crate::sync::main_side::check_root;
 use crate::sync::permits::Permits;
 use crate::sync::wire::{OnWire, Throttle};
@@ -164,7 +164,7 @@ pub fn search<'a>(
 fn may_name(site: &Site<'_>, directory: &Directory, path: &RelPath) -> anyhow::Result<()> {
     let name = &directory.name;
     let rules = Rules::new(&directory.exclude, Vec::new()).map_err(anyhow::Error::msg)?;
-    if std::iter::once(path).chain(path.ancestors()).any(|path| rules.excludes(path)) {
+    if rules.keeps_out(path) {
         bail!("{} is excluded from {name}", path.for_people());
     }
     use std::os::unix::ffi::OsStrExt as _;
@@ -278,7 +278,9 @@ impl Search<'_> {
         let entries = wished.iter().map(|(version, entry)| (version.entry.place.path.clone(), entry.clone()));
         let actions = actions::actions(&tree, entries.collect(), mode);
         let missing = self.stage(&wished)?;
-        let outcomes = self.commit(&actions, &missing)?;
+        let lacks = |action: &Action| missing.get(&action.path).cloned();
+        let outcomes =
+            carry::commit_received(&actions, lacks, |ready| lock(&self.site.main).commit(&name, ready))?;
         let mut outcomes: BTreeMap<RelPathBuf, Outcome> =
             actions.into_iter().map(|action| action.path).zip(outcomes).collect();
         let trashed = lock(&self.site.main).trashed(&name)?;
@@ -345,21 +347,6 @@ impl Search<'_> {
             missing.extend(failed.filter_map(|(wanted, result)| Some((wanted.path, result.err()?))));
         }
         Ok(missing)
-    }
-
-    fn commit(
-        &self,
-        actions: &[Action],
-        missing: &BTreeMap<RelPathBuf, String>,
-    ) -> anyhow::Result<Vec<Outcome>> {
-        let ready: Vec<Action> =
-            actions.iter().filter(|action| !missing.contains_key(&action.path)).cloned().collect();
-        let mut done = lock(&self.site.main).commit(&self.directory.name, &ready)?.into_iter();
-        let outcome = |action: &Action| match missing.get(&action.path) {
-            Some(why) => Outcome::Failed(why.clone()),
-            None => done.next().unwrap_or(Outcome::Changed),
-        };
-        Ok(actions.iter().map(outcome).collect())
     }
 
     /// Writes one version to a file anywhere on Main; nothing is replaced, and the directory is not touched.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::num::NonZero;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,6 +10,7 @@ use std::thread;
 use fastcdc::v2020::{FastCDC, MINIMUM_MAX};
 
 use super::pieces::Piece;
+use crate::disk::threads;
 
 /// A cut is at every multiple of this, whatever is there, so that several threads cut a file. What was moved over
 /// such a place is sent anew, some pieces at most.
@@ -31,7 +31,6 @@ pub(super) fn cut(
     let stretches: Vec<Range<u64>> = (part.start / STRETCH..part.end.div_ceil(STRETCH))
         .map(|at| (at * STRETCH).max(part.start)..((at + 1) * STRETCH).min(part.end))
         .collect();
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -42,7 +41,7 @@ pub(super) fn cut(
         }
     };
     let mut done = thread::scope(|scope| {
-        let helpers = processors.min(MOST_THREADS).min(stretches.len()).saturating_sub(1);
+        let helpers = threads(MOST_THREADS).min(stretches.len()).saturating_sub(1);
         let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
         let mut done = work();
         for helper in helpers {

@@ -1,17 +1,17 @@
 //! Small contents into the stage, by several threads: making many files takes longer than the wire does.
 
-use std::num::NonZero;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, Scope, ScopedJoinHandle};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use super::Wanted;
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::source::CHUNK;
 use super::stager::{came_short, create_part, is_another, remove_part};
+use crate::disk::threads;
 use crate::fault::{self, Point, reach};
 
 /// Contents up to this long are held until they are whole; longer ones keep a thread busy by themselves.
@@ -51,8 +51,7 @@ impl<'scope> Writers<'scope> {
         let (jobs, queue) = sync_channel(QUEUE);
         // Theirs alone: when all of them have ended, nobody waits for room in it.
         let queue = Arc::new(Mutex::new(queue));
-        let count = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
-        let threads = (0..count).map(|_| {
+        let threads = (0..threads(MOST_THREADS)).map(|_| {
             let (queue, heir) = (Arc::clone(&queue), fault::heir());
             scope.spawn(move || {
                 heir();

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 
 use super::*;
+use crate::enroll::test_tls::tls;
 use crate::node::Accept;
 
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT";
@@ -25,16 +25,7 @@ struct Server {
 impl Server {
     /// With these bytes after TLS is there; none: nothing ever comes.
     fn new(answer: Option<Vec<u8>>) -> Server {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let tls = Arc::new(tls);
+        let (tls, certificate) = tls("localhost");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         std::thread::spawn(move || {
@@ -54,7 +45,7 @@ impl Server {
                 }
             }
         });
-        Server { port, certificate: made.cert.pem(), dir: tempfile::tempdir().unwrap() }
+        Server { port, certificate, dir: tempfile::tempdir().unwrap() }
     }
 
     fn with_body(body: &str) -> Server {

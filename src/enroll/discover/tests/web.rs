@@ -1,12 +1,11 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use thread::JoinHandle;
 
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 
 use super::*;
+use crate::enroll::test_tls::tls;
 
 /// A TLS server that answers one request, and then tells what it was asked.
 struct Server {
@@ -18,22 +17,14 @@ struct Server {
 impl Server {
     fn new(answer: impl FnOnce(SocketAddr) -> String + Send + 'static) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        fs::write(dir.path().join("ca.pem"), made.cert.pem()).unwrap();
+        let (tls, certificate) = tls("127.0.0.1");
+        fs::write(dir.path().join("ca.pem"), certificate).unwrap();
         fs::write(dir.path().join("headers"), "X-Token: secret\n").unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let thread = thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
-            let connection = ServerConnection::new(Arc::new(tls)).unwrap();
+            let connection = ServerConnection::new(tls).unwrap();
             let mut stream = StreamOwned::new(connection, stream);
             let asked = head(&mut stream);
             let _ = stream.write_all(answer(address).as_bytes());
