@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::host;
 use crate::report::exit::IN_STEP;
 use crate::report::text::Verbosity;
-use crate::report::{NodeChange, Problem, Report, json, words};
-use crate::state::{Asked, ChangeRecord, RunRecord, StateDir};
+use crate::report::{Problem, Report, json, words};
+use crate::state::{Asked, RunRecord, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,7 +83,7 @@ pub(super) fn remember(state: &StateDir, report: &mut Report, exit_code: u8) {
         started: report.started,
         duration: report.duration,
         exit_code,
-        changes: report.changes.iter().map(record_of).collect(),
+        changes: report.changes.clone(),
     };
     let told = match state.history().record(&record) {
         Ok(told) => told,
@@ -99,24 +99,6 @@ pub(super) fn remember(state: &StateDir, report: &mut Report, exit_code: u8) {
     }));
 }
 
-pub(super) fn record_of(of: &NodeChange) -> ChangeRecord {
-    ChangeRecord {
-        directory: of.directory.clone(),
-        node: of.node.clone(),
-        change: of.change.clone(),
-        id: of.id.clone(),
-    }
-}
-
-fn change_of(record: &ChangeRecord) -> NodeChange {
-    NodeChange {
-        directory: record.directory.clone(),
-        node: record.node.clone(),
-        change: record.change.clone(),
-        id: record.id.clone(),
-    }
-}
-
 fn text(runs: &[RunRecord], verbosity: Verbosity) -> String {
     let mut text = String::new();
     for run in runs {
@@ -128,9 +110,9 @@ fn text(runs: &[RunRecord], verbosity: Verbosity) -> String {
         let (began, took) = (time(run.started), words::duration(run.duration));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{began} run {} ({took}), exit {}", words::name(&run.run), run.exit_code);
-        for record in &run.changes {
-            let before = record.id.as_ref().map(|id| format!("; before: {}", words::name(id)));
-            let change = words::change(&change_of(record));
+        for of in &run.changes {
+            let before = of.id.as_ref().map(|id| format!("; before: {}", words::name(id)));
+            let change = words::change(of);
             let _ = writeln!(text, "    {change}{}", before.unwrap_or_default());
         }
     }
@@ -163,14 +145,13 @@ struct Change<'a> {
 }
 
 fn to_json(runs: &[RunRecord]) -> anyhow::Result<String> {
-    let changes: Vec<Vec<NodeChange>> =
-        runs.iter().map(|run| run.changes.iter().map(change_of).collect()).collect();
-    let runs = runs.iter().zip(&changes).map(|(run, changes)| Run {
+    let runs = runs.iter().map(|run| Run {
         run: &run.run,
         started: time(run.started),
         duration_ms: milliseconds(run.duration),
         exit_code: run.exit_code,
-        changes: changes
+        changes: run
+            .changes
             .iter()
             .map(|of| Change { change: json::change_of(of), id: of.id.as_deref() })
             .collect(),
@@ -190,7 +171,7 @@ mod tests {
 
     fn runs() -> Vec<RunRecord> {
         let changes = &samples::eventful().changes;
-        let mut replaced = record_of(&changes[0]);
+        let mut replaced = changes[0].clone();
         replaced.id = Some("01KDYC00000000000000000000-0".to_owned());
         let run = |exit_code, changes| RunRecord {
             run: "01KDYC00000000000000000000".to_owned(),
@@ -202,7 +183,7 @@ mod tests {
         vec![
             run(0, Vec::new()),
             run(41, Vec::new()),
-            run(0, [replaced].into_iter().chain(changes[1..].iter().map(record_of)).collect()),
+            run(0, [replaced].into_iter().chain(changes[1..].iter().cloned()).collect()),
         ]
     }
 

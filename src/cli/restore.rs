@@ -10,14 +10,14 @@ use anyhow::{Context as _, bail};
 
 use super::connect::{self, Ssh};
 use super::restore_text::{self as told, Found};
-use super::{Context, discover, exit, ha, history, load, named};
+use super::{Context, discover, exit, ha, load, named};
 use crate::config::{Config, Directory};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
-use crate::model::{Change, ChangeKind, Side};
+use crate::model::{Change, ChangeKind, NodeChange, Side};
 use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST, USAGE};
 use crate::report::syslog::{self, Line, Severity};
-use crate::report::{NodeChange, words};
+use crate::report::words;
 use crate::state::{RunRecord, StateDir};
 use crate::sync::Site;
 use crate::sync::restore::{Asked, Came, MAIN, Restored, RootHalted, Search, Version, search};
@@ -218,7 +218,7 @@ fn remember(
         started,
         duration: host::now().duration_since(started).unwrap_or(Duration::ZERO),
         exit_code,
-        changes: changes.iter().map(history::record_of).collect(),
+        changes,
     };
     match state.history().record(&record) {
         Ok(None) => {}

@@ -21,6 +21,6 @@ pub use entry::{Busy, Entry, File, Meta, Owner, Problem, Symlink};
 pub use intent::Intent;
 pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
-pub use plan::{Action, Change, ChangeKind, Side, Step};
+pub use plan::{Action, Change, ChangeKind, NodeChange, Side, Step};
 pub use policy::{Amount, ConflictPolicy, DeletePolicy, Direction, MaxDelete, TrashKeep, TrashMax};
 pub use tree::Tree;

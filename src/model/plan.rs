@@ -95,3 +95,16 @@ pub struct Change {
     /// Why, where that does not go without saying.
     pub reason: Option<String>,
 }
+
+/// One change of one edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeChange {
+    /// The directory.
+    pub directory: String,
+    /// The node that got it, or that it came from.
+    pub node: String,
+    /// What.
+    pub change: Change,
+    /// Names what stood there before, in the trash of the host whose copy changed.
+    pub id: Option<String>,
+}

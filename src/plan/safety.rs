@@ -98,6 +98,12 @@ pub fn token(directory: &str, plan: &Plan) -> String {
     hash.finalize().to_hex()[..12].to_owned()
 }
 
+/// Whether any action deletes a file. Moves do not count.
+#[must_use]
+pub fn deletes(actions: &[Action]) -> bool {
+    deleted_files(actions).next().is_some()
+}
+
 fn deleted_files(actions: &[Action]) -> impl Iterator<Item = &Entry> {
     actions.iter().filter_map(deleted_file)
 }

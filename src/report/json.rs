@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{DirectoryState, Guard, NodeState, Report};
-use crate::model::{ChangeKind, ReloadOutcome, Side};
+use crate::model::{ChangeKind, NodeChange, ReloadOutcome, Side};
 
 #[derive(Serialize)]
 struct Run<'a> {
@@ -133,7 +133,7 @@ fn node_of<'a>(report: &Report, node: &'a super::NodeReport) -> Node<'a> {
     }
 }
 
-pub(crate) fn change_of(of: &super::NodeChange) -> Change<'_> {
+pub(crate) fn change_of(of: &NodeChange) -> Change<'_> {
     Change {
         directory: &of.directory,
         node: &of.node,

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Change, RelPathBuf, ReloadOutcome, Side};
+use crate::model::{NodeChange, RelPathBuf, ReloadOutcome, Side};
 
 /// What one run did, or in a dry run what it would do.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,19 +131,6 @@ pub enum DirectoryState {
     Partial,
     /// A guard stopped it; nothing was touched.
     Halted,
-}
-
-/// One change of one edge.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NodeChange {
-    /// The directory.
-    pub directory: String,
-    /// The node that got it, or that it came from.
-    pub node: String,
-    /// What.
-    pub change: Change,
-    /// Names what stood there before, in the trash of the host whose copy changed.
-    pub id: Option<String>,
 }
 
 /// What a guard stopped.

@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::model::{ChangeKind, ReloadState};
+use crate::model::{Change, ChangeKind, ReloadState};
 
 /// 2026-01-02T03:04:05Z.
 pub(crate) fn started() -> SystemTime {

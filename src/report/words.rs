@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{DirectoryReport, Guard, Halted, NodeChange, NodeReport, NodeState, Problem, Report};
+use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
 use crate::model::escape::{clean, escape_for_people};
-use crate::model::{ChangeKind, ReloadOutcome, ReloadState, Side};
+use crate::model::{ChangeKind, NodeChange, ReloadOutcome, ReloadState, Side};
 
 /// `1 file`, `2 files`.
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {

@@ -15,7 +15,7 @@ use anyhow::{Context as _, anyhow};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
 
-use crate::model::{Change, ChangeKind, RelPath, RelPathBuf, Side};
+use crate::model::{Change, ChangeKind, NodeChange, RelPath, RelPathBuf, Side};
 
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,20 +29,7 @@ pub struct RunRecord {
     /// What the process ended with.
     pub exit_code: u8,
     /// Its changes, in the order of its report.
-    pub changes: Vec<ChangeRecord>,
-}
-
-/// One change of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChangeRecord {
-    /// The directory.
-    pub directory: String,
-    /// The node that got it, or that it came from.
-    pub node: String,
-    /// What.
-    pub change: Change,
-    /// Names what stood there before, in the trash of the host whose copy changed.
-    pub id: Option<String>,
+    pub changes: Vec<NodeChange>,
 }
 
 /// Which runs are asked for, and which of their changes. What is `None` limits nothing; a run of whose changes
@@ -321,7 +308,7 @@ fn run_of(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     })
 }
 
-fn change_of(row: &Row<'_>) -> Result<ChangeRecord, Trouble> {
+fn change_of(row: &Row<'_>) -> Result<NodeChange, Trouble> {
     let path: Vec<u8> = row.get(9)?;
     let path = RelPathBuf::new(path).map_err(|bad| Trouble::Damaged(bad.to_string()))?;
     let change = Change {
@@ -331,7 +318,7 @@ fn change_of(row: &Row<'_>) -> Result<ChangeRecord, Trouble> {
         bytes: row.get::<_, i64>(10)?.unsigned_abs(),
         reason: row.get(11)?,
     };
-    Ok(ChangeRecord { directory: row.get(5)?, node: row.get(6)?, change, id: row.get(12)? })
+    Ok(NodeChange { directory: row.get(5)?, node: row.get(6)?, change, id: row.get(12)? })
 }
 
 fn word<T: PartialEq>(words: &[(T, &'static str)], meant: T) -> &'static str {
@@ -364,7 +351,7 @@ mod tests {
         RelPathBuf::new(bytes).unwrap()
     }
 
-    fn change(directory: &str, node: &str, at: &[u8]) -> ChangeRecord {
+    fn change(directory: &str, node: &str, at: &[u8]) -> NodeChange {
         let change = Change {
             path: path(at),
             to: Side::Node,
@@ -373,10 +360,10 @@ mod tests {
             reason: Some("two\nlines".to_owned()),
         };
         let (directory, node) = (directory.to_owned(), node.to_owned());
-        ChangeRecord { directory, node, change, id: Some("01KQ-0".to_owned()) }
+        NodeChange { directory, node, change, id: Some("01KQ-0".to_owned()) }
     }
 
-    fn run(day: u64, changes: Vec<ChangeRecord>) -> RunRecord {
+    fn run(day: u64, changes: Vec<NodeChange>) -> RunRecord {
         RunRecord {
             run: format!("01RUN{day}"),
             started: UNIX_EPOCH + Duration::from_secs(day * 24 * 3600),
@@ -400,7 +387,7 @@ mod tests {
         for (to, _) in SIDES {
             for (kind, _) in KINDS {
                 let change = Change { to, kind, reason: None, ..change("moh", "mds2", b"a").change };
-                changes.push(ChangeRecord { change, id: None, ..changes[0].clone() });
+                changes.push(NodeChange { change, id: None, ..changes[0].clone() });
             }
         }
         let written = [run(1, changes), run(2, Vec::new())];

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use answers::{Answer, Answers, Named};
 pub use edge::{Edge, InStep};
-pub use history::{Asked, ChangeRecord, History, RunRecord};
+pub use history::{Asked, History, RunRecord};
 pub use ledger::{ConflictRecord, Ledger, Skip, Version};
 pub use lock::Lock;
 

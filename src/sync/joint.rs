@@ -13,7 +13,6 @@ use crate::config::Directory;
 use crate::model::{Action, Digest, Outcome, Side, Tree};
 use crate::node::{Endpoint as _, NodeError};
 use crate::plan::both::both;
-use crate::plan::safety::Deletions;
 use crate::plan::{Edge, EdgePlan, Names, Plan, apply, intent, safety};
 use crate::report::Guard;
 use crate::sync::carry::{self, Job};
@@ -305,11 +304,7 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
 
 fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Option<(Guard, String)> {
     let nodes: Vec<&Tree> = seen.iter().map(|seen| &*seen.tree).collect();
-    let deletes = plan
-        .edges
-        .iter()
-        .zip(&nodes)
-        .any(|(edge, tree)| Deletions::of(tree, &edge.actions).deleted.files > 0);
+    let deletes = plan.edges.iter().any(|edge| safety::deletes(&edge.actions));
     if deletes && seen.iter().any(|seen| safety::emptied_of_several(seen.base.as_ref(), main)) {
         let path = directory.path.display();
         return Some((

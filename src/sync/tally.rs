@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 
 use crate::config::{Directory, Node};
-use crate::model::{Action, Change, ChangeKind, Outcome, RelPath, RelPathBuf, Side};
+use crate::model::{Action, Change, ChangeKind, NodeChange, Outcome, RelPath, RelPathBuf, Side};
 use crate::node::{NodeError, NodeErrorKind};
 use crate::plan::EdgePlan;
 use crate::report::{
-    DirectoryReport, DirectoryState, Guard, Halted, NodeChange, NodeReport, NodeState, Problem, Report,
-    Skipped,
+    DirectoryReport, DirectoryState, Guard, Halted, NodeReport, NodeState, Problem, Report, Skipped,
 };
 use crate::state::Skip;
 use crate::transfer::trash::{TrashEntry, TrashId};
