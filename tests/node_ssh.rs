@@ -45,7 +45,7 @@ impl Endpoint for Empty {
         let none = Digest([0; 32]);
         Ok(Scanned { root: Root::Missing, digest: none, loaded: none, entries: 0, settled: true, free: 0 })
     }
-    fn tree(&mut self, _: &str) -> Result<Arc<Tree>, NodeError> {
+    fn tree(&mut self, _: &str, _: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
         Ok(Arc::default())
     }
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
@@ -301,7 +301,7 @@ fn a_node_is_reached_behind_noise_and_nothing_stays() {
     };
     let mut remote = sshd.connect_with(noisy).unwrap();
     assert_eq!(remote.scan(&spec("moh")).unwrap().root, Root::Missing);
-    assert_eq!(remote.tree("moh").unwrap_err().kind, NodeErrorKind::Lost, "it lied about its digest");
+    assert_eq!(remote.tree("moh", None).unwrap_err().kind, NodeErrorKind::Lost, "it lied about its digest");
     assert!(!processes(sshd.dir.path()).is_empty());
     drop(remote);
     await_no_ssh(sshd.dir.path());

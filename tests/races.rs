@@ -76,7 +76,7 @@ impl World {
             checksum: false,
         };
         self.local.scan(&spec).unwrap();
-        self.local.tree("moh").unwrap()
+        self.local.tree("moh", None).unwrap()
     }
 
     /// A whole run: sends all it sees, then replaces, makes, moves and deletes. What fails, fails.

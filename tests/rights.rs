@@ -168,7 +168,7 @@ fn a_node_keeps_what_is_private_private_and_shows_what_is_for_all() {
         let root = node.at("roots/made/moh");
         push(&mut remote, &root, None, b"old");
         remote.scan(&spec(&root)).unwrap();
-        let seen = remote.tree("moh").unwrap().get(&path("a.wav")).cloned();
+        let seen = remote.tree("moh", None).unwrap().get(&path("a.wav")).cloned();
         push(&mut remote, &root, seen, b"new");
         // The directories that it made on the way to a missing root, and the file, are Asterisk's to read.
         for dir in ["roots", "roots/made", "roots/made/moh"] {

@@ -144,8 +144,8 @@ impl Endpoint for Host {
         self.local.scan(&spec)
     }
 
-    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError> {
-        self.local.tree(directory)
+    fn tree(&mut self, directory: &str, like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
+        self.local.tree(directory, like)
     }
 
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {

@@ -78,7 +78,7 @@ fn scanned() -> (Arc<Tree>, Vec<u8>) {
     host.scan(&spec()).expect("a scan");
     let caches = fs::read_dir(host.path().join("cache")).expect("a cache").flatten();
     let cache = caches.map(|entry| fs::read(entry.path()).expect("a cache")).next().expect("one cache");
-    (host.tree("moh").expect("a tree"), cache)
+    (host.tree("moh", None).expect("a tree"), cache)
 }
 
 /// Every file that is remembered between runs, behind the byte that tells the target which it is.

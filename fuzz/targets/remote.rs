@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use xds_sync::model::{Action, Digest, Entry, Outcome, Owner, RelPathBuf, Step, TrashKeep, Tree};
@@ -82,13 +83,19 @@ fn path(text: &str) -> RelPathBuf {
     RelPathBuf::new(text.as_bytes()).expect("a path")
 }
 
+/// What Main may believe the node to have: long enough that the node may refer to it.
+static LIKE: LazyLock<Arc<Tree>> = LazyLock::new(|| {
+    let names = (0..12_000_u32).map(|n| (path(&format!("{n:08x}")), Entry::Excluded));
+    Arc::new(names.collect())
+});
+
 /// A whole run, in the order of a run.
 pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
     let scanned = remote.scan(&spec())?;
     if let Root::Unusable(why) = &scanned.root {
         harmless(why);
     }
-    let tree = remote.tree("moh")?;
+    let tree = remote.tree("moh", Some(&*LIKE))?;
     check(&tree);
     remote.known_owners(&[Owner::new(Some("asterisk"), None)])?;
     texts(remote.prepare("moh", "01KQ0000000000000000000002", &TrashKeep::FOREVER)?.err());

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -13,14 +14,14 @@ use super::protocol::check;
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
 use super::protocol::message::{MAX_LIST, Reply, Request, Weight, batches};
-use super::protocol::tree::{MAX_TREE, send_tree};
+use super::protocol::tree::MAX_TREE;
 use super::pulse::{Mode, Pulse};
 use super::upstream::{FromMain, ToMain};
 use crate::model::{Action, Outcome, RelPath, RelPathBuf, ReloadOutcome, ReloadState};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, Rules, ScanSpec};
 use crate::transfer::trash::TrashEntry;
-use crate::transfer::{Sink, Wanted};
+use crate::transfer::{Pieces, Sink, Wanted, send_bytes};
 
 /// Most directories that Main may have scanned in a session; sites have some ten. The tree of each is held until
 /// the session ends.
@@ -186,7 +187,10 @@ impl<W: Write> Session<'_, W> {
     fn handle(&mut self, request: Request) -> Result<(), NodeError> {
         let answer = match request {
             Request::Scan(spec) => self.scan(&spec)?,
-            Request::Tree(directory) => return self.tree(&directory),
+            Request::Tree { directory, former } => {
+                self.known(&directory)?;
+                self.tree(&directory, former)?
+            }
             Request::KnownOwners(owners) => {
                 owners.iter().try_for_each(check::owner).map_err(lost)?;
                 Reply::Owners(self.endpoint.known_owners(&owners)?)
@@ -232,7 +236,8 @@ impl<W: Write> Session<'_, W> {
             }
             Request::SendTrashed { directory, id, wanted } => {
                 self.may_name(&directory, wanted.iter().map(|content| &content.path))?;
-                self.give(|endpoint, sink| endpoint.send_trashed(&directory, &id, &wanted, sink))?
+                let sink = ToMain::new(self.pulse);
+                self.give(sink, |endpoint, sink| endpoint.send_trashed(&directory, &id, &wanted, sink))?
             }
             Request::ReplaceKey(change) => {
                 self.may_write()?;
@@ -307,19 +312,20 @@ impl<W: Write> Session<'_, W> {
         Ok(Reply::Scanned(scanned))
     }
 
-    fn tree(&mut self, directory: &str) -> Result<(), NodeError> {
-        self.known(directory)?;
-        let encoded = self.endpoint.tree(directory)?.encode();
+    fn tree(&mut self, directory: &str, former: Option<Arc<Pieces>>) -> Result<Reply, NodeError> {
+        if former.as_ref().is_some_and(|former| !former.are_sound()) {
+            return Err(lost(FrameError::broken("pieces that can be of no tree")));
+        }
+        let encoded = self.endpoint.tree(directory, None)?.encode();
         let length = encoded.len() as u64;
         if length > MAX_TREE {
             return Err(refused(format!("{directory} has too many files: its tree takes {length} bytes")));
         }
-        // The bytes themselves show that this end lives.
-        let mut output = self.pulse.output();
-        write_value(&mut *output, Kind::Reply, &Reply::Tree(length))
-            .and_then(|()| send_tree(&mut *output, &encoded))
-            .and_then(|()| output.flush())
-            .map_err(lost)
+        reply(self.pulse, &Reply::Tree(length))?;
+        let sink = ToMain::new(self.pulse).with_former(former);
+        self.give(sink, |_, sink| {
+            send_bytes(&encoded, sink).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
+        })
     }
 
     fn stage(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
@@ -334,15 +340,15 @@ impl<W: Write> Session<'_, W> {
 
     fn send(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
         wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
-        self.give(|endpoint, sink| endpoint.send(directory, wanted, sink))
+        self.give(ToMain::new(self.pulse), |endpoint, sink| endpoint.send(directory, wanted, sink))
     }
 
     /// Lets the endpoint give contents to Main.
     fn give(
         &mut self,
+        mut sink: ToMain<'_, W>,
         send: impl FnOnce(&mut dyn Endpoint, &mut dyn Sink) -> Result<(), NodeError>,
     ) -> Result<Reply, NodeError> {
-        let mut sink = ToMain::new(self.pulse);
         let sent = send(self.endpoint, &mut sink);
         match sink.failed {
             Some(error) => Err(lost(error)),

@@ -28,8 +28,8 @@ pub trait Endpoint: Send {
         specs.iter().map(|spec| self.scan(spec)).collect()
     }
 
-    /// The tree of the last scan of `directory`.
-    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError>;
+    /// The tree of the last scan of `directory`. What it has in common with `like` need not cross a wire.
+    fn tree(&mut self, directory: &str, like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError>;
 
     /// Of each owner, what this host can set: names it does not know become `None`.
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError>;
@@ -153,16 +153,22 @@ impl fmt::Display for NodeError {
 
 impl std::error::Error for NodeError {}
 
-/// Digest of a whole tree and of what a reload depends on.
+/// Digest of a whole tree.
 #[must_use]
-pub fn tree_digests(tree: &Tree) -> (Digest, Digest) {
-    let mut all = blake3::Hasher::new();
-    tree.feed_all(&mut |part| {
-        all.update(part);
+pub fn tree_digest(tree: &Tree) -> Digest {
+    digest_of(|sink| tree.feed_all(sink))
+}
+
+/// Digest of what a reload depends on.
+#[must_use]
+pub fn loaded_digest(tree: &Tree) -> Digest {
+    digest_of(|sink| tree.feed_loaded(sink))
+}
+
+fn digest_of(feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    feed(&mut |part| {
+        hasher.update(part);
     });
-    let mut loaded = blake3::Hasher::new();
-    tree.feed_loaded(&mut |part| {
-        loaded.update(part);
-    });
-    (Digest(all.finalize().into()), Digest(loaded.finalize().into()))
+    Digest(hasher.finalize().into())
 }

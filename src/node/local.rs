@@ -11,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, bail};
 
-use super::endpoint::tree_digests;
+use super::endpoint::{loaded_digest, tree_digest};
 use super::{Endpoint, KeyChange, NodeError, NodeErrorKind};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners};
@@ -180,7 +180,7 @@ impl Endpoint for Local {
         let cache = self.caches.entry(spec.root.clone()).or_insert_with(|| HashCache::load(&cache_path));
         let snapshot = scan(spec, cache, &*self.options.clock, &self.options.progress);
         self.save_cache(&spec.root);
-        let (digest, loaded) = tree_digests(&snapshot.tree);
+        let (digest, loaded) = (tree_digest(&snapshot.tree), loaded_digest(&snapshot.tree));
         let scanned = Scanned {
             root: snapshot.root.clone(),
             digest,
@@ -199,7 +199,7 @@ impl Endpoint for Local {
         Ok(scanned)
     }
 
-    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError> {
+    fn tree(&mut self, directory: &str, _like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
         Ok(Arc::clone(&self.session(directory)?.snapshot.tree))
     }
 
@@ -412,7 +412,7 @@ mod tests {
 
     /// All that `main` has is put on `node`, which has nothing.
     fn copy_all(main: &mut Host, node: &mut Host) -> Vec<Outcome> {
-        let tree = main.local.tree("moh").unwrap();
+        let tree = main.local.tree("moh", None).unwrap();
         let mut wanted = Vec::new();
         let mut actions = Vec::new();
         for (path, entry) in tree.iter().filter(|(_, entry)| !entry.is_opaque()) {
@@ -444,9 +444,9 @@ mod tests {
         assert_eq!(again.root, Root::Marked(Marker { id, generation: Some("01G".to_owned()) }));
         assert!(!node.at("xds_override.conf").exists());
         assert_eq!((again.entries, again.settled), (3, true));
-        let expected = main.local.tree("moh").unwrap();
+        let expected = main.local.tree("moh", None).unwrap();
         let expected = expected.with(&[(path("xds_override.conf"), None)].into());
-        assert_eq!(*node.local.tree("moh").unwrap(), expected);
+        assert_eq!(*node.local.tree("moh", None).unwrap(), expected);
         assert_eq!(scanned.entries, 4);
     }
 
@@ -503,7 +503,7 @@ mod tests {
     #[test]
     fn calls_out_of_order_change_nothing() {
         let mut node = Host::new();
-        assert!(node.local.tree("moh").is_err());
+        assert!(node.local.tree("moh", None).is_err());
         assert!(node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().is_err());
         node.write("a", "a");
         node.scan();

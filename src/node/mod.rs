@@ -19,7 +19,7 @@ mod wire;
 
 pub use accept::Accept;
 pub use allegiance::forget as forget_main;
-pub use endpoint::{Endpoint, KeyChange, NodeError, NodeErrorKind};
+pub use endpoint::{Endpoint, KeyChange, NodeError, NodeErrorKind, tree_digest};
 pub use link::{Ended, Peer};
 pub use local::{Local, LocalOptions, ReplaceKey};
 pub use protocol::handshake::Hello;

@@ -5,14 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, KeyChange, NodeError};
+use super::endpoint::{Endpoint, KeyChange, NodeError, tree_digest};
 use super::link::{Link, Peer};
 use super::protocol::check;
 use super::protocol::content::{self, StreamError};
 use super::protocol::frame::FrameError;
 use super::protocol::handshake::Hello;
 use super::protocol::message::{Need, Reply, Request, batches};
-use super::protocol::tree::receive_tree;
+use super::protocol::tree::{Likeness, receive_tree};
 use crate::model::{
     Action, Digest, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
 };
@@ -179,15 +179,26 @@ impl Endpoint for Remote {
         specs.iter().map(|spec| self.scanned(spec)).collect()
     }
 
-    fn tree(&mut self, directory: &str) -> Result<Arc<Tree>, NodeError> {
-        let length = match self.link.ask(&Request::Tree(directory.to_owned()))? {
+    fn tree(&mut self, directory: &str, like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
+        let told = self.scanned.iter().find(|(name, _)| name == directory).map(|(_, told)| *told);
+        if let Some(like) = like
+            && told == Some(tree_digest(like))
+        {
+            return Ok(Arc::clone(like));
+        }
+        let like = like.map(|like| Likeness::of(like)).unwrap_or_default();
+        let request = Request::Tree { directory: directory.to_owned(), former: like.pieces.clone() };
+        let length = match self.link.ask(&request)? {
             Reply::Tree(length) => length,
             other => return self.link.refuse(&other, "a tree"),
         };
-        let received = receive_tree(length, &mut |payload| self.link.next(payload));
+        let received = receive_tree(length, &like, &mut |payload| self.link.next(payload));
         let (tree, digest) = self.link.check(received)?;
-        let told = self.scanned.iter().find(|(name, _)| name == directory);
-        if told.is_none_or(|(_, told)| *told != digest) {
+        match self.link.answer()? {
+            Reply::Sent => {}
+            other => return self.link.refuse(&other, "the end of a tree"),
+        }
+        if told != Some(digest) {
             return Err(self
                 .link
                 .fail(FrameError::broken(format!("the tree of {directory} is not the one it scanned"))));

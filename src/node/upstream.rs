@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use super::agent::lost;
 use super::endpoint::{NodeError, NodeErrorKind};
@@ -11,7 +12,7 @@ use super::protocol::message::{Need, Reply};
 use super::protocol::pack::Packer;
 use super::pulse::Pulse;
 use crate::model::{Digest, RelPath};
-use crate::transfer::{Sink, Source, Wanted};
+use crate::transfer::{Pieces, Sink, Source, Wanted};
 
 /// Contents that Main has.
 pub(super) struct FromMain<'a, W> {
@@ -81,13 +82,20 @@ impl<W: Write> Source for FromMain<'_, W> {
 pub(super) struct ToMain<'a, W> {
     pulse: &'a Pulse<'a, W>,
     packer: Packer,
+    /// What Main has of a former version, where there is one content.
+    former: Option<Arc<Pieces>>,
     /// Why Main gets no more.
     pub(super) failed: Option<FrameError>,
 }
 
 impl<'a, W: Write> ToMain<'a, W> {
     pub(super) fn new(pulse: &'a Pulse<'a, W>) -> ToMain<'a, W> {
-        ToMain { pulse, packer: Packer::default(), failed: None }
+        ToMain { pulse, packer: Packer::default(), former: None, failed: None }
+    }
+
+    /// For one content, of which Main has this.
+    pub(super) fn with_former(self, former: Option<Arc<Pieces>>) -> ToMain<'a, W> {
+        ToMain { former, ..self }
     }
 }
 
@@ -119,6 +127,14 @@ impl<W: Write> Sink for ToMain<'_, W> {
 
     fn hole(&mut self, length: u64) -> anyhow::Result<()> {
         self.with(|sender| sender.hole(length))
+    }
+
+    fn former(&self, _index: usize) -> Option<Arc<Pieces>> {
+        self.former.clone()
+    }
+
+    fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
+        self.with(|sender| sender.copy(from, length))
     }
 
     fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::config::Node;
 use crate::fault::{Point, reach};
 use crate::model::{Action, Digest, Direction, Entry, File, Intent, Outcome, Side, Step, Tree};
-use crate::node::{Endpoint, NodeError};
+use crate::node::{Endpoint, NodeError, tree_digest};
 use crate::plan::{EdgePlan, Names, agree, apply};
 use crate::report::Guard;
 use crate::snapshot::Root;
@@ -108,7 +108,7 @@ pub(super) fn carry(
         edge.loaded = now.loaded;
         // What was not done is not in `after` either: the two agree then, and yet something is left.
         let as_planned =
-            outcomes.iter().all(|outcome| *outcome == Outcome::Done) && now.digest == digest(&after);
+            outcomes.iter().all(|outcome| *outcome == Outcome::Done) && now.digest == tree_digest(&after);
         if as_planned && job.complete && now.settled && job.main.settled && held_nothing(job.plan) {
             in_step = Some(InStep { main: edge.main_key(job.main), node: now.digest });
         }
@@ -126,11 +126,6 @@ pub(super) fn replaces(action: &Action) -> bool {
 fn held_nothing(plan: &EdgePlan) -> bool {
     use crate::model::ChangeKind::{Conflict, Hold, Skip};
     plan.failed.is_empty() && !plan.changes.iter().any(|change| matches!(change.kind, Hold | Conflict | Skip))
-}
-
-/// Digest of a whole tree.
-pub(super) fn digest(tree: &Tree) -> Digest {
-    crate::node::endpoint::tree_digests(tree).0
 }
 
 /// Stages and commits. `None`: a guard stopped the edge.

@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::config::Directory;
 use crate::model::{Action, Digest, Outcome, Side, Tree};
-use crate::node::{Endpoint as _, NodeError};
+use crate::node::{Endpoint as _, NodeError, tree_digest};
 use crate::plan::both::both;
 use crate::plan::{Edge, EdgePlan, Names, Plan, apply, intent, safety};
 use crate::report::Guard;
@@ -30,7 +30,7 @@ pub(super) struct Seen {
     /// The node's name.
     pub(super) name: String,
     pub(super) tree: Arc<Tree>,
-    base: Option<Tree>,
+    base: Option<Arc<Tree>>,
     same_rules: bool,
     names: Names,
 }
@@ -184,9 +184,8 @@ fn look(
         tally.skipped(edge.directory, &known, &known);
         return Ok(());
     }
-    let tree = endpoint.tree(directory)?;
+    let (tree, base) = edge.trees(endpoint.as_mut(), &main.tree, tally)?;
     let names = session::names(endpoint.as_mut(), edge.directory, &[&main.tree, &tree])?;
-    let base = edge.base(&main.tree, &tree, tally);
     let same_rules = edge.same_rules();
     let (directory, name) = (directory.clone(), node.name.clone());
     // The coordinator listens until every sender is gone.
@@ -254,7 +253,7 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
     let mut plan = plan_edges(run, directory, &main, &seen);
     let token = safety::token(&directory.name, &plan);
     let emptied =
-        |seen: &Seen| safety::emptied_of_several(seen.base.as_ref(), &seen.tree) && main.tree.has_content();
+        |seen: &Seen| safety::emptied_of_several(seen.base.as_deref(), &seen.tree) && main.tree.has_content();
     if seen.iter().any(emptied) && !run.is_accepted(&token) {
         for seen in seen.extract_if(.., |seen| emptied(seen)) {
             let detail = format!(
@@ -290,7 +289,7 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
         .iter()
         .map(|seen| Edge {
             name: &seen.name,
-            base: seen.base.as_ref(),
+            base: seen.base.as_deref(),
             same_rules: seen.same_rules,
             node: &seen.tree,
             names: &seen.names,
@@ -305,7 +304,7 @@ fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[See
 fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Option<(Guard, String)> {
     let nodes: Vec<&Tree> = seen.iter().map(|seen| &*seen.tree).collect();
     let deletes = plan.edges.iter().any(|edge| safety::deletes(&edge.actions));
-    if deletes && seen.iter().any(|seen| safety::emptied_of_several(seen.base.as_ref(), main)) {
+    if deletes && seen.iter().any(|seen| safety::emptied_of_several(seen.base.as_deref(), main)) {
         let path = directory.path.display();
         return Some((
             Guard::Emptied,
@@ -351,7 +350,7 @@ fn set_out(run: &Run<'_>, session: &mut Session<'_>, index: usize, joint: &Joint
     let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
     let actions = joint.plan.main.iter().chain(&plan.actions);
     let intent = intent::intent(actions, &joint.main.tree, &seen.tree);
-    carry::set_out(run, endpoint.as_mut(), edge, tally, seen.base.as_ref(), &intent)
+    carry::set_out(run, endpoint.as_mut(), edge, tally, seen.base.as_deref(), &intent)
 }
 
 /// Brings to Main's stage what Main gets from this node.
@@ -430,7 +429,7 @@ fn commit(run: &Run<'_>, joint: &Joint) -> OnMain {
     let main = match scan_one(run, &joint.directory) {
         MainDirectory::Scanned(now) => {
             let all_done = outcomes.iter().all(|outcome| *outcome == Outcome::Done);
-            let settled = all_done && now.settled && now.digest == carry::digest(&tree);
+            let settled = all_done && now.settled && now.digest == tree_digest(&tree);
             MainTree { tree: Arc::new(tree), settled, ..now }
         }
         MainDirectory::Halted(..) => MainTree { tree: Arc::new(tree), settled: false, ..joint.main.clone() },
@@ -482,7 +481,7 @@ fn bring(
         main: &on_main.main,
         node_tree: &seen.tree,
         names: &seen.names,
-        base: seen.base.as_ref(),
+        base: seen.base.as_deref(),
         plan: &plan,
         complete,
     };

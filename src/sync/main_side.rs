@@ -75,7 +75,7 @@ pub(super) fn scan_one(run: &Run<'_>, directory: &Directory) -> MainDirectory {
             Err(error) => return MainDirectory::Halted(Guard::RootUnusable, error.detail),
         }
     }
-    match main.tree(&directory.name) {
+    match main.tree(&directory.name, None) {
         Ok(tree) => MainDirectory::Scanned(MainTree {
             tree,
             digest: scanned.digest,

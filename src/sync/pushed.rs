@@ -33,18 +33,18 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
         return Ok(());
     }
     let endpoint = session.endpoint.as_mut();
-    let node_tree = endpoint.tree(&edge.directory.name)?;
+    let (node_tree, base) = edge.trees(endpoint, &main.tree, tally)?;
+    let base = base.as_deref();
     let names = session::names(endpoint, edge.directory, &[&main.tree])?;
-    let base = edge.base(&main.tree, &node_tree, tally);
     let view = Edge {
         name: &session.node.name,
-        base: base.as_ref(),
+        base,
         same_rules: edge.same_rules(),
         node: &node_tree,
         names: &names,
     };
     let plan = push::push(&policy(edge.directory), &main.tree, &[view]);
-    let stop = guard(run, edge, &plan, base.as_ref(), &main.tree, &node_tree);
+    let stop = guard(run, edge, &plan, base, &main.tree, &node_tree);
     if let Some((guard, detail, token)) = stop {
         edge.closed = true;
         tally.halt(edge.directory, guard, detail, Some(token));
@@ -60,7 +60,6 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
     reloads::before_changes(run, session);
     let Session { node, endpoint, edges, tally } = session;
     let plan = &plan.edges[0];
-    let base = base.as_ref();
     let edge = &mut edges[index];
     carry::set_out(
         run,

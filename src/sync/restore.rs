@@ -317,7 +317,7 @@ impl Search<'_> {
         }
         let root = std::fs::metadata(&directory.path);
         let mode = root.with_context(|| directory.path.display().to_string())?.mode();
-        Ok((main.tree(&directory.name)?, u16::try_from(mode & 0o3777).unwrap_or(0)))
+        Ok((main.tree(&directory.name, None)?, u16::try_from(mode & 0o3777).unwrap_or(0)))
     }
 
     /// What the chosen are, each as it would stand in the tree.

@@ -1,5 +1,7 @@
 //! A node as a run sees it: connected, looked at, and held against what is remembered of its edges.
 
+use std::sync::Arc;
+
 use crate::config::{Directory, Node};
 use crate::disk::marker::Marker;
 use crate::model::{Digest, Direction, Owner, Tree};
@@ -126,22 +128,29 @@ impl EdgeView<'_> {
         }
     }
 
-    /// What both ends last agreed on, as far as it can be read; held against what a run that was cut off had set
-    /// out to do.
-    pub(super) fn base(&self, main: &Tree, node: &Tree, tally: &mut Tally) -> Option<Tree> {
-        let edge = self.remembered.as_ref()?;
-        let base = edge.base().and_then(|base| match edge.intent() {
-            Some(intent) => Ok(intent::believed(&base, &intent?, main, node)),
-            None => Ok(base),
+    /// What the node has, and what both ends last agreed on: as far as it can be read, and held against what a run
+    /// that was cut off had set out to do.
+    pub(super) fn trees(
+        &self,
+        endpoint: &mut dyn Endpoint,
+        main: &Arc<Tree>,
+        tally: &mut Tally,
+    ) -> Result<(Arc<Tree>, Option<Arc<Tree>>), NodeError> {
+        let agreed = self.remembered.as_ref().map(Edge::base).transpose();
+        // A node that was left alone has what was agreed on; one without a base may have been filled by other means.
+        let agreed = agreed.map(|base| base.map(Arc::new));
+        let like = agreed.as_ref().ok().and_then(Option::as_ref).unwrap_or(main);
+        let node = endpoint.tree(&self.directory.name, Some(like))?;
+        let base = agreed.and_then(|base| match (base, self.remembered.as_ref().and_then(Edge::intent)) {
+            (Some(base), Some(intent)) => Ok(Some(Arc::new(intent::believed(&base, &intent?, main, &node)))),
+            (base, _) => Ok(base),
         });
-        match base {
-            Ok(base) => Some(base),
-            Err(corrupt) => {
-                let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
-                tally.warn("state", self.directory, &told);
-                None
-            }
-        }
+        let base = base.unwrap_or_else(|corrupt| {
+            let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
+            tally.warn("state", self.directory, &told);
+            None
+        });
+        Ok((node, base))
     }
 
     pub(super) fn is_both(&self) -> bool {

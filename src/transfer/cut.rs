@@ -20,6 +20,23 @@ const MOST_THREADS: usize = 8;
 /// Bytes looked at in one go, at least: they stay in a processor's cache.
 const BLOCK: usize = 1 << 20;
 
+/// The shortest and the longest piece of some. The longer the shortest, the more bytes need no look: half of them
+/// decides most of the time that it takes.
+fn lengths(average: usize) -> (usize, usize) {
+    ((average / 2).min(MINIMUM_MAX), average * 4)
+}
+
+/// Cuts bytes in memory as [`cut`] does a file.
+pub(super) fn cut_bytes(bytes: &[u8], average: usize) -> io::Result<Vec<Piece>> {
+    let (least, most) = lengths(average);
+    let stretches = bytes.chunks(usize::try_from(STRETCH).unwrap_or(usize::MAX));
+    let chunks = stretches.flat_map(|stretch| {
+        let chunks = FastCDC::new(stretch, least, average, most);
+        chunks.map(|chunk| &stretch[chunk.offset..chunk.offset + chunk.length])
+    });
+    chunks.map(Piece::of).collect()
+}
+
 /// Cuts that part of a file into pieces of `average` bytes, none but the last of a stretch shorter than a quarter of
 /// that. `progress` grows meanwhile. That the file ends before is an error.
 pub(super) fn cut(
@@ -63,8 +80,7 @@ fn cut_stretch(
     average: usize,
     progress: &AtomicU64,
 ) -> io::Result<Vec<Piece>> {
-    // The longer the shortest, the more bytes need no look: half of them decides most of the time that it takes.
-    let (least, most) = ((average / 2).min(MINIMUM_MAX), average * 4);
+    let (least, most) = lengths(average);
     let mut buffer = vec![0; BLOCK.max(2 * most)];
     let mut pieces = Vec::new();
     // `buffer[..held]` is what lies before `at`, and is not cut yet.

@@ -35,7 +35,7 @@ use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 pub use commit::{Committed, Placed, commit};
 pub use export::export;
 pub use own::OwnDir;
-pub use pieces::Pieces;
+pub use pieces::{Pieces, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
 pub use stager::Stager;

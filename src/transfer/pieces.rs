@@ -7,22 +7,28 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
 use fastcdc::v2020::AVERAGE_MAX;
 use serde::{Deserialize, Serialize};
 
-use super::cut::{STRETCH, cut};
+use super::cut::{STRETCH, cut, cut_bytes};
 use super::source::{Broken, Part, stream};
 use super::{Sink, Wanted};
 
 /// Smaller files are sooner sent than compared.
 const LEAST_SIZE: u64 = 1 << 20;
+/// The same for bytes in memory, which cost no reading.
+const LEAST_BYTES: usize = 32 * 1024;
+/// What has grown beyond that is cut into longer pieces than its former version was, and so sent whole: whoever cuts
+/// holds all pieces.
+const MOST_GROWTH: usize = 64;
 /// About so many pieces has a large file: 160 KB that cross the wire, and a change of one byte costs a
 /// four-thousandth of the file.
 const PIECES: u64 = 8 * 1024;
 /// Smallest average length of a piece: below, a piece costs more than it saves.
-const LEAST_AVERAGE: usize = 16 * 1024;
+const LEAST_AVERAGE: usize = 4 * 1024;
 /// Most pieces of one file, whatever its content: none but the last of each stretch of the largest file is shorter
 /// than a quarter of the average.
 const MOST_PIECES: usize = (4 * PIECES + PIECES * AVERAGE_MAX as u64 / STRETCH + 1) as usize;
@@ -75,6 +81,14 @@ impl Pieces {
         Some(Pieces { average: u32::try_from(average).ok()?, pieces })
     }
 
+    /// Those of bytes in memory; `None` where there are too few to be worth it.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Option<Pieces> {
+        let average = average_of(bytes.len() as u64);
+        let pieces = (bytes.len() >= LEAST_BYTES).then(|| cut_bytes(bytes, average).ok())??;
+        Some(Pieces { average: u32::try_from(average).ok()?, pieces })
+    }
+
     /// Whether they can be those of a file: a peer may send anything.
     #[must_use]
     pub fn are_sound(&self) -> bool {
@@ -91,6 +105,11 @@ impl Pieces {
         self.pieces.iter().map(|piece| u64::from(piece.length)).sum()
     }
 
+    /// By which a later version of so many bytes is cut.
+    fn average_for(&self, size: u64) -> usize {
+        (self.average as usize).max(average_of(size) / MOST_GROWTH).min(AVERAGE_MAX)
+    }
+
     /// Where each is: offset and length.
     fn places(&self) -> HashMap<[u8; 16], (u64, u64)> {
         let mut at = 0;
@@ -105,39 +124,72 @@ impl Pieces {
 
     /// Streams a file from the offset of `wanted` on: what these pieces have as a copy of theirs.
     pub(super) fn send(&self, file: &File, wanted: &Wanted, sink: &mut dyn Sink) -> Result<(), Broken> {
-        let places = self.places();
         let part = wanted.offset.min(wanted.size)..wanted.size;
-        let mut at = part.start;
-        let pieces = cut(file, part, self.average as usize, &AtomicU64::new(0))?;
-        // Pieces that follow each other in both versions are copied in one go.
-        let mut copy: Option<(u64, u64)> = None;
-        for piece in pieces {
-            let end = at + u64::from(piece.length);
-            let found = places.get(&piece.digest).filter(|(_, length)| *length == u64::from(piece.length));
-            copy = match (copy, found) {
-                (Some((from, copied)), Some((next, length)))
-                    if from + copied == *next && copied < MOST_COPIED =>
-                {
-                    Some((from, copied + length))
-                }
-                (before, found) => {
-                    if let Some((from, length)) = before {
-                        sink.copy(from, length).map_err(Broken::Sink)?;
-                    }
-                    found.copied()
-                }
-            };
-            if copy.is_none() {
-                stream(file, at, end, &mut |part| match part {
+        let pieces = cut(file, part.clone(), self.average_for(wanted.size), &AtomicU64::new(0))?;
+        for run in self.runs(part.start, &pieces) {
+            match run {
+                Run::Copy { from, length } => sink.copy(from, length).map_err(Broken::Sink)?,
+                Run::New(new) => stream(file, new.start, new.end, &mut |part| match part {
                     Part::Data(bytes) => sink.data(bytes).map_err(Broken::Sink),
                     Part::Hole(length) => sink.hole(length).map_err(Broken::Sink),
-                })?;
+                })?,
             }
-            at = end;
-        }
-        if let Some((from, length)) = copy {
-            sink.copy(from, length).map_err(Broken::Sink)?;
         }
         Ok(())
     }
+
+    /// Gives bytes in memory in the same way.
+    fn send_bytes(&self, bytes: &[u8], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        let pieces = cut_bytes(bytes, self.average_for(bytes.len() as u64))?;
+        for run in self.runs(0, &pieces) {
+            match run {
+                Run::Copy { from, length } => sink.copy(from, length)?,
+                // All of it is in memory, so that its offsets are numbers of this machine.
+                Run::New(new) => sink.data(&bytes[usize::try_from(new.start)?..usize::try_from(new.end)?])?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A later version, of which `pieces` are those from `start` on: what of it is here, and what is new.
+    fn runs(&self, start: u64, pieces: &[Piece]) -> Vec<Run> {
+        let places = self.places();
+        let mut runs = Vec::new();
+        let mut at = start;
+        for piece in pieces {
+            let size = u64::from(piece.length);
+            let found = places.get(&piece.digest).filter(|(_, length)| *length == size);
+            match (runs.last_mut(), found) {
+                // Pieces that follow each other in both versions are copied in one go.
+                (Some(Run::Copy { from, length }), Some((next, _)))
+                    if *from + *length == *next && *length < MOST_COPIED =>
+                {
+                    *length += size;
+                }
+                (_, Some((from, _))) => runs.push(Run::Copy { from: *from, length: size }),
+                (Some(Run::New(new)), None) => new.end = at + size,
+                (_, None) => runs.push(Run::New(at..at + size)),
+            }
+            at += size;
+        }
+        runs
+    }
+}
+
+/// A stretch of a later version.
+enum Run {
+    /// Bytes of the former version.
+    Copy { from: u64, length: u64 },
+    /// Bytes of its own.
+    New(Range<u64>),
+}
+
+/// Gives bytes in memory as the content of index 0: what the sink has of a former version as a copy of that.
+pub fn send_bytes(bytes: &[u8], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    sink.begin(0)?;
+    match sink.former(0) {
+        Some(former) => former.send_bytes(bytes, sink)?,
+        None => sink.data(bytes)?,
+    }
+    sink.end(Ok(()))
 }

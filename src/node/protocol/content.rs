@@ -102,55 +102,67 @@ pub(crate) fn receive(
     sink: &mut dyn Sink,
     next: &mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
 ) -> Result<(), StreamError> {
-    let mut payload = Vec::new();
     for (index, wanted) in wanted.iter().enumerate() {
-        let kind = next(&mut payload)?;
-        if kind != Kind::Begin || decode::<u64>(kind, &payload)? != index as u64 {
-            return Err(FrameError::broken(format!("content {index} was to begin, not {kind:?}")).into());
-        }
-        sink.begin(index)?;
-        let former = sink.former(index).map_or(0, |former| former.length());
-        let mut left = wanted.size.saturating_sub(wanted.offset);
-        let mut take = |length: u64| {
-            left = left.checked_sub(length).filter(|_| length > 0).ok_or_else(|| {
-                FrameError::broken(format!("more than {} has bytes", wanted.path.for_people()))
-            })?;
-            Ok::<(), FrameError>(())
-        };
-        loop {
-            let kind = next(&mut payload)?;
-            match kind {
-                Kind::Data => {
-                    take(payload.len() as u64)?;
-                    sink.data(&payload)?;
-                }
-                Kind::Packed => {
-                    let bytes = unpack(&payload)
-                        .map_err(|error| FrameError::broken(format!("what cannot be unpacked: {error}")))?;
-                    take(bytes.len() as u64)?;
-                    sink.data(&bytes)?;
-                }
-                Kind::Hole => {
-                    let length = decode(kind, &payload)?;
-                    take(length)?;
-                    sink.hole(length)?;
-                }
-                Kind::Copy => {
-                    let (from, length): (u64, u64) = decode(kind, &payload)?;
-                    if from.checked_add(length).is_none_or(|end| end > former) {
-                        return Err(FrameError::broken("a copy of what is not there").into());
-                    }
-                    take(length)?;
-                    sink.copy(from, length)?;
-                }
-                Kind::End => {
-                    let result: Result<(), String> = decode(kind, &payload)?;
-                    sink.end(result.map_err(|why| check::text(&why)))?;
-                    break;
-                }
-                _ => return Err(FrameError::broken(format!("a {kind:?} frame within a content")).into()),
-            }
-        }
+        let size = wanted.size.saturating_sub(wanted.offset);
+        receive_one(index, size, &|| wanted.path.for_people().to_string(), sink, next)?;
     }
     Ok(())
+}
+
+/// Receives one content of at most `size` bytes; `name` is for people.
+pub(crate) fn receive_one(
+    index: usize,
+    size: u64,
+    name: &dyn Fn() -> String,
+    sink: &mut dyn Sink,
+    next: &mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
+) -> Result<(), StreamError> {
+    let mut payload = Vec::new();
+    let kind = next(&mut payload)?;
+    if kind != Kind::Begin || decode::<u64>(kind, &payload)? != index as u64 {
+        return Err(FrameError::broken(format!("content {index} was to begin, not {kind:?}")).into());
+    }
+    sink.begin(index)?;
+    let former = sink.former(index).map_or(0, |former| former.length());
+    let mut left = size;
+    let mut take = |length: u64| {
+        left = left
+            .checked_sub(length)
+            .filter(|_| length > 0)
+            .ok_or_else(|| FrameError::broken(format!("more than {} has bytes", name())))?;
+        Ok::<(), FrameError>(())
+    };
+    loop {
+        let kind = next(&mut payload)?;
+        match kind {
+            Kind::Data => {
+                take(payload.len() as u64)?;
+                sink.data(&payload)?;
+            }
+            Kind::Packed => {
+                let bytes = unpack(&payload)
+                    .map_err(|error| FrameError::broken(format!("what cannot be unpacked: {error}")))?;
+                take(bytes.len() as u64)?;
+                sink.data(&bytes)?;
+            }
+            Kind::Hole => {
+                let length = decode(kind, &payload)?;
+                take(length)?;
+                sink.hole(length)?;
+            }
+            Kind::Copy => {
+                let (from, length): (u64, u64) = decode(kind, &payload)?;
+                if from.checked_add(length).is_none_or(|end| end > former) {
+                    return Err(FrameError::broken("a copy of what is not there").into());
+                }
+                take(length)?;
+                sink.copy(from, length)?;
+            }
+            Kind::End => {
+                let result: Result<(), String> = decode(kind, &payload)?;
+                return Ok(sink.end(result.map_err(|why| check::text(&why)))?);
+            }
+            _ => return Err(FrameError::broken(format!("a {kind:?} frame within a content")).into()),
+        }
+    }
 }

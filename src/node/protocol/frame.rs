@@ -34,15 +34,13 @@ pub(crate) enum Kind {
     Hole = 8,
     /// It is complete, or why not.
     End = 9,
-    /// The next bytes of a compressed tree, as they are.
-    Part = 10,
     /// Its next bytes are a stretch of the former version that the receiver has.
-    Copy = 11,
+    Copy = 10,
     /// Its next bytes, packed: each frame by itself.
-    Packed = 12,
+    Packed = 11,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 11] = [
     Kind::Hello,
     Kind::Request,
     Kind::Reply,
@@ -52,7 +50,6 @@ const KINDS: [Kind; 12] = [
     Kind::Data,
     Kind::Hole,
     Kind::End,
-    Kind::Part,
     Kind::Copy,
     Kind::Packed,
 ];
@@ -72,7 +69,7 @@ impl Kind {
             // One number: ten bytes of seven bits hold 64.
             Kind::Begin | Kind::Hole => 10,
             Kind::Copy => 20,
-            Kind::Data | Kind::Packed | Kind::Part => MAX_DATA,
+            Kind::Data | Kind::Packed => MAX_DATA,
         }
     }
 }

@@ -26,8 +26,12 @@ pub(crate) const MAX_TEXT: usize = 400;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     Scan(ScanSpec),
-    /// Answered with `Tree` and the parts of one.
-    Tree(String),
+    /// Answered with `Tree`, one content, which is its encoding, and `Sent`.
+    Tree {
+        directory: String,
+        /// What Main has of a former version, or of one that may be like it.
+        former: Option<Arc<Pieces>>,
+    },
     KnownOwners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepare {
         directory: String,
@@ -92,7 +96,7 @@ pub(crate) enum Reply {
     /// To Main's hello: the version that both speak.
     Welcome(u16),
     Scanned(Scanned),
-    /// A tree of that many bytes follows in parts.
+    /// A tree of that many bytes follows.
     Tree(u64),
     Owners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepared(Result<String, String>),

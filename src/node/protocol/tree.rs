@@ -1,150 +1,135 @@
-//! A tree on the wire: its encoding, compressed, in parts; an empty part ends it.
+//! A tree on the wire: its encoding, sent as the content of a changed file is. What Main has of a tree that may be
+//! like it is the former version of that.
 
-use std::io::{self, BufRead, Read, Write};
+use std::sync::Arc;
 
 use super::check;
-use super::frame::{FrameError, Kind, MAX_DATA, write_frame};
+use super::content::{StreamError, receive_one};
+use super::frame::{FrameError, Kind};
 use crate::model::{Digest, Tree};
+use crate::transfer::{Pieces, Sink};
 
 /// Longest encoding of a tree: some three million files, three times the largest site we know of. Main
 /// may have to hold as many of these as it serves nodes at a time.
 pub(crate) const MAX_TREE: u64 = 256 * 1024 * 1024;
-/// Digests do not compress; the fastest level gets the rest.
-const LEVEL: i32 = 1;
-/// Largest window a peer may have us allocate: 2^23 bytes, as zstd recommends decoders to support.
-const WINDOW_LOG: u32 = 23;
 
-/// Sends an encoded tree.
-pub(crate) fn send_tree(output: &mut dyn Write, encoded: &[u8]) -> io::Result<()> {
-    let mut compressed = zstd::stream::read::Encoder::new(encoded, LEVEL)?;
-    let mut part = vec![0; MAX_DATA];
-    loop {
-        let mut length = 0;
-        while length < part.len() {
-            match compressed.read(&mut part[length..])? {
-                0 => break,
-                count => length += count,
-            }
-        }
-        write_frame(output, Kind::Part, &part[..length])?;
-        if length == 0 {
-            return Ok(());
-        }
+/// The encoding of a tree that another may be like; of none at all, where nothing is known.
+#[derive(Default)]
+pub(crate) struct Likeness {
+    encoded: Vec<u8>,
+    /// What the other end may refer to; nothing where that would not be worth it.
+    pub(crate) pieces: Option<Arc<Pieces>>,
+}
+
+impl Likeness {
+    pub(crate) fn of(tree: &Tree) -> Likeness {
+        let encoded = tree.encode();
+        let pieces = Pieces::of_bytes(&encoded).map(Arc::new);
+        Likeness { encoded, pieces }
     }
 }
 
 /// Receives a tree that was announced with this length; `next` reads a frame. Returns its digest as well.
 pub(crate) fn receive_tree(
     length: u64,
+    like: &Likeness,
     next: &mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
 ) -> Result<(Tree, Digest), FrameError> {
     if length > MAX_TREE {
         return Err(FrameError::broken(format!("a tree of {length} bytes, more than {MAX_TREE}")));
     }
-    let mut parts = Parts { next, part: Vec::new(), at: 0, ended: false, received: 0, failed: None };
-    let mut encoded = Vec::new();
-    let unpacked = unpack(&mut parts, length, &mut encoded);
-    if let Some(failed) = parts.failed {
-        return Err(failed);
+    let mut taken = Taken { like, encoded: Vec::new() };
+    match receive_one(0, length, &|| "its tree".to_owned(), &mut taken, next) {
+        Ok(()) => {}
+        Err(StreamError::Frame(error)) => return Err(error),
+        Err(StreamError::Own(error)) => return Err(FrameError::broken(format!("{error:#}"))),
     }
-    unpacked.map_err(|error| FrameError::broken(format!("a tree that cannot be unpacked: {error}")))?;
+    let encoded = taken.encoded;
+    if encoded.len() as u64 != length {
+        let rule = format!("a tree of {} bytes, announced as one of {length}", encoded.len());
+        return Err(FrameError::broken(rule));
+    }
     let tree = Tree::decode(&encoded).map_err(|error| FrameError::broken(error.to_string()))?;
     check::tree(&tree)?;
     Ok((tree, Digest(blake3::hash(&encoded).into())))
 }
 
-fn unpack(parts: &mut Parts<'_>, length: u64, encoded: &mut Vec<u8>) -> io::Result<()> {
-    let mut plain = zstd::stream::read::Decoder::with_buffer(&mut *parts)?;
-    plain.window_log_max(WINDOW_LOG)?;
-    // One byte more than announced shows that there is more. What arrives makes the buffer grow.
-    plain.take(length + 1).read_to_end(encoded)?;
-    if encoded.len() as u64 != length {
-        return Err(io::Error::other(format!("it is not of the {length} bytes it was announced with")));
-    }
-    while !parts.ended {
-        let rest = parts.fill_buf()?.len();
-        if rest > 0 {
-            return Err(io::Error::other("bytes follow its end"));
-        }
-    }
-    Ok(())
+/// Takes an encoding. What arrives makes the buffer grow; the receiver lets in no more than was announced.
+struct Taken<'a> {
+    like: &'a Likeness,
+    encoded: Vec<u8>,
 }
 
-/// The payloads of parts, one after the other.
-struct Parts<'a> {
-    next: &'a mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
-    part: Vec<u8>,
-    at: usize,
-    ended: bool,
-    received: u64,
-    failed: Option<FrameError>,
-}
-
-impl Parts<'_> {
-    fn advance(&mut self) -> Result<(), FrameError> {
-        let kind = (self.next)(&mut self.part)?;
-        if kind != Kind::Part {
-            return Err(FrameError::broken(format!("a {kind:?} frame within a tree")));
-        }
-        self.at = 0;
-        self.ended = self.part.is_empty();
-        self.received += self.part.len() as u64;
-        // Incompressible bytes grow by less than a percent.
-        if self.received > MAX_TREE + MAX_TREE / 100 {
-            return Err(FrameError::broken("a tree that never ends"));
-        }
+impl Sink for Taken<'_> {
+    fn begin(&mut self, _index: usize) -> anyhow::Result<()> {
         Ok(())
     }
-}
 
-impl BufRead for Parts<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.at == self.part.len()
-            && !self.ended
-            && let Err(failed) = self.advance()
-        {
-            self.failed = Some(failed);
-            self.ended = true;
-            return Err(io::Error::other("no next part"));
-        }
-        Ok(&self.part[self.at..])
+    fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        self.encoded.extend_from_slice(bytes);
+        Ok(())
     }
 
-    fn consume(&mut self, count: usize) {
-        self.at += count;
+    fn hole(&mut self, _length: u64) -> anyhow::Result<()> {
+        anyhow::bail!("a hole in a tree")
     }
-}
 
-impl Read for Parts<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
+    fn former(&self, _index: usize) -> Option<Arc<Pieces>> {
+        self.like.pieces.clone()
+    }
+
+    fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
+        // The receiver has checked it against the length of the pieces, which are of these very bytes.
+        let range = usize::try_from(from)?..usize::try_from(from.saturating_add(length))?;
+        let copied = self.like.encoded.get(range);
+        self.encoded.extend_from_slice(copied.ok_or_else(|| anyhow::anyhow!("a copy of what is not there"))?);
+        Ok(())
+    }
+
+    fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {
+        result.map_err(|why| anyhow::anyhow!("its tree broke off: {why}"))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::frame::read_frame;
-    use super::*;
-    use crate::model::{Entry, Meta, Owner, RelPathBuf, Symlink};
+    use std::collections::BTreeMap;
+    use std::io;
 
-    fn receive(length: u64, mut frames: &[u8]) -> Result<Tree, FrameError> {
-        receive_tree(length, &mut |payload| {
+    use super::super::content::Sender;
+    use super::super::frame::{MAX_DATA, read_frame, write_frame};
+    use super::super::pack::Packer;
+    use super::*;
+    use crate::model::{Entry, File, Meta, Owner, RelPathBuf, Symlink};
+    use crate::transfer::send_bytes;
+
+    fn receive_like(length: u64, mut frames: &[u8], like: &Likeness) -> Result<Tree, FrameError> {
+        receive_tree(length, like, &mut |payload| {
             read_frame(&mut frames, payload)?
                 .ok_or_else(|| FrameError::Io(io::ErrorKind::UnexpectedEof.into()))
         })
         .map(|(tree, _)| tree)
     }
 
-    fn parts(bytes: &[u8]) -> Vec<u8> {
-        let mut frames = Vec::new();
-        for part in bytes.chunks(1000) {
-            write_frame(&mut frames, Kind::Part, part).unwrap();
-        }
-        write_frame(&mut frames, Kind::Part, b"").unwrap();
+    fn receive(length: u64, frames: &[u8]) -> Result<Tree, FrameError> {
+        receive_like(length, frames, &Likeness::default())
+    }
+
+    /// What crosses the wire.
+    fn send(encoded: &[u8], like: &Likeness) -> Vec<u8> {
+        let (mut frames, mut packer) = (Vec::new(), Packer::default());
+        let mut sender = Sender::new(&mut frames, &mut packer).with_formers(vec![like.pieces.clone()]);
+        send_bytes(encoded, &mut sender).unwrap();
         frames
+    }
+
+    fn frames(frames: &[(Kind, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (kind, payload) in frames {
+            write_frame(&mut bytes, *kind, payload).unwrap();
+        }
+        bytes
     }
 
     fn tree(paths: &[&str], entry: &Entry) -> Tree {
@@ -155,52 +140,106 @@ mod tests {
         Entry::Dir(Meta { mode: 0o755, owner: Owner::new(Some("asterisk"), Some("www-data")) })
     }
 
+    /// Files of a large site, each with a content of its own.
+    fn site(files: usize) -> BTreeMap<RelPathBuf, Entry> {
+        let file = |n: usize| {
+            let meta = Meta { mode: 0o644, owner: Owner::new(Some("asterisk"), Some("www-data")) };
+            let digest = Digest(blake3::hash(&n.to_le_bytes()).into());
+            Entry::File(File {
+                size: 1000 + n as u64,
+                mtime: 1_700_000_000_000_000_000 + n as i64,
+                digest,
+                meta,
+            })
+        };
+        let path = |n: usize| RelPathBuf::new(format!("{:02}/{n:06}.wav", n % 20).into_bytes()).unwrap();
+        let dirs = (0..20).map(|n| (RelPathBuf::new(format!("{n:02}").into_bytes()).unwrap(), dir()));
+        (0..files).map(|n| (path(n), file(n))).chain(dirs).collect()
+    }
+
     #[test]
     fn a_tree_arrives_as_sent() {
-        let names: Vec<String> = (0..20_000).map(|n| format!("{n:05}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        for tree in [Tree::default(), tree(&["a", "a/b"], &dir()), tree(&names, &dir())] {
+        let none = Likeness::default();
+        let large = site(20_000);
+        let like = Likeness::of(&large.clone().into_iter().collect());
+        for tree in [Tree::default(), tree(&["a", "a/b"], &dir()), large.into_iter().collect()] {
             let encoded = tree.encode();
-            let mut frames = Vec::new();
-            send_tree(&mut frames, &encoded).unwrap();
-            assert_eq!(receive(encoded.len() as u64, &frames).unwrap(), tree);
+            for like in [&none, &like] {
+                let frames = send(&encoded, like);
+                assert_eq!(receive_like(encoded.len() as u64, &frames, like).unwrap(), tree);
+            }
         }
     }
 
     #[test]
-    fn a_bomb_stops_at_its_announced_length() {
-        let bomb = zstd::encode_all(&vec![0; 64 * 1024 * 1024][..], 3).unwrap();
-        assert!(bomb.len() < 16 * 1024);
-        let error = receive(1000, &parts(&bomb)).unwrap_err();
-        assert!(error.to_string().contains("not of the 1000 bytes"), "{error}");
-        let error = receive(MAX_TREE + 1, &parts(&bomb)).unwrap_err();
+    fn what_a_like_tree_has_does_not_cross_the_wire() {
+        let known = site(20_000);
+        let like = Likeness::of(&known.clone().into_iter().collect());
+        let path = |text: &str| RelPathBuf::new(text.as_bytes()).unwrap();
+        let changed = |change: &dyn Fn(&mut BTreeMap<RelPathBuf, Entry>)| -> Tree {
+            let mut site = known.clone();
+            change(&mut site);
+            site.into_iter().collect()
+        };
+        for (name, tree, most) in [
+            ("nothing", changed(&|_| {}), 200),
+            ("one less", changed(&|site| drop(site.remove(&path("07/000007.wav")))), 20_000),
+            ("one more", changed(&|site| drop(site.insert(path("00/!"), Entry::Excluded))), 20_000),
+            ("a directory less", changed(&|site| site.retain(|at, _| !at.is_below(&path("07")))), 20_000),
+            // An owner that comes first: all others have other numbers.
+            (
+                "an owner more",
+                changed(&|site| {
+                    let owner = Owner::new(Some("root"), Some("root"));
+                    site.insert(path("!"), Entry::Dir(Meta { mode: 0o755, owner }));
+                }),
+                2_000_000,
+            ),
+        ] {
+            let encoded = tree.encode();
+            let frames = send(&encoded, &like);
+            assert!(frames.len() < most, "{name}: {} of {} bytes", frames.len(), encoded.len());
+            assert_eq!(receive_like(encoded.len() as u64, &frames, &like).unwrap(), tree, "{name}");
+        }
+    }
+
+    #[test]
+    fn more_than_was_announced_is_refused() {
+        let bomb = zstd::bulk::compress(&vec![0; MAX_DATA], 3).unwrap();
+        assert!(bomb.len() < 1024);
+        let content = frames(&[(Kind::Begin, &[0]), (Kind::Packed, &bomb)]);
+        let error = receive(1000, &content).unwrap_err();
+        assert!(error.to_string().contains("more than its tree has bytes"), "{error}");
+        let error = receive(MAX_TREE + 1, &content).unwrap_err();
         assert!(error.to_string().contains("more than 268435456"), "{error}");
     }
 
     #[test]
     fn what_is_no_tree_is_refused() {
         let encoded = tree(&["a", "b"], &dir()).encode();
-        let raw = |encoded: &[u8]| (encoded.len() as u64, parts(&zstd::encode_all(encoded, 1).unwrap()));
+        let none = Likeness::default();
+        let raw = |encoded: &[u8]| (encoded.len() as u64, send(encoded, &none));
         let twice = [&encoded[..encoded.len() - 3], &encoded].concat();
         // Shares nothing, six bytes: the path; then the kind of an excluded entry; the end.
         let with_path = |path: &[u8]| {
             [&[0, u8::try_from(path.len()).unwrap()][..], path, b"x", &[0xff, 0xff, 0x7f]].concat()
         };
         let outside = Entry::Symlink(Symlink { target: b"../../etc"[..].into() });
+        let length = encoded.len() as u64;
+        let broke_off = postcard::to_stdvec(&Err::<(), _>("gone")).unwrap();
         for (why, (length, frames)) in [
             ("duplicate paths", raw(&twice)),
             ("a path that leads up", raw(&with_path(b"../etc"))),
             ("an absolute path", raw(&with_path(b"/etc/x"))),
             ("a symlink that leads out", raw(&tree(&["a"], &outside).encode())),
             ("our own directory", raw(&tree(&[".xds-sync/stage"], &dir()).encode())),
-            ("not compressed", (encoded.len() as u64, parts(&encoded))),
-            ("cut short", (encoded.len() as u64, parts(&zstd::encode_all(&encoded[..], 1).unwrap()[..10]))),
-            ("more after it", {
-                let (length, mut frames) = raw(&encoded);
-                frames.truncate(frames.len() - 5);
-                (length, [frames, parts(b"more")].concat())
-            }),
-            ("another frame in it", (encoded.len() as u64, vec![0, 0, 0, 0, Kind::Data as u8])),
+            ("cut short", (length + 1, send(&encoded, &none))),
+            ("more after it", (length - 1, send(&encoded, &none))),
+            ("another content", (length, frames(&[(Kind::Begin, &[1])]))),
+            ("another frame in it", (length, frames(&[(Kind::Begin, &[0]), (Kind::Alive, &[])]))),
+            ("a hole", (length, frames(&[(Kind::Begin, &[0]), (Kind::Hole, &[1])]))),
+            ("a copy of nothing", (length, frames(&[(Kind::Begin, &[0]), (Kind::Copy, &[0, 1])]))),
+            ("an excuse", (length, frames(&[(Kind::Begin, &[0]), (Kind::End, &broke_off)]))),
         ] {
             let error = receive(length, &frames).unwrap_err();
             assert!(matches!(error, FrameError::Broken(_)), "{why}: {error}");

@@ -13,7 +13,7 @@ use crate::model::{
     Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome,
     ReloadState, TrashKeep, Tree,
 };
-use crate::node::endpoint::tree_digests;
+use crate::node::endpoint::{loaded_digest, tree_digest};
 use crate::node::{Accept, Ended, Endpoint, Hello, KeyChange, NodeError, Peer, Remote, agent};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
@@ -34,6 +34,8 @@ pub(super) struct Fake {
     pub(super) staged: BTreeMap<Digest, Vec<u8>>,
     /// What lies in its trash, all of one run.
     pub(super) trash: BTreeMap<RelPathBuf, Vec<u8>>,
+    /// How often it was asked for its tree.
+    pub(super) trees: usize,
     /// Called in every scan.
     pub(super) scanning: Option<Box<dyn FnMut() + Send>>,
 }
@@ -149,7 +151,7 @@ impl Fake {
         Fake { files, ..Fake::default() }
     }
 
-    fn snapshot(&self) -> Tree {
+    pub(super) fn snapshot(&self) -> Tree {
         self.files.iter().map(|(path, content)| (path.clone(), file(content))).collect()
     }
 
@@ -217,12 +219,13 @@ impl Endpoint for Fake {
             scanning();
         }
         let tree = self.snapshot();
-        let (digest, loaded) = tree_digests(&tree);
+        let (digest, loaded) = (tree_digest(&tree), loaded_digest(&tree));
         let entries = tree.len() as u64;
         Ok(Scanned { root: Root::Unmarked, digest, loaded, entries, settled: true, free: 7 })
     }
 
-    fn tree(&mut self, _: &str) -> Result<Arc<Tree>, NodeError> {
+    fn tree(&mut self, _: &str, _: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
+        self.trees += 1;
         Ok(Arc::new(self.snapshot()))
     }
 

@@ -14,6 +14,7 @@ use crate::node::protocol::message::{Reply, Request};
 use crate::node::{Accept, Endpoint as _, NodeError, NodeErrorKind};
 use crate::reload::ReloadRequest;
 use crate::snapshot::ScanSpec;
+use crate::transfer::Pieces;
 
 /// What an agent made of a Main that sent this behind a proper handshake.
 fn after_handshake(accept: &Accept, send: impl FnOnce(&mut UnixStream)) -> (Fake, NodeError) {
@@ -45,6 +46,12 @@ fn ask(main: &mut UnixStream, request: &Request) {
     write_value(main, Kind::Request, request).unwrap();
 }
 
+/// Pieces of one byte each.
+fn no_pieces() -> Pieces {
+    let raw = (1_u32, vec![(1_u32, [0_u8; 16]); 1000]);
+    postcard::from_bytes(&postcard::to_stdvec(&raw).unwrap()).unwrap()
+}
+
 fn last_word(mut frames: &[u8]) -> Option<NodeError> {
     let mut payload = Vec::new();
     let mut last = None;
@@ -69,7 +76,14 @@ fn requests_out_of_bounds_end_the_session() {
         action
     };
     for (requests, rule) in [
-        (vec![Request::Tree(moh())], "moh was not scanned"),
+        (vec![Request::Tree { directory: moh(), former: None }], "moh was not scanned"),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                Request::Tree { directory: moh(), former: Some(Arc::new(no_pieces())) },
+            ],
+            "pieces that can be of no tree",
+        ),
         (
             vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash: TrashKeep::FOREVER }],
             "not scanned",
@@ -240,8 +254,8 @@ fn frames_out_of_bounds_end_the_session() {
         // A number of eleven bytes.
         (raw(12, 2, &[0, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 1]), "malformed Request"),
         (raw(4, 7, b"data"), "a Data frame where a request was due"),
-        (raw(3, 2, &[1, 1, b'd', 0][..3]), "was not scanned"),
-        (raw(4, 2, &[1, 1, b'd', 0]), "bytes follow the value"),
+        (raw(4, 2, &[1, 1, b'd', 0]), "was not scanned"),
+        (raw(5, 2, &[1, 1, b'd', 0, 0]), "bytes follow the value"),
         (raw(100, 2, b"cut"), "ended within a frame"),
         (vec![1, 0], "ended within a frame"),
     ] {

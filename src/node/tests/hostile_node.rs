@@ -8,11 +8,10 @@ use std::thread::JoinHandle;
 
 use super::fake::*;
 use crate::model::{Digest, Entry, Outcome, Owner, RelPathBuf, Symlink, TrashKeep, Tree};
-use crate::node::endpoint::tree_digests;
-use crate::node::protocol::frame::{Kind, decode, read_frame, write_frame, write_value};
+use crate::node::endpoint::tree_digest;
+use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MAX_NOISE, MainHello, Versions};
 use crate::node::protocol::message::{Need, Reply, Request};
-use crate::node::protocol::tree::send_tree;
 use crate::node::{Endpoint as _, NodeError, NodeErrorKind, Remote};
 use crate::snapshot::{Root, Scanned};
 
@@ -161,7 +160,7 @@ fn answers_that_nobody_asked_for_end_the_session() {
         assert_eq!(error.kind, NodeErrorKind::Lost);
         assert!(error.detail.contains(rule), "{error}");
     }
-    for (kind, payload) in [(Kind::Data, &b"x"[..]), (Kind::Request, &[1, 1, b'x']), (Kind::Part, b"")] {
+    for (kind, payload) in [(Kind::Data, &b"x"[..]), (Kind::Request, &[1, 1, b'x']), (Kind::Copy, &[0, 1])] {
         let error = lost(move |_, stream| write_frame(stream, kind, payload).unwrap(), scan);
         assert!(error.detail.contains(&format!("a {kind:?} frame where an answer was due")), "{error}");
     }
@@ -266,6 +265,15 @@ fn pulled_contents_are_bounded_by_what_was_wanted() {
     }
 }
 
+fn send_tree(stream: &mut UnixStream, encoded: &[u8]) {
+    reply(stream, &Reply::Tree(encoded.len() as u64));
+    for (kind, payload) in [(Kind::Begin, &[0][..]), (Kind::Data, encoded), (Kind::End, &[0])] {
+        // Main may have had enough.
+        let _ = write_frame(stream, kind, payload);
+    }
+    let _ = write_value(stream, Kind::Reply, &Reply::Sent);
+}
+
 #[test]
 fn a_tree_must_be_the_one_that_was_scanned_and_lead_nowhere() {
     let tree = |at: &str, entry: Entry| -> Tree {
@@ -279,16 +287,12 @@ fn a_tree_must_be_the_one_that_was_scanned_and_lead_nowhere() {
     ] {
         let error = lost(
             move |request, stream| match request {
-                Request::Scan(_) => reply(stream, &scanned(tree_digests(&scanned_tree).0)),
-                _ => {
-                    let encoded = sent.encode();
-                    reply(stream, &Reply::Tree(encoded.len() as u64));
-                    let _ = send_tree(stream, &encoded);
-                }
+                Request::Scan(_) => reply(stream, &scanned(tree_digest(&scanned_tree))),
+                _ => send_tree(stream, &sent.encode()),
             },
             |remote| {
                 remote.scan(&spec("/srv/moh".as_ref())).unwrap();
-                remote.tree("moh")
+                remote.tree("moh", None)
             },
         );
         assert!(error.detail.contains(rule), "{error}");
@@ -296,19 +300,26 @@ fn a_tree_must_be_the_one_that_was_scanned_and_lead_nowhere() {
 }
 
 #[test]
-fn a_bomb_is_not_unpacked() {
-    let bomb = zstd::encode_all(&vec![0; 32 * 1024 * 1024][..], 3).unwrap();
-    for (announced, rule) in
-        [(1000, "not of the 1000 bytes"), (u64::MAX, "a tree of 18446744073709551615 bytes")]
-    {
-        let bomb = bomb.clone();
+fn a_tree_is_no_longer_than_announced() {
+    let bomb = zstd::bulk::compress(&vec![0; MAX_DATA], 3).unwrap();
+    let like = Arc::new((0..12_000).map(|n| (path(&format!("{n:08}")), Entry::Excluded)).collect::<Tree>());
+    let length = like.encode().len() as u64;
+    let copy = postcard::to_stdvec(&(0_u64, length)).unwrap();
+    let beyond = postcard::to_stdvec(&(1_u64, length)).unwrap();
+    for (announced, (kind, payload), rule) in [
+        (1000, (Kind::Packed, &bomb), "more than its tree has bytes"),
+        (u64::MAX, (Kind::Packed, &bomb), "a tree of 18446744073709551615 bytes"),
+        (2 * length - 1, (Kind::Copy, &copy), "more than its tree has bytes"),
+        (2 * length, (Kind::Copy, &beyond), "a copy of what is not there"),
+    ] {
+        let (payload, like) = (payload.clone(), Arc::clone(&like));
         let error = lost(
             move |_, stream| {
                 reply(stream, &Reply::Tree(announced));
-                let _ = write_frame(stream, Kind::Part, &bomb);
-                let _ = write_frame(stream, Kind::Part, b"");
+                let _ = write_value(stream, Kind::Begin, &0_u64);
+                while write_frame(stream, kind, &payload).is_ok() {}
             },
-            |remote| remote.tree("moh"),
+            |remote| remote.tree("moh", Some(&like)),
         );
         assert!(error.detail.contains(rule), "{error}");
     }

@@ -17,13 +17,31 @@ fn a_scan_and_its_tree_cross() {
     assert_eq!(remote.version(), env!("CARGO_PKG_VERSION"));
     let scanned = remote.scan(&spec(&root(dir.path()))).unwrap();
     assert_eq!((scanned.root, scanned.entries, scanned.free), (Root::Unmarked, 2, 7));
-    let tree = remote.tree("moh").unwrap();
+    let tree = remote.tree("moh", None).unwrap();
     assert_eq!(tree.get(&path("d/b")), Some(&file(b"22")));
     assert_eq!(tree.len(), 2);
     drop(remote);
     let (host, ended) = served.join().unwrap();
     assert_eq!(ended, Ok(()));
     assert_eq!(host.calls, Vec::<String>::new());
+}
+
+#[test]
+fn a_tree_that_main_knows_does_not_cross() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..2000).map(|n| format!("{n:04}.wav")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
+    let known = Arc::new(Fake::with(&files).snapshot());
+    for (files, asked) in [(&files[..], 0), (&files[1..], 1), (&[], 1)] {
+        let (mut remote, served) = session(Fake::with(files), dir.path());
+        remote.scan(&spec(&root(dir.path()))).unwrap();
+        let tree = remote.tree("moh", Some(&known)).unwrap();
+        drop(remote);
+        let (host, ended) = served.join().unwrap();
+        assert_eq!(ended, Ok(()));
+        assert_eq!(*tree, host.snapshot());
+        assert_eq!(host.trees, asked, "{} files", files.len());
+    }
 }
 
 #[test]
@@ -256,7 +274,7 @@ fn a_dry_run_and_a_read_only_node_change_nothing() {
             let (main, served) = agent(Fake::with(&[("a", b"1")]), accept.clone(), Arc::default());
             let mut remote = meet(&main, &hello, LONG).unwrap();
             remote.scan(&spec(&root(dir.path()))).unwrap();
-            remote.tree("moh").unwrap();
+            remote.tree("moh", None).unwrap();
             let reload = ReloadRequest { name: "dialplan".to_owned(), files: vec![], timeout: LONG };
             let error = match attempt {
                 0 => remote.prepare("moh", "01RUN", &TrashKeep::FOREVER).map(drop).unwrap_err(),

@@ -16,12 +16,13 @@ use support::Cluster;
 
 const USAGE: &str = "usage: bench PROGRAM ROUNDS [CASE…]; cases: ";
 type Case = fn(&Bench);
-const CASES: [(&str, Case); 9] = [
+const CASES: [(&str, Case); 10] = [
     ("nothing", nothing_to_do),
     ("growth", from_two_to_eight_nodes),
     ("dialplan", one_dialplan_file),
     ("copy4", first_copy_to_four),
     ("copy1", first_copy_to_one),
+    ("file", one_file_of_many),
     ("many", a_hundred_thousand),
     ("rename", a_renamed_directory),
     ("byte", a_byte_of_a_large_file),
@@ -162,6 +163,24 @@ fn first_copy_to_one(bench: &Bench) {
     bench.take_turns("first copy, 1 node, 28,000 files, 1.4 GB", &cluster, &contenders, &|| {
         site::empty(&cluster.nodes);
     });
+}
+
+/// The node has drifted as well, so that it is no longer what was remembered of it.
+fn one_file_of_many(bench: &Bench) {
+    let cluster = bench.cluster(1, 1, "");
+    site::fill(&cluster.main, SOUNDS, 28_000, 2_000);
+    cluster.main.sh(contender::xds_sync().script).ok();
+    let write = |file: &str| {
+        format!(
+            "date +%N >{SOUNDS}/{file}; touch -d \"@$(($(date +%s) - 3600 - RANDOM % 3000))\" {SOUNDS}/{file}"
+        )
+    };
+    let edit = || {
+        cluster.main.sh(write("d5/f5.wav")).ok();
+        cluster.nodes[0].sh(write("d20/f7.wav")).ok();
+    };
+    let contenders = [contender::xds_sync(), contender::rsync(&cluster)];
+    bench.take_turns("one file of 28,000 changed, 1 node", &cluster, &contenders, &edit);
 }
 
 fn a_hundred_thousand(bench: &Bench) {
