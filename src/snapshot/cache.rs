@@ -282,6 +282,28 @@ impl HashCache {
         *self = HashCache::of_blocks(bytes).unwrap_or_default();
     }
 
+    /// Digests of files that are known under whatever path: a directory that is renamed leaves what is in it as it
+    /// is, down to the ctime. All records are read for that. By index of `stamps`; a file with two names comes twice.
+    pub(super) fn anywhere(&self, stamps: &[Stamp]) -> Vec<(usize, Digest)> {
+        let mut by_inode: Vec<(u64, usize)> = stamps.iter().map(|stamp| stamp.ino).zip(0..).collect();
+        by_inode.sort_unstable();
+        let mut found = Vec::new();
+        for block in &self.blocks {
+            for (_, record) in Records(&self.bytes.stretch(block.records.clone())) {
+                let first = by_inode.partition_point(|(ino, _)| *ino < record.ino);
+                let same = by_inode[first..].iter().take_while(|(ino, _)| *ino == record.ino);
+                let vouched = same.filter(|(_, index)| record.vouches_for(&stamps[*index]));
+                found.extend(vouched.map(|(_, index)| (*index, record.digest)));
+            }
+        }
+        found
+    }
+
+    /// About how many bytes all records have.
+    pub(super) fn size(&self) -> u64 {
+        self.blocks.iter().map(|block| block.records.len() as u64).sum()
+    }
+
     /// Number of files that are known.
     pub(super) fn len(&self) -> usize {
         self.files

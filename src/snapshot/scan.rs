@@ -16,7 +16,7 @@ use super::walk::walk;
 use super::{Clock, Root, ScanSpec};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners, Stamp, threads};
-use crate::model::{Digest, Direction, Entry, RelPath, Tree};
+use crate::model::{Digest, Direction, Entry, File, RelPath, Tree};
 
 /// More threads than this only wait for each other and for the disk.
 const MOST_THREADS: usize = 8;
@@ -120,6 +120,9 @@ pub(super) fn scan_with(
         again: spec.direction == Direction::Push,
         open: OnceLock::new(),
     };
+    if let Some(cache) = vouched {
+        found.know_moved(cache);
+    }
     let unknown = std::mem::take(&mut found.unknown);
     found.hash(&hasher, &unknown, threads);
     if let Some(until) = found.until {
@@ -178,6 +181,28 @@ impl Found {
                 self.unknown.push(position);
             }
         }
+    }
+
+    /// Takes the digests of files that the cache knows by another path, unless hashing them is less work than to look
+    /// for them.
+    fn know_moved(&mut self, cache: &HashCache) {
+        let stamped = |&position: &usize| Some((position, self.stamps[position]?));
+        let (positions, stamps): (Vec<usize>, Vec<Stamp>) = self.unknown.iter().filter_map(stamped).unzip();
+        let bytes = stamps.iter().map(|stamp| stamp.size).fold(0, u64::saturating_add);
+        if cache.len() == 0 || bytes < cache.size() {
+            return;
+        }
+        let mut known = HashSet::new();
+        for (index, digest) in cache.anywhere(&stamps) {
+            let position = positions[index];
+            if let Some(file) = self.tree.at(position).and_then(|(_, entry)| entry.as_file()) {
+                let file = File { digest, ..file.clone() };
+                self.tree.set(position, Entry::File(file));
+                known.insert(position);
+            }
+        }
+        self.unknown.retain(|position| !known.contains(position));
+        self.learned += known.len();
     }
 
     fn hash(&mut self, hasher: &Hasher, positions: &[usize], threads: usize) {
