@@ -22,6 +22,8 @@ for dir in etc usr var; do
     mkdir -p "/mnt/layer/$dir" "/mnt/work/$dir"
     mount -t overlay -o "lowerdir=/$dir,upperdir=/mnt/layer/$dir,workdir=/mnt/work/$dir" host "/$dir"
 done
+# The machine's own, where the package is installed on it.
+rm -f /usr/bin/xds-sync
 if [ -n "$PROGRAM" ]; then
     # Before /root and /tmp are covered: it may have been built below one of them.
     touch /usr/bin/xds-sync
