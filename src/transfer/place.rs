@@ -59,6 +59,7 @@ pub(super) struct Ready {
     pub(super) file: File,
     /// Its name in the stage.
     pub(super) staged: String,
+    pub(super) ino: u64,
     /// Of a move that is done as a copy: where from.
     pub(super) then_delete: Option<(RelPathBuf, Entry)>,
 }
@@ -143,12 +144,11 @@ impl Commit<'_> {
         let Some(at) = self.look(&ready.path, ready.expected.as_ref())? else { return Ok(Outcome::Changed) };
         let stage = self.own.stage();
         let new = Name::new(stage, ready.staged.as_ref());
-        let Some(ino) = new.stat()?.map(|stat| stat.st_ino) else { anyhow::bail!("its content is gone") };
         let outcome = self.place(new, &at, &ready.path, ready.expected.as_ref())?;
         if outcome != Outcome::Done {
             return Ok(outcome);
         }
-        if let Some(stat) = at.name().stat()?.filter(|stat| stat.st_ino == ino) {
+        if let Some(stat) = at.name().stat()?.filter(|stat| stat.st_ino == ready.ino) {
             self.note_placed(&ready.path, &ready.file, Stamp::of(&stat));
         }
         match &ready.then_delete {

@@ -1,5 +1,7 @@
 //! The steps of a commit that make something: a file, a directory, a symlink.
 
+use std::io;
+
 use anyhow::bail;
 use rustix::fs::{AtFlags, FileType, Mode};
 
@@ -8,11 +10,18 @@ use super::metadata::{self, Mask};
 use super::own::open_dir;
 use super::place::{At, Copied, Ready, copy_content};
 use super::source::open_file;
-use super::stager::is_staged;
 use super::swap::{Name, rename_new};
 use super::sweep::making;
+use crate::disk::Stamp;
 use crate::fault::{Point, reach};
 use crate::model::{Action, Entry, File, Meta, Outcome, RelPathBuf, Symlink};
+
+/// A file in the stage, open.
+pub(super) struct Staged {
+    name: String,
+    content: std::fs::File,
+    stamp: Stamp,
+}
 
 impl Commit<'_> {
     pub(super) fn put_file(
@@ -26,15 +35,21 @@ impl Commit<'_> {
         if at.is_dir() {
             bail!("a directory is in the way");
         }
-        let mut staged = file.digest.to_string();
-        if !is_staged(self.own.stage(), &file.digest, file.size) {
-            bail!("its content did not arrive");
-        }
+        let mut staged = match self.staged(file.digest.to_string()) {
+            Ok(staged) if staged.stamp.size == file.size => staged,
+            Ok(_) => bail!("its content did not arrive"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("its content did not arrive"),
+            Err(error) => return Err(error.into()),
+        };
         if !only_use {
-            let (content, _) = open_file(self.own.stage(), staged.as_bytes())?;
-            staged = self.copy(index, &content, file)?;
+            staged = self.copy(index, &staged.content, file)?;
         }
         self.make_ready(index, action, at, file, staged, None)
+    }
+
+    fn staged(&self, name: String) -> io::Result<Staged> {
+        let (content, stamp) = open_file(self.own.stage(), name.as_bytes())?;
+        Ok(Staged { name, content, stamp })
     }
 
     /// Copies a content into the stage once more, for one action alone.
@@ -43,10 +58,10 @@ impl Commit<'_> {
         index: usize,
         content: &std::fs::File,
         file: &File,
-    ) -> anyhow::Result<String> {
+    ) -> anyhow::Result<Staged> {
         let name = making(self.own, index);
         match copy_content(content, self.own.stage(), &name, file)? {
-            Copied::Right => Ok(name),
+            Copied::Right => Ok(self.staged(name)?),
             Copied::Other => bail!("its content is not what was scanned"),
         }
     }
@@ -58,10 +73,10 @@ impl Commit<'_> {
         action: &Action,
         at: &At,
         file: &File,
-        staged: String,
+        staged: Staged,
         then_delete: Option<(RelPathBuf, Entry)>,
     ) -> anyhow::Result<Acted> {
-        let (content, _) = open_file(self.own.stage(), staged.as_bytes())?;
+        let Staged { name, content, stamp } = staged;
         // Nobody said whose it shall be: as the file that it replaces, or as the directory it is in.
         let fallback = match &at.now {
             Some(now) if FileType::from_raw_mode(now.st_mode).is_file() => *now,
@@ -75,7 +90,8 @@ impl Commit<'_> {
             path: action.path.clone(),
             expected: action.expected.clone(),
             file: file.clone(),
-            staged,
+            staged: name,
+            ino: stamp.ino,
             then_delete,
         });
         Ok(Acted::Ready)
@@ -137,8 +153,8 @@ impl Commit<'_> {
 
 /// Something came to stand there since we looked: that is left for the next run.
 pub(super) fn changed_if_exists(error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match error.downcast_ref::<std::io::Error>() {
-        Some(io) if io.kind() == std::io::ErrorKind::AlreadyExists => Ok(Outcome::Changed),
+    match error.downcast_ref::<io::Error>() {
+        Some(io) if io.kind() == io::ErrorKind::AlreadyExists => Ok(Outcome::Changed),
         _ => Err(error),
     }
 }

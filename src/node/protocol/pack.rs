@@ -13,9 +13,20 @@ const SAMPLE: usize = 4 * 1024;
 /// Shorter pieces are not worth the try.
 const LEAST: usize = 1024;
 
-/// Packs what one end sends. It keeps what zstd needs for that, once something was packed.
+/// What comes one after the other is alike: after so many pieces in a row that did not shrink, only one in as many is
+/// tried.
+const MOST_SKIPPED: u32 = 8;
+
+/// Packs what one end sends.
 #[derive(Default)]
-pub(crate) struct Packer(Option<Compressor<'static>>);
+pub(crate) struct Packer {
+    /// What zstd needs, once something was tried.
+    compressor: Option<Compressor<'static>>,
+    /// How many tries in a row were in vain.
+    vain: u32,
+    /// How many pieces are not to be tried.
+    skip: u32,
+}
 
 impl Packer {
     /// The piece packed, if that saves an eighth of it at least.
@@ -23,10 +34,21 @@ impl Packer {
         if piece.len() < LEAST {
             return None;
         }
-        if self.0.is_none() {
-            self.0 = Compressor::new(LEVEL).ok();
+        if self.skip > 0 {
+            self.skip -= 1;
+            return None;
         }
-        let compressor = self.0.as_mut()?;
+        let packed = self.try_to(piece);
+        self.vain = if packed.is_some() { 0 } else { (self.vain + 1).min(MOST_SKIPPED) };
+        self.skip = self.vain.saturating_sub(1);
+        packed
+    }
+
+    fn try_to(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
+        if self.compressor.is_none() {
+            self.compressor = Compressor::new(LEVEL).ok();
+        }
+        let compressor = self.compressor.as_mut()?;
         let mut shrunk = |bytes: &[u8]| {
             let packed = compressor.compress(bytes).ok()?;
             (packed.len() <= bytes.len() - bytes.len() / 8).then_some(packed)
@@ -59,7 +81,6 @@ mod tests {
 
     #[test]
     fn only_what_shrinks_is_packed() {
-        let mut packer = Packer::default();
         let voice: Vec<u8> = noise(100_000).iter().map(|byte| byte % 16).collect();
         let half: Vec<u8> = noise(50_000).into_iter().chain(vec![0; 50_000]).collect();
         for (name, piece, packs) in [
@@ -76,13 +97,27 @@ mod tests {
                 false,
             ),
         ] {
-            let packed = packer.pack(&piece);
+            let packed = Packer::default().pack(&piece);
             assert_eq!(packed.is_some(), packs, "{name}");
             if let Some(packed) = packed {
                 assert!(packed.len() < piece.len(), "{name}");
                 assert_eq!(unpack(&packed).unwrap(), piece, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn after_what_does_not_shrink_fewer_are_tried() {
+        let mut packer = Packer::default();
+        let (noise, zeros) = (noise(2000), vec![0; 2000]);
+        assert!(packer.pack(&noise).is_none());
+        assert!(packer.pack(&zeros).is_some(), "one alone says little");
+        for _ in 0..1000 {
+            assert!(packer.pack(&noise).is_none());
+        }
+        let skipped = std::iter::repeat_with(|| packer.pack(&zeros)).take_while(Option::is_none).count();
+        assert!(skipped < MOST_SKIPPED as usize, "{skipped}");
+        assert!(packer.pack(&zeros).is_some(), "what shrinks is packed from then on");
     }
 
     #[test]
