@@ -86,6 +86,8 @@ fn within(limits: Limits, client: ClientBuilder, url: Url, trust: &Trust) -> any
         .tls_backend_preconfigured(tls(trust)?)
         // Main is near. A proxy for the web would be asked for its certificate instead.
         .no_proxy()
+        // Where it sends us on, the server may be closing that connection already.
+        .pool_max_idle_per_host(0)
         .connect_timeout(limits.connect)
         .timeout(limits.total);
     let (sender, receiver) = mpsc::channel();
