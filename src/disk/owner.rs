@@ -28,14 +28,22 @@ impl Owners {
 
     /// The user's id, if the name is known here.
     pub fn uid(&mut self, user: &str) -> Option<u32> {
-        let look_up = |name: &str| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-        *self.users.entry(user.to_owned()).or_insert_with_key(|name| look_up(name))
+        if let Some(known) = self.users.get(user) {
+            return *known;
+        }
+        let uid = User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
+        self.users.insert(user.to_owned(), uid);
+        uid
     }
 
     /// The group's id, if the name is known here.
     pub fn gid(&mut self, group: &str) -> Option<u32> {
-        let look_up = |name: &str| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
-        *self.groups.entry(group.to_owned()).or_insert_with_key(|name| look_up(name))
+        if let Some(known) = self.groups.get(group) {
+            return *known;
+        }
+        let gid = Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+        self.groups.insert(group.to_owned(), gid);
+        gid
     }
 
     /// What this host can set of an owner: a name it does not know becomes `None`.

@@ -1,10 +1,63 @@
-//! How many threads work on a root at a time.
+//! How many threads work on a root at a time, and what they share.
 
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+
+use crate::fault;
 
 /// One for each processor, and no more than `most`: beyond some they wait for each other and for the disk.
 #[must_use]
 pub fn threads(most: usize) -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(most)
+}
+
+/// What `work` makes of each item, in their order. The calling thread is one of `threads`; whoever is done with one
+/// takes the next.
+pub fn side_by_side<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { return done };
+            done.push((index, work(item)));
+        }
+    };
+    let take = &take;
+    let mut done = thread::scope(|scope| {
+        let helpers = threads.min(items.len()).saturating_sub(1);
+        let helpers: Vec<_> = (0..helpers)
+            .map(|_| {
+                let heir = fault::heir();
+                scope.spawn(move || {
+                    heir();
+                    take()
+                })
+            })
+            .collect();
+        let mut done = take();
+        for helper in helpers {
+            done.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, made)| made).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_out_is_in_the_order_of_what_went_in() {
+        let items: Vec<usize> = (0..1000).collect();
+        for threads in [0, 1, 2, 7, 2000] {
+            let twice = side_by_side(&items, threads, |item| item * 2);
+            assert!(twice.iter().enumerate().all(|(index, twice)| *twice == 2 * index), "{threads}");
+            assert_eq!(twice.len(), items.len());
+        }
+        assert!(side_by_side(&items[..0], 4, |item| *item).is_empty());
+    }
 }

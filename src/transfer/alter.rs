@@ -40,7 +40,7 @@ impl Commit<'_> {
         if !at.is_inode(now.st_ino) {
             return Ok(Outcome::Changed);
         }
-        metadata::set(&dir, meta, Mask::Dir, &now, self.owners)?;
+        metadata::set(&dir, meta, Mask::Dir, &now, &self.owners)?;
         self.unsynced.add(&dir);
         Ok(Outcome::Done)
     }
@@ -57,9 +57,11 @@ impl Commit<'_> {
         if now.st_nlink > 1 {
             // Its other names, which may lie outside of the root, keep what they have.
             let staged = self.copy(index, &open, file)?;
-            return self.make_ready(index, action, at, file, staged, None);
+            let ready = self.make_ready(index, action, at, file, staged, None)?;
+            self.ready.push(ready);
+            return Ok(Acted::Later);
         }
-        metadata::set(&open, &file.meta, Mask::File, &now, self.owners)?;
+        metadata::set(&open, &file.meta, Mask::File, &now, &self.owners)?;
         let set_time = Stamp::of(&now).mtime != file.mtime;
         if set_time {
             metadata::set_mtime(&open, file.mtime)?;
@@ -96,9 +98,11 @@ impl Commit<'_> {
             // Not one rename: the old version must be kept, or the file's other names.
             let staged = self.copy(index, &open, file)?;
             let then_delete = Some((from.clone(), from_expected.clone()));
-            return self.make_ready(index, action, at, file, staged, then_delete);
+            let ready = self.make_ready(index, action, at, file, staged, then_delete)?;
+            self.ready.push(ready);
+            return Ok(Acted::Later);
         }
-        metadata::set(&open, &file.meta, Mask::File, &now, self.owners)?;
+        metadata::set(&open, &file.meta, Mask::File, &now, &self.owners)?;
         let set_time = Stamp::of(&now).mtime != file.mtime;
         if set_time {
             metadata::set_mtime(&open, file.mtime)?;

@@ -4,6 +4,7 @@
 //! the kernel. New files get their mode, owner and time, and are on disk, before they are visible.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use anyhow::bail;
@@ -14,6 +15,7 @@ use super::Seen;
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::place::{At, Ready};
+use super::put::Put;
 use super::trash::{Place, RunTrash, TrashEntry, TrashId, Trashed};
 use crate::disk::{OWN_DIR, Owners, Stamp};
 use crate::fault::{Point, reach};
@@ -62,7 +64,7 @@ pub fn commit(
             commit.put_ready();
         }
         match commit.act(index, action) {
-            Ok(Acted::Ready) => {}
+            Ok(Acted::Later) => {}
             Ok(Acted::Is(outcome)) => commit.done.outcomes[index] = outcome,
             Err(error) => commit.done.outcomes[index] = Outcome::Failed(format!("{error:#}")),
         }
@@ -86,7 +88,7 @@ pub(super) struct Commit<'a> {
     pub(super) own: &'a OwnDir,
     run: &'a str,
     seen: &'a Seen<'a>,
-    pub(super) owners: &'a mut Owners,
+    pub(super) owners: Mutex<&'a mut Owners>,
     pub(super) trash: RunTrash<'a>,
     pub(super) unsynced: Unsynced,
     /// How many more actions need a content that is in the stage once.
@@ -95,6 +97,8 @@ pub(super) struct Commit<'a> {
     pub(super) gone: HashSet<RelPathBuf>,
     /// By inode, how files look whose other hard link we moved: that changes their ctime.
     pub(super) touched: HashMap<u64, Stamp>,
+    /// Files that are in the stage, and not ready yet.
+    pub(super) puts: Vec<Put<'a>>,
     /// Files that are complete in the stage, but not yet on disk.
     pub(super) ready: Vec<Ready>,
     pub(super) done: Committed,
@@ -103,8 +107,8 @@ pub(super) struct Commit<'a> {
 /// How far an action came.
 pub(super) enum Acted {
     Is(Outcome),
-    /// It is done when the ready files are put in place.
-    Ready,
+    /// It is done with all other files of the stage.
+    Later,
 }
 
 impl<'a> Commit<'a> {
@@ -118,31 +122,32 @@ impl<'a> Commit<'a> {
             own,
             run,
             seen,
-            owners,
+            owners: Mutex::new(owners),
             trash: RunTrash::new(own, run)?,
             unsynced: Unsynced::default(),
             uses: HashMap::new(),
             gone: HashSet::new(),
             touched: HashMap::new(),
+            puts: Vec::new(),
             ready: Vec::new(),
             done: Committed::default(),
         })
     }
 
-    fn act(&mut self, index: usize, action: &Action) -> anyhow::Result<Acted> {
-        let only_use = match &action.step {
-            Step::Put(Entry::File(file)) => self.uses.get_mut(&file.digest).is_none_or(|uses| {
+    fn act(&mut self, index: usize, action: &'a Action) -> anyhow::Result<Acted> {
+        if let Step::Put(Entry::File(file)) = &action.step {
+            let last_use = self.uses.get_mut(&file.digest).is_none_or(|uses| {
                 *uses = uses.saturating_sub(1);
                 *uses == 0
-            }),
-            _ => false,
-        };
+            });
+            self.puts.push(Put { index, action, file, last_use });
+            return Ok(Acted::Later);
+        }
         self.may_touch(&action.path)?;
         let Some(at) = self.look(&action.path, action.expected.as_ref())? else {
             return Ok(Acted::Is(Outcome::Changed));
         };
         match &action.step {
-            Step::Put(Entry::File(file)) => self.put_file(index, action, &at, file, only_use),
             Step::Put(Entry::Dir(meta)) => self.put_dir(index, &at, meta).map(Acted::Is),
             Step::Put(Entry::Symlink(link)) => self.put_symlink(index, action, &at, link).map(Acted::Is),
             Step::SetMeta(entry) => self.set_meta(index, action, &at, entry),
@@ -177,15 +182,8 @@ impl<'a> Commit<'a> {
 
     /// Looks at a path again. `None` when it is not as `expected`, which must be what the scan saw.
     pub(super) fn look(&self, path: &RelPath, expected: Option<&Entry>) -> anyhow::Result<Option<At>> {
-        if self.scanned(path) != expected {
-            return Ok(None);
-        }
-        let at = match At::open(self.own.root(), path) {
-            Ok(at) => at,
-            // The directory it was in is gone, or something else by now.
-            Err(error) if is_no_way(&error) && self.was_dir(path.parent()) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(mut at) = self.find(path, expected)? else { return Ok(None) };
+        at.now = at.name().stat()?;
         let is_same = match (expected, &at.now) {
             (None, None) => true,
             (Some(Entry::Dir(_)), Some(now)) => self.is_same_dir(path, now),
@@ -193,6 +191,24 @@ impl<'a> Commit<'a> {
             _ => false,
         };
         Ok(is_same.then_some(at))
+    }
+
+    /// The same for a file to be put there. Where there was nothing, the kernel looks when it renames, and never
+    /// replaces anything: a name that is not there is the slowest to look up.
+    pub(super) fn look_to_put(&self, path: &RelPath, expected: Option<&Entry>) -> anyhow::Result<Option<At>> {
+        if expected.is_none() { self.find(path, None) } else { self.look(path, expected) }
+    }
+
+    fn find(&self, path: &RelPath, expected: Option<&Entry>) -> anyhow::Result<Option<At>> {
+        if self.scanned(path) != expected {
+            return Ok(None);
+        }
+        match At::open(self.own.root(), path) {
+            Ok(at) => Ok(Some(at)),
+            // The directory it was in is gone, or something else by now.
+            Err(error) if is_no_way(&error) && self.was_dir(path.parent()) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn was_dir(&self, parent: Option<&RelPath>) -> bool {
@@ -238,7 +254,7 @@ impl<'a> Commit<'a> {
 
     fn finish(mut self) -> Committed {
         // Without its index, the trash is only slower to find contents in.
-        let _ = self.trash.save_index(&mut self.unsynced);
+        let _ = self.trash.save_index(&self.unsynced);
         let synced = reach(Point::CommitSync).and_then(|()| self.unsynced.sync(self.own));
         if let Err(error) = synced.and_then(|()| reach(Point::CommitTold)) {
             for outcome in self.done.outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Done) {

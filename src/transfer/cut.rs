@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastcdc::v2020::{FastCDC, MINIMUM_MAX};
 
 use super::pieces::Piece;
-use crate::disk::threads;
+use crate::disk::{side_by_side, threads};
 
 /// A cut is at every multiple of this, whatever is there, so that several threads cut a file. What was moved over
 /// such a place is sent anew, some pieces at most.
@@ -48,27 +47,9 @@ pub(super) fn cut(
     let stretches: Vec<Range<u64>> = (part.start / STRETCH..part.end.div_ceil(STRETCH))
         .map(|at| (at * STRETCH).max(part.start)..((at + 1) * STRETCH).min(part.end))
         .collect();
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(stretch) = stretches.get(index) else { return done };
-            done.push((index, cut_stretch(file, stretch.clone(), average, progress)));
-        }
-    };
-    let mut done = thread::scope(|scope| {
-        let helpers = threads(MOST_THREADS).min(stretches.len()).saturating_sub(1);
-        let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
-        let mut done = work();
-        for helper in helpers {
-            done.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        }
-        done
-    });
-    done.sort_unstable_by_key(|(index, _)| *index);
+    let cut = |stretch: &Range<u64>| cut_stretch(file, stretch.clone(), average, progress);
     let mut pieces = Vec::new();
-    for (_, stretch) in done {
+    for stretch in side_by_side(&stretches, threads(MOST_THREADS), cut) {
         pieces.extend(stretch?);
     }
     Ok(pieces)

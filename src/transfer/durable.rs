@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -15,44 +16,58 @@ use crate::fault;
 /// Up to this many files and directories are synced one by one; one `syncfs(2)` is sooner done with more.
 const ONE_BY_ONE: usize = 16;
 
-/// Files and directories that were changed, and that nobody may be told of before they are on disk.
+/// Files and directories that were changed, and that nobody may be told of before they are on disk; by any thread.
 ///
 /// It holds few descriptors, however much was changed.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
+    noted: Mutex<Noted>,
+}
+
+#[derive(Debug, Default)]
+struct Noted {
     seen: HashSet<(u64, u64)>,
     held: Vec<OwnedFd>,
     all: bool,
 }
 
 impl Unsynced {
+    fn lock(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes that `fd`, of the filesystem that is to be synced, was changed.
-    pub(super) fn add(&mut self, fd: impl AsFd) {
-        if self.all {
+    pub(super) fn add(&self, fd: impl AsFd) {
+        let mut noted = self.lock();
+        if noted.all {
             return;
         }
         let stat = rustix::fs::fstat(&fd).map(|stat| (stat.st_dev, stat.st_ino));
-        if stat.is_ok_and(|id| !self.seen.insert(id)) {
+        if stat.is_ok_and(|id| !noted.seen.insert(id)) {
             return;
         }
         match fd.as_fd().try_clone_to_owned() {
-            Ok(fd) if self.held.len() < ONE_BY_ONE => self.held.push(fd),
+            Ok(fd) if noted.held.len() < ONE_BY_ONE => noted.held.push(fd),
             _ => {
-                self.all = true;
-                self.held.clear();
+                noted.all = true;
+                noted.held.clear();
             }
         }
     }
 
     /// Takes over what was noted elsewhere, of the same filesystem.
-    pub(super) fn append(&mut self, other: &mut Unsynced) {
-        self.all |= other.all;
-        std::mem::take(&mut other.held).iter().for_each(|fd| self.add(fd));
+    pub(super) fn append(&self, other: &Unsynced) {
+        let other = std::mem::take(&mut *other.lock());
+        if other.all {
+            *self.lock() = other;
+        } else {
+            other.held.iter().for_each(|fd| self.add(fd));
+        }
     }
 
     /// Returns when all that was noted is on disk; it is all on that of `own`.
-    pub(super) fn sync(&mut self, own: &OwnDir) -> io::Result<()> {
-        let noted = std::mem::take(self);
+    pub(super) fn sync(&self, own: &OwnDir) -> io::Result<()> {
+        let noted = std::mem::take(&mut *self.lock());
         while_alive(own.progress(), || {
             if noted.all {
                 rustix::fs::syncfs(own.stage())?;

@@ -1,6 +1,7 @@
 //! Mode, owner and time, set on an open file or directory.
 
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use rustix::fs::{Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
@@ -26,14 +27,18 @@ pub(super) fn set(
     meta: &Meta,
     mask: Mask,
     fallback: &Stat,
-    owners: &mut Owners,
+    owners: &Mutex<&mut Owners>,
 ) -> anyhow::Result<()> {
     reach(Point::Metadata)?;
     let now = rustix::fs::fstat(&fd)?;
     // Without root's rights, what we make is ours, and nobody asked for anything else.
     let fallback = if rustix::process::geteuid().is_root() { fallback } else { &now };
-    let uid = meta.owner.user().and_then(|user| owners.uid(user)).unwrap_or(fallback.st_uid);
-    let gid = meta.owner.group().and_then(|group| owners.gid(group)).unwrap_or(fallback.st_gid);
+    let (uid, gid) = {
+        let mut owners = owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = meta.owner.user().and_then(|user| owners.uid(user));
+        let gid = meta.owner.group().and_then(|group| owners.gid(group));
+        (uid.unwrap_or(fallback.st_uid), gid.unwrap_or(fallback.st_gid))
+    };
     let is_other = (uid, gid) != (now.st_uid, now.st_gid);
     if is_other {
         rustix::fs::fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))

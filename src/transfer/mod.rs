@@ -93,7 +93,7 @@ pub struct Seen<'a> {
     /// What stood there.
     pub tree: &'a Tree,
     /// How to tell whether it still does: of every entry that may be replaced or copied.
-    pub stamps: &'a dyn Fn(&RelPath) -> Option<Stamp>,
+    pub stamps: &'a (dyn Fn(&RelPath) -> Option<Stamp> + Sync),
 }
 
 impl Seen<'_> {

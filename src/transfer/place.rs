@@ -5,22 +5,27 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::Ordering;
 
+use anyhow::anyhow;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::commit::Commit;
+use super::own::OwnDir;
+use super::put::changed_if_exists;
 use super::source::{Part, stream};
 use super::stager::{create, hash_zeros};
 use super::swap::{Name, exchange, rename_new};
-use crate::disk::{HeldRoot, Stamp};
+use super::writers::threads_for;
+use crate::disk::{HeldRoot, Stamp, side_by_side};
 use crate::fault::{self, Point, reach};
 use crate::model::{Entry, File, Outcome, RelPath, RelPathBuf};
 
 /// How often one path is given back to somebody who keeps changing it.
 const MOST_TURNS: usize = 16;
 
-/// A path that was looked at: the directory it is in, open, and what stands there.
+/// A path: the directory it is in, open, and what stands there, as far as that was looked at.
 #[derive(Debug)]
 pub(super) struct At {
     pub(super) parent: OwnedFd,
@@ -32,8 +37,7 @@ impl At {
     pub(super) fn open(root: &HeldRoot, path: &RelPath) -> io::Result<At> {
         let parent = root.open_parent(path)?;
         let name = OsStr::from_bytes(path.name()).to_owned();
-        let now = Name::new(parent.as_fd(), &name).stat()?;
-        Ok(At { parent, name, now })
+        Ok(At { parent, name, now: None })
     }
 
     pub(super) fn name(&self) -> Name<'_> {
@@ -62,6 +66,22 @@ pub(super) struct Ready {
     pub(super) ino: u64,
     /// Of a move that is done as a copy: where from.
     pub(super) then_delete: Option<(RelPathBuf, Entry)>,
+}
+
+impl Ready {
+    fn staged<'a>(&'a self, own: &'a OwnDir) -> Name<'a> {
+        Name::new(own.stage(), self.staged.as_ref())
+    }
+
+    /// How it stands at a path, if it does.
+    fn stamp_at(&self, at: &At) -> io::Result<Option<Stamp>> {
+        let now = at.name().stat()?;
+        Ok(now.filter(|now| now.st_ino == self.ino).map(|now| Stamp::of(&now)))
+    }
+}
+
+fn failed(error: &anyhow::Error) -> Outcome {
+    Outcome::Failed(format!("{error:#}"))
 }
 
 /// How a copy came out.
@@ -120,44 +140,61 @@ fn hash(from: &std::fs::File, size: u64, to: Option<&std::fs::File>) -> io::Resu
 }
 
 impl Commit<'_> {
-    /// Puts the ready files in place, once they are on disk.
+    /// Readies the files of the stage, and puts them in place once they are on disk.
     pub(super) fn put_ready(&mut self) {
+        let puts = std::mem::take(&mut self.puts);
+        let made = side_by_side(&puts, threads_for(puts.len()), |put| self.make(put));
+        for (put, made) in puts.iter().zip(made) {
+            match made {
+                Ok(Some(ready)) => self.ready.push(ready),
+                Ok(None) => self.done.outcomes[put.index] = Outcome::Changed,
+                Err(error) => self.done.outcomes[put.index] = failed(&error),
+            }
+        }
         let ready = std::mem::take(&mut self.ready);
         if ready.is_empty() {
             return;
         }
-        let synced = reach(Point::ReadySync).and_then(|()| self.unsynced.sync(self.own));
+        if let Err(error) = reach(Point::ReadySync).and_then(|()| self.unsynced.sync(self.own)) {
+            let failed = || anyhow!("could not be written to disk: {error}");
+            ready.iter().for_each(|ready| self.note_put(ready, Err(failed())));
+            return;
+        }
+        // One by one: the kernel renames one file of a filesystem at a time, and threads would only wait for it.
         for ready in ready {
-            let outcome = match &synced {
-                Ok(()) => self.put_one(&ready).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}"))),
-                Err(error) => Outcome::Failed(format!("could not be written to disk: {error}")),
-            };
-            if outcome != Outcome::Done && ready.staged != ready.file.digest.to_string() {
-                // Only one more copy; where it is gone already, all the better.
-                let _ = Name::new(self.own.stage(), ready.staged.as_ref()).remove();
-            }
-            self.done.outcomes[ready.index] = outcome;
+            let put = self.put(&ready);
+            self.note_put(&ready, put);
         }
     }
 
-    fn put_one(&mut self, ready: &Ready) -> anyhow::Result<Outcome> {
-        let Some(at) = self.look(&ready.path, ready.expected.as_ref())? else { return Ok(Outcome::Changed) };
-        let stage = self.own.stage();
-        let new = Name::new(stage, ready.staged.as_ref());
-        let outcome = self.place(new, &at, &ready.path, ready.expected.as_ref())?;
+    fn note_put(&mut self, ready: &Ready, put: anyhow::Result<(Outcome, Option<Stamp>)>) {
+        let (outcome, stamp) = put.unwrap_or_else(|error| (failed(&error), None));
+        if let Some(stamp) = stamp {
+            self.note_placed(&ready.path, &ready.file, stamp);
+        }
+        if outcome != Outcome::Done && ready.staged != ready.file.digest.to_string() {
+            // Only one more copy; where it is gone already, all the better.
+            let _ = Name::new(self.own.stage(), ready.staged.as_ref()).remove();
+        }
+        self.done.outcomes[ready.index] = outcome;
+    }
+
+    fn put(&mut self, ready: &Ready) -> anyhow::Result<(Outcome, Option<Stamp>)> {
+        self.own.progress().fetch_add(1, Ordering::Relaxed);
+        let expected = ready.expected.as_ref();
+        let Some(at) = self.look_to_put(&ready.path, expected)? else { return Ok((Outcome::Changed, None)) };
+        let mut outcome = self.place(ready.staged(self.own), &at, &ready.path, expected)?;
         if outcome != Outcome::Done {
-            return Ok(outcome);
+            return Ok((outcome, None));
         }
-        if let Some(stat) = at.name().stat()?.filter(|stat| stat.st_ino == ready.ino) {
-            self.note_placed(&ready.path, &ready.file, Stamp::of(&stat));
+        let stamp = ready.stamp_at(&at)?;
+        if let Some((from, expected)) = &ready.then_delete {
+            outcome = match self.look(from, Some(expected))? {
+                Some(at) => self.delete(&at, Some(expected), from)?,
+                None => Outcome::Changed,
+            };
         }
-        match &ready.then_delete {
-            Some((from, expected)) => match self.look(from, Some(expected))? {
-                Some(at) => self.delete(&at, Some(expected), from),
-                None => Ok(Outcome::Changed),
-            },
-            None => Ok(Outcome::Done),
-        }
+        Ok((outcome, stamp))
     }
 
     /// Lets what stands in the stage as `new` stand at a path instead of what was looked at there.
@@ -171,8 +208,7 @@ impl Commit<'_> {
         let outcome = match &at.now {
             None => match rename_new(new, at.name()) {
                 Ok(()) => Outcome::Done,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Outcome::Changed,
-                Err(error) => return Err(error.into()),
+                Err(error) => return changed_if_exists(error.into()),
             },
             Some(old) => self.replace(new, at, &Stamp::of(old), path, expected)?,
         };
@@ -194,7 +230,7 @@ impl Commit<'_> {
         // Held open, so that its number does not become another file's.
         let held = rustix::fs::openat(new.dir, new.name, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
         let ours = rustix::fs::fstat(&held)?.st_ino;
-        let place = self.trash.place(path, &mut self.unsynced, |place| rename_new(new, place))?;
+        let place = self.trash.place(path, &self.unsynced, |place| rename_new(new, place))?;
         let trashed = place.name();
         match exchange(trashed, at.name()) {
             Ok(true) => {}
@@ -230,7 +266,7 @@ impl Commit<'_> {
         path: &RelPath,
         expected: Option<&Entry>,
     ) -> anyhow::Result<Outcome> {
-        let place = self.trash.place(path, &mut self.unsynced, |place| {
+        let place = self.trash.place(path, &self.unsynced, |place| {
             reach(Point::TrashLink)?;
             // Without AT_SYMLINK_FOLLOW: of a symlink the link itself.
             Ok(rustix::fs::linkat(at.parent.as_fd(), &*at.name, place.dir, place.name, AtFlags::empty())?)
@@ -266,7 +302,7 @@ impl Commit<'_> {
                 Err(error) => return Err(io::Error::from(error).into()),
             }
         } else {
-            let place = self.trash.place(path, &mut self.unsynced, |place| rename_new(at.name(), place));
+            let place = self.trash.place(path, &self.unsynced, |place| rename_new(at.name(), place));
             let place = match place {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Changed),
                 place => place?,

@@ -1,11 +1,12 @@
 //! The steps of a commit that make something: a file, a directory, a symlink.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use anyhow::bail;
 use rustix::fs::{AtFlags, FileType, Mode};
 
-use super::commit::{Acted, Commit};
+use super::commit::Commit;
 use super::metadata::{self, Mask};
 use super::own::open_dir;
 use super::place::{At, Copied, Ready, copy_content};
@@ -16,6 +17,16 @@ use crate::disk::Stamp;
 use crate::fault::{Point, reach};
 use crate::model::{Action, Entry, File, Meta, Outcome, RelPathBuf, Symlink};
 
+/// An action that puts a file in place.
+#[derive(Debug)]
+pub(super) struct Put<'a> {
+    pub(super) index: usize,
+    pub(super) action: &'a Action,
+    pub(super) file: &'a File,
+    /// No action after this one needs its content.
+    pub(super) last_use: bool,
+}
+
 /// A file in the stage, open.
 pub(super) struct Staged {
     name: String,
@@ -24,14 +35,12 @@ pub(super) struct Staged {
 }
 
 impl Commit<'_> {
-    pub(super) fn put_file(
-        &mut self,
-        index: usize,
-        action: &Action,
-        at: &At,
-        file: &File,
-        only_use: bool,
-    ) -> anyhow::Result<Acted> {
+    /// Readies a file. `None`: what is at its path is not what was expected.
+    pub(super) fn make(&self, put: &Put<'_>) -> anyhow::Result<Option<Ready>> {
+        let Put { index, action, file, last_use } = *put;
+        self.own.progress().fetch_add(1, Ordering::Relaxed);
+        self.may_touch(&action.path)?;
+        let Some(at) = self.look_to_put(&action.path, action.expected.as_ref())? else { return Ok(None) };
         if at.is_dir() {
             bail!("a directory is in the way");
         }
@@ -41,10 +50,10 @@ impl Commit<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("its content did not arrive"),
             Err(error) => return Err(error.into()),
         };
-        if !only_use {
+        if !last_use {
             staged = self.copy(index, &staged.content, file)?;
         }
-        self.make_ready(index, action, at, file, staged, None)
+        self.make_ready(index, action, &at, file, staged, None).map(Some)
     }
 
     fn staged(&self, name: String) -> io::Result<Staged> {
@@ -53,12 +62,7 @@ impl Commit<'_> {
     }
 
     /// Copies a content into the stage once more, for one action alone.
-    pub(super) fn copy(
-        &mut self,
-        index: usize,
-        content: &std::fs::File,
-        file: &File,
-    ) -> anyhow::Result<Staged> {
+    pub(super) fn copy(&self, index: usize, content: &std::fs::File, file: &File) -> anyhow::Result<Staged> {
         let name = making(self.own, index);
         match copy_content(content, self.own.stage(), &name, file)? {
             Copied::Right => Ok(self.staged(name)?),
@@ -66,26 +70,26 @@ impl Commit<'_> {
         }
     }
 
-    /// Gives a staged file all that it shall have; it is put in place when that is on disk.
+    /// Gives a staged file all that it shall have.
     pub(super) fn make_ready(
-        &mut self,
+        &self,
         index: usize,
         action: &Action,
         at: &At,
         file: &File,
         staged: Staged,
         then_delete: Option<(RelPathBuf, Entry)>,
-    ) -> anyhow::Result<Acted> {
+    ) -> anyhow::Result<Ready> {
         let Staged { name, content, stamp } = staged;
         // Nobody said whose it shall be: as the file that it replaces, or as the directory it is in.
         let fallback = match &at.now {
             Some(now) if FileType::from_raw_mode(now.st_mode).is_file() => *now,
             _ => rustix::fs::fstat(&at.parent)?,
         };
-        metadata::set(&content, &file.meta, Mask::File, &fallback, self.owners)?;
+        metadata::set(&content, &file.meta, Mask::File, &fallback, &self.owners)?;
         metadata::set_mtime(&content, file.mtime)?;
         self.unsynced.add(&content);
-        self.ready.push(Ready {
+        Ok(Ready {
             index,
             path: action.path.clone(),
             expected: action.expected.clone(),
@@ -93,8 +97,7 @@ impl Commit<'_> {
             staged: name,
             ino: stamp.ino,
             then_delete,
-        });
-        Ok(Acted::Ready)
+        })
     }
 
     pub(super) fn put_dir(&mut self, index: usize, at: &At, meta: &Meta) -> anyhow::Result<Outcome> {
@@ -121,7 +124,7 @@ impl Commit<'_> {
     fn ready_dir(&mut self, new: Name<'_>, at: &At, meta: &Meta) -> anyhow::Result<()> {
         let dir = open_dir(new.dir, new.name.as_encoded_bytes())?;
         let fallback = rustix::fs::fstat(&at.parent)?;
-        metadata::set(&dir, meta, Mask::Dir, &fallback, self.owners)?;
+        metadata::set(&dir, meta, Mask::Dir, &fallback, &self.owners)?;
         self.unsynced.add(&dir);
         Ok(())
     }

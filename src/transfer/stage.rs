@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::own::OwnDir;
 use super::source::{open_file, send_open};
-use super::stager::{Former, Stager, begun, create_part, is_staged, remove_part};
+use super::stager::{Former, Stager, begun, create_part, is_staged, left, remove_part};
 use super::writers::Writers;
 use super::{Pieces, Received, Seen, Sink as _, Source, Wanted, pieces, trash};
 use crate::disk::Stamp;
@@ -28,13 +28,16 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
     let mut results: HashMap<Digest, Result<(), String>> = HashMap::new();
     let mut missing: Vec<Wanted> = Vec::new();
     let mut room = Room::of(own);
+    let left = left(stage);
+    let is_left = |digest| left.as_ref().is_none_or(|left| left.contains(digest));
     for wanted in wanted {
         if results.contains_key(&wanted.digest) {
             continue;
         }
         let mut result = Ok(());
-        if !is_staged(stage, &wanted.digest, wanted.size) {
-            let offset = begun(stage, wanted);
+        let is_left = is_left(&wanted.digest);
+        if !is_left || !is_staged(stage, &wanted.digest, wanted.size) {
+            let offset = if is_left { begun(stage, wanted) } else { 0 };
             result = room.take(wanted.size - offset);
             if result.is_ok() {
                 missing.push(Wanted { offset, ..wanted.clone() });
@@ -47,7 +50,7 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
         let copied = copy_own(own, seen, &missing);
         let mut copied = copied.iter();
         missing.retain(|_| copied.next().is_none_or(Result::is_err));
-        for wanted in &mut missing {
+        for wanted in missing.iter_mut().filter(|wanted| wanted.offset > 0) {
             // A copy that failed took the part along.
             wanted.offset = begun(stage, wanted);
         }

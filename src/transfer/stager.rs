@@ -1,5 +1,7 @@
 //! Contents into the stage: written, verified, on disk, and only then under their digest's name.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
@@ -13,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::source::{Broken, CHUNK, Part, stream};
+use super::trash::names;
 use super::writers::{SMALL, Writers};
 use super::{Pieces, Received, Sink, Wanted};
 use crate::fault::{self, Point, reach};
@@ -134,8 +137,8 @@ impl<'a> Stager<'a> {
 
     /// Whatever was verified is on disk and under its name when this returns.
     pub(super) fn finish(mut self) -> Received {
-        for mut by in self.writers.take().map(Writers::finish).unwrap_or_default() {
-            self.unsynced.append(&mut by.unsynced);
+        for by in self.writers.take().map(Writers::finish).unwrap_or_default() {
+            self.unsynced.append(&by.unsynced);
             for (index, result) in by.results {
                 if result.is_ok() {
                     self.written.push(index);
@@ -314,6 +317,12 @@ pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, length: u64) {
         hasher.update(&ZEROS[..zeros]);
         left -= zeros as u64;
     }
+}
+
+/// The contents of which anything is in the stage; `None` where it cannot be listed.
+pub(super) fn left(stage: BorrowedFd<'_>) -> Option<HashSet<Digest>> {
+    let digest = |name: &OsStr| Digest::from_hex(name.to_str()?.split('.').next()?);
+    Some(names(stage).ok()?.iter().filter_map(|(name, _)| digest(name)).collect())
 }
 
 /// How much of a content an earlier run left in the stage.

@@ -24,7 +24,7 @@ const KEEP: i64 = 7 * 24 * 3600 * 1_000_000_000;
 /// know: it goes to the trash of this run.
 pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
     let trash = RunTrash::new(own, run)?;
-    let mut unsynced = Unsynced::default();
+    let unsynced = Unsynced::default();
     for (name, is_dir) in names(own.stage())? {
         let left = Name::new(own.stage(), &name);
         reach(Point::SweepRemove)?;
@@ -38,7 +38,7 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
             }
             Leftover::Making if !is_dir => left.remove()?,
             Leftover::Making if remove_empty(left)? => {}
-            _ => trash.take_found(&name, &mut unsynced)?,
+            _ => trash.take_found(&name, &unsynced)?,
         }
     }
     Ok(unsynced.sync(own)?)

@@ -87,7 +87,7 @@ impl<'a> RunTrash<'a> {
     pub(super) fn place(
         &self,
         path: &RelPath,
-        unsynced: &mut Unsynced,
+        unsynced: &Unsynced,
         mut put: impl FnMut(Name<'_>) -> io::Result<()>,
     ) -> io::Result<Place> {
         let name = OsStr::from_bytes(path.name());
@@ -111,7 +111,7 @@ impl<'a> RunTrash<'a> {
     }
 
     /// Takes in something unknown from the stage.
-    pub(super) fn take_found(&self, name: &OsStr, unsynced: &mut Unsynced) -> io::Result<()> {
+    pub(super) fn take_found(&self, name: &OsStr, unsynced: &Unsynced) -> io::Result<()> {
         let dir = self.dir(FOUND, None, unsynced)?;
         rename_new(Name::new(self.own.stage(), name), Name::new(dir.as_fd(), name))?;
         unsynced.add(&dir);
@@ -126,7 +126,7 @@ impl<'a> RunTrash<'a> {
     }
 
     /// Writes what was noted.
-    pub(super) fn save_index(&mut self, unsynced: &mut Unsynced) -> io::Result<()> {
+    pub(super) fn save_index(&mut self, unsynced: &Unsynced) -> io::Result<()> {
         if self.index.is_empty() {
             return Ok(());
         }
@@ -140,7 +140,7 @@ impl<'a> RunTrash<'a> {
     }
 
     /// The directory in which the last name of a path goes.
-    fn dir(&self, version: &str, parent: Option<&RelPath>, unsynced: &mut Unsynced) -> io::Result<OwnedFd> {
+    fn dir(&self, version: &str, parent: Option<&RelPath>, unsynced: &Unsynced) -> io::Result<OwnedFd> {
         let start = [self.run.as_bytes(), version.as_bytes()];
         let names = || start.into_iter().chain(parent.into_iter().flat_map(RelPath::names));
         match open_dir(self.own.trash(), &names().collect::<Vec<_>>().join(&b'/')) {

@@ -23,6 +23,11 @@ const MOST_THREADS: usize = 4;
 /// Contents that wait for a thread: with those at work, some megabytes.
 const QUEUE: usize = 16;
 
+/// How many threads that many small files are worth.
+pub(super) fn threads_for(files: usize) -> usize {
+    if files > MANY { threads(MOST_THREADS) } else { 1 }
+}
+
 type Job = (usize, Vec<u8>);
 
 /// Threads that write whole contents.
@@ -83,13 +88,13 @@ fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[Wanted]) -> Writte
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((index, content)) = next else { return written };
-        let result = write(own, &wanted[index], &content, &mut written.unsynced);
+        let result = write(own, &wanted[index], &content, &written.unsynced);
         written.results.push((index, result));
         own.progress().fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn write(own: &OwnDir, wanted: &Wanted, content: &[u8], unsynced: &mut Unsynced) -> Result<(), String> {
+fn write(own: &OwnDir, wanted: &Wanted, content: &[u8], unsynced: &Unsynced) -> Result<(), String> {
     if content.len() as u64 != wanted.size {
         return Err(came_short(content.len() as u64, wanted.size));
     }

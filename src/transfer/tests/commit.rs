@@ -378,7 +378,7 @@ fn without_exchange_a_link_keeps_the_old_one() {
     let new = Name::new(world.own.stage(), staged.as_ref());
     let a = path("a");
     let at = At::open(world.own.root(), &a).unwrap();
-    let old = Stamp::of(&at.now.unwrap());
+    let old = Stamp::of(&at.name().stat().unwrap().unwrap());
 
     // Somebody writes between the look and the link.
     world.write("a", "raced");
@@ -386,7 +386,7 @@ fn without_exchange_a_link_keeps_the_old_one() {
     assert_eq!(world.read("a"), b"raced");
 
     let at = At::open(world.own.root(), &a).unwrap();
-    let old = Stamp::of(&at.now.unwrap());
+    let old = Stamp::of(&at.name().stat().unwrap().unwrap());
     assert_eq!(commit.replace_by_link(new, &at, &old, &a, None).unwrap(), DONE);
     assert_eq!(world.read("a"), b"new");
     assert_eq!(fs::read(world.trashed("1", "a")).unwrap(), b"raced");

@@ -9,19 +9,17 @@ mod races;
 mod stage;
 mod trash;
 
-use std::cell::{Ref, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use rustix::fs::AtFlags;
 
 use super::{Committed, OwnDir, Received, Seen, Sink, Source, Wanted};
-use std::sync::Arc;
-
 use crate::disk::{HeldRoot, Owners, Stamp};
 use crate::model::{
     Action, Busy, Digest, Entry, File, Meta, Outcome, Owner, Problem, RelPath, RelPathBuf, Step, Symlink,
@@ -58,8 +56,8 @@ pub(super) fn link(target: &str) -> Entry {
 pub(super) struct World {
     pub(super) dir: tempfile::TempDir,
     pub(super) own: OwnDir,
-    tree: RefCell<Tree>,
-    stamps: RefCell<HashMap<RelPathBuf, Stamp>>,
+    tree: RwLock<Tree>,
+    stamps: RwLock<HashMap<RelPathBuf, Stamp>>,
 }
 
 impl World {
@@ -69,7 +67,7 @@ impl World {
 
     pub(super) fn in_dir(dir: tempfile::TempDir) -> World {
         let own = OwnDir::ready(&HeldRoot::open(dir.path()).unwrap(), &Arc::default()).unwrap();
-        World { dir, own, tree: RefCell::default(), stamps: RefCell::default() }
+        World { dir, own, tree: RwLock::default(), stamps: RwLock::default() }
     }
 
     pub(super) fn at(&self, path: impl AsRef<[u8]>) -> PathBuf {
@@ -98,24 +96,24 @@ impl World {
 
     pub(super) fn scan(&self) -> &World {
         let mut entries = BTreeMap::new();
-        self.stamps.borrow_mut().clear();
+        self.stamps.write().unwrap().clear();
         let root = self.dir.path().to_owned();
         self.scan_below(&root, &mut entries);
-        self.tree.replace(entries.into_iter().collect());
+        *self.tree.write().unwrap() = entries.into_iter().collect();
         self
     }
 
     /// Scans a path that others are changing: what is seen of it is of one moment, or it is not there.
     pub(super) fn scan_one(&self, at: &str) {
-        self.tree.replace(Tree::default());
-        self.stamps.borrow_mut().clear();
+        *self.tree.write().unwrap() = Tree::default();
+        self.stamps.write().unwrap().clear();
         let Ok(open) = fs::File::open(self.at(at)) else { return };
         let stat = rustix::fs::fstat(&open).unwrap();
         let Ok(content) = std::io::read_to_string(open) else { return };
         let (mode, stamp) = (u16::try_from(stat.st_mode & 0o777).unwrap(), Stamp::of(&stat));
         let meta = Meta { mode, owner: Owner::default() };
         let (size, digest) = (stamp.size, digest(content.as_bytes()));
-        self.stamps.borrow_mut().insert(path(at), stamp);
+        self.stamps.write().unwrap().insert(path(at), stamp);
         self.pretend(at, Entry::File(File { size, mtime: stamp.mtime, digest, meta }));
     }
 
@@ -148,23 +146,23 @@ impl World {
                 Entry::Problem(Problem::Special)
             };
             let stat = rustix::fs::statat(rustix::fs::CWD, &at, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-            self.stamps.borrow_mut().insert(rel.clone(), Stamp::of(&stat));
+            self.stamps.write().unwrap().insert(rel.clone(), Stamp::of(&stat));
             entries.insert(rel, entry);
         }
     }
 
-    pub(super) fn tree(&self) -> Ref<'_, Tree> {
-        self.tree.borrow()
+    pub(super) fn tree(&self) -> RwLockReadGuard<'_, Tree> {
+        self.tree.read().unwrap()
     }
 
     pub(super) fn stamp(&self, path: &RelPath) -> Option<Stamp> {
-        self.stamps.borrow().get(path).copied()
+        self.stamps.read().unwrap().get(path).copied()
     }
 
     /// As if the scan had seen this at a path.
     pub(super) fn pretend(&self, at: &str, entry: Entry) {
         let tree = self.tree().with(&[(path(at), Some(entry))].into());
-        self.tree.replace(tree);
+        *self.tree.write().unwrap() = tree;
     }
 
     /// An action that expects what the scan saw.
@@ -302,7 +300,7 @@ pub(super) fn busy() -> Entry {
 
 /// Gives what a world scanned.
 pub(super) fn source_of(world: &World) -> super::LocalSource {
-    let stamps = world.stamps.borrow().clone();
+    let stamps = world.stamps.read().unwrap().clone();
     let stamps = move |path: &RelPath| stamps.get(path).copied();
     super::LocalSource::new(HeldRoot::open(world.dir.path()).unwrap(), Arc::new(stamps))
 }
