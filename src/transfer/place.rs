@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::commit::Commit;
 use super::own::OwnDir;
-use super::put::changed_if_exists;
+use super::put::{Put, changed_if_exists};
 use super::source::{Part, stream};
 use super::stager::{create, hash_zeros};
 use super::swap::{Name, exchange, rename_new};
@@ -142,15 +142,12 @@ fn hash(from: &std::fs::File, size: u64, to: Option<&std::fs::File>) -> io::Resu
 impl Commit<'_> {
     /// Readies the files of the stage, and puts them in place once they are on disk.
     pub(super) fn put_ready(&mut self) {
-        let puts = std::mem::take(&mut self.puts);
-        let made = side_by_side(&puts, threads_for(puts.len()), |put| self.make(put));
-        for (put, made) in puts.iter().zip(made) {
-            match made {
-                Ok(Some(ready)) => self.ready.push(ready),
-                Ok(None) => self.done.outcomes[put.index] = Outcome::Changed,
-                Err(error) => self.done.outcomes[put.index] = failed(&error),
-            }
-        }
+        // Copies first: who needs a content last takes it, and gives it a mode that may forbid to read it.
+        let mut puts = std::mem::take(&mut self.puts);
+        puts.sort_by_key(|put| put.last_use);
+        let (copies, last) = puts.split_at(puts.partition_point(|put| !put.last_use));
+        self.make_all(copies);
+        self.make_all(last);
         let ready = std::mem::take(&mut self.ready);
         if ready.is_empty() {
             return;
@@ -164,6 +161,17 @@ impl Commit<'_> {
         for ready in ready {
             let put = self.put(&ready);
             self.note_put(&ready, put);
+        }
+    }
+
+    fn make_all(&mut self, puts: &[Put<'_>]) {
+        let made = side_by_side(puts, threads_for(puts.len()), |put| self.make(put));
+        for (put, made) in puts.iter().zip(made) {
+            match made {
+                Ok(Some(ready)) => self.ready.push(ready),
+                Ok(None) => self.done.outcomes[put.index] = Outcome::Changed,
+                Err(error) => self.done.outcomes[put.index] = failed(&error),
+            }
         }
     }
 

@@ -58,6 +58,36 @@ fn names_arrive_byte_for_byte() {
 }
 
 #[test]
+fn of_many_files_each_is_done_by_itself() {
+    let world = World::new();
+    let text = |n: usize| format!("content {}", n % 5);
+    for n in (0..200).step_by(3) {
+        world.write(format!("{n}"), "old");
+    }
+    world.scan().stage_all(&["content 0", "content 1", "content 2", "content 3"]);
+    let actions: Vec<Action> = (0..200).map(|n| world.put(format!("{n}"), file(text(n)))).collect();
+    for n in (0..200).step_by(7) {
+        world.write(format!("{n}"), "changed meanwhile");
+    }
+    let outcomes = world.commit(&actions);
+    for (n, outcome) in outcomes.iter().enumerate() {
+        let stands = String::from_utf8(fs::read(world.at(format!("{n}"))).unwrap_or_default()).unwrap();
+        match (n % 7, n % 5) {
+            (0, 4) => {
+                assert!(*outcome == CHANGED || is_failed(outcome, "did not arrive"), "{n}: {outcome:?}");
+                assert_eq!(stands, "changed meanwhile", "{n}");
+            }
+            (0, _) => assert_eq!((outcome, &*stands), (&CHANGED, "changed meanwhile"), "{n}"),
+            (_, 4) => {
+                assert!(is_failed(outcome, "did not arrive"), "{n}: {outcome:?}");
+                assert_eq!(stands, if n % 3 == 0 { "old" } else { "" }, "{n}");
+            }
+            _ => assert_eq!((outcome, stands), (&DONE, text(n)), "{n}"),
+        }
+    }
+}
+
+#[test]
 fn one_content_for_several_paths() {
     let world = World::new();
     world.write("b", "old").scan().stage_all(&["same"]);
