@@ -6,7 +6,6 @@ mod config;
 mod conflicts;
 mod connect;
 mod discover;
-mod each;
 mod exit;
 #[cfg(debug_assertions)]
 mod faults;

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::connect::Ssh;
 use super::discover::Known;
-use super::each::each;
 use super::{Context, discover, exit, load, nodes_edit, nodes_install};
 use crate::config::{Config, Node};
+use crate::disk::side_by_side;
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
 use crate::report::NodeState;
@@ -192,12 +192,12 @@ fn check(context: &Context, names: &[String], json: bool) -> anyhow::Result<u8> 
 /// Connects to every node and hangs up again, `sync.parallel` of them at once.
 fn reach<'a>(config: &Config, nodes: &[&'a Node], connect: &dyn Connect) -> Vec<Checked<'a>> {
     let session = host::ulid();
-    let reach_one = |node: &'a Node| {
+    let reach_one = |node: &&'a Node| {
         let error = connect.connect(node, &session).err();
         let state = error.as_ref().map_or(NodeState::Ok, |error| state_of(error.kind));
         Checked { name: &node.name, address: &node.address, state, error: error.map(|error| error.detail) }
     };
-    each(nodes, config.sync.parallel, reach_one)
+    side_by_side(nodes, config.sync.parallel, reach_one)
 }
 
 fn exit_code(nodes: &[Checked<'_>]) -> u8 {

@@ -5,10 +5,10 @@ use std::fs;
 use anyhow::{Context as _, anyhow, bail};
 
 use super::connect::Ssh;
-use super::each::each;
 use super::steps::Steps;
 use super::{Context, discover, exit, load};
 use crate::config::{Config, Node};
+use crate::disk::side_by_side;
 use crate::enroll::handover::{self, Found};
 use crate::enroll::key;
 use crate::host;
@@ -42,7 +42,8 @@ pub(super) fn run(context: &Context, names: &[String]) -> anyhow::Result<u8> {
 
     let mut steps = Steps::default();
     let mut failed = 0;
-    for (node, done) in nodes.iter().zip(each(&nodes, config.sync.parallel, |node| handover.to_one(node))) {
+    let handed_over = side_by_side(&nodes, config.sync.parallel, |node| handover.to_one(node));
+    for (node, done) in nodes.iter().zip(handed_over) {
         let name = escape_for_people(node.name.as_bytes());
         match done {
             Ok(done) => steps.note(&name, done),

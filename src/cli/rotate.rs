@@ -6,10 +6,10 @@ use anyhow::Context as _;
 
 use super::connect::Ssh;
 use super::discover::Known;
-use super::each::each;
 use super::steps::Steps;
 use super::{exit, load};
 use crate::config::Node;
+use crate::disk::side_by_side;
 use crate::enroll::{key, rotate};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
@@ -46,7 +46,7 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
 
     // A node with a key of its own never had this one.
     let nodes: Vec<&Node> = config.nodes.iter().filter(|node| node.identity.is_none()).collect();
-    let moved = each(&nodes, config.sync.parallel, |node| rotation.move_one(node));
+    let moved = side_by_side(&nodes, config.sync.parallel, |node| rotation.move_one(node));
     let mut away = 0;
     for (node, moved) in nodes.iter().zip(moved) {
         let name = escape_for_people(node.name.as_bytes());

@@ -1,4 +1,4 @@
-//! How many threads work on a root at a time, and what they share.
+//! Work that threads share.
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
