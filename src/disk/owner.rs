@@ -28,22 +28,12 @@ impl Owners {
 
     /// The user's id, if the name is known here.
     pub fn uid(&mut self, user: &str) -> Option<u32> {
-        if let Some(known) = self.users.get(user) {
-            return *known;
-        }
-        let uid = User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
-        self.users.insert(user.to_owned(), uid);
-        uid
+        known_id(&mut self.users, user, |name| Some(User::from_name(name).ok()??.uid.as_raw()))
     }
 
     /// The group's id, if the name is known here.
     pub fn gid(&mut self, group: &str) -> Option<u32> {
-        if let Some(known) = self.groups.get(group) {
-            return *known;
-        }
-        let gid = Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
-        self.groups.insert(group.to_owned(), gid);
-        gid
+        known_id(&mut self.groups, group, |name| Some(Group::from_name(name).ok()??.gid.as_raw()))
     }
 
     /// What this host can set of an owner: a name it does not know becomes `None`.
@@ -52,4 +42,19 @@ impl Owners {
         let group = owner.group().filter(|group| self.gid(group).is_some());
         Owner::new(user, group)
     }
+}
+
+/// The id of a name, looked up when it is asked for the first time. One that is known takes no memory anew: it is asked
+/// for every file.
+fn known_id(
+    known: &mut HashMap<String, Option<u32>>,
+    name: &str,
+    look_up: impl FnOnce(&str) -> Option<u32>,
+) -> Option<u32> {
+    if let Some(id) = known.get(name) {
+        return *id;
+    }
+    let id = look_up(name);
+    known.insert(name.to_owned(), id);
+    id
 }

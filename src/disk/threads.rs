@@ -15,13 +15,23 @@ pub fn threads(most: usize) -> usize {
 /// What `work` makes of each item, in their order. The calling thread is one of `threads`; whoever is done with one
 /// takes the next.
 pub fn side_by_side<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    side_by_side_with(items, threads, || (), |(), item| work(item))
+}
+
+/// The same for work that needs something of its own in each thread, such as a buffer.
+pub fn side_by_side_with<T: Sync, R: Send, S>(
+    items: &[T],
+    threads: usize,
+    own: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, &T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || {
-        let mut done = Vec::new();
+        let (mut own, mut done) = (own(), Vec::new());
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(index) else { return done };
-            done.push((index, work(item)));
+            done.push((index, work(&mut own, item)));
         }
     };
     let take = &take;

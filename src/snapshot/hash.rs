@@ -1,9 +1,8 @@
 //! Files that the cache does not vouch for: are they being written, and what is in them?
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, OFlags};
@@ -13,7 +12,7 @@ use super::Clock;
 use super::busy::{self, OpenFiles};
 use super::cache::is_racy;
 use super::list::{file, open_quietly, owner_of, unreadable};
-use crate::disk::{HeldRoot, Owners, Stamp};
+use crate::disk::{HeldRoot, Owners, Stamp, side_by_side_with};
 use crate::model::{Busy, Digest, Direction, Entry, RelPath, Tree};
 
 /// Large enough that system calls cost nothing beside hashing, small enough for the processor's cache.
@@ -62,28 +61,12 @@ impl Hasher<'_> {
             _ if positions.len() >= FEW_FILES => threads,
             _ => 1,
         };
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut hashed = Vec::new();
-            let mut buffer = vec![0; READ_BUFFER];
-            while let Some(&position) = positions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Some((path, _)) = tree.at(position) {
-                    hashed.push((position, self.hash(path, &mut buffer)));
-                }
-            }
-            hashed
+        let hash = |buffer: &mut Vec<u8>, &position: &usize| {
+            let (path, _) = tree.at(position)?;
+            Some((position, self.hash(path, buffer)))
         };
-        thread::scope(|scope| {
-            let helpers: Vec<_> = (1..threads.min(positions.len())).map(|_| scope.spawn(work)).collect();
-            let mut hashed = work();
-            for helper in helpers {
-                match helper.join() {
-                    Ok(more) => hashed.extend(more),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            hashed
-        })
+        let hashed = side_by_side_with(positions, threads, || vec![0; READ_BUFFER], hash);
+        hashed.into_iter().flatten().collect()
     }
 
     fn hash(&self, path: &RelPath, buffer: &mut [u8]) -> Hashed {

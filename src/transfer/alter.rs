@@ -56,10 +56,7 @@ impl Commit<'_> {
         let now = rustix::fs::fstat(&open)?;
         if now.st_nlink > 1 {
             // Its other names, which may lie outside of the root, keep what they have.
-            let staged = self.copy(index, &open, file)?;
-            let ready = self.make_ready(index, action, at, file, staged, None)?;
-            self.ready.push(ready);
-            return Ok(Acted::Later);
+            return self.put_copy(index, action, at, &open, file, None);
         }
         metadata::set(&open, &file.meta, Mask::File, &now, &self.owners)?;
         let set_time = Stamp::of(&now).mtime != file.mtime;
@@ -96,11 +93,8 @@ impl Commit<'_> {
         let now = rustix::fs::fstat(&open)?;
         if at.now.is_some() || now.st_nlink > 1 {
             // Not one rename: the old version must be kept, or the file's other names.
-            let staged = self.copy(index, &open, file)?;
             let then_delete = Some((from.clone(), from_expected.clone()));
-            let ready = self.make_ready(index, action, at, file, staged, then_delete)?;
-            self.ready.push(ready);
-            return Ok(Acted::Later);
+            return self.put_copy(index, action, at, &open, file, then_delete);
         }
         metadata::set(&open, &file.meta, Mask::File, &now, &self.owners)?;
         let set_time = Stamp::of(&now).mtime != file.mtime;

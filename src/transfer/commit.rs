@@ -66,7 +66,7 @@ pub fn commit(
         match commit.act(index, action) {
             Ok(Acted::Later) => {}
             Ok(Acted::Is(outcome)) => commit.done.outcomes[index] = outcome,
-            Err(error) => commit.done.outcomes[index] = Outcome::Failed(format!("{error:#}")),
+            Err(error) => commit.done.outcomes[index] = failed(&error),
         }
     }
     commit.put_ready();
@@ -263,6 +263,10 @@ impl<'a> Commit<'a> {
         }
         self.done
     }
+}
+
+pub(super) fn failed(error: &anyhow::Error) -> Outcome {
+    Outcome::Failed(format!("{error:#}"))
 }
 
 fn is_no_way(error: &std::io::Error) -> bool {

@@ -55,16 +55,6 @@ impl Unsynced {
         }
     }
 
-    /// Takes over what was noted elsewhere, of the same filesystem.
-    pub(super) fn append(&self, other: &Unsynced) {
-        let other = std::mem::take(&mut *other.lock());
-        if other.all {
-            *self.lock() = other;
-        } else {
-            other.held.iter().for_each(|fd| self.add(fd));
-        }
-    }
-
     /// Returns when all that was noted is on disk; it is all on that of `own`.
     pub(super) fn sync(&self, own: &OwnDir) -> io::Result<()> {
         let noted = std::mem::take(&mut *self.lock());

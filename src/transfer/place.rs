@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::commit::Commit;
+use super::commit::{Commit, failed};
 use super::own::OwnDir;
 use super::put::{Put, changed_if_exists};
 use super::source::{Part, stream};
@@ -78,10 +78,6 @@ impl Ready {
         let now = at.name().stat()?;
         Ok(now.filter(|now| now.st_ino == self.ino).map(|now| Stamp::of(&now)))
     }
-}
-
-fn failed(error: &anyhow::Error) -> Outcome {
-    Outcome::Failed(format!("{error:#}"))
 }
 
 /// How a copy came out.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use anyhow::bail;
 use rustix::fs::{AtFlags, FileType, Mode};
 
-use super::commit::Commit;
+use super::commit::{Acted, Commit};
 use super::metadata::{self, Mask};
 use super::own::open_dir;
 use super::place::{At, Copied, Ready, copy_content};
@@ -62,7 +62,7 @@ impl Commit<'_> {
     }
 
     /// Copies a content into the stage once more, for one action alone.
-    pub(super) fn copy(&self, index: usize, content: &std::fs::File, file: &File) -> anyhow::Result<Staged> {
+    fn copy(&self, index: usize, content: &std::fs::File, file: &File) -> anyhow::Result<Staged> {
         let name = making(self.own, index);
         match copy_content(content, self.own.stage(), &name, file)? {
             Copied::Right => Ok(self.staged(name)?),
@@ -70,8 +70,24 @@ impl Commit<'_> {
         }
     }
 
+    /// Lets a copy of an open file be put in place with those of the stage.
+    pub(super) fn put_copy(
+        &mut self,
+        index: usize,
+        action: &Action,
+        at: &At,
+        content: &std::fs::File,
+        file: &File,
+        then_delete: Option<(RelPathBuf, Entry)>,
+    ) -> anyhow::Result<Acted> {
+        let staged = self.copy(index, content, file)?;
+        let ready = self.make_ready(index, action, at, file, staged, then_delete)?;
+        self.ready.push(ready);
+        Ok(Acted::Later)
+    }
+
     /// Gives a staged file all that it shall have.
-    pub(super) fn make_ready(
+    fn make_ready(
         &self,
         index: usize,
         action: &Action,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::own::OwnDir;
 use super::source::{open_file, send_open};
-use super::stager::{Former, Stager, begun, create_part, is_staged, left, remove_part};
-use super::writers::Writers;
+use super::stager::{Former, Stager, begun, create_part, is_staged, remove_part};
+use super::sweep::left;
 use super::{Pieces, Received, Seen, Sink as _, Source, Wanted, pieces, trash};
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath};
@@ -28,14 +28,14 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
     let mut results: HashMap<Digest, Result<(), String>> = HashMap::new();
     let mut missing: Vec<Wanted> = Vec::new();
     let mut room = Room::of(own);
+    // As a rule nothing is: each content is looked for only where something may be found.
     let left = left(stage);
-    let is_left = |digest| left.as_ref().is_none_or(|left| left.contains(digest));
     for wanted in wanted {
         if results.contains_key(&wanted.digest) {
             continue;
         }
         let mut result = Ok(());
-        let is_left = is_left(&wanted.digest);
+        let is_left = left.as_ref().is_none_or(|left| left.contains(&wanted.digest));
         if !is_left || !is_staged(stage, &wanted.digest, wanted.size) {
             let offset = if is_left { begun(stage, wanted) } else { 0 };
             result = room.take(wanted.size - offset);
@@ -57,9 +57,8 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
     }
     if !missing.is_empty() {
         let (sent, received) = std::thread::scope(|scope| {
-            let mut stager = Stager::new(own, &missing)
-                .with_formers(formers(own, seen, &missing))
-                .with_writers(Writers::start(scope, own, &missing));
+            let mut stager =
+                Stager::new(own, &missing).with_formers(formers(own, seen, &missing)).with_writers(scope);
             let sent = source.send(&missing, &mut stager);
             (sent, stager.finish())
         });

@@ -1,13 +1,12 @@
 //! Contents into the stage: written, verified, on disk, and only then under their digest's name.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::Scope;
 
 use anyhow::{bail, ensure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
@@ -15,7 +14,6 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::source::{Broken, CHUNK, Part, stream};
-use super::trash::names;
 use super::writers::{SMALL, Writers};
 use super::{Pieces, Received, Sink, Wanted};
 use crate::fault::{self, Point, reach};
@@ -38,7 +36,7 @@ pub struct Stager<'a> {
     results: Received,
     /// Verified, and not on disk yet.
     written: Vec<usize>,
-    unsynced: Unsynced,
+    unsynced: Arc<Unsynced>,
 }
 
 /// A former version of a content, on this host.
@@ -77,7 +75,7 @@ impl<'a> Stager<'a> {
             arriving: None,
             results: wanted.iter().map(|_| Err("it was not sent".to_owned())).collect(),
             written: Vec::new(),
-            unsynced: Unsynced::default(),
+            unsynced: Arc::default(),
         }
     }
 
@@ -87,7 +85,8 @@ impl<'a> Stager<'a> {
     }
 
     /// With others who write small contents.
-    pub(super) fn with_writers(self, writers: Option<Writers<'a>>) -> Stager<'a> {
+    pub(super) fn with_writers(self, scope: &'a Scope<'a, '_>) -> Stager<'a> {
+        let writers = Writers::start(scope, self.own, self.wanted, &self.unsynced);
         Stager { writers, ..self }
     }
 
@@ -137,14 +136,11 @@ impl<'a> Stager<'a> {
 
     /// Whatever was verified is on disk and under its name when this returns.
     pub(super) fn finish(mut self) -> Received {
-        for by in self.writers.take().map(Writers::finish).unwrap_or_default() {
-            self.unsynced.append(&by.unsynced);
-            for (index, result) in by.results {
-                if result.is_ok() {
-                    self.written.push(index);
-                }
-                self.results[index] = result;
+        for (index, result) in self.writers.take().into_iter().flat_map(Writers::finish).flatten() {
+            if result.is_ok() {
+                self.written.push(index);
             }
+            self.results[index] = result;
         }
         if self.written.is_empty() {
             return self.results;
@@ -317,12 +313,6 @@ pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, length: u64) {
         hasher.update(&ZEROS[..zeros]);
         left -= zeros as u64;
     }
-}
-
-/// The contents of which anything is in the stage; `None` where it cannot be listed.
-pub(super) fn left(stage: BorrowedFd<'_>) -> Option<HashSet<Digest>> {
-    let digest = |name: &OsStr| Digest::from_hex(name.to_str()?.split('.').next()?);
-    Some(names(stage).ok()?.iter().filter_map(|(name, _)| digest(name)).collect())
 }
 
 /// How much of a content an earlier run left in the stage.

@@ -1,7 +1,9 @@
 //! What killed runs left in the stage.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::AtFlags;
@@ -29,7 +31,7 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
         let left = Name::new(own.stage(), &name);
         reach(Point::SweepRemove)?;
         match Leftover::of(&name) {
-            Leftover::Content if !is_dir => {
+            Leftover::Content(_) if !is_dir => {
                 let Some(stat) = left.stat()? else { continue };
                 // The mtime may be the one that the file shall have; nobody sets a ctime.
                 if now.saturating_sub(Stamp::of(&stat).ctime) > KEEP {
@@ -44,6 +46,15 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
     Ok(unsynced.sync(own)?)
 }
 
+/// The contents of which anything is in the stage; `None` where it cannot be listed.
+pub(super) fn left(stage: BorrowedFd<'_>) -> Option<HashSet<Digest>> {
+    let content = |(name, _): &(OsString, bool)| match Leftover::of(name) {
+        Leftover::Content(digest) => Some(digest),
+        Leftover::Making | Leftover::Foreign => None,
+    };
+    Some(names(stage).ok()?.iter().filter_map(content).collect())
+}
+
 fn remove_empty(dir: Name<'_>) -> io::Result<bool> {
     match rustix::fs::unlinkat(dir.dir, dir.name, AtFlags::REMOVEDIR) {
         Ok(()) => Ok(true),
@@ -55,7 +66,7 @@ fn remove_empty(dir: Name<'_>) -> io::Result<bool> {
 /// What a name in the stage stands for.
 enum Leftover {
     /// `<digest>` or `<digest>.part`.
-    Content,
+    Content(Digest),
     /// What [`making`] names.
     Making,
     /// Nothing we put there.
@@ -66,10 +77,10 @@ impl Leftover {
     fn of(name: &OsStr) -> Leftover {
         let Ok(name) = std::str::from_utf8(name.as_bytes()) else { return Leftover::Foreign };
         let (first, rest) = name.split_once('.').unwrap_or((name, ""));
-        let is_digest = Digest::from_hex(first).is_some_and(|digest| digest.to_string() == first);
+        let digest = Digest::from_hex(first).filter(|digest| digest.to_string() == first);
         let is_number = !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
-        match rest {
-            "" | "part" if is_digest && !name.ends_with('.') => Leftover::Content,
+        match (digest, rest) {
+            (Some(digest), "" | "part") if !name.ends_with('.') => Leftover::Content(digest),
             _ if is_number && first == MAKING => Leftover::Making,
             _ => Leftover::Foreign,
         }

@@ -37,30 +37,26 @@ pub(super) struct Writers<'scope> {
     threads: Vec<ScopedJoinHandle<'scope, Written>>,
 }
 
-/// What one of them has written.
-#[derive(Debug, Default)]
-pub(super) struct Written {
-    /// Which contents, and how it went.
-    pub(super) results: Vec<(usize, Result<(), String>)>,
-    pub(super) unsynced: Unsynced,
-}
+/// Which contents one of them has written, and how it went.
+type Written = Vec<(usize, Result<(), String>)>;
 
 impl<'scope> Writers<'scope> {
     /// As many as the machine has use for; none where few contents are small.
-    pub(super) fn start<'env>(
-        scope: &'scope Scope<'scope, 'env>,
-        own: &'env OwnDir,
-        wanted: &'env [Wanted],
+    pub(super) fn start(
+        scope: &'scope Scope<'scope, '_>,
+        own: &'scope OwnDir,
+        wanted: &'scope [Wanted],
+        unsynced: &Arc<Unsynced>,
     ) -> Option<Writers<'scope>> {
         wanted.iter().filter(|wanted| wanted.size <= SMALL).nth(MANY)?;
         let (jobs, queue) = sync_channel(QUEUE);
         // Theirs alone: when all of them have ended, nobody waits for room in it.
         let queue = Arc::new(Mutex::new(queue));
         let threads = (0..threads(MOST_THREADS)).map(|_| {
-            let (queue, heir) = (Arc::clone(&queue), fault::heir());
+            let (queue, unsynced, heir) = (Arc::clone(&queue), Arc::clone(unsynced), fault::heir());
             scope.spawn(move || {
                 heir();
-                work(&queue, own, wanted)
+                work(&queue, own, wanted, &unsynced)
             })
         });
         Some(Writers { threads: threads.collect(), jobs })
@@ -83,13 +79,13 @@ impl<'scope> Writers<'scope> {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[Wanted]) -> Written {
-    let mut written = Written::default();
+fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[Wanted], unsynced: &Unsynced) -> Written {
+    let mut written = Written::new();
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((index, content)) = next else { return written };
-        let result = write(own, &wanted[index], &content, &written.unsynced);
-        written.results.push((index, result));
+        let result = write(own, &wanted[index], &content, unsynced);
+        written.push((index, result));
         own.progress().fetch_add(1, Ordering::Relaxed);
     }
 }
