@@ -47,9 +47,9 @@ points! {
     /// The directory it is in goes to disk.
     MarkerDirSync = "marker.dir-sync",
     /// A node writes down which Main it obeys.
-    SwearWrite = "swear.write",
+    BindWrite = "bind.write",
     /// That takes the place of what it wrote before.
-    SwearRename = "swear.rename",
+    BindRename = "bind.rename",
     /// Something is swept out of the stage.
     SweepRemove = "sweep.remove",
     /// Something old is deleted from the trash for good.
@@ -137,7 +137,7 @@ pub trait Watch: Send + Sync {
     fn synced(&self, _: Option<BorrowedFd<'_>>) {}
 
     /// What a thread does first that this one starts.
-    fn heir(&self) -> Box<dyn FnOnce() + Send> {
+    fn thread_init(&self) -> Box<dyn FnOnce() + Send> {
         Box::new(|| {})
     }
 }
@@ -169,15 +169,15 @@ pub(crate) fn synced(file: Option<BorrowedFd<'_>>) {
     WATCH.get().into_iter().for_each(|watch| watch.synced(file));
 }
 
-/// See [`Watch::heir`].
+/// See [`Watch::thread_init`].
 #[cfg(debug_assertions)]
-pub(crate) fn heir() -> Box<dyn FnOnce() + Send> {
-    WATCH.get().map_or_else(|| Box::new(|| {}) as _, |watch| watch.heir())
+pub(crate) fn thread_init() -> Box<dyn FnOnce() + Send> {
+    WATCH.get().map_or_else(|| Box::new(|| {}) as _, |watch| watch.thread_init())
 }
 
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub(crate) fn heir() -> impl FnOnce() + Send {
+pub(crate) fn thread_init() -> impl FnOnce() + Send {
     || {}
 }
 

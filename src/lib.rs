@@ -4,6 +4,7 @@
 
 pub mod sync;
 pub mod model;
+pub mod threads;
 pub mod disk;
 pub mod config;
 pub mod snapshot;

@@ -11,24 +11,25 @@ use std::path::{Path, PathBuf};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("fault", &[]),
+    ("threads", &["fault"]),
     ("disk", &["fault", "model"]),
     ("config", &["model", "snapshot"]),
-    ("snapshot", &["disk", "fault", "model"]),
+    ("snapshot", &["disk", "fault", "threads", "model"]),
     ("plan", &["model"]),
-    ("transfer", &["disk", "fault", "model"]),
+    ("transfer", &["disk", "fault", "threads", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
-    ("node", &["snapshot", "transfer", "reload", "disk", "fault", "model"]),
+    ("node", &["snapshot", "transfer", "reload", "disk", "fault", "threads", "model"]),
     ("state", &["fault", "model"]),
-    ("enroll", &["config", "disk", "node", "state", "model"]),
+    ("enroll", &["config", "disk", "node", "state", "threads", "model"]),
     (
         "sync",
         &[
             "config", "snapshot", "plan", "transfer", "reload", "report", "node", "state", "disk", "fault",
-            "model",
+            "threads", "model",
         ],
     ),
     ("hub", &["enroll", "state", "model"]),

@@ -23,7 +23,7 @@ use xds_sync::node::{Accept, Endpoint, Hello, NodeError, NodeErrorKind, Remote, 
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Root, ScanSpec, Scanned};
 use xds_sync::transfer::trash::{TrashEntry, TrashId};
-use xds_sync::transfer::{Received, Sink, Source, Wanted};
+use xds_sync::transfer::{BlobRequest, Received, Sink, Source};
 
 /// Long enough that no test meets it by chance.
 const LONG: Duration = Duration::from_secs(60);
@@ -54,10 +54,10 @@ impl Endpoint for Empty {
     fn prepare(&mut self, _: &str, _: &str, _: &TrashKeep) -> Result<Result<String, String>, NodeError> {
         Ok(Err("nothing here".to_owned()))
     }
-    fn stage(&mut self, _: &str, wanted: &[Wanted], _: &mut dyn Source) -> Result<Received, NodeError> {
+    fn stage(&mut self, _: &str, wanted: &[BlobRequest], _: &mut dyn Source) -> Result<Received, NodeError> {
         Ok(vec![Ok(()); wanted.len()])
     }
-    fn send(&mut self, _: &str, _: &[Wanted], _: &mut dyn Sink) -> Result<(), NodeError> {
+    fn send(&mut self, _: &str, _: &[BlobRequest], _: &mut dyn Sink) -> Result<(), NodeError> {
         Ok(())
     }
     fn commit(&mut self, _: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
@@ -84,7 +84,7 @@ impl Endpoint for Empty {
         &mut self,
         _: &str,
         _: &TrashId,
-        _: &[Wanted],
+        _: &[BlobRequest],
         _: &mut dyn Sink,
     ) -> Result<(), NodeError> {
         Ok(())
@@ -221,7 +221,7 @@ fn options(dir: &Path, port: u16) -> SshOptions {
         user: nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name,
         port,
         identity: dir.join("identity"),
-        former_identity: None,
+        previous_identity: None,
         known_hosts: dir.join("state/known_hosts"),
         host_keys: HostKeys::AcceptNew,
         agent: stand_in("stand_in_for_an_agent"),
@@ -353,7 +353,7 @@ fn the_former_key_is_tried_where_the_new_one_is_not_known() {
     assert!(keygen.status().unwrap().success());
     refused(sshd.connect(), NodeErrorKind::Refused, "xds-sync join");
     let mut options = sshd.options();
-    options.former_identity = Some(old.clone());
+    options.previous_identity = Some(old.clone());
     let connector = Connector::new(options).unwrap();
     connect(&connector).unwrap();
     // Whether a key works by itself is asked of that key alone.

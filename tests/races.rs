@@ -19,7 +19,7 @@ use xds_sync::model::{
 };
 use xds_sync::node::{Endpoint as _, Local, LocalOptions};
 use xds_sync::snapshot::ScanSpec;
-use xds_sync::transfer::{Sink, Source, Wanted};
+use xds_sync::transfer::{BlobRequest, Sink, Source};
 
 const RUN: &str = "01KQ0000000000000000000000";
 /// Whole runs, each with some hundred swaps in it.
@@ -86,7 +86,7 @@ impl World {
         let file = |path: &RelPath| tree.get(path).and_then(Entry::as_file);
         let wanted = tree.iter().filter_map(|(path, entry)| {
             let File { size, digest, .. } = *entry.as_file()?;
-            Some(Wanted { path: path.to_owned(), digest, size, offset: 0 })
+            Some(BlobRequest { path: path.to_owned(), digest, size, offset: 0 })
         });
         let mut reader = Reader::default();
         let _ = self.local.send("moh", &wanted.collect::<Vec<_>>(), &mut reader);
@@ -97,8 +97,12 @@ impl World {
 
         let _ = self.local.prepare("moh", RUN, &TrashKeep::FOREVER);
         let content = format!("new {round}").into_bytes();
-        let new =
-            Wanted { path: path("new"), digest: digest(&content), size: content.len() as u64, offset: 0 };
+        let new = BlobRequest {
+            path: path("new"),
+            digest: digest(&content),
+            size: content.len() as u64,
+            offset: 0,
+        };
         let _ = self.local.stage("moh", std::slice::from_ref(&new), &mut Content(content));
         let put = |at: &str| {
             let meta = Meta { mode: 0o644, owner: Owner::default() };
@@ -201,7 +205,7 @@ impl Sink for Reader {
 struct Content(Vec<u8>);
 
 impl Source for Content {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         for index in 0..wanted.len() {
             sink.begin(index)?;
             for byte in &self.0 {

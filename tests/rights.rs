@@ -19,7 +19,7 @@ use xds_sync::model::{
 use xds_sync::node::{Ended, Endpoint as _, Hello, Peer, Remote};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::ScanSpec;
-use xds_sync::transfer::{Sink, Source, Wanted};
+use xds_sync::transfer::{BlobRequest, Sink, Source};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xds-sync");
 /// Nothing at all is taken away, as usual, and all that others could have, and even ourselves.
@@ -92,7 +92,7 @@ impl Drop for Node {
 struct Content(&'static [u8]);
 
 impl Source for Content {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         for index in 0..wanted.len() {
             sink.begin(index)?;
             sink.data(self.0)?;
@@ -154,7 +154,7 @@ fn push(remote: &mut Remote, root: &Path, before: Option<Entry>, content: &'stat
     remote.scan(&spec(root)).unwrap();
     remote.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
     let Entry::File(new) = file(content) else { unreachable!() };
-    let wanted = Wanted { path: path("a.wav"), digest: new.digest, size: new.size, offset: 0 };
+    let wanted = BlobRequest { path: path("a.wav"), digest: new.digest, size: new.size, offset: 0 };
     assert_eq!(remote.stage("moh", &[wanted], &mut Content(content)).unwrap(), [Ok(())]);
     let action = Action { path: path("a.wav"), expected: before, step: Step::Put(Entry::File(new)) };
     assert_eq!(remote.commit("moh", &[action]).unwrap(), [Outcome::Done]);

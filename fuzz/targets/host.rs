@@ -15,7 +15,7 @@ use xds_sync::node::{Accept, Endpoint, Hello, KeyChange, Local, LocalOptions, No
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
 use xds_sync::transfer::trash::{TrashEntry, TrashId};
-use xds_sync::transfer::{Received, Sink, Source, Wanted};
+use xds_sync::transfer::{BlobRequest, Received, Sink, Source};
 
 /// Where a root lies as the peers name it: the same in every run, so that inputs stay good.
 pub(super) const ROOT: &str = "/fuzz/roots/moh";
@@ -165,13 +165,18 @@ impl Endpoint for Host {
     fn stage(
         &mut self,
         directory: &str,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         source: &mut dyn Source,
     ) -> Result<Received, NodeError> {
         self.local.stage(directory, wanted, source)
     }
 
-    fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError> {
+    fn send(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
         self.local.send(directory, wanted, sink)
     }
 
@@ -208,7 +213,7 @@ impl Endpoint for Host {
         &mut self,
         directory: &str,
         id: &TrashId,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
         self.local.send_trashed(directory, id, wanted, sink)

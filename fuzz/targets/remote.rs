@@ -11,7 +11,7 @@ use xds_sync::node::{Ended, Endpoint, NodeError, Peer, Remote};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::Root;
 use xds_sync::transfer::trash::TrashId;
-use xds_sync::transfer::{Sink, Source, Wanted};
+use xds_sync::transfer::{BlobRequest, Sink, Source};
 
 use super::host::{ROOT, hello, spec};
 
@@ -32,7 +32,7 @@ impl Peer for Nobody {
 struct Bytes;
 
 impl Source for Bytes {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         for index in 0..wanted.len() {
             sink.begin(index)?;
             sink.data(b"x")?;
@@ -99,7 +99,8 @@ pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
     check(&tree);
     remote.known_owners(&[Owner::new(Some("asterisk"), None)])?;
     texts(remote.prepare("moh", "01KQ0000000000000000000002", &TrashKeep::FOREVER)?.err());
-    let content = Wanted { path: path("new"), digest: Digest(blake3::hash(b"x").into()), size: 1, offset: 0 };
+    let content =
+        BlobRequest { path: path("new"), digest: Digest(blake3::hash(b"x").into()), size: 1, offset: 0 };
     for received in remote.stage("moh", std::slice::from_ref(&content), &mut Bytes)? {
         texts(received.err());
     }
@@ -127,12 +128,12 @@ pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
             Err(why) => harmless(&why),
         }
     }
-    let wanted = Wanted { path: deleted, digest: Digest([0; 32]), size: 1, offset: 0 };
+    let wanted = BlobRequest { path: deleted, digest: Digest([0; 32]), size: 1, offset: 0 };
     let mut count = Count::default();
     remote.send_trashed("moh", &id, &[wanted], &mut count)?;
     assert!(count.0 <= 1, "more was sent than was wanted");
     texts(remote.agree("moh", "01KQ0000000000000000000003")?.err());
-    let wanted = Wanted { path: path("d/b.wav"), digest: Digest([0; 32]), size: 2, offset: 0 };
+    let wanted = BlobRequest { path: path("d/b.wav"), digest: Digest([0; 32]), size: 2, offset: 0 };
     let mut count = Count::default();
     remote.send("moh", &[wanted], &mut count)?;
     assert!(count.0 <= 2, "more was sent than was wanted");

@@ -7,7 +7,7 @@ use xds_sync::disk::marker::Marker;
 use xds_sync::node::ssh::OwnConfig;
 use xds_sync::report::status::Status;
 use xds_sync::snapshot::HashCache;
-use xds_sync::state::{Edge, StateDir};
+use xds_sync::state::{EdgeRecord, StateDir};
 
 use super::choice;
 use super::host::scratch;
@@ -28,8 +28,14 @@ pub(super) fn read(bytes: &[u8]) {
                 && let Ok(base) = edge.base()
             {
                 let intent = edge.intent().and_then(Result::ok);
-                let again =
-                    Edge::new(edge.root, edge.generation, edge.rules, edge.in_step, &base, intent.as_ref());
+                let again = EdgeRecord::new(
+                    edge.root,
+                    edge.generation,
+                    edge.rules,
+                    edge.in_step,
+                    &base,
+                    intent.as_ref(),
+                );
                 assert_eq!(again.base().as_ref(), Ok(&base));
                 assert_eq!(again.intent(), intent.map(Ok));
             }

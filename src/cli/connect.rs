@@ -41,7 +41,7 @@ impl Ssh {
             user: ssh.user.clone(),
             port: ssh.port,
             identity: ssh.identity.clone(),
-            former_identity: Some(rotate::former(&ssh.identity)).filter(|former| former.exists()),
+            previous_identity: Some(rotate::previous(&ssh.identity)).filter(|previous| previous.exists()),
             known_hosts: ssh.known_hosts.clone(),
             host_keys: match ssh.host_keys {
                 config::HostKeys::AcceptNew => HostKeys::AcceptNew,

@@ -12,7 +12,7 @@ use crate::report::exit::{IN_STEP, LOCKED, USAGE};
 pub(super) const DONE: u8 = IN_STEP;
 
 /// What becomes of arguments that cannot be parsed, and of `--help` and `--version`, which clap treats
-/// alike. clap's own code for the former, 2, means something else here.
+/// alike. clap's own code for the previous, 2, means something else here.
 pub(super) fn of_usage(error: &clap::Error) -> ExitCode {
     // A reader that has gone has had enough.
     let _ = error.print();

@@ -10,13 +10,13 @@ use super::connect::Ssh;
 use super::discover::Known;
 use super::{Context, discover, exit, load, nodes_edit, nodes_install};
 use crate::config::{Config, Node};
-use crate::disk::side_by_side;
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
 use crate::report::NodeState;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
 use crate::state::StateDir;
 use crate::sync::{Connect, state_of};
+use crate::threads::side_by_side;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,7 +8,6 @@ use super::connect::Ssh;
 use super::steps::Steps;
 use super::{Context, discover, exit, load};
 use crate::config::{Config, Node};
-use crate::disk::side_by_side;
 use crate::enroll::handover::{self, Found};
 use crate::enroll::key;
 use crate::host;
@@ -16,6 +15,7 @@ use crate::model::escape::{clean, escape_for_people};
 use crate::node::NodeError;
 use crate::report::exit::{ALL_LOST, SOME_LOST};
 use crate::state::StateDir;
+use crate::threads::side_by_side;
 
 /// What every node gets.
 struct Handover<'a> {

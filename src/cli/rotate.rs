@@ -9,13 +9,13 @@ use super::discover::Known;
 use super::steps::Steps;
 use super::{exit, load};
 use crate::config::Node;
-use crate::disk::side_by_side;
 use crate::enroll::{key, rotate};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
 use crate::node::{Endpoint, KeyChange, NodeErrorKind};
 use crate::report::exit::{ALL_LOST, SOME_LOST};
 use crate::state::StateDir;
+use crate::threads::side_by_side;
 
 /// From one key to another, over all nodes.
 struct Rotation<'a> {
@@ -32,10 +32,10 @@ struct Rotation<'a> {
 pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow::Result<u8> {
     let config = &known.config;
     let identity = &config.ssh.identity;
-    let (next, former) = (rotate::next(identity), rotate::former(identity));
+    let (next, previous) = (rotate::next(identity), rotate::previous(identity));
     let ssh = Ssh::new(config, state, load::identity(state, false)?, false)?;
-    let goes_on = former.exists() && !next.exists();
-    let (old, new) = if goes_on { (&former, identity) } else { (identity, &next) };
+    let goes_on = previous.exists() && !next.exists();
+    let (old, new) = if goes_on { (&previous, identity) } else { (identity, &next) };
     if !goes_on {
         let comment = format!("xds-sync {}", config.main.name);
         let pair = key::ensure(&next, &comment, &mut host::random()).context("making another key")?;
@@ -59,7 +59,7 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
         }
     }
     if away == nodes.len() && (away > 0 || !known.is_complete()) {
-        let kept = if goes_on { &former } else { identity };
+        let kept = if goes_on { &previous } else { identity };
         steps.note("rotate", &format!("no node has moved: {} stays in use; try again", kept.display()));
         return Ok(ALL_LOST);
     }
@@ -69,7 +69,7 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
     if away > 0 {
         let text = format!(
             "{} is kept for those that have not moved; run `xds-sync init --rotate` again when they are back",
-            former.display()
+            previous.display()
         );
         steps.note("rotate", &text);
         return Ok(SOME_LOST);
@@ -78,7 +78,7 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
         // A node that nobody knows of now would be locked out with the old key gone.
         let text = format!(
             "{} is kept for nodes that could not be found now; run `xds-sync init --rotate` again when they can",
-            former.display()
+            previous.display()
         );
         steps.note("rotate", &text);
         return Ok(SOME_LOST);

@@ -9,13 +9,11 @@ pub mod owner;
 mod resolve;
 pub mod root;
 pub mod stamp;
-mod threads;
 
 pub use owner::Owners;
 pub use resolve::resolved;
 pub use root::{HeldRoot, open_beneath};
 pub use stamp::Stamp;
-pub use threads::{side_by_side, side_by_side_with, threads};
 
 /// Our own directory inside every root: marker, stage and trash. Never part of a tree.
 pub const OWN_DIR: &str = ".xds-sync";

@@ -28,7 +28,7 @@ pub fn next(identity: &Path) -> PathBuf {
 
 /// Where the key lies that was `identity`, while there are nodes that know no other.
 #[must_use]
-pub fn former(identity: &Path) -> PathBuf {
+pub fn previous(identity: &Path) -> PathBuf {
     with_suffix(identity, ".old")
 }
 
@@ -102,21 +102,21 @@ pub fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Makes the next key the one that is used, and the one that was used the former one. At every moment there
+/// Makes the next key the one that is used, and the one that was used the previous one. At every moment there
 /// is a whole pair at `identity`, or its public key can be made anew from the private one.
 pub fn switch(identity: &Path) -> anyhow::Result<()> {
-    let (next, former) = (next(identity), former(identity));
+    let (next, previous) = (next(identity), previous(identity));
     let switch = || -> io::Result<()> {
-        match fs::hard_link(identity, &former) {
+        match fs::hard_link(identity, &previous) {
             // Of a switch that was killed here.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if fs::read(&former)? != fs::read(identity)? {
+                if fs::read(&previous)? != fs::read(identity)? {
                     return Err(error);
                 }
             }
             linked => linked?,
         }
-        fs::copy(public_path(identity), public_path(&former))?;
+        fs::copy(public_path(identity), public_path(&previous))?;
         // The wrong public key would lock this Main out of new nodes; a missing one is made anew.
         fs::remove_file(public_path(identity))?;
         fs::rename(&next, identity)?;
@@ -126,11 +126,11 @@ pub fn switch(identity: &Path) -> anyhow::Result<()> {
     switch().with_context(|| format!("putting {} in the place of {}", next.display(), identity.display()))
 }
 
-/// Removes the former key: no node knows it any more.
+/// Removes the previous key: no node knows it any more.
 pub fn forget_former(identity: &Path) -> anyhow::Result<()> {
-    let former = former(identity);
+    let previous = previous(identity);
     let remove = || -> io::Result<()> {
-        for path in [public_path(&former), former.clone()] {
+        for path in [public_path(&previous), previous.clone()] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -138,7 +138,7 @@ pub fn forget_former(identity: &Path) -> anyhow::Result<()> {
         }
         sync_dir(identity)
     };
-    remove().with_context(|| format!("removing {}", former.display()))
+    remove().with_context(|| format!("removing {}", previous.display()))
 }
 
 fn sync_dir(identity: &Path) -> io::Result<()> {
@@ -266,14 +266,14 @@ mod tests {
         assert_eq!((site.blob("key"), site.blob("key.old")), (new, old));
         assert_eq!(fs::read(&identity).unwrap(), private);
         key::ensure(&next(&identity), "third", &mut OsRng).unwrap();
-        assert!(switch(&identity).is_err(), "the former key is not lost");
+        assert!(switch(&identity).is_err(), "the previous key is not lost");
         fs::remove_file(next(&identity)).unwrap();
         fs::remove_file(public_path(&next(&identity))).unwrap();
         assert!(!next(&identity).exists() && !public_path(&next(&identity)).exists());
-        assert!(propose(&former(&identity), &identity).is_ok());
+        assert!(propose(&previous(&identity), &identity).is_ok());
         forget_former(&identity).unwrap();
         forget_former(&identity).unwrap();
-        assert!(!former(&identity).exists() && !public_path(&former(&identity)).exists());
+        assert!(!previous(&identity).exists() && !public_path(&previous(&identity)).exists());
         assert!(identity.exists());
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use super::digest::Digest;
-use super::entry::{Busy, Entry, File, Meta, Owner, Problem, Symlink};
+use super::entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
 use super::path::RelPath;
 use super::tree::Tree;
 
@@ -182,14 +182,14 @@ fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mu
         Entry::Problem(problem) => {
             buffer.push(b'p');
             match problem {
-                Problem::Unreadable(why) => {
+                EntryProblem::Unreadable(why) => {
                     buffer.push(b'u');
                     put_bytes(buffer, why.as_bytes());
                 }
-                Problem::Special => buffer.push(b's'),
-                Problem::EscapingLink => buffer.push(b'l'),
-                Problem::Mount => buffer.push(b'm'),
-                Problem::TooLong => buffer.push(b't'),
+                EntryProblem::Special => buffer.push(b's'),
+                EntryProblem::EscapingLink => buffer.push(b'l'),
+                EntryProblem::Mount => buffer.push(b'm'),
+                EntryProblem::TooLong => buffer.push(b't'),
             }
         }
     }
@@ -297,11 +297,11 @@ impl<'a> Input<'a> {
                 Entry::Busy(known.ok_or(Malformed("an entry is of no known kind"))?.0)
             }
             b'p' => Entry::Problem(match self.byte()? {
-                b'u' => Problem::Unreadable(self.utf8()?.into()),
-                b's' => Problem::Special,
-                b'l' => Problem::EscapingLink,
-                b'm' => Problem::Mount,
-                b't' => Problem::TooLong,
+                b'u' => EntryProblem::Unreadable(self.utf8()?.into()),
+                b's' => EntryProblem::Special,
+                b'l' => EntryProblem::EscapingLink,
+                b'm' => EntryProblem::Mount,
+                b't' => EntryProblem::TooLong,
                 _ => return Err(Malformed("an entry is of no known kind")),
             }),
             _ => return Err(Malformed("an entry is of no known kind")),

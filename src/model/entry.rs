@@ -25,7 +25,7 @@ pub enum Entry {
     /// Being written, or too young to tell.
     Busy(Busy),
     /// Could not be read, or is of a kind that is not carried.
-    Problem(Problem),
+    Problem(EntryProblem),
 }
 
 /// A regular file: content and metadata.
@@ -128,7 +128,7 @@ pub enum Busy {
 
 /// Why a path cannot be carried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Problem {
+pub enum EntryProblem {
     /// Could not be read; the system's words.
     Unreadable(Box<str>),
     /// A device, socket or FIFO.
@@ -141,13 +141,16 @@ pub enum Problem {
     TooLong,
 }
 
-impl Problem {
+impl EntryProblem {
     /// A standing skip is a fact of the site, told once, and no failure of a run.
     #[must_use]
     pub fn is_standing(&self) -> bool {
         match self {
-            Problem::Unreadable(_) => false,
-            Problem::Special | Problem::EscapingLink | Problem::Mount | Problem::TooLong => true,
+            EntryProblem::Unreadable(_) => false,
+            EntryProblem::Special
+            | EntryProblem::EscapingLink
+            | EntryProblem::Mount
+            | EntryProblem::TooLong => true,
         }
     }
 }
@@ -201,14 +204,14 @@ impl fmt::Display for Busy {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for EntryProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Problem::Unreadable(why) => write!(f, "cannot be read: {why}"),
-            Problem::Special => f.write_str("a device, socket or FIFO is not carried"),
-            Problem::EscapingLink => f.write_str("a symlink that is absolute or leaves the directory"),
-            Problem::Mount => f.write_str("another filesystem is mounted here"),
-            Problem::TooLong => f.write_str("the path is too long"),
+            EntryProblem::Unreadable(why) => write!(f, "cannot be read: {why}"),
+            EntryProblem::Special => f.write_str("a device, socket or FIFO is not carried"),
+            EntryProblem::EscapingLink => f.write_str("a symlink that is absolute or leaves the directory"),
+            EntryProblem::Mount => f.write_str("another filesystem is mounted here"),
+            EntryProblem::TooLong => f.write_str("the path is too long"),
         }
     }
 }

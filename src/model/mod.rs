@@ -17,7 +17,7 @@ pub mod tree;
 
 pub use codec::Malformed;
 pub use digest::Digest;
-pub use entry::{Busy, Entry, File, Meta, Owner, Problem, Symlink};
+pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
 pub use intent::Intent;
 pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};

@@ -170,7 +170,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::super::digest::Digest;
-    use super::super::entry::{Busy, File, Meta, Owner, Problem, Symlink};
+    use super::super::entry::{Busy, EntryProblem, File, Meta, Owner, Symlink};
     use super::*;
 
     /// A small tree of any kinds of entries, where only directories have something below them.
@@ -208,7 +208,7 @@ pub(crate) mod tests {
             1 => "[ab]{1,3}".prop_map(|target| Entry::Symlink(Symlink { target: target.into_bytes().into() })),
             1 => Just(Entry::Excluded),
             1 => Just(Entry::Busy(Busy::Young)),
-            1 => prop_oneof![Just(Problem::Special), Just(Problem::Unreadable("EIO".into()))]
+            1 => prop_oneof![Just(EntryProblem::Special), Just(EntryProblem::Unreadable("EIO".into()))]
                 .prop_map(Entry::Problem),
         ]
     }

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::accept::Accept;
-use super::allegiance;
+use super::binding;
 use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
 use super::protocol::check;
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
@@ -21,7 +21,7 @@ use crate::model::{Action, Outcome, RelPath, RelPathBuf, ReloadOutcome, ReloadSt
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, Rules, ScanSpec};
 use crate::transfer::trash::TrashEntry;
-use crate::transfer::{Pieces, Sink, Wanted, send_bytes};
+use crate::transfer::{BlobRequest, Signature, Sink, send_bytes};
 
 /// Most directories that Main may have scanned in a session; sites have some ten. The tree of each is held until
 /// the session ends.
@@ -53,7 +53,7 @@ pub fn serve(
             endpoint,
             accept,
             hello: main.hello,
-            sworn: false,
+            bound: false,
             scanned: HashMap::new(),
             commit: Commit::default(),
             found: VecDeque::new(),
@@ -111,7 +111,7 @@ fn greet<W: Write>(
     let version = Versions::common(&decode_hello(&payload).map_err(lost)?, &Versions::ours())?;
     let main: MainHello = decode_hello(&payload).map_err(lost)?;
     check::id(&main.hello.main).and_then(|()| check::id(&main.hello.run)).map_err(lost)?;
-    allegiance::check(&accept.state_dir, &main.hello)?;
+    binding::check(&accept.state_dir, &main.hello)?;
     let hello = Hello { name: check::text(&main.hello.name), ..main.hello };
     reply(pulse, &Reply::Welcome(version))?;
     Ok(Some(MainHello { hello, ..main }))
@@ -142,7 +142,7 @@ struct Session<'a, W> {
     accept: &'a Accept,
     hello: Hello,
     /// Whether the node has remembered this Main.
-    sworn: bool,
+    bound: bool,
     /// The directories that Main has looked at, with what may be named in them; none where that is not known.
     scanned: HashMap<String, Option<Rules>>,
     commit: Commit,
@@ -187,9 +187,9 @@ impl<W: Write> Session<'_, W> {
     fn handle(&mut self, request: Request) -> Result<(), NodeError> {
         let answer = match request {
             Request::Scan(spec) => self.scan(&spec)?,
-            Request::Tree { directory, former } => {
+            Request::Tree { directory, basis } => {
                 self.known(&directory)?;
-                self.tree(&directory, former)?
+                self.tree(&directory, basis)?
             }
             Request::KnownOwners(owners) => {
                 owners.iter().try_for_each(check::owner).map_err(lost)?;
@@ -288,9 +288,9 @@ impl<W: Write> Session<'_, W> {
         if self.hello.dry_run {
             return Err(refused("a dry run must not change a node"));
         }
-        if !self.sworn {
-            allegiance::swear(&self.accept.state_dir, &self.hello)?;
-            self.sworn = true;
+        if !self.bound {
+            binding::bind(&self.accept.state_dir, &self.hello)?;
+            self.bound = true;
         }
         Ok(())
     }
@@ -312,9 +312,9 @@ impl<W: Write> Session<'_, W> {
         Ok(Reply::Scanned(scanned))
     }
 
-    fn tree(&mut self, directory: &str, former: Option<Arc<Pieces>>) -> Result<Reply, NodeError> {
-        if former.as_ref().is_some_and(|former| !former.are_sound()) {
-            return Err(lost(FrameError::broken("pieces that can be of no tree")));
+    fn tree(&mut self, directory: &str, basis: Option<Arc<Signature>>) -> Result<Reply, NodeError> {
+        if basis.as_ref().is_some_and(|basis| !basis.is_sound()) {
+            return Err(lost(FrameError::broken("a signature that no tree can have")));
         }
         let encoded = self.endpoint.tree(directory, None)?.encode();
         let length = encoded.len() as u64;
@@ -322,13 +322,13 @@ impl<W: Write> Session<'_, W> {
             return Err(refused(format!("{directory} has too many files: its tree takes {length} bytes")));
         }
         reply(self.pulse, &Reply::Tree(length))?;
-        let sink = ToMain::new(self.pulse).with_former(former);
+        let sink = ToMain::new(self.pulse).with_basis(basis);
         self.give(sink, |_, sink| {
             send_bytes(&encoded, sink).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
         })
     }
 
-    fn stage(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
+    fn stage(&mut self, directory: &str, wanted: &[BlobRequest]) -> Result<Reply, NodeError> {
         let mut source = FromMain::new(wanted, &mut *self.input, self.pulse);
         let received = self.endpoint.stage(directory, wanted, &mut source);
         // An endpoint that could go on without the stream would answer into nothing.
@@ -338,7 +338,7 @@ impl<W: Write> Session<'_, W> {
         Ok(Reply::Received(received?.into_iter().map(|item| item.map_err(check::clip)).collect()))
     }
 
-    fn send(&mut self, directory: &str, wanted: &[Wanted]) -> Result<Reply, NodeError> {
+    fn send(&mut self, directory: &str, wanted: &[BlobRequest]) -> Result<Reply, NodeError> {
         wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
         self.give(ToMain::new(self.pulse), |endpoint, sink| endpoint.send(directory, wanted, sink))
     }

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    Action, Digest, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
-};
+use crate::model::{Action, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
-use crate::transfer::{Received, Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Received, Sink, Source};
 
 /// What a run asks of a host: Main's own disk, or a node behind its agent.
 ///
@@ -49,12 +47,13 @@ pub trait Endpoint: Send {
     fn stage(
         &mut self,
         directory: &str,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         source: &mut dyn Source,
     ) -> Result<Received, NodeError>;
 
     /// Streams contents of `directory` into `sink`.
-    fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError>;
+    fn send(&mut self, directory: &str, wanted: &[BlobRequest], sink: &mut dyn Sink)
+    -> Result<(), NodeError>;
 
     /// Carries out actions, in order; contents must be staged. One outcome for each.
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError>;
@@ -86,7 +85,7 @@ pub trait Endpoint: Send {
         &mut self,
         directory: &str,
         id: &TrashId,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError>;
 
@@ -152,23 +151,3 @@ impl fmt::Display for NodeError {
 }
 
 impl std::error::Error for NodeError {}
-
-/// Digest of a whole tree.
-#[must_use]
-pub fn tree_digest(tree: &Tree) -> Digest {
-    digest_of(|sink| tree.feed_all(sink))
-}
-
-/// Digest of what a reload depends on.
-#[must_use]
-pub fn loaded_digest(tree: &Tree) -> Digest {
-    digest_of(|sink| tree.feed_loaded(sink))
-}
-
-fn digest_of(feed: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    feed(&mut |part| {
-        hasher.update(part);
-    });
-    Digest(hasher.finalize().into())
-}

@@ -16,7 +16,7 @@ use super::protocol::handshake::{Hello, MainHello, Versions, decode_hello};
 use super::protocol::message::{Reply, Request};
 use super::protocol::pack::Packer;
 use super::wire::Wire;
-use crate::transfer::{Pieces, Source, Wanted};
+use crate::transfer::{BlobRequest, Signature, Source};
 
 /// The program at the other end of a stream, as far as the stream does not tell: what ssh says of it.
 ///
@@ -138,14 +138,14 @@ impl Link {
         self.check(heard)
     }
 
-    /// Answers the agent with contents; it has these former versions of them.
+    /// Answers the agent with contents; it has these basis of them.
     pub(super) fn give(
         &mut self,
         source: &mut dyn Source,
-        wanted: &[Wanted],
-        formers: Vec<Option<Arc<Pieces>>>,
+        wanted: &[BlobRequest],
+        signatures: Vec<Option<Arc<Signature>>>,
     ) -> Result<(), NodeError> {
-        let mut sender = Sender::new(&mut self.wire, &mut self.packer).with_formers(formers);
+        let mut sender = Sender::new(&mut self.wire, &mut self.packer).with_signatures(signatures);
         let sent = source.send(wanted, &mut sender);
         match sender.finish(sent) {
             Ok(()) => {

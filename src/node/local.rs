@@ -11,15 +11,16 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, bail};
 
-use super::endpoint::{loaded_digest, tree_digest};
 use super::{Endpoint, KeyChange, NodeError, NodeErrorKind};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners};
 use crate::model::{Action, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
-use crate::snapshot::{Clock, HashCache, Root, ScanSpec, Scanned, Snapshot, scan};
+use crate::snapshot::{
+    Clock, HashCache, Root, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest,
+};
 use crate::transfer::trash::{TrashEntry, TrashId, TrashSource, Trashed};
-use crate::transfer::{self, LocalSource, OwnDir, Received, Seen, Sink, Source, Wanted};
+use crate::transfer::{self, BlobRequest, LocalSource, OwnDir, Received, Seen, Sink, Source};
 
 /// Lets Main in with another key, or says why not.
 pub type ReplaceKey = Box<dyn FnMut(&KeyChange) -> Result<(), String> + Send>;
@@ -82,7 +83,7 @@ pub struct Staging {
 
 impl Staging {
     /// See [`Endpoint::stage`]. No two callers may want the same content at the same time.
-    pub fn stage(&self, wanted: &[Wanted], source: &mut dyn Source) -> Received {
+    pub fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
         let stamps = |path: &RelPath| self.snapshot.stamp(path);
         let seen = Seen { tree: &self.snapshot.tree, stamps: &stamps };
         transfer::stage(&self.ready.own, &seen, wanted, source)
@@ -219,13 +220,18 @@ impl Endpoint for Local {
     fn stage(
         &mut self,
         directory: &str,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         source: &mut dyn Source,
     ) -> Result<Received, NodeError> {
         Ok(self.staging(directory)?.stage(wanted, source))
     }
 
-    fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError> {
+    fn send(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
         // What fails on this side is told to the sink; an error is the sink's own.
         self.source(directory)?.send(wanted, sink).map_err(sink_lost)
     }
@@ -291,7 +297,7 @@ impl Endpoint for Local {
         &mut self,
         directory: &str,
         id: &TrashId,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
         let mut source = TrashSource::new(self.held(directory)?, id.clone());
@@ -418,7 +424,7 @@ mod tests {
         for (path, entry) in tree.iter().filter(|(_, entry)| !entry.is_opaque()) {
             if let Entry::File(file) = entry {
                 let (digest, size) = (file.digest, file.size);
-                wanted.push(Wanted { path: path.to_owned(), digest, size, offset: 0 });
+                wanted.push(BlobRequest { path: path.to_owned(), digest, size, offset: 0 });
             }
             actions.push(Action { path: path.to_owned(), expected: None, step: Step::Put(entry.clone()) });
         }
@@ -478,7 +484,7 @@ mod tests {
         main.write("xds_override.conf", "secret");
         main.scan();
         let digest = Digest(blake3::hash(b"secret").into());
-        let wanted = [Wanted { path: path("xds_override.conf"), digest, size: 6, offset: 0 }];
+        let wanted = [BlobRequest { path: path("xds_override.conf"), digest, size: 6, offset: 0 }];
         let mut node = Host::new();
         node.scan();
         node.local.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();

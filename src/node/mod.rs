@@ -5,7 +5,7 @@
 
 pub mod accept;
 pub mod agent;
-mod allegiance;
+mod binding;
 mod banner;
 pub mod endpoint;
 pub mod local;
@@ -18,8 +18,8 @@ mod upstream;
 mod wire;
 
 pub use accept::Accept;
-pub use allegiance::forget as forget_main;
-pub use endpoint::{Endpoint, KeyChange, NodeError, NodeErrorKind, tree_digest};
+pub use binding::forget as forget_main;
+pub use endpoint::{Endpoint, KeyChange, NodeError, NodeErrorKind};
 pub use link::{Ended, Peer};
 pub use local::{Local, LocalOptions, ReplaceKey};
 pub use protocol::handshake::Hello;

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, KeyChange, NodeError, tree_digest};
+use super::endpoint::{Endpoint, KeyChange, NodeError};
 use super::link::{Link, Peer};
 use super::protocol::check;
 use super::protocol::content::{self, StreamError};
@@ -17,9 +17,10 @@ use crate::model::{
     Action, Digest, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
 };
 use crate::reload::ReloadRequest;
+use crate::snapshot::tree_digest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::transfer::trash::{MOST_LISTED, TrashEntry, TrashId};
-use crate::transfer::{Received, Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Received, Sink, Source};
 
 /// A node, for the time of one run.
 ///
@@ -57,15 +58,19 @@ impl Remote {
 }
 
 /// What the agent says it needs of `wanted`, each content once at most.
-fn needed(wanted: &[Wanted], needs: &[Need], given: &mut HashSet<u32>) -> Result<Vec<Wanted>, FrameError> {
+fn needed(
+    wanted: &[BlobRequest],
+    needs: &[Need],
+    given: &mut HashSet<u32>,
+) -> Result<Vec<BlobRequest>, FrameError> {
     let take = |need: &Need| {
-        if need.former.as_ref().is_some_and(|former| !former.are_sound()) {
+        if need.basis.as_ref().is_some_and(|basis| !basis.is_sound()) {
             return None;
         }
         let content = wanted.get(need.index as usize).filter(|content| need.offset <= content.size)?;
-        given.insert(need.index).then(|| Wanted { offset: need.offset, ..content.clone() })
+        given.insert(need.index).then(|| BlobRequest { offset: need.offset, ..content.clone() })
     };
-    let needed: Option<Vec<Wanted>> = needs.iter().map(take).collect();
+    let needed: Option<Vec<BlobRequest>> = needs.iter().map(take).collect();
     needed
         .filter(|needed| !needed.is_empty())
         .ok_or_else(|| FrameError::broken("it needs what it was not offered"))
@@ -102,9 +107,9 @@ impl Remote {
     /// Asks for contents, and takes them.
     fn receive(
         &mut self,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         sink: &mut dyn Sink,
-        request: impl Fn(Vec<Wanted>) -> Request,
+        request: impl Fn(Vec<BlobRequest>) -> Request,
     ) -> Result<(), NodeError> {
         let mut first = 0;
         for batch in batches(wanted) {
@@ -187,7 +192,7 @@ impl Endpoint for Remote {
             return Ok(Arc::clone(like));
         }
         let like = like.map(|like| Likeness::of(like)).unwrap_or_default();
-        let request = Request::Tree { directory: directory.to_owned(), former: like.pieces.clone() };
+        let request = Request::Tree { directory: directory.to_owned(), basis: like.signature.clone() };
         let length = match self.link.ask(&request)? {
             Reply::Tree(length) => length,
             other => return self.link.refuse(&other, "a tree"),
@@ -246,7 +251,7 @@ impl Endpoint for Remote {
     fn stage(
         &mut self,
         directory: &str,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         source: &mut dyn Source,
     ) -> Result<Received, NodeError> {
         let mut received = Received::with_capacity(wanted.len());
@@ -258,8 +263,8 @@ impl Endpoint for Remote {
                 match reply {
                     Reply::Need(needs) => {
                         let needed = self.link.check(needed(batch, &needs, &mut given))?;
-                        let formers = needs.into_iter().map(|need| need.former).collect();
-                        self.link.give(source, &needed, formers)?;
+                        let signatures = needs.into_iter().map(|need| need.basis).collect();
+                        self.link.give(source, &needed, signatures)?;
                     }
                     Reply::Received(answer) => break answer,
                     other => return self.link.refuse(&other, "what it received"),
@@ -272,7 +277,12 @@ impl Endpoint for Remote {
         Ok(received)
     }
 
-    fn send(&mut self, directory: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError> {
+    fn send(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
         self.receive(wanted, sink, |wanted| Request::Send { directory: directory.to_owned(), wanted })
     }
 
@@ -359,7 +369,7 @@ impl Endpoint for Remote {
         &mut self,
         directory: &str,
         id: &TrashId,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
         self.receive(wanted, sink, |wanted| Request::SendTrashed {

@@ -12,7 +12,7 @@ use super::protocol::message::{Need, Reply};
 use super::protocol::pack::Packer;
 use super::pulse::Pulse;
 use crate::model::{Digest, RelPath};
-use crate::transfer::{Pieces, Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Signature, Sink, Source};
 
 /// Contents that Main has.
 pub(super) struct FromMain<'a, W> {
@@ -26,19 +26,19 @@ pub(super) struct FromMain<'a, W> {
 
 impl<'a, W: Write> FromMain<'a, W> {
     pub(super) fn new(
-        wanted: &'a [Wanted],
+        wanted: &'a [BlobRequest],
         input: &'a mut dyn Read,
         pulse: &'a Pulse<'a, W>,
     ) -> FromMain<'a, W> {
-        let key = |content: &'a Wanted| (&*content.path, content.digest);
+        let key = |content: &'a BlobRequest| (&*content.path, content.digest);
         let offered = wanted.iter().map(key).zip(0..).collect();
         FromMain { offered, input, pulse, failed: None }
     }
 
-    fn receive(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), StreamError> {
-        let need = |(at, content): (usize, &Wanted)| {
+    fn receive(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> Result<(), StreamError> {
+        let need = |(at, content): (usize, &BlobRequest)| {
             let index = self.offered.get(&(&*content.path, content.digest))?;
-            Some(Need { index: *index, offset: content.offset, former: sink.former(at) })
+            Some(Need { index: *index, offset: content.offset, basis: sink.basis(at) })
         };
         let needs: Option<Vec<Need>> = wanted.iter().enumerate().map(need).collect();
         let needs = needs.ok_or_else(|| anyhow::anyhow!("Main has not offered what is wanted"))?;
@@ -57,7 +57,7 @@ impl<'a, W: Write> FromMain<'a, W> {
 }
 
 impl<W: Write> Source for FromMain<'_, W> {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         if wanted.is_empty() {
             return Ok(());
         }
@@ -82,20 +82,20 @@ impl<W: Write> Source for FromMain<'_, W> {
 pub(super) struct ToMain<'a, W> {
     pulse: &'a Pulse<'a, W>,
     packer: Packer,
-    /// What Main has of a former version, where there is one content.
-    former: Option<Arc<Pieces>>,
+    /// What Main has of a basis, where there is one content.
+    basis: Option<Arc<Signature>>,
     /// Why Main gets no more.
     pub(super) failed: Option<FrameError>,
 }
 
 impl<'a, W: Write> ToMain<'a, W> {
     pub(super) fn new(pulse: &'a Pulse<'a, W>) -> ToMain<'a, W> {
-        ToMain { pulse, packer: Packer::default(), former: None, failed: None }
+        ToMain { pulse, packer: Packer::default(), basis: None, failed: None }
     }
 
     /// For one content, of which Main has this.
-    pub(super) fn with_former(self, former: Option<Arc<Pieces>>) -> ToMain<'a, W> {
-        ToMain { former, ..self }
+    pub(super) fn with_basis(self, basis: Option<Arc<Signature>>) -> ToMain<'a, W> {
+        ToMain { basis, ..self }
     }
 }
 
@@ -129,8 +129,8 @@ impl<W: Write> Sink for ToMain<'_, W> {
         self.with(|sender| sender.hole(length))
     }
 
-    fn former(&self, _index: usize) -> Option<Arc<Pieces>> {
-        self.former.clone()
+    fn basis(&self, _index: usize) -> Option<Arc<Signature>> {
+        self.basis.clone()
     }
 
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {

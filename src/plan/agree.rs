@@ -1,6 +1,6 @@
 //! What both ends of an edge have in common after a run: its next base.
 
-use super::Names;
+use super::OwnerMap;
 use super::walk::walk;
 use crate::model::{Direction, Entry, Tree};
 
@@ -10,7 +10,7 @@ use crate::model::{Direction, Entry, Tree};
 /// next run judges by it again; except for what has become the node's own, and what is excluded, which no
 /// base holds.
 #[must_use]
-pub fn agree(direction: Direction, base: Option<&Tree>, main: &Tree, node: &Tree, names: &Names) -> Tree {
+pub fn agree(direction: Direction, base: Option<&Tree>, main: &Tree, node: &Tree, names: &OwnerMap) -> Tree {
     let empty = Tree::default();
     let mut agreed = Tree::default();
     // What an opaque entry covers is as unknown as the entry.

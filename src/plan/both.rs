@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 
 use super::walk::walk;
-use super::{Conflict, Edge, EdgePlan, Host, NO_REASON, Names, Plan, Policy, Wishes, diff};
+use super::{Conflict, EdgeInput, EdgePlan, Host, NO_REASON, OwnerMap, Plan, Policy, Wishes, diff};
 use crate::model::{
-    Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, Problem, RelPath, RelPathBuf, Side, Step, Tree,
+    Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, EntryProblem, RelPath, RelPathBuf, Side, Step,
+    Tree,
 };
 
 /// An administrator's decisions on conflicts: path → whose version stays.
@@ -21,8 +22,8 @@ pub type Resolutions = BTreeMap<RelPathBuf, Host>;
 pub fn both(
     policy: &Policy,
     main: &Tree,
-    main_names: &Names,
-    edges: &[Edge<'_>],
+    main_names: &OwnerMap,
+    edges: &[EdgeInput<'_>],
     resolutions: &Resolutions,
 ) -> Plan {
     let empty = Tree::default();
@@ -52,8 +53,8 @@ pub fn both(
 struct Both<'a> {
     policy: &'a Policy,
     main: &'a Tree,
-    main_names: &'a Names,
-    edges: &'a [Edge<'a>],
+    main_names: &'a OwnerMap,
+    edges: &'a [EdgeInput<'a>],
     resolutions: &'a Resolutions,
     /// What was decided, in tree order.
     paths: Vec<Decided>,
@@ -352,7 +353,7 @@ impl<'a> Both<'a> {
         for decided in &self.paths {
             let Some(outcome) = &decided.outcome else { continue };
             let path = &*decided.path;
-            let wish = |wishes: &mut Wishes, host: Host, tree: &Tree, names: &Names| {
+            let wish = |wishes: &mut Wishes, host: Host, tree: &Tree, names: &OwnerMap| {
                 let have = tree.get(path);
                 let kind = match (&outcome.entry, have) {
                     (None, None) => return false,
@@ -418,7 +419,7 @@ impl<'a> Both<'a> {
         self.plans[index].changes.push(change);
     }
 
-    fn skip(&mut self, index: usize, path: &RelPath, side: Side, problem: &Problem) {
+    fn skip(&mut self, index: usize, path: &RelPath, side: Side, problem: &EntryProblem) {
         let plan = &mut self.plans[index];
         let list = if problem.is_standing() { &mut plan.skipped } else { &mut plan.failed };
         list.push((path.to_owned(), side, problem.to_string()));

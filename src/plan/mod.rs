@@ -24,7 +24,7 @@ use crate::model::{
     Action, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxDelete, RelPathBuf, Side, Tree,
 };
 
-pub use names::Names;
+pub use names::OwnerMap;
 
 /// What an administrator decided about the directory that is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Policy {
 
 /// One edge as the planner sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Edge<'a> {
+pub struct EdgeInput<'a> {
     /// The node's name, for reasons.
     pub name: &'a str,
     /// What both ends last agreed on; `None` for a new, rebuilt or restored node.
@@ -50,7 +50,7 @@ pub struct Edge<'a> {
     /// What the node has.
     pub node: &'a Tree,
     /// Which owners the node can set.
-    pub names: &'a Names,
+    pub names: &'a OwnerMap,
 }
 
 /// What a run will do in one directory.
@@ -76,7 +76,7 @@ pub struct EdgePlan {
     /// Entries left alone because they cannot be read or are in each other's way.
     pub failed: Vec<(RelPathBuf, Side, String)>,
     /// Standing skips: facts of the site that are told once, see
-    /// [`Problem::is_standing`](crate::model::Problem::is_standing).
+    /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing).
     pub skipped: Vec<(RelPathBuf, Side, String)>,
 }
 

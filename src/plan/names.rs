@@ -6,7 +6,7 @@ use crate::model::{Entry, File, Meta, Owner};
 
 /// Which owners a host can set, and what stands in for the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct OwnerMap {
     /// Users the host does not know.
     pub unknown_users: BTreeSet<String>,
     /// Groups the host does not know.
@@ -15,7 +15,7 @@ pub struct Names {
     pub fallback: Owner,
 }
 
-impl Names {
+impl OwnerMap {
     /// What the host would make of an owner; `None` parts are left to it.
     #[must_use]
     pub fn settable(&self, owner: &Owner) -> Owner {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_unknown_owner_is_left_to_the_host_or_to_the_fallback() {
-        let mut names = Names { unknown_users: ["asterisk".to_owned()].into(), ..Names::default() };
+        let mut names = OwnerMap { unknown_users: ["asterisk".to_owned()].into(), ..OwnerMap::default() };
         assert!(names.satisfied(&dir(Some("asterisk")), &dir(Some("nobody"))));
         assert!(!names.satisfied(&dir(Some("daemon")), &dir(Some("nobody"))));
         names.fallback = Owner::new(Some("pbx"), None);

@@ -1,19 +1,19 @@
 //! Main → node: what each path of one edge shall become on the node.
 
 use super::walk::walk;
-use super::{Edge, EdgePlan, NO_REASON, Plan, Policy, Wishes, diff};
-use crate::model::{Change, ChangeKind, DeletePolicy, Entry, Problem, RelPath, RelPathBuf, Side, Tree};
+use super::{EdgeInput, EdgePlan, NO_REASON, Plan, Policy, Wishes, diff};
+use crate::model::{Change, ChangeKind, DeletePolicy, Entry, EntryProblem, RelPath, RelPathBuf, Side, Tree};
 
 /// Plans a pushed directory. Its edges do not depend on each other.
 #[must_use]
-pub fn push(policy: &Policy, main: &Tree, edges: &[Edge<'_>]) -> Plan {
+pub fn push(policy: &Policy, main: &Tree, edges: &[EdgeInput<'_>]) -> Plan {
     let edges = edges.iter().map(|edge| Push::plan(policy, main, edge)).collect();
     Plan { edges, ..Plan::default() }
 }
 
 struct Push<'a> {
     policy: &'a Policy,
-    edge: &'a Edge<'a>,
+    edge: &'a EdgeInput<'a>,
     wishes: Wishes,
     plan: EdgePlan,
     /// Nothing is done below this path: one end is not to be touched or cannot be seen there.
@@ -23,7 +23,7 @@ struct Push<'a> {
 }
 
 impl<'a> Push<'a> {
-    fn plan(policy: &'a Policy, main: &Tree, edge: &'a Edge<'a>) -> EdgePlan {
+    fn plan(policy: &'a Policy, main: &Tree, edge: &'a EdgeInput<'a>) -> EdgePlan {
         let empty = Tree::default();
         let mut push = Push {
             policy,
@@ -94,7 +94,7 @@ impl<'a> Push<'a> {
                 true
             }
             // A link or special file in the place of one of Main's is replaced; any other is the node's own.
-            Some(Entry::Problem(Problem::Special | Problem::EscapingLink)) => main.is_none(),
+            Some(Entry::Problem(EntryProblem::Special | EntryProblem::EscapingLink)) => main.is_none(),
             Some(Entry::Problem(problem)) => {
                 self.skip(path, Side::Node, problem);
                 true
@@ -169,7 +169,7 @@ impl<'a> Push<'a> {
         self.plan.changes.push(Change { path: path.to_owned(), to, kind, bytes: 0, reason: Some(reason) });
     }
 
-    fn skip(&mut self, path: &RelPath, side: Side, problem: &Problem) {
+    fn skip(&mut self, path: &RelPath, side: Side, problem: &EntryProblem) {
         let list = if problem.is_standing() { &mut self.plan.skipped } else { &mut self.plan.failed };
         list.push((path.to_owned(), side, problem.to_string()));
     }
@@ -183,7 +183,7 @@ fn first_kept<'a>(tree: &'a Tree, dir: &'a RelPath) -> Option<&'a RelPath> {
 fn must_stay(entry: &Entry) -> bool {
     match entry {
         Entry::Excluded | Entry::Busy(_) => true,
-        Entry::Problem(problem) => !matches!(problem, Problem::Special | Problem::EscapingLink),
+        Entry::Problem(problem) => !matches!(problem, EntryProblem::Special | EntryProblem::EscapingLink),
         Entry::Dir(_) | Entry::File(_) | Entry::Symlink(_) => false,
     }
 }

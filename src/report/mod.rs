@@ -104,7 +104,7 @@ pub struct DirectoryReport {
     pub failed: u64,
     /// Bytes of content on the wire, in both directions.
     pub bytes: u64,
-    /// What is never carried, see [`model::Problem::is_standing`](crate::model::Problem::is_standing).
+    /// What is never carried, see [`model::EntryProblem::is_standing`](crate::model::EntryProblem::is_standing).
     pub skipped: Vec<Skipped>,
 }
 

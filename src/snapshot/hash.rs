@@ -12,8 +12,9 @@ use super::Clock;
 use super::busy::{self, OpenFiles};
 use super::cache::is_racy;
 use super::list::{file, open_quietly, owner_of, unreadable};
-use crate::disk::{HeldRoot, Owners, Stamp, side_by_side_with};
+use crate::disk::{HeldRoot, Owners, Stamp};
 use crate::model::{Busy, Digest, Direction, Entry, RelPath, Tree};
+use crate::threads::side_by_side_with;
 
 /// Large enough that system calls cost nothing beside hashing, small enough for the processor's cache.
 const READ_BUFFER: usize = 256 * 1024;

@@ -12,7 +12,7 @@ use super::cache::HashCache;
 use super::rules::Rules;
 use crate::disk::{HeldRoot, OWN_DIR, Owners, Stamp};
 use crate::model::path::{NAME_MAX, PATH_MAX};
-use crate::model::{Busy, Digest, Entry, File, Meta, Owner, Problem, RelPath, Symlink};
+use crate::model::{Busy, Digest, Entry, EntryProblem, File, Meta, Owner, RelPath, Symlink};
 
 /// Room for about two thousand names a call; the kernel fills no more than it likes.
 const NAMES_BUFFER: usize = 64 * 1024;
@@ -124,7 +124,7 @@ impl Lister<'_> {
             path.extend_from_slice(name);
             if path.len() > PATH_MAX || name.len() > NAME_MAX {
                 // No tree can name it, so that the directory it is in has to stand for it.
-                return Listed::Instead(Entry::Problem(Problem::TooLong));
+                return Listed::Instead(Entry::Problem(EntryProblem::TooLong));
             }
             // The kernel gives no other names than a path may have.
             let Ok(path) = RelPath::new(&path) else { continue };
@@ -162,7 +162,7 @@ impl Lister<'_> {
     ) -> Result<(Entry, Next), Errno> {
         let kind = FileType::from_raw_mode(stat.stx_mode.into());
         if self.is_mount(stat, kind) {
-            return Ok((Entry::Problem(Problem::Mount), Next::Done));
+            return Ok((Entry::Problem(EntryProblem::Mount), Next::Done));
         }
         Ok(match kind {
             FileType::Directory => {
@@ -186,10 +186,10 @@ impl Lister<'_> {
                 let link = Symlink { target: target.into() };
                 let escapes = link.escapes(path);
                 let entry =
-                    if escapes { Entry::Problem(Problem::EscapingLink) } else { Entry::Symlink(link) };
+                    if escapes { Entry::Problem(EntryProblem::EscapingLink) } else { Entry::Symlink(link) };
                 (entry, Next::Done)
             }
-            _ => (Entry::Problem(Problem::Special), Next::Done),
+            _ => (Entry::Problem(EntryProblem::Special), Next::Done),
         })
     }
 
@@ -212,7 +212,7 @@ pub(super) fn file(stamp: &Stamp, owner: Owner, digest: Digest) -> File {
 
 /// The entry of what the system would not let us read.
 pub(super) fn unreadable(error: Errno) -> Entry {
-    Entry::Problem(Problem::Unreadable(words(error).into()))
+    Entry::Problem(EntryProblem::Unreadable(words(error).into()))
 }
 
 /// An error in the system's words, without its number.

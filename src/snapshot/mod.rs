@@ -6,6 +6,7 @@
 mod busy;
 mod cache;
 mod carve;
+mod digest;
 mod hash;
 mod list;
 mod rules;
@@ -15,6 +16,7 @@ mod tests;
 mod walk;
 
 pub use cache::HashCache;
+pub use digest::{loaded_digest, tree_digest};
 pub use rules::Rules;
 pub use scan::{Snapshot, scan};
 

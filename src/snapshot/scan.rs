@@ -15,8 +15,9 @@ use super::rules::Rules;
 use super::walk::walk;
 use super::{Clock, Root, ScanSpec};
 use crate::disk::marker::Marker;
-use crate::disk::{HeldRoot, Owners, Stamp, threads};
+use crate::disk::{HeldRoot, Owners, Stamp};
 use crate::model::{Digest, Direction, Entry, File, RelPath, Tree};
+use crate::threads::threads;
 
 /// More threads than this only wait for each other and for the disk.
 const MOST_THREADS: usize = 8;

@@ -8,7 +8,7 @@ use crate::model::{Digest, Intent, Malformed, Tree};
 ///
 /// Kept as the bytes of its file, so that a run that finds both ends in step never decodes the base.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Edge {
+pub struct EdgeRecord {
     /// Id of the node's root.
     pub root: String,
     /// Names this base; the node's marker holds the same.
@@ -17,7 +17,7 @@ pub struct Edge {
     pub rules: Digest,
     /// What both ends looked like when nothing was left to do.
     pub in_step: Option<InStep>,
-    /// See [`Edge::intent`].
+    /// See [`EdgeRecord::intent`].
     intent: Option<Vec<u8>>,
     bytes: Vec<u8>,
     base_at: usize,
@@ -49,7 +49,7 @@ const LEVEL: i32 = 1;
 /// Largest base that is read back, uncompressed.
 const MAX_BASE: usize = 2 << 30;
 
-impl Edge {
+impl EdgeRecord {
     /// An edge with this base.
     #[must_use]
     pub fn new(
@@ -59,7 +59,7 @@ impl Edge {
         in_step: Option<InStep>,
         base: &Tree,
         intent: Option<&Intent>,
-    ) -> Edge {
+    ) -> EdgeRecord {
         let intent = intent.map(|intent| {
             let trees = [&intent.goal, &intent.main, &intent.node].map(Tree::encode);
             postcard::to_stdvec(&trees).and_then(|trees| {
@@ -80,7 +80,7 @@ impl Edge {
         let checksum = blake3::hash(&bytes[MAGIC.len() + CHECKSUM..]);
         bytes[MAGIC.len()..MAGIC.len() + CHECKSUM].copy_from_slice(checksum.as_bytes());
         let Header { root, generation, rules, in_step, intent } = header;
-        Edge { root, generation, rules, in_step, intent, bytes, base_at }
+        EdgeRecord { root, generation, rules, in_step, intent, bytes, base_at }
     }
 
     /// What a run set out to do on this edge, if it has not come to its end.
@@ -104,8 +104,8 @@ impl Edge {
         &self.bytes
     }
 
-    /// Reads what [`Edge::encoded`] gave, and nothing else.
-    pub(super) fn decode(bytes: Vec<u8>) -> Result<Edge, String> {
+    /// Reads what [`EdgeRecord::encoded`] gave, and nothing else.
+    pub(super) fn decode(bytes: Vec<u8>) -> Result<EdgeRecord, String> {
         let Some(rest) = bytes.strip_prefix(&MAGIC[..7]) else {
             return Err("it is no edge of xds-sync".to_owned());
         };
@@ -124,7 +124,7 @@ impl Edge {
         let Header { root, generation, rules, in_step, intent } =
             postcard::from_bytes(head).map_err(|error| format!("its header is malformed: {error}"))?;
         let base_at = MAGIC.len() + CHECKSUM + 8 + length;
-        Ok(Edge { root, generation, rules, in_step, intent, bytes, base_at })
+        Ok(EdgeRecord { root, generation, rules, in_step, intent, bytes, base_at })
     }
 }
 
@@ -137,17 +137,17 @@ mod tests {
     use crate::model::tree::tests::any_tree;
     use crate::model::{Entry, File, Meta, Owner, RelPathBuf};
 
-    fn edge(base: &Tree) -> Edge {
+    fn edge(base: &Tree) -> EdgeRecord {
         let in_step = Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) });
         let intent = Intent { goal: base.clone(), ..Intent::default() };
-        Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), in_step, base, Some(&intent))
+        EdgeRecord::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), in_step, base, Some(&intent))
     }
 
     proptest! {
         #[test]
         fn an_edge_is_read_as_written(base in any_tree()) {
             let edge = edge(&base);
-            let read = Edge::decode(edge.encoded().to_vec()).unwrap();
+            let read = EdgeRecord::decode(edge.encoded().to_vec()).unwrap();
             prop_assert_eq!(read.intent(), Some(Ok(Intent { goal: base.clone(), ..Intent::default() })));
             prop_assert_eq!(read.base(), Ok(base));
             prop_assert_eq!(read, edge);
@@ -155,8 +155,8 @@ mod tests {
 
         #[test]
         fn any_bytes_will_do(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(Edge::decode(bytes.clone()).is_err());
-            prop_assert!(Edge::decode([&MAGIC[..], &bytes].concat()).is_err());
+            prop_assert!(EdgeRecord::decode(bytes.clone()).is_err());
+            prop_assert!(EdgeRecord::decode([&MAGIC[..], &bytes].concat()).is_err());
         }
     }
 
@@ -170,22 +170,22 @@ mod tests {
         };
         let base = [(RelPathBuf::new(&b"a.wav"[..]).unwrap(), Entry::File(file))].into_iter().collect();
         let good = edge(&base).encoded().to_vec();
-        assert!(Edge::decode(good.clone()).is_ok());
+        assert!(EdgeRecord::decode(good.clone()).is_ok());
         for at in 0..good.len() {
-            assert!(Edge::decode(good[..at].to_vec()).is_err(), "cut at {at}");
+            assert!(EdgeRecord::decode(good[..at].to_vec()).is_err(), "cut at {at}");
             for bit in 0..8 {
                 let mut flipped = good.clone();
                 flipped[at] ^= 1 << bit;
-                assert!(Edge::decode(flipped).is_err(), "byte {at}, bit {bit}");
+                assert!(EdgeRecord::decode(flipped).is_err(), "byte {at}, bit {bit}");
             }
         }
-        assert!(Edge::decode([&good[..], b"x"].concat()).is_err());
+        assert!(EdgeRecord::decode([&good[..], b"x"].concat()).is_err());
     }
 
     #[test]
     fn another_version_is_named_as_such() {
         let mut other = edge(&Tree::default()).encoded().to_vec();
         other[7] += 1;
-        assert_eq!(Edge::decode(other).unwrap_err(), "it was written by another version of xds-sync");
+        assert_eq!(EdgeRecord::decode(other).unwrap_err(), "it was written by another version of xds-sync");
     }
 }

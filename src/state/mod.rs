@@ -34,7 +34,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Answer, Answers, Named};
-pub use edge::{Edge, InStep};
+pub use edge::{EdgeRecord, InStep};
 pub use history::{Asked, History, RunRecord};
 pub use ledger::{ConflictRecord, Ledger, Skip, Version};
 pub use lock::Lock;
@@ -122,32 +122,32 @@ impl StateDir {
     }
 
     /// What is remembered of an edge.
-    pub fn edge(&self, directory: &str, node: &str) -> Result<Option<Edge>, Corrupt> {
+    pub fn edge(&self, directory: &str, node: &str) -> Result<Option<EdgeRecord>, Corrupt> {
         StateDir::read_edge(self.edge_path(EDGES, directory, node))
     }
 
     /// What will be remembered of an edge once its node has noted the same generation. After a run that was cut
     /// off, the node's marker tells which of both holds.
-    pub fn next_edge(&self, directory: &str, node: &str) -> Result<Option<Edge>, Corrupt> {
+    pub fn next_edge(&self, directory: &str, node: &str) -> Result<Option<EdgeRecord>, Corrupt> {
         StateDir::read_edge(self.edge_path(NEXT_EDGES, directory, node))
     }
 
-    fn read_edge(path: PathBuf) -> Result<Option<Edge>, Corrupt> {
+    fn read_edge(path: PathBuf) -> Result<Option<EdgeRecord>, Corrupt> {
         let corrupt = |why: String| Corrupt { path: path.clone(), why };
         match durable::read(&path) {
             Ok(None) => Ok(None),
-            Ok(Some(bytes)) => Edge::decode(bytes).map(Some).map_err(corrupt),
+            Ok(Some(bytes)) => EdgeRecord::decode(bytes).map(Some).map_err(corrupt),
             Err(error) => Err(corrupt(format!("{error:#}"))),
         }
     }
 
     /// Remembers an edge.
-    pub fn save_edge(&self, directory: &str, node: &str, edge: &Edge) -> anyhow::Result<()> {
+    pub fn save_edge(&self, directory: &str, node: &str, edge: &EdgeRecord) -> anyhow::Result<()> {
         durable::replace(&self.edge_path(EDGES, directory, node), edge.encoded())
     }
 
     /// Remembers what an edge will be.
-    pub fn save_next_edge(&self, directory: &str, node: &str, edge: &Edge) -> anyhow::Result<()> {
+    pub fn save_next_edge(&self, directory: &str, node: &str, edge: &EdgeRecord) -> anyhow::Result<()> {
         durable::replace(&self.edge_path(NEXT_EDGES, directory, node), edge.encoded())
     }
 
@@ -276,8 +276,14 @@ mod tests {
         assert_eq!(state.identity().unwrap(), Some(identity));
 
         assert_eq!(state.edge("moh", "mds1"), Ok(None));
-        let edge =
-            Edge::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), None, &Tree::default(), None);
+        let edge = EdgeRecord::new(
+            "01R".to_owned(),
+            "01G".to_owned(),
+            Digest([1; 32]),
+            None,
+            &Tree::default(),
+            None,
+        );
         state.save_edge("moh", "mds1", &edge).unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
         assert_eq!(state.edge("moh", "mds2"), Ok(None));

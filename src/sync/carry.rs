@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, HashSet};
 use crate::config::Node;
 use crate::fault::{Point, reach};
 use crate::model::{Action, Digest, Direction, Entry, File, Intent, Outcome, Side, Step, Tree};
-use crate::node::{Endpoint, NodeError, tree_digest};
-use crate::plan::{EdgePlan, Names, agree, apply};
+use crate::node::{Endpoint, NodeError};
+use crate::plan::{EdgePlan, OwnerMap, agree, apply};
 use crate::report::Guard;
 use crate::snapshot::Root;
-use crate::state::{Edge, InStep, Skip};
+use crate::snapshot::tree_digest;
+use crate::state::{EdgeRecord, InStep, Skip};
 use crate::sync::main_side::MainTree;
 use crate::sync::session::{EdgeView, known_skips};
 use crate::sync::tally::Tally;
 use crate::sync::wire::OnWire;
 use crate::sync::{Run, lock};
-use crate::transfer::{Source, Wanted};
+use crate::transfer::{BlobRequest, Source};
 
 /// Room that is left free on a disk beside what a plan needs: logs and recordings go on growing meanwhile.
 const SPARE: u64 = 16 << 20;
@@ -25,7 +26,7 @@ pub(super) struct Job<'j> {
     pub(super) node: &'j Node,
     pub(super) main: &'j MainTree,
     pub(super) node_tree: &'j Tree,
-    pub(super) names: &'j Names,
+    pub(super) names: &'j OwnerMap,
     pub(super) base: Option<&'j Tree>,
     pub(super) plan: &'j EdgePlan,
     /// Whether the plan is all that there is to do.
@@ -160,7 +161,7 @@ fn stage(
     endpoint: &mut dyn Endpoint,
     edge: &EdgeView<'_>,
     tally: &mut Tally,
-    wanted: &[Wanted],
+    wanted: &[BlobRequest],
     source: &mut dyn Source,
 ) -> Result<BTreeMap<Digest, String>, NodeError> {
     let node = tally.node.name.clone();
@@ -179,12 +180,12 @@ fn stage(
 }
 
 /// The contents that actions need, each once; the source has them at the same paths.
-pub(super) fn wanted(actions: &[Action]) -> Vec<Wanted> {
+pub(super) fn wanted(actions: &[Action]) -> Vec<BlobRequest> {
     let mut seen = HashSet::new();
     let contents = actions.iter().filter_map(|action| Some((action, needs_content(action)?)));
     contents
         .filter(|(_, file)| seen.insert(file.digest))
-        .map(|(action, file)| Wanted {
+        .map(|(action, file)| BlobRequest {
             path: action.path.clone(),
             digest: file.digest,
             size: file.size,
@@ -201,9 +202,12 @@ pub(super) fn needs_content(action: &Action) -> Option<&File> {
     }
 }
 
-pub(super) fn not_received(wanted: &[Wanted], received: Vec<Result<(), String>>) -> BTreeMap<Digest, String> {
+pub(super) fn not_received(
+    wanted: &[BlobRequest],
+    received: Vec<Result<(), String>>,
+) -> BTreeMap<Digest, String> {
     let mut received = received.into_iter();
-    let why = |wanted: &Wanted| match received.next() {
+    let why = |wanted: &BlobRequest| match received.next() {
         Some(Ok(())) => None,
         Some(Err(why)) => Some((wanted.digest, why)),
         None => Some((wanted.digest, "was not received".to_owned())),
@@ -232,7 +236,7 @@ pub(super) fn commit_received(
 }
 
 /// Why the contents do not fit, if they do not.
-pub(super) fn too_little_room(wanted: &[Wanted], free: u64) -> Option<String> {
+pub(super) fn too_little_room(wanted: &[BlobRequest], free: u64) -> Option<String> {
     let needed: u64 = wanted.iter().map(|wanted| wanted.size).fold(0, u64::saturating_add);
     if needed == 0 || needed.saturating_add(SPARE) <= free {
         return None;
@@ -257,7 +261,7 @@ pub(super) fn set_out(
         return Ok(());
     }
     let generation = (run.site.new_id)();
-    let new = Edge::new(old.root.clone(), generation, old.rules, None, base, Some(intent));
+    let new = EdgeRecord::new(old.root.clone(), generation, old.rules, None, base, Some(intent));
     note(run, endpoint, edge, tally, new)
 }
 
@@ -272,7 +276,7 @@ fn remember(
     in_step: Option<InStep>,
 ) -> Result<(), NodeError> {
     let old = edge.remembered.as_ref();
-    let unchanged = |old: &Edge| {
+    let unchanged = |old: &EdgeRecord| {
         let same_base = || old.base().is_ok_and(|known| known == base);
         old.root == root && old.rules == edge.rules() && old.intent().is_none() && same_base()
     };
@@ -281,7 +285,7 @@ fn remember(
         Some(old) => old.generation.clone(),
         None => (run.site.new_id)(),
     };
-    let new = Edge::new(root, generation, edge.rules(), in_step, &base, None);
+    let new = EdgeRecord::new(root, generation, edge.rules(), in_step, &base, None);
     note(run, endpoint, edge, tally, new)
 }
 
@@ -292,7 +296,7 @@ fn note(
     endpoint: &mut dyn Endpoint,
     edge: &mut EdgeView<'_>,
     tally: &mut Tally,
-    new: Edge,
+    new: EdgeRecord,
 ) -> Result<(), NodeError> {
     let (state, directory, node) = (run.site.state, &edge.directory.name, tally.node.name.clone());
     let same_generation = edge.remembered.as_ref().is_some_and(|old| old.generation == new.generation);

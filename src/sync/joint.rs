@@ -11,10 +11,11 @@ use std::thread;
 
 use crate::config::Directory;
 use crate::model::{Action, Digest, Outcome, Side, Tree};
-use crate::node::{Endpoint as _, NodeError, tree_digest};
+use crate::node::{Endpoint as _, NodeError};
 use crate::plan::both::both;
-use crate::plan::{Edge, EdgePlan, Names, Plan, apply, intent, safety};
+use crate::plan::{EdgeInput, EdgePlan, OwnerMap, Plan, apply, intent, safety};
 use crate::report::Guard;
+use crate::snapshot::tree_digest;
 use crate::sync::carry::{self, Job};
 use crate::sync::main_side::{MainDirectory, MainTree, scan_one};
 use crate::sync::session::{self, EdgeView, Session};
@@ -32,7 +33,7 @@ pub(super) struct Seen {
     pub(super) tree: Arc<Tree>,
     base: Option<Arc<Tree>>,
     same_rules: bool,
-    names: Names,
+    names: OwnerMap,
 }
 
 /// A both-ways directory, planned over the nodes of a round.
@@ -285,9 +286,9 @@ fn plan(run: &Run<'_>, directory: &Directory, main: MainTree, mut seen: Vec<Seen
 }
 
 fn plan_edges(run: &Run<'_>, directory: &Directory, main: &MainTree, seen: &[Seen]) -> Plan {
-    let edges: Vec<Edge<'_>> = seen
+    let edges: Vec<EdgeInput<'_>> = seen
         .iter()
-        .map(|seen| Edge {
+        .map(|seen| EdgeInput {
             name: &seen.name,
             base: seen.base.as_deref(),
             same_rules: seen.same_rules,

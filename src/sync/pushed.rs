@@ -4,7 +4,7 @@ use crate::config::Directory;
 use crate::model::Tree;
 use crate::node::NodeError;
 use crate::plan::safety::Deletions;
-use crate::plan::{Edge, Plan, Policy, intent, push, safety};
+use crate::plan::{EdgeInput, Plan, Policy, intent, push, safety};
 use crate::report::Guard;
 use crate::sync::carry::{self, Job};
 use crate::sync::session::{self, EdgeView, Session};
@@ -36,7 +36,7 @@ fn push_one(run: &Run<'_>, session: &mut Session<'_>, index: usize) -> Result<()
     let (node_tree, base) = edge.trees(endpoint, &main.tree, tally)?;
     let base = base.as_deref();
     let names = session::names(endpoint, edge.directory, &[&main.tree])?;
-    let view = Edge {
+    let view = EdgeInput {
         name: &session.node.name,
         base,
         same_rules: edge.same_rules(),

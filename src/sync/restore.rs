@@ -28,7 +28,7 @@ use crate::sync::permits::Permits;
 use crate::sync::wire::{OnWire, Throttle};
 use crate::sync::{Site, lock};
 use crate::transfer::trash::{TrashEntry, TrashId};
-use crate::transfer::{Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Sink, Source};
 
 pub use actions::Obstacle;
 pub use choose::{Asked, Nothing};
@@ -339,7 +339,7 @@ impl Search<'_> {
         let staging = lock(&self.site.main).staging(&self.directory.name)?;
         let files = wished.iter().filter_map(|(version, entry)| Some((version, entry.as_file()?)));
         for ((host, id), group) in groups(files, |(version, _)| version) {
-            let wanted: Vec<Wanted> =
+            let wanted: Vec<BlobRequest> =
                 group.into_iter().map(|(version, file)| wanted(version, file)).collect();
             let received = self.from(host, id, |source| staging.stage(&wanted, source));
             let received = received.with_context(|| format!("the trash of {host}"))?;
@@ -412,9 +412,9 @@ fn came(version: Version, outcome: Came) -> Restored {
     Restored { path: version.entry.place.path.clone(), version, outcome }
 }
 
-fn wanted(version: &Version, file: &File) -> Wanted {
+fn wanted(version: &Version, file: &File) -> BlobRequest {
     let path = version.entry.place.path.clone();
-    Wanted { path, digest: file.digest, size: file.size, offset: 0 }
+    BlobRequest { path, digest: file.digest, size: file.size, offset: 0 }
 }
 
 /// What lies at one host under one id can be asked for together.
@@ -438,7 +438,7 @@ struct FromTrash<'a> {
 }
 
 impl Source for FromTrash<'_> {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         Ok(self.endpoint.send_trashed(self.directory, self.id, wanted, sink)?)
     }
 }

@@ -6,10 +6,10 @@ use crate::config::{Directory, Node};
 use crate::disk::marker::Marker;
 use crate::model::{Digest, Direction, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
-use crate::plan::{Names, intent};
+use crate::plan::{OwnerMap, intent};
 use crate::report::Guard;
 use crate::snapshot::{Root, Scanned};
-use crate::state::{Corrupt, Edge, Skip};
+use crate::state::{Corrupt, EdgeRecord, Skip};
 use crate::sync::main_side::{MainDirectory, MainTree};
 use crate::sync::tally::Tally;
 use crate::sync::{Run, lock};
@@ -28,7 +28,7 @@ pub(super) struct EdgeView<'a> {
     pub(super) directory: &'a Directory,
     pub(super) scanned: Scanned,
     /// What is remembered, if it is of this very root in this very state.
-    pub(super) remembered: Option<Edge>,
+    pub(super) remembered: Option<EdgeRecord>,
     /// Whether a run was cut off before Main knew that the node has noted that too.
     pub(super) unconfirmed: bool,
     /// Nothing is to be done on this edge in this run; the tally says why.
@@ -87,7 +87,7 @@ impl EdgeView<'_> {
     /// Holds the node's root against what is remembered of this edge.
     fn remember(&mut self, run: &Run<'_>, node: &Node, tally: &mut Tally) {
         let directory = self.directory;
-        let mut trusted = |read: Result<Option<Edge>, Corrupt>| match read {
+        let mut trusted = |read: Result<Option<EdgeRecord>, Corrupt>| match read {
             Ok(remembered) => remembered,
             Err(corrupt) => {
                 let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
@@ -136,15 +136,18 @@ impl EdgeView<'_> {
         main: &Arc<Tree>,
         tally: &mut Tally,
     ) -> Result<(Arc<Tree>, Option<Arc<Tree>>), NodeError> {
-        let agreed = self.remembered.as_ref().map(Edge::base).transpose();
+        let agreed = self.remembered.as_ref().map(EdgeRecord::base).transpose();
         // A node that was left alone has what was agreed on; one without a base may have been filled by other means.
         let agreed = agreed.map(|base| base.map(Arc::new));
         let like = agreed.as_ref().ok().and_then(Option::as_ref).unwrap_or(main);
         let node = endpoint.tree(&self.directory.name, Some(like))?;
-        let base = agreed.and_then(|base| match (base, self.remembered.as_ref().and_then(Edge::intent)) {
-            (Some(base), Some(intent)) => Ok(Some(Arc::new(intent::believed(&base, &intent?, main, &node)))),
-            (base, _) => Ok(base),
-        });
+        let base =
+            agreed.and_then(|base| match (base, self.remembered.as_ref().and_then(EdgeRecord::intent)) {
+                (Some(base), Some(intent)) => {
+                    Ok(Some(Arc::new(intent::believed(&base, &intent?, main, &node))))
+                }
+                (base, _) => Ok(base),
+            });
         let base = base.unwrap_or_else(|corrupt| {
             let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
             tally.warn("state", self.directory, &told);
@@ -185,9 +188,9 @@ impl EdgeView<'_> {
 }
 
 /// Whether a root is in the state that is remembered.
-fn is_of(marker: &Marker, remembered: Option<&Edge>) -> bool {
+fn is_of(marker: &Marker, remembered: Option<&EdgeRecord>) -> bool {
     let same =
-        |edge: &Edge| marker.id == edge.root && marker.generation.as_deref() == Some(&*edge.generation);
+        |edge: &EdgeRecord| marker.id == edge.root && marker.generation.as_deref() == Some(&*edge.generation);
     remembered.is_some_and(same)
 }
 
@@ -212,7 +215,7 @@ pub(super) fn names(
     endpoint: &mut dyn Endpoint,
     directory: &Directory,
     trees: &[&Tree],
-) -> Result<Names, NodeError> {
+) -> Result<OwnerMap, NodeError> {
     let mut owners: Vec<Owner> = Vec::new();
     let metas = trees.iter().flat_map(|tree| tree.iter()).filter_map(|(_, entry)| entry.meta());
     for owner in metas.map(|meta| &meta.owner) {
@@ -223,7 +226,7 @@ pub(super) fn names(
     let fallback = directory.owner.clone().unwrap_or_default();
     owners.push(fallback);
     let mut known = endpoint.known_owners(&owners)?;
-    let mut names = Names { fallback: known.pop().unwrap_or_default(), ..Names::default() };
+    let mut names = OwnerMap { fallback: known.pop().unwrap_or_default(), ..OwnerMap::default() };
     for (owner, known) in owners.iter().zip(known) {
         if known.user().is_none() {
             names.unknown_users.extend(owner.user().map(str::to_owned));

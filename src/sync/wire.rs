@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::node::{Endpoint, NodeError};
 use crate::sync::lock;
-use crate::transfer::{Pieces, Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Signature, Sink, Source};
 
 /// Who is told of bytes on the way, for a bar on a terminal.
 pub trait Progress: Sync {
@@ -67,7 +67,7 @@ pub(super) struct OnWire<'a> {
 }
 
 impl Source for OnWire<'_> {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         self.progress.planned(
             self.node,
             wanted.iter().map(|wanted| wanted.size - wanted.offset.min(wanted.size)).sum(),
@@ -116,8 +116,8 @@ impl Sink for Counted<'_> {
         self.sink.hole(length)
     }
 
-    fn former(&self, index: usize) -> Option<Arc<Pieces>> {
-        self.sink.former(index)
+    fn basis(&self, index: usize) -> Option<Arc<Signature>> {
+        self.sink.basis(index)
     }
 
     /// Nothing but a few bytes crosses the wire.
@@ -140,7 +140,7 @@ pub(super) struct FromEndpoint<'a> {
 }
 
 impl Source for FromEndpoint<'_> {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         self.endpoint.send(self.directory, wanted, sink).map_err(|error| {
             self.lost = Some(error.clone());
             error.into()

@@ -19,7 +19,7 @@ use super::put::Put;
 use super::trash::{Place, RunTrash, TrashEntry, TrashId, Trashed};
 use crate::disk::{OWN_DIR, Owners, Stamp};
 use crate::fault::{Point, reach};
-use crate::model::{Action, Digest, Entry, File, Outcome, Problem, RelPath, RelPathBuf, Step};
+use crate::model::{Action, Digest, Entry, EntryProblem, File, Outcome, RelPath, RelPathBuf, Step};
 
 /// What a commit did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl<'a> Commit<'a> {
         }
         for (depth, path) in std::iter::once(path).chain(path.ancestors()).enumerate() {
             match self.scanned(path) {
-                Some(Entry::Problem(Problem::Special | Problem::EscapingLink)) if depth == 0 => {}
+                Some(Entry::Problem(EntryProblem::Special | EntryProblem::EscapingLink)) if depth == 0 => {}
                 Some(entry) if entry.is_opaque() => bail!("is to be left alone"),
                 _ => {}
             }

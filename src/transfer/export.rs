@@ -13,7 +13,7 @@ use rustix::fs::Mode;
 use super::own::OwnDir;
 use super::source::open_file;
 use super::swap::{Name, rename_new};
-use super::{Seen, Source, Wanted, metadata, stage};
+use super::{BlobRequest, Seen, Source, metadata, stage};
 use crate::disk::HeldRoot;
 use crate::model::{File, Tree};
 
@@ -26,7 +26,7 @@ pub fn export(
     name: &OsStr,
     unique: &str,
     file: &File,
-    wanted: &Wanted,
+    wanted: &BlobRequest,
     source: &mut dyn Source,
 ) -> anyhow::Result<()> {
     let held = HeldRoot::open(dir).with_context(|| dir.display().to_string())?;
@@ -47,7 +47,7 @@ fn make(
     beside: &Path,
     to: Name<'_>,
     file: &File,
-    wanted: &Wanted,
+    wanted: &BlobRequest,
     source: &mut dyn Source,
 ) -> anyhow::Result<()> {
     let own = OwnDir::ready(&HeldRoot::open(beside)?, &Arc::default())?;

@@ -7,12 +7,12 @@
 
 mod alter;
 mod commit;
-mod cut;
+mod chunker;
 mod durable;
 mod export;
 mod metadata;
 mod own;
-mod pieces;
+mod signature;
 mod place;
 mod put;
 mod source;
@@ -35,7 +35,7 @@ use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 pub use commit::{Committed, Placed, commit};
 pub use export::export;
 pub use own::OwnDir;
-pub use pieces::{Pieces, send_bytes};
+pub use signature::{Signature, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
 pub use stager::Stager;
@@ -43,7 +43,7 @@ pub use sweep::sweep;
 
 /// One content that one end needs and another has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct BlobRequest {
     /// Where the source has it.
     pub path: RelPathBuf,
     /// What it must be; the sink verifies it.
@@ -60,7 +60,7 @@ pub trait Source {
     ///
     /// A content that cannot be given (changed, gone, unreadable) is ended with an error and the next
     /// one follows. `Err` means that the source itself is lost.
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()>;
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()>;
 }
 
 /// Takes contents. An error of these methods means that the sink itself is lost.
@@ -71,11 +71,11 @@ pub trait Sink {
     fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
     /// The next `length` bytes are zero, and were no blocks on the source's disk.
     fn hole(&mut self, length: u64) -> anyhow::Result<()>;
-    /// What the sink has of a former version of `wanted[index]`: the source may refer to it.
-    fn former(&self, _index: usize) -> Option<Arc<Pieces>> {
+    /// What the sink has of a basis of `wanted[index]`: the source may refer to it.
+    fn basis(&self, _index: usize) -> Option<Arc<Signature>> {
         None
     }
-    /// The next `length` bytes are those from `from` on of that former version.
+    /// The next `length` bytes are those from `from` on of that basis.
     fn copy(&mut self, _from: u64, _length: u64) -> anyhow::Result<()> {
         anyhow::bail!("a copy of what nobody has")
     }

@@ -18,9 +18,10 @@ use super::source::{Part, stream};
 use super::stager::{create, hash_zeros};
 use super::swap::{Name, exchange, rename_new};
 use super::writers::threads_for;
-use crate::disk::{HeldRoot, Stamp, side_by_side};
+use crate::disk::{HeldRoot, Stamp};
 use crate::fault::{self, Point, reach};
 use crate::model::{Entry, File, Outcome, RelPath, RelPathBuf};
+use crate::threads::side_by_side;
 
 /// How often one path is given back to somebody who keeps changing it.
 const MOST_TURNS: usize = 16;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Pieces, Sink, Source, Wanted};
+use super::{BlobRequest, Signature, Sink, Source};
 use crate::disk::{HeldRoot, Stamp, open_beneath};
 use crate::model::RelPath;
 
@@ -47,12 +47,12 @@ impl fmt::Debug for LocalSource {
 }
 
 impl Source for LocalSource {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         for (index, wanted) in wanted.iter().enumerate() {
             sink.begin(index)?;
             let sent = match self.open(&wanted.path) {
-                Ok((file, stamp)) => match sink.former(index).filter(|_| !is_sparse(&file, wanted.size)) {
-                    Some(former) => send_changed(&file, stamp, wanted, &former, sink)?,
+                Ok((file, stamp)) => match sink.basis(index).filter(|_| !is_sparse(&file, wanted.size)) {
+                    Some(basis) => send_changed(&file, stamp, wanted, &basis, sink)?,
                     None => send_open(&file, stamp, wanted, sink)?,
                 },
                 Err(why) => Err(why),
@@ -68,7 +68,7 @@ impl Source for LocalSource {
 pub(super) fn send_open(
     file: &File,
     before: Stamp,
-    wanted: &Wanted,
+    wanted: &BlobRequest,
     sink: &mut dyn Sink,
 ) -> anyhow::Result<Result<(), String>> {
     send_by(file, before, wanted, &mut || {
@@ -79,21 +79,21 @@ pub(super) fn send_open(
     })
 }
 
-/// The same, for a sink that has a former version of it.
+/// The same, for a sink that has a basis of it.
 fn send_changed(
     file: &File,
     before: Stamp,
-    wanted: &Wanted,
-    former: &Pieces,
+    wanted: &BlobRequest,
+    basis: &Signature,
     sink: &mut dyn Sink,
 ) -> anyhow::Result<Result<(), String>> {
-    send_by(file, before, wanted, &mut || former.send(file, wanted, sink))
+    send_by(file, before, wanted, &mut || basis.send(file, wanted, sink))
 }
 
 fn send_by(
     file: &File,
     before: Stamp,
-    wanted: &Wanted,
+    wanted: &BlobRequest,
     send: &mut dyn FnMut() -> Result<(), Broken>,
 ) -> anyhow::Result<Result<(), String>> {
     if before.size != wanted.size {

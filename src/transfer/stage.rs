@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use super::own::OwnDir;
 use super::source::{open_file, send_open};
-use super::stager::{Former, Stager, begun, create_part, is_staged, remove_part};
+use super::stager::{Basis, Stager, begun, create_part, is_staged, remove_part};
 use super::sweep::left;
-use super::{Pieces, Received, Seen, Sink as _, Source, Wanted, pieces, trash};
+use super::{BlobRequest, Received, Seen, Signature, Sink as _, Source, signature, trash};
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath};
 
-/// Of so many contents the former versions are cut into pieces at a time: with the most pieces that a file
+/// Of so many contents the bases are cut into chunks at a time: with the most chunks that a file
 /// may have, they fit into one message.
 const MOST_FORMERS: usize = 8;
 /// Left free on the filesystem: a hundredth of it, but no more than this many bytes.
@@ -21,12 +21,12 @@ const MOST_MARGIN: u64 = 64 << 20;
 
 /// Gets contents into the stage, where [`commit`](super::commit()) finds them by their digests.
 ///
-/// Wanted from `source` is only what is not in the stage yet, nor elsewhere in the tree as it was
+/// BlobRequest from `source` is only what is not in the stage yet, nor elsewhere in the tree as it was
 /// scanned, nor in the trash. A source that is lost on the way fails what it had not sent yet.
-pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn Source) -> Received {
+pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
     let stage = own.stage();
     let mut results: HashMap<Digest, Result<(), String>> = HashMap::new();
-    let mut missing: Vec<Wanted> = Vec::new();
+    let mut missing: Vec<BlobRequest> = Vec::new();
     let mut room = Room::of(own);
     // As a rule nothing is: each content is looked for only where something may be found.
     let left = left(stage);
@@ -40,7 +40,7 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
             let offset = if is_left { begun(stage, wanted) } else { 0 };
             result = room.take(wanted.size - offset);
             if result.is_ok() {
-                missing.push(Wanted { offset, ..wanted.clone() });
+                missing.push(BlobRequest { offset, ..wanted.clone() });
             }
         }
         results.insert(wanted.digest, result);
@@ -57,8 +57,9 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
     }
     if !missing.is_empty() {
         let (sent, received) = std::thread::scope(|scope| {
-            let mut stager =
-                Stager::new(own, &missing).with_formers(formers(own, seen, &missing)).with_writers(scope);
+            let mut stager = Stager::new(own, &missing)
+                .with_signatures(signatures(own, seen, &missing))
+                .with_writers(scope);
             let sent = source.send(&missing, &mut stager);
             (sent, stager.finish())
         });
@@ -74,12 +75,12 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted], source: &mut dyn 
 }
 
 /// What stands where wanted contents will, as far as it is worth comparing.
-fn formers(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted]) -> Vec<Option<Former>> {
-    // A message holds the pieces of some files, and no more.
+fn signatures(own: &OwnDir, seen: &Seen<'_>, wanted: &[BlobRequest]) -> Vec<Option<Basis>> {
+    // A message holds the signature of some files, and no more.
     let mut left = MOST_FORMERS;
-    let former = |wanted: &Wanted| {
+    let basis = |wanted: &BlobRequest| {
         let size = seen.tree.get(&wanted.path)?.as_file()?.size;
-        if left == 0 || !pieces::is_worth_it(size, wanted.size) {
+        if left == 0 || !signature::is_worth_it(size, wanted.size) {
             return None;
         }
         left -= 1;
@@ -87,21 +88,21 @@ fn formers(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted]) -> Vec<Option<Forme
         if seen.stamp(&wanted.path) != Some(stamp) {
             return None;
         }
-        let pieces = Arc::new(Pieces::of(&file, size, own.progress())?);
-        Some(Former { file, pieces })
+        let signature = Arc::new(Signature::of(&file, size, own.progress())?);
+        Some(Basis { file, signature })
     };
-    wanted.iter().map(former).collect()
+    wanted.iter().map(basis).collect()
 }
 
 /// Copies what this host has anyway; `Err` for what it has not, or no longer.
-fn copy_own(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted]) -> Received {
+fn copy_own(own: &OwnDir, seen: &Seen<'_>, wanted: &[BlobRequest]) -> Received {
     let finds = Finds::new(own, seen, wanted);
     let mut stager = Stager::new(own, wanted);
     for (index, wanted) in wanted.iter().enumerate() {
         let Some((file, stamp)) = finds.open(wanted) else { continue };
         let cloned = wanted.offset == 0 && wanted.size > 0 && clone(own.stage(), &file, wanted);
         let offset = if cloned { wanted.size } else { wanted.offset };
-        let wanted = Wanted { offset, ..wanted.clone() };
+        let wanted = BlobRequest { offset, ..wanted.clone() };
         let copied = stager.begin_at(index, offset).and_then(|()| {
             let sent = send_open(&file, stamp, &wanted, &mut stager)?;
             stager.end(sent)
@@ -114,7 +115,7 @@ fn copy_own(own: &OwnDir, seen: &Seen<'_>, wanted: &[Wanted]) -> Received {
 }
 
 /// Lets the part share its blocks with `file`, on filesystems that can.
-fn clone(stage: BorrowedFd<'_>, file: &File, wanted: &Wanted) -> bool {
+fn clone(stage: BorrowedFd<'_>, file: &File, wanted: &BlobRequest) -> bool {
     let Ok(part) = create_part(stage, &wanted.digest) else { return false };
     let cloned = rustix::fs::ioctl_ficlone(&part, file).is_ok()
         && part.metadata().is_ok_and(|now| now.len() == wanted.size);
@@ -133,7 +134,7 @@ struct Finds<'a> {
 }
 
 impl<'a> Finds<'a> {
-    fn new(own: &'a OwnDir, seen: &'a Seen<'a>, wanted: &[Wanted]) -> Finds<'a> {
+    fn new(own: &'a OwnDir, seen: &'a Seen<'a>, wanted: &[BlobRequest]) -> Finds<'a> {
         let mut left: HashSet<Digest> = wanted.iter().map(|wanted| wanted.digest).collect();
         let mut in_tree = HashMap::new();
         for (path, entry) in seen.tree.iter() {
@@ -147,7 +148,7 @@ impl<'a> Finds<'a> {
         Finds { own, seen, in_tree, in_trash }
     }
 
-    fn open(&self, wanted: &Wanted) -> Option<(File, Stamp)> {
+    fn open(&self, wanted: &BlobRequest) -> Option<(File, Stamp)> {
         if let Some(path) = self.in_tree.get(&wanted.digest)
             && let Ok((file, stamp)) = open_file(self.own.root(), path.as_bytes())
             && self.seen.stamp(path) == Some(stamp)

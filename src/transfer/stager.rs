@@ -15,7 +15,7 @@ use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::source::{Broken, CHUNK, Part, stream};
 use super::writers::{SMALL, Writers};
-use super::{Pieces, Received, Sink, Wanted};
+use super::{BlobRequest, Received, Signature, Sink};
 use crate::fault::{self, Point, reach};
 use crate::model::Digest;
 
@@ -27,9 +27,9 @@ use crate::model::Digest;
 pub struct Stager<'a> {
     own: &'a OwnDir,
     stage: BorrowedFd<'a>,
-    wanted: &'a [Wanted],
+    wanted: &'a [BlobRequest],
     /// What stands where they will.
-    formers: Vec<Option<Former>>,
+    signatures: Vec<Option<Basis>>,
     /// Who writes small contents, if there are many.
     writers: Option<Writers<'a>>,
     arriving: Option<Arriving>,
@@ -39,11 +39,11 @@ pub struct Stager<'a> {
     unsynced: Arc<Unsynced>,
 }
 
-/// A former version of a content, on this host.
+/// A basis of a content, on this host.
 #[derive(Debug)]
-pub(super) struct Former {
+pub(super) struct Basis {
     pub(super) file: File,
-    pub(super) pieces: Arc<Pieces>,
+    pub(super) signature: Arc<Signature>,
 }
 
 #[derive(Debug)]
@@ -65,12 +65,12 @@ enum To {
 
 impl<'a> Stager<'a> {
     /// Will take `wanted` into the stage of `own`.
-    pub(super) fn new(own: &'a OwnDir, wanted: &'a [Wanted]) -> Stager<'a> {
+    pub(super) fn new(own: &'a OwnDir, wanted: &'a [BlobRequest]) -> Stager<'a> {
         Stager {
             own,
             stage: own.stage(),
             wanted,
-            formers: Vec::new(),
+            signatures: Vec::new(),
             writers: None,
             arriving: None,
             results: wanted.iter().map(|_| Err("it was not sent".to_owned())).collect(),
@@ -79,9 +79,9 @@ impl<'a> Stager<'a> {
         }
     }
 
-    /// With the former version of each of `wanted`, where there is one.
-    pub(super) fn with_formers(self, formers: Vec<Option<Former>>) -> Stager<'a> {
-        Stager { formers, ..self }
+    /// With the basis of each of `wanted`, where there is one.
+    pub(super) fn with_signatures(self, signatures: Vec<Option<Basis>>) -> Stager<'a> {
+        Stager { signatures, ..self }
     }
 
     /// With others who write small contents.
@@ -97,7 +97,7 @@ impl<'a> Stager<'a> {
         let is_held = self.writers.is_some()
             && offset == 0
             && wanted.size <= SMALL
-            && self.formers.get(index).is_none_or(Option::is_none);
+            && self.signatures.get(index).is_none_or(Option::is_none);
         let to = if is_held {
             Ok(To::Writers(Vec::with_capacity(usize::try_from(wanted.size).unwrap_or(0))))
         } else {
@@ -109,7 +109,7 @@ impl<'a> Stager<'a> {
         Ok(())
     }
 
-    fn open_part(&self, wanted: &Wanted, offset: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
+    fn open_part(&self, wanted: &BlobRequest, offset: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
         if offset == 0 {
             return create_part(self.stage, &wanted.digest);
         }
@@ -212,7 +212,7 @@ impl<'a> Stager<'a> {
 }
 
 /// Whether a part holds all that was wanted, and nothing else.
-fn is_right(wanted: &Wanted, length: u64, hasher: &blake3::Hasher, part: &File) -> Result<(), String> {
+fn is_right(wanted: &BlobRequest, length: u64, hasher: &blake3::Hasher, part: &File) -> Result<(), String> {
     if length != wanted.size {
         return Err(came_short(length, wanted.size));
     }
@@ -262,27 +262,27 @@ impl Sink for Stager<'_> {
         Ok(())
     }
 
-    fn former(&self, index: usize) -> Option<Arc<Pieces>> {
-        Some(Arc::clone(&self.formers.get(index)?.as_ref()?.pieces))
+    fn basis(&self, index: usize) -> Option<Arc<Signature>> {
+        Some(Arc::clone(&self.signatures.get(index)?.as_ref()?.signature))
     }
 
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
         let Some(index) = self.arriving.as_ref().map(|arriving| arriving.index) else {
             bail!("a copy outside of a content")
         };
-        let Some(former) = self.formers.get_mut(index).and_then(Option::take) else {
+        let Some(basis) = self.signatures.get_mut(index).and_then(Option::take) else {
             bail!("a copy of what this host has not")
         };
-        let copied = stream(&former.file, from, from.saturating_add(length), &mut |part| match part {
+        let copied = stream(&basis.file, from, from.saturating_add(length), &mut |part| match part {
             Part::Data(bytes) => self.data(bytes).map_err(Broken::Sink),
             Part::Hole(length) => self.hole(length).map_err(Broken::Sink),
         });
-        self.formers[index] = Some(former);
+        self.signatures[index] = Some(basis);
         match copied {
             Err(Broken::Sink(error)) => return Err(error),
             Err(Broken::Content(error)) => {
                 if let Some(arriving) = &mut self.arriving {
-                    arriving.to = Err(format!("its former version {error}"));
+                    arriving.to = Err(format!("its basis {error}"));
                 }
             }
             Ok(()) => {}
@@ -316,7 +316,7 @@ pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, length: u64) {
 }
 
 /// How much of a content an earlier run left in the stage.
-pub(super) fn begun(stage: BorrowedFd<'_>, wanted: &Wanted) -> u64 {
+pub(super) fn begun(stage: BorrowedFd<'_>, wanted: &BlobRequest) -> u64 {
     let length = open_part(stage, &wanted.digest).and_then(|part| Ok(part.metadata()?.len()));
     length.ok().filter(|length| *length <= wanted.size).unwrap_or(0)
 }

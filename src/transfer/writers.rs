@@ -6,13 +6,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use super::Wanted;
+use super::BlobRequest;
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::source::CHUNK;
 use super::stager::{came_short, create_part, is_another, remove_part};
-use crate::disk::threads;
 use crate::fault::{self, Point, reach};
+use crate::threads::threads;
 
 /// Contents up to this long are held until they are whole; longer ones keep a thread busy by themselves.
 pub(super) const SMALL: u64 = CHUNK as u64;
@@ -45,7 +45,7 @@ impl<'scope> Writers<'scope> {
     pub(super) fn start(
         scope: &'scope Scope<'scope, '_>,
         own: &'scope OwnDir,
-        wanted: &'scope [Wanted],
+        wanted: &'scope [BlobRequest],
         unsynced: &Arc<Unsynced>,
     ) -> Option<Writers<'scope>> {
         wanted.iter().filter(|wanted| wanted.size <= SMALL).nth(MANY)?;
@@ -53,9 +53,10 @@ impl<'scope> Writers<'scope> {
         // Theirs alone: when all of them have ended, nobody waits for room in it.
         let queue = Arc::new(Mutex::new(queue));
         let threads = (0..threads(MOST_THREADS)).map(|_| {
-            let (queue, unsynced, heir) = (Arc::clone(&queue), Arc::clone(unsynced), fault::heir());
+            let (queue, unsynced, thread_init) =
+                (Arc::clone(&queue), Arc::clone(unsynced), fault::thread_init());
             scope.spawn(move || {
-                heir();
+                thread_init();
                 work(&queue, own, wanted, &unsynced)
             })
         });
@@ -79,7 +80,7 @@ impl<'scope> Writers<'scope> {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[Wanted], unsynced: &Unsynced) -> Written {
+fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[BlobRequest], unsynced: &Unsynced) -> Written {
     let mut written = Written::new();
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -90,7 +91,7 @@ fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[Wanted], unsynced:
     }
 }
 
-fn write(own: &OwnDir, wanted: &Wanted, content: &[u8], unsynced: &Unsynced) -> Result<(), String> {
+fn write(own: &OwnDir, wanted: &BlobRequest, content: &[u8], unsynced: &Unsynced) -> Result<(), String> {
     if content.len() as u64 != wanted.size {
         return Err(came_short(content.len() as u64, wanted.size));
     }

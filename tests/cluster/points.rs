@@ -209,7 +209,7 @@ const OF_MAIN: [Point; 10] = [
     Point::Ledger,
 ];
 /// What only an agent does.
-const OF_AGENT: [Point; 2] = [Point::SwearWrite, Point::SwearRename];
+const OF_AGENT: [Point; 2] = [Point::BindWrite, Point::BindRename];
 /// What Main does once, in its first run.
 const OF_FIRST_RUN: [Point; 4] =
     [Point::MarkerWrite, Point::MarkerSync, Point::MarkerRename, Point::MarkerDirSync];

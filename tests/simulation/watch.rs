@@ -143,7 +143,7 @@ impl Watch for Simulated {
         }
     }
 
-    fn heir(&self) -> Box<dyn FnOnce() + Send> {
+    fn thread_init(&self) -> Box<dyn FnOnce() + Send> {
         let host = HOST.get();
         Box::new(move || become_host(host))
     }

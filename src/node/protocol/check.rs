@@ -4,7 +4,7 @@ use super::frame::FrameError;
 use super::message::MAX_TEXT;
 use crate::disk::OWN_DIR;
 use crate::model::escape::escape_for_people;
-use crate::model::{Action, Entry, File, Meta, Owner, Problem, RelPath, Step, Tree};
+use crate::model::{Action, Entry, EntryProblem, File, Meta, Owner, RelPath, Step, Tree};
 use crate::transfer::trash::TrashEntry;
 
 /// Longest symlink target, user or group name, as in an encoded tree.
@@ -28,7 +28,7 @@ pub(crate) fn tree(tree: &Tree) -> Result<(), FrameError> {
                 return Err(FrameError::broken(format!("the symlink {} leads out", at.for_people())));
             }
             Entry::Excluded => {}
-            Entry::Problem(Problem::Unreadable(why)) if text(why) != **why => {
+            Entry::Problem(EntryProblem::Unreadable(why)) if text(why) != **why => {
                 return Err(FrameError::broken(format!("why {} cannot be read is no line", at.for_people())));
             }
             Entry::Dir(meta) | Entry::File(File { meta, .. }) => {
@@ -172,10 +172,16 @@ mod tests {
             (put("a", link("/etc")), false),
             (put("a", link("")), false),
             (put("a", Entry::Excluded), false),
-            (put("a", Entry::Problem(Problem::Special)), false),
+            (put("a", Entry::Problem(EntryProblem::Special)), false),
             (put(".xds-sync/stage/a", file(0o644)), false),
             (put("d/.xds-sync", dir(0o755)), false),
-            (Action { expected: Some(Entry::Problem(Problem::EscapingLink)), ..put("a", file(0o644)) }, true),
+            (
+                Action {
+                    expected: Some(Entry::Problem(EntryProblem::EscapingLink)),
+                    ..put("a", file(0o644))
+                },
+                true,
+            ),
             (
                 Action {
                     step: Step::Move {
@@ -195,7 +201,7 @@ mod tests {
     #[test]
     fn what_a_tree_says_is_harmless_in_a_report() {
         let dir = |user: &str| Entry::Dir(Meta { mode: 0o755, owner: Owner::new(Some(user), None) });
-        let unreadable = |why: &str| Entry::Problem(Problem::Unreadable(why.into()));
+        let unreadable = |why: &str| Entry::Problem(EntryProblem::Unreadable(why.into()));
         for (entry, allowed) in [
             (dir("asterisk"), true),
             (dir("a\x1b[2J"), false),

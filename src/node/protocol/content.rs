@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::check;
 use super::frame::{FrameError, Kind, MAX_DATA, decode, write_frame, write_value};
 use super::pack::{Packer, unpack};
-use crate::transfer::{Pieces, Sink, Wanted};
+use crate::transfer::{BlobRequest, Signature, Sink};
 
 /// Why contents did not all cross.
 #[derive(Debug)]
@@ -34,20 +34,20 @@ impl From<anyhow::Error> for StreamError {
 pub(crate) struct Sender<'a> {
     output: &'a mut dyn Write,
     packer: &'a mut Packer,
-    /// What the receiver has of former versions, by the index of what is wanted.
-    formers: Vec<Option<Arc<Pieces>>>,
+    /// What the receiver has of basis, by the index of what is wanted.
+    signatures: Vec<Option<Arc<Signature>>>,
     /// Why the stream takes no more: the source only passes on that something failed.
     failed: Option<io::Error>,
 }
 
 impl<'a> Sender<'a> {
     pub(crate) fn new(output: &'a mut dyn Write, packer: &'a mut Packer) -> Sender<'a> {
-        Sender { output, packer, formers: Vec::new(), failed: None }
+        Sender { output, packer, signatures: Vec::new(), failed: None }
     }
 
-    /// For a receiver that has these former versions.
-    pub(crate) fn with_formers(self, formers: Vec<Option<Arc<Pieces>>>) -> Sender<'a> {
-        Sender { formers, ..self }
+    /// For a receiver that has these basis.
+    pub(crate) fn with_signatures(self, signatures: Vec<Option<Arc<Signature>>>) -> Sender<'a> {
+        Sender { signatures, ..self }
     }
 
     /// After a source was done with it, or gave up.
@@ -82,8 +82,8 @@ impl Sink for Sender<'_> {
         self.write(|output| write_value(output, Kind::Hole, &length))
     }
 
-    fn former(&self, index: usize) -> Option<Arc<Pieces>> {
-        self.formers.get(index)?.clone()
+    fn basis(&self, index: usize) -> Option<Arc<Signature>> {
+        self.signatures.get(index)?.clone()
     }
 
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
@@ -98,7 +98,7 @@ impl Sink for Sender<'_> {
 /// Receives every wanted content, in order, into `sink`; `next` reads a frame. A peer that sends what was
 /// not wanted, or more of it, has broken the protocol.
 pub(crate) fn receive(
-    wanted: &[Wanted],
+    wanted: &[BlobRequest],
     sink: &mut dyn Sink,
     next: &mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
 ) -> Result<(), StreamError> {
@@ -123,7 +123,7 @@ pub(crate) fn receive_one(
         return Err(FrameError::broken(format!("content {index} was to begin, not {kind:?}")).into());
     }
     sink.begin(index)?;
-    let former = sink.former(index).map_or(0, |former| former.length());
+    let basis = sink.basis(index).map_or(0, |basis| basis.length());
     let mut left = size;
     let mut take = |length: u64| {
         left = left
@@ -152,7 +152,7 @@ pub(crate) fn receive_one(
             }
             Kind::Copy => {
                 let (from, length): (u64, u64) = decode(kind, &payload)?;
-                if from.checked_add(length).is_none_or(|end| end > former) {
+                if from.checked_add(length).is_none_or(|end| end > basis) {
                     return Err(FrameError::broken("a copy of what is not there").into());
                 }
                 take(length)?;

@@ -34,7 +34,7 @@ pub(crate) enum Kind {
     Hole = 8,
     /// It is complete, or why not.
     End = 9,
-    /// Its next bytes are a stretch of the former version that the receiver has.
+    /// Its next bytes are a stretch of the basis that the receiver has.
     Copy = 10,
     /// Its next bytes, packed: each frame by itself.
     Packed = 11,

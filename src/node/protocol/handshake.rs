@@ -22,7 +22,7 @@ mod feature {
     pub(super) const ZSTD_TREES: u64 = 1 << 0;
     /// Holes of sparse files cross as such.
     pub(super) const HOLES: u64 = 1 << 1;
-    /// Contents may refer to the former version that the receiver has.
+    /// Contents may refer to the basis that the receiver has.
     pub(super) const FORMERS: u64 = 1 << 2;
     /// Contents may be packed with zstd.
     pub(super) const PACKED: u64 = 1 << 3;

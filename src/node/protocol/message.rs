@@ -10,7 +10,7 @@ use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
-use crate::transfer::{Pieces, Received, Wanted};
+use crate::transfer::{BlobRequest, Received, Signature};
 
 /// Most items of a list in one message. An item is some 250 bytes in memory and may be 4 on the wire:
 /// the length of the message alone would bound too little.
@@ -29,8 +29,8 @@ pub(crate) enum Request {
     /// Answered with `Tree`, one content, which is its encoding, and `Sent`.
     Tree {
         directory: String,
-        /// What Main has of a former version, or of one that may be like it.
-        former: Option<Arc<Pieces>>,
+        /// What Main has of a basis, or of one that may be like it.
+        basis: Option<Arc<Signature>>,
     },
     KnownOwners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepare {
@@ -43,13 +43,13 @@ pub(crate) enum Request {
     Stage {
         directory: String,
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
-        wanted: Vec<Wanted>,
+        wanted: Vec<BlobRequest>,
     },
     /// Answered with the contents, then `Sent`.
     Send {
         directory: String,
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
-        wanted: Vec<Wanted>,
+        wanted: Vec<BlobRequest>,
     },
     /// Actions of one commit, of which this is a part: nothing is done before the last one. Each part is
     /// answered with `Outcomes`: none before the last, the first ones then.
@@ -86,7 +86,7 @@ pub(crate) enum Request {
         directory: String,
         id: TrashId,
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
-        wanted: Vec<Wanted>,
+        wanted: Vec<BlobRequest>,
     },
 }
 
@@ -125,8 +125,8 @@ pub(crate) struct Need {
     pub(crate) index: u32,
     /// From where on.
     pub(crate) offset: u64,
-    /// What the agent has of a former version.
-    pub(crate) former: Option<Arc<Pieces>>,
+    /// What the agent has of a basis.
+    pub(crate) basis: Option<Arc<Signature>>,
 }
 
 impl Reply {
@@ -172,7 +172,7 @@ pub(crate) trait Weight {
     fn weight(&self) -> usize;
 }
 
-impl Weight for Wanted {
+impl Weight for BlobRequest {
     fn weight(&self) -> usize {
         self.path.as_bytes().len() + 64
     }
@@ -218,7 +218,7 @@ impl Weight for Entry {
             // A number of up to two bytes for each, in a sequence of small numbers.
             Entry::Symlink(link) => link.target.len() * 2 + 16,
             Entry::Excluded | Entry::Busy(_) => 4,
-            Entry::Problem(crate::model::Problem::Unreadable(why)) => why.len() + 16,
+            Entry::Problem(crate::model::EntryProblem::Unreadable(why)) => why.len() + 16,
             Entry::Problem(_) => 4,
         }
     }
@@ -231,8 +231,8 @@ mod tests {
     use super::*;
     use crate::model::{Digest, RelPathBuf};
 
-    fn wanted(path: Vec<u8>) -> Wanted {
-        Wanted {
+    fn wanted(path: Vec<u8>) -> BlobRequest {
+        BlobRequest {
             path: RelPathBuf::new(path).unwrap(),
             digest: Digest([255; 32]),
             size: u64::MAX,
@@ -249,7 +249,7 @@ mod tests {
             (vec![wanted(b"a".to_vec()); MAX_LIST + 1], 2),
             (vec![wanted([&long[..], b"x"].concat()); 3000], 3),
         ] {
-            let parts: Vec<&[Wanted]> = batches(&items).collect();
+            let parts: Vec<&[BlobRequest]> = batches(&items).collect();
             assert!(parts.len() >= at_least, "{}", parts.len());
             assert_eq!(parts.concat(), items);
             for part in parts {

@@ -1,5 +1,5 @@
 //! A tree on the wire: its encoding, sent as the content of a changed file is. What Main has of a tree that may be
-//! like it is the former version of that.
+//! like it is the basis of that.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::check;
 use super::content::{StreamError, receive_one};
 use super::frame::{FrameError, Kind};
 use crate::model::{Digest, Tree};
-use crate::transfer::{Pieces, Sink};
+use crate::transfer::{Signature, Sink};
 
 /// Longest encoding of a tree: some three million files, three times the largest site we know of. Main
 /// may have to hold as many of these as it serves nodes at a time.
@@ -18,14 +18,14 @@ pub(crate) const MAX_TREE: u64 = 256 * 1024 * 1024;
 pub(crate) struct Likeness {
     encoded: Vec<u8>,
     /// What the other end may refer to; nothing where that would not be worth it.
-    pub(crate) pieces: Option<Arc<Pieces>>,
+    pub(crate) signature: Option<Arc<Signature>>,
 }
 
 impl Likeness {
     pub(crate) fn of(tree: &Tree) -> Likeness {
         let encoded = tree.encode();
-        let pieces = Pieces::of_bytes(&encoded).map(Arc::new);
-        Likeness { encoded, pieces }
+        let signature = Signature::of_bytes(&encoded).map(Arc::new);
+        Likeness { encoded, signature }
     }
 }
 
@@ -74,12 +74,12 @@ impl Sink for Taken<'_> {
         anyhow::bail!("a hole in a tree")
     }
 
-    fn former(&self, _index: usize) -> Option<Arc<Pieces>> {
-        self.like.pieces.clone()
+    fn basis(&self, _index: usize) -> Option<Arc<Signature>> {
+        self.like.signature.clone()
     }
 
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
-        // The receiver has checked it against the length of the pieces, which are of these very bytes.
+        // The receiver has checked it against the length of the signature, which are of these very bytes.
         let range = usize::try_from(from)?..usize::try_from(from.saturating_add(length))?;
         let copied = self.like.encoded.get(range);
         self.encoded.extend_from_slice(copied.ok_or_else(|| anyhow::anyhow!("a copy of what is not there"))?);
@@ -119,7 +119,7 @@ mod tests {
     /// What crosses the wire.
     fn send(encoded: &[u8], like: &Likeness) -> Vec<u8> {
         let (mut frames, mut packer) = (Vec::new(), Packer::default());
-        let mut sender = Sender::new(&mut frames, &mut packer).with_formers(vec![like.pieces.clone()]);
+        let mut sender = Sender::new(&mut frames, &mut packer).with_signatures(vec![like.signature.clone()]);
         send_bytes(encoded, &mut sender).unwrap();
         frames
     }

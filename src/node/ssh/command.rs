@@ -45,7 +45,7 @@ pub(super) struct Target<'a> {
     pub(super) user: &'a str,
     port: u16,
     pub(super) identity: &'a Path,
-    former_identity: Option<&'a Path>,
+    previous_identity: Option<&'a Path>,
     only_identity: bool,
     /// The node's name in known_hosts, as ssh itself would write it.
     pub(super) alias: String,
@@ -81,9 +81,9 @@ impl<'a> Target<'a> {
             _ => format!("[{}]:{port}", address.to_ascii_lowercase()),
         };
         let known = known_hosts(options).is_none_or(|known_hosts| knows(&known_hosts, &alias));
-        let former_identity = options.former_identity.as_deref().filter(|_| node.identity.is_none());
+        let previous_identity = options.previous_identity.as_deref().filter(|_| node.identity.is_none());
         let only_identity = node.only_identity;
-        Ok(Target { options, address, user, port, identity, former_identity, only_identity, alias, known })
+        Ok(Target { options, address, user, port, identity, previous_identity, only_identity, alias, known })
     }
 
     /// The file that our host keys are in.
@@ -119,7 +119,7 @@ impl<'a> Target<'a> {
         ];
         let only = if self.only_identity { &["IdentitiesOnly=yes", "IdentityAgent=none"][..] } else { &[] };
         // ssh tries all the files it is given, in this order.
-        let former = self.former_identity.map(|former| format!("IdentityFile={}", path(former)));
+        let previous = self.previous_identity.map(|previous| format!("IdentityFile={}", path(previous)));
         let aes = options.has_aes && !options.own_config.says_ciphers;
         let aes = aes.then(|| AES_FIRST.to_owned());
         let defaults = [
@@ -134,12 +134,12 @@ impl<'a> Target<'a> {
         let always = ALWAYS.into_iter().map(str::to_owned);
         let only = only.iter().copied().map(str::to_owned);
         let given = options.options.iter().cloned();
-        always.chain(ours).chain(only).chain(given).chain(defaults).chain(former).chain(aes).collect()
+        always.chain(ours).chain(only).chain(given).chain(defaults).chain(previous).chain(aes).collect()
     }
 
     /// The files that decide about it beside those.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let keys = [Some(self.identity), self.former_identity].into_iter().flatten().map(Path::to_owned);
+        let keys = [Some(self.identity), self.previous_identity].into_iter().flatten().map(Path::to_owned);
         keys.chain(self.options.own_config.files.iter().cloned()).collect()
     }
 

@@ -17,7 +17,7 @@ pub struct SshOptions {
     /// Main's private key. Keys of an agent and of ssh_config are tried as well.
     pub identity: PathBuf,
     /// The key before it, for nodes that do not know the new one yet.
-    pub former_identity: Option<PathBuf>,
+    pub previous_identity: Option<PathBuf>,
     /// Our own known_hosts file.
     pub known_hosts: PathBuf,
     /// What to do about a host that is not in it.
@@ -48,7 +48,7 @@ pub struct NodeOptions {
     pub user: Option<String>,
     /// See [`SshOptions::port`].
     pub port: Option<u16>,
-    /// See [`SshOptions::identity`]. With it, no former one is tried.
+    /// See [`SshOptions::identity`]. With it, no previous one is tried.
     pub identity: Option<PathBuf>,
     /// Whether no other key than `identity` is tried, whatever ssh itself knows.
     pub only_identity: bool,
@@ -74,7 +74,7 @@ impl SshOptions {
 
     pub(super) fn check(&self) -> anyhow::Result<()> {
         for path in
-            [&self.identity, &self.known_hosts, &self.control_dir].into_iter().chain(&self.former_identity)
+            [&self.identity, &self.known_hosts, &self.control_dir].into_iter().chain(&self.previous_identity)
         {
             quotable(path)?;
         }
@@ -115,7 +115,7 @@ pub(super) mod tests {
             user: "root".to_owned(),
             port: 22,
             identity: "/k/key".into(),
-            former_identity: None,
+            previous_identity: None,
             known_hosts: "/k/known_hosts".into(),
             host_keys: HostKeys::AcceptNew,
             agent: String::new(),

@@ -13,12 +13,12 @@ use crate::model::{
     Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome,
     ReloadState, TrashKeep, Tree,
 };
-use crate::node::endpoint::{loaded_digest, tree_digest};
 use crate::node::{Accept, Ended, Endpoint, Hello, KeyChange, NodeError, Peer, Remote, agent};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
+use crate::snapshot::{loaded_digest, tree_digest};
 use crate::transfer::trash::{TrashEntry, TrashId, TrashKind, Trashed};
-use crate::transfer::{Received, Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Received, Sink, Source};
 
 /// Long enough that no test meets it by chance.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -53,8 +53,8 @@ pub(super) fn file(content: &[u8]) -> Entry {
     Entry::File(File { size: content.len() as u64, mtime: 1, digest: digest(content), meta })
 }
 
-pub(super) fn wanted(at: &str, content: &[u8]) -> Wanted {
-    Wanted { path: path(at), digest: digest(content), size: content.len() as u64, offset: 0 }
+pub(super) fn wanted(at: &str, content: &[u8]) -> BlobRequest {
+    BlobRequest { path: path(at), digest: digest(content), size: content.len() as u64, offset: 0 }
 }
 
 pub(super) fn trash_id() -> TrashId {
@@ -161,7 +161,7 @@ impl Fake {
 }
 
 impl Source for &Fake {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         for (index, wanted) in wanted.iter().enumerate() {
             sink.begin(index)?;
             let Some(content) = self.files.get(&wanted.path) else {
@@ -248,13 +248,13 @@ impl Endpoint for Fake {
     fn stage(
         &mut self,
         directory: &str,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         source: &mut dyn Source,
     ) -> Result<Received, NodeError> {
         self.call(format!("stage {directory}"));
-        let has = |wanted: &Wanted| self.files.values().any(|content| digest(content) == wanted.digest);
+        let has = |wanted: &BlobRequest| self.files.values().any(|content| digest(content) == wanted.digest);
         let lacking: Vec<usize> = (0..wanted.len()).filter(|&index| !has(&wanted[index])).collect();
-        let needed: Vec<Wanted> = lacking.iter().map(|&index| wanted[index].clone()).collect();
+        let needed: Vec<BlobRequest> = lacking.iter().map(|&index| wanted[index].clone()).collect();
         let mut gathered = Gathered::default();
         source
             .send(&needed, &mut gathered)
@@ -270,7 +270,7 @@ impl Endpoint for Fake {
         Ok(received)
     }
 
-    fn send(&mut self, _: &str, wanted: &[Wanted], sink: &mut dyn Sink) -> Result<(), NodeError> {
+    fn send(&mut self, _: &str, wanted: &[BlobRequest], sink: &mut dyn Sink) -> Result<(), NodeError> {
         let mut source: &Fake = self;
         source
             .send(wanted, sink)
@@ -318,7 +318,7 @@ impl Endpoint for Fake {
         &mut self,
         _: &str,
         _: &TrashId,
-        wanted: &[Wanted],
+        wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
         let trash = Fake { files: self.trash.clone(), ..Fake::default() };

@@ -14,7 +14,7 @@ use crate::node::protocol::message::{Reply, Request};
 use crate::node::{Accept, Endpoint as _, NodeError, NodeErrorKind};
 use crate::reload::ReloadRequest;
 use crate::snapshot::ScanSpec;
-use crate::transfer::Pieces;
+use crate::transfer::Signature;
 
 /// What an agent made of a Main that sent this behind a proper handshake.
 fn after_handshake(accept: &Accept, send: impl FnOnce(&mut UnixStream)) -> (Fake, NodeError) {
@@ -46,8 +46,8 @@ fn ask(main: &mut UnixStream, request: &Request) {
     write_value(main, Kind::Request, request).unwrap();
 }
 
-/// Pieces of one byte each.
-fn no_pieces() -> Pieces {
+/// Signature of one byte each.
+fn no_signature() -> Signature {
     let raw = (1_u32, vec![(1_u32, [0_u8; 16]); 1000]);
     postcard::from_bytes(&postcard::to_stdvec(&raw).unwrap()).unwrap()
 }
@@ -76,13 +76,13 @@ fn requests_out_of_bounds_end_the_session() {
         action
     };
     for (requests, rule) in [
-        (vec![Request::Tree { directory: moh(), former: None }], "moh was not scanned"),
+        (vec![Request::Tree { directory: moh(), basis: None }], "moh was not scanned"),
         (
             vec![
                 Request::Scan(spec(&root(dir.path()))),
-                Request::Tree { directory: moh(), former: Some(Arc::new(no_pieces())) },
+                Request::Tree { directory: moh(), basis: Some(Arc::new(no_signature())) },
             ],
-            "pieces that can be of no tree",
+            "a signature that no tree can have",
         ),
         (
             vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash: TrashKeep::FOREVER }],

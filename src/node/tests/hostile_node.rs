@@ -8,11 +8,11 @@ use std::thread::JoinHandle;
 
 use super::fake::*;
 use crate::model::{Digest, Entry, Outcome, Owner, RelPathBuf, Symlink, TrashKeep, Tree};
-use crate::node::endpoint::tree_digest;
 use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MAX_NOISE, MainHello, Versions};
 use crate::node::protocol::message::{Need, Reply, Request};
 use crate::node::{Endpoint as _, NodeError, NodeErrorKind, Remote};
+use crate::snapshot::tree_digest;
 use crate::snapshot::{Root, Scanned};
 
 /// A node that answers each request as it likes; the stream ends with it.
@@ -146,7 +146,7 @@ fn answers_that_nobody_asked_for_end_the_session() {
         (Reply::Sent, "the end of contents where a scan was due"),
         (Reply::Welcome(1), "a welcome where a scan was due"),
         (Reply::Outcomes(vec![]), "outcomes where a scan was due"),
-        (Reply::Need(vec![Need { index: 0, offset: 0, former: None }]), "a need where a scan was due"),
+        (Reply::Need(vec![Need { index: 0, offset: 0, basis: None }]), "a need where a scan was due"),
     ] {
         let mut unasked = Some(unasked);
         let error = lost(
@@ -210,11 +210,11 @@ fn an_owner_is_only_ever_taken_away() {
 fn only_what_was_offered_is_given() {
     let main = Fake::with(&[("a", b"content"), ("secret", b"secret")]);
     for needs in [
-        vec![Need { index: 1, offset: 0, former: None }],
-        vec![Need { index: u32::MAX, offset: 0, former: None }],
-        vec![Need { index: 0, offset: 8, former: None }],
-        vec![Need { index: 0, offset: u64::MAX, former: None }],
-        vec![Need { index: 0, offset: 0, former: None }, Need { index: 0, offset: 0, former: None }],
+        vec![Need { index: 1, offset: 0, basis: None }],
+        vec![Need { index: u32::MAX, offset: 0, basis: None }],
+        vec![Need { index: 0, offset: 8, basis: None }],
+        vec![Need { index: 0, offset: u64::MAX, basis: None }],
+        vec![Need { index: 0, offset: 0, basis: None }, Need { index: 0, offset: 0, basis: None }],
         vec![],
     ] {
         let error = lost(
@@ -402,7 +402,7 @@ fn a_node_that_stops_reading_times_out() {
         greet(&mut stream, &Versions::ours(), 1);
         let mut payload = Vec::new();
         read_frame(&mut stream, &mut payload).unwrap();
-        reply(&mut stream, &Reply::Need(vec![Need { index: 0, offset: 0, former: None }]));
+        reply(&mut stream, &Reply::Need(vec![Need { index: 0, offset: 0, basis: None }]));
         stream
     });
     let mut remote = meet(&main, &hello(), SHORT).unwrap();

@@ -8,7 +8,7 @@ use crate::model::{Action, Outcome, Owner, ReloadState, Step, TrashKeep};
 use crate::node::{Endpoint as _, Hello, KeyChange, NodeErrorKind, agent as serving};
 use crate::reload::ReloadRequest;
 use crate::snapshot::Root;
-use crate::transfer::{Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Sink, Source};
 
 #[test]
 fn a_scan_and_its_tree_cross() {
@@ -138,7 +138,8 @@ fn contents_are_pulled() {
     let long: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[1]).collect();
     let (mut remote, _served) = session(Fake::with(&[("a", &long), ("b", b"tail")]), dir.path());
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    let contents = [wanted("a", &long), wanted("gone", b"?"), Wanted { offset: 2, ..wanted("b", b"tail") }];
+    let contents =
+        [wanted("a", &long), wanted("gone", b"?"), BlobRequest { offset: 2, ..wanted("b", b"tail") }];
     let mut gathered = Gathered::default();
     remote.send("moh", &contents, &mut gathered).unwrap();
     let [(a, a_end), (_, gone), (b, _)] = gathered.0.try_into().unwrap();
@@ -157,7 +158,7 @@ fn lists_beyond_one_message_cross_in_batches() {
     };
     let (mut remote, served) = session(host, dir.path());
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    let contents: Vec<Wanted> = names.iter().map(|name| wanted(name, name.as_bytes())).collect();
+    let contents: Vec<BlobRequest> = names.iter().map(|name| wanted(name, name.as_bytes())).collect();
     let mut gathered = Gathered::default();
     remote.send("moh", &contents, &mut gathered).unwrap();
     assert!(gathered.0.iter().map(|(content, _)| content).eq(names.iter().map(String::as_bytes)));
@@ -180,7 +181,7 @@ fn lists_beyond_one_message_cross_in_batches() {
 fn a_source_that_is_lost_ends_the_session() {
     struct Lost;
     impl Source for Lost {
-        fn send(&mut self, _: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        fn send(&mut self, _: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
             sink.begin(0)?;
             anyhow::bail!("Main's disk is gone")
         }
@@ -202,7 +203,7 @@ fn a_source_that_is_lost_ends_the_session() {
 fn what_the_agent_says_last_is_what_main_hears() {
     struct Full;
     impl Source for Full {
-        fn send(&mut self, _: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        fn send(&mut self, _: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
             sink.begin(0)?;
             // More than any pipe holds: Main is writing when the agent ends the session.
             for _ in 0..10_000 {

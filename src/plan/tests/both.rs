@@ -12,13 +12,19 @@ struct After {
 
 fn run(policy: Policy, main: &str, edges: &[(Option<&str>, &str)], resolutions: &Resolutions) -> After {
     let main = tree(main);
-    let names = Names::default();
+    let names = OwnerMap::default();
     let trees: Vec<_> = edges.iter().map(|(base, node)| (base.map(tree), tree(node))).collect();
     let node_names = ["mds1", "mds2", "mds3"];
     let edges: Vec<_> = trees
         .iter()
         .zip(node_names)
-        .map(|((base, node), name)| Edge { name, base: base.as_ref(), same_rules: true, node, names: &names })
+        .map(|((base, node), name)| EdgeInput {
+            name,
+            base: base.as_ref(),
+            same_rules: true,
+            node,
+            names: &names,
+        })
         .collect();
     let plan = both(&policy, &main, &names, &edges, resolutions);
     let nodes = edges.iter().zip(&plan.edges).map(|(edge, plan)| perform(edge.node, &plan.actions)).collect();

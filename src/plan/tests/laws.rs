@@ -33,18 +33,18 @@ fn any_edges() -> impl Strategy<Value = Vec<(Option<Tree>, Tree)>> {
 
 const NODES: [&str; 3] = ["mds1", "mds2", "mds3"];
 
-fn edges<'a>(trees: &'a [(Option<Tree>, Tree)], names: &'a Names) -> Vec<Edge<'a>> {
+fn edges<'a>(trees: &'a [(Option<Tree>, Tree)], names: &'a OwnerMap) -> Vec<EdgeInput<'a>> {
     trees
         .iter()
         .zip(NODES)
-        .map(|((base, node), name)| Edge { name, base: base.as_ref(), same_rules: true, node, names })
+        .map(|((base, node), name)| EdgeInput { name, base: base.as_ref(), same_rules: true, node, names })
         .collect()
 }
 
 /// No action at or below what is opaque. In a pushed directory a special file in the place of one of Main's
 /// is the exception: it makes way.
 fn leaves_opaque_alone(tree: &Tree, actions: &[Action], pushed: bool) -> Result<(), TestCaseError> {
-    let special = |path: &RelPath| matches!(tree.get(path), Some(Entry::Problem(Problem::Special)));
+    let special = |path: &RelPath| matches!(tree.get(path), Some(Entry::Problem(EntryProblem::Special)));
     for action in actions {
         let moved_from = match &action.step {
             Step::Move { from, .. } => Some(from),
@@ -85,7 +85,7 @@ proptest! {
 
     #[test]
     fn push_settles_in_one_run(policy in any_policy(), main in any_tree(), trees in any_edges()) {
-        let names = Names::default();
+        let names = OwnerMap::default();
         let edges = edges(&trees, &names);
         let plan = push(&policy, &main, &edges);
         for (edge, done) in edges.iter().zip(&plan.edges) {
@@ -93,7 +93,7 @@ proptest! {
             leaves_opaque_alone(edge.node, &done.actions, true)?;
             loses_nothing(edge.node, &after, &done.actions)?;
             let base = agree(Direction::Push, edge.base, &main, &after, &names);
-            let again = push(&policy, &main, &[Edge { base: Some(&base), node: &after, ..*edge }]);
+            let again = push(&policy, &main, &[EdgeInput { base: Some(&base), node: &after, ..*edge }]);
             // Without a base nothing is mirrored away; the next run has one.
             let next = &again.edges[0];
             prop_assert!(
@@ -104,7 +104,7 @@ proptest! {
 
     #[test]
     fn both_settles_in_one_run(policy in any_policy(), main in any_tree(), trees in any_edges()) {
-        let names = Names::default();
+        let names = OwnerMap::default();
         let edges = edges(&trees, &names);
         let plan = both(&policy, &main, &names, &edges, &Resolutions::new());
         let main_after = perform(&main, &plan.main);
@@ -135,7 +135,7 @@ proptest! {
     fn without_conflicts_the_order_of_nodes_does_not_matter(
         policy in any_policy(), main in any_tree(), trees in any_edges()
     ) {
-        let names = Names::default();
+        let names = OwnerMap::default();
         let reversed: Vec<_> = trees.iter().rev().cloned().collect();
         let plan = both(&policy, &main, &names, &edges(&trees, &names), &Resolutions::new());
         let other = both(&policy, &main, &names, &edges(&reversed, &names), &Resolutions::new());
@@ -155,7 +155,7 @@ proptest! {
 
     #[test]
     fn a_token_releases_one_set_of_deletions(main in any_tree(), trees in any_edges()) {
-        let names = Names::default();
+        let names = OwnerMap::default();
         let plan = push(&propagate(), &main, &edges(&trees, &names));
         let token = safety::token("moh", &plan);
         prop_assert_ne!(&token, &safety::token("sounds", &plan));

@@ -10,7 +10,7 @@ mod push;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Busy, Digest, File, Meta, Owner, Problem, RelPath, Step, Symlink};
+use crate::model::{Busy, Digest, EntryProblem, File, Meta, Owner, RelPath, Step, Symlink};
 
 /// A tree from words: `d/` a directory, `a=1` a file with content `1` (`a=1@5` modified at 5, `a=1+600`
 /// with mode 600), `l>a` a link, `x!` excluded, `b~` busy, `p?` unreadable, `s%` special.
@@ -33,8 +33,8 @@ fn entry(word: &str) -> (RelPathBuf, Entry) {
         '>' => Entry::Symlink(Symlink { target: rest.as_bytes().into() }),
         '!' => Entry::Excluded,
         '~' => Entry::Busy(Busy::Open),
-        '?' => Entry::Problem(Problem::Unreadable("EIO".into())),
-        '%' => Entry::Problem(Problem::Special),
+        '?' => Entry::Problem(EntryProblem::Unreadable("EIO".into())),
+        '%' => Entry::Problem(EntryProblem::Special),
         _ => {
             let (rest, mode) = rest
                 .split_once('+')

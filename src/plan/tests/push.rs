@@ -13,8 +13,8 @@ struct Case {
 /// Plans one edge, carries it out, and tells what was said, what failed and what the node has then.
 fn run(case: &Case) -> (Vec<String>, usize, Tree) {
     let (main, node, base) = (tree(case.main), tree(case.node), case.base.map(tree));
-    let names = Names::default();
-    let edge = Edge { name: "mds1", base: base.as_ref(), same_rules: true, node: &node, names: &names };
+    let names = OwnerMap::default();
+    let edge = EdgeInput { name: "mds1", base: base.as_ref(), same_rules: true, node: &node, names: &names };
     let plan = push(&policy(case.delete, ConflictPolicy::Main), &main, &[edge]);
     let after = perform(&node, &plan.edges[0].actions);
     (told(&plan.edges[0]), plan.edges[0].failed.len() + plan.edges[0].skipped.len(), after)
@@ -85,8 +85,8 @@ fn what_cannot_be_read_on_main_is_named() {
 
 #[test]
 fn what_was_excluded_before_is_not_mirrored_away() {
-    let (main, base, node, names) = (tree("a=1"), tree("a=1"), tree("a=1 own=1"), Names::default());
-    let edge = Edge { name: "mds1", base: Some(&base), same_rules: false, node: &node, names: &names };
+    let (main, base, node, names) = (tree("a=1"), tree("a=1"), tree("a=1 own=1"), OwnerMap::default());
+    let edge = EdgeInput { name: "mds1", base: Some(&base), same_rules: false, node: &node, names: &names };
     let plan = push(&policy(DeletePolicy::Mirror, ConflictPolicy::Main), &main, &[edge]);
     assert_eq!(plan.edges[0].actions, []);
 }
@@ -97,8 +97,8 @@ fn an_owner_the_node_does_not_know_is_no_difference() {
         let meta = Meta { mode: 0o644, owner: Owner::new(user, Some("root")) };
         Tree::from_iter([(RelPathBuf::new(*b"d").unwrap(), Entry::Dir(meta))])
     };
-    let names = Names { unknown_users: ["asterisk".to_owned()].into(), ..Names::default() };
+    let names = OwnerMap { unknown_users: ["asterisk".to_owned()].into(), ..OwnerMap::default() };
     let (main, node) = (owned(Some("asterisk")), owned(Some("root")));
-    let edge = Edge { name: "mds1", base: None, same_rules: true, node: &node, names: &names };
+    let edge = EdgeInput { name: "mds1", base: None, same_rules: true, node: &node, names: &names };
     assert_eq!(push(&propagate(), &main, &[edge]).edges[0].actions, []);
 }

@@ -72,7 +72,7 @@ pub(super) fn actions(tree: &Tree, entries: Vec<(RelPathBuf, Entry)>, mode: u16)
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{Busy, Digest, File, Problem};
+    use crate::model::{Busy, Digest, EntryProblem, File};
 
     fn path(text: &str) -> RelPathBuf {
         RelPathBuf::new(text.as_bytes()).unwrap()
@@ -93,7 +93,7 @@ mod tests {
             ("d", dir(0o2775)),
             ("d/f", file(1)),
             ("out", Entry::Excluded),
-            ("special", Entry::Problem(Problem::Special)),
+            ("special", Entry::Problem(EntryProblem::Special)),
         ];
         entries.into_iter().map(|(at, entry)| (path(at), entry)).collect()
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::model::File;
-use crate::transfer::{Source, Wanted, export};
+use crate::transfer::{BlobRequest, Source, export};
 
 /// Writes a content to `to`, which must not be there, with its mode and time: whole, verified and on disk, or
 /// not at all. `run` is a name that nothing else has.
@@ -13,7 +13,7 @@ pub(super) fn write(
     to: &Path,
     run: &str,
     file: &File,
-    wanted: &Wanted,
+    wanted: &BlobRequest,
     source: &mut dyn Source,
 ) -> anyhow::Result<()> {
     let Some(name) = to.file_name() else { bail!("{} is no name of a file", to.display()) };

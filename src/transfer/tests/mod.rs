@@ -4,7 +4,7 @@
 
 mod commit;
 mod kinds;
-mod pieces;
+mod signature;
 mod races;
 mod stage;
 mod trash;
@@ -19,11 +19,11 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use rustix::fs::AtFlags;
 
-use super::{Committed, OwnDir, Received, Seen, Sink, Source, Wanted};
+use super::{BlobRequest, Committed, OwnDir, Received, Seen, Sink, Source};
 use crate::disk::{HeldRoot, Owners, Stamp};
 use crate::model::{
-    Action, Busy, Digest, Entry, File, Meta, Outcome, Owner, Problem, RelPath, RelPathBuf, Step, Symlink,
-    Tree,
+    Action, Busy, Digest, Entry, EntryProblem, File, Meta, Outcome, Owner, RelPath, RelPathBuf, Step,
+    Symlink, Tree,
 };
 
 pub(super) const RUN: &str = "01KQ0000000000000000000000";
@@ -141,9 +141,13 @@ impl World {
             } else if kind.is_symlink() {
                 let target = fs::read_link(&at).unwrap().into_os_string().into_encoded_bytes();
                 let link = Symlink { target: target.into() };
-                if link.escapes(&rel) { Entry::Problem(Problem::EscapingLink) } else { Entry::Symlink(link) }
+                if link.escapes(&rel) {
+                    Entry::Problem(EntryProblem::EscapingLink)
+                } else {
+                    Entry::Symlink(link)
+                }
             } else {
-                Entry::Problem(Problem::Special)
+                Entry::Problem(EntryProblem::Special)
             };
             let stat = rustix::fs::statat(rustix::fs::CWD, &at, AtFlags::SYMLINK_NOFOLLOW).unwrap();
             self.stamps.write().unwrap().insert(rel.clone(), Stamp::of(&stat));
@@ -189,7 +193,7 @@ impl World {
         self.action(at, Step::Move { from: path(from), from_expected, entry })
     }
 
-    pub(super) fn stage(&self, wanted: &[Wanted], source: &mut dyn Source) -> Received {
+    pub(super) fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
         let stamps = |path: &RelPath| self.stamp(path);
         super::stage(&self.own, &Seen { tree: &self.tree(), stamps: &stamps }, wanted, source)
     }
@@ -236,7 +240,7 @@ impl World {
 pub(super) struct Memory {
     contents: Vec<Vec<u8>>,
     /// The wanted that it was asked for.
-    pub(super) asked: Vec<Wanted>,
+    pub(super) asked: Vec<BlobRequest>,
     /// It is lost when so many bytes have gone.
     pub(super) cut_after: Option<usize>,
 }
@@ -247,8 +251,8 @@ impl Memory {
         Memory { contents, asked: Vec::new(), cut_after: None }
     }
 
-    pub(super) fn wanted(&self) -> Vec<Wanted> {
-        let wanted = |(index, content): (usize, &Vec<u8>)| Wanted {
+    pub(super) fn wanted(&self) -> Vec<BlobRequest> {
+        let wanted = |(index, content): (usize, &Vec<u8>)| BlobRequest {
             path: path(index.to_string()),
             digest: digest(content),
             size: content.len() as u64,
@@ -259,7 +263,7 @@ impl Memory {
 }
 
 impl Source for Memory {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         self.asked.extend_from_slice(wanted);
         for (index, wanted) in wanted.iter().enumerate() {
             sink.begin(index)?;
@@ -281,7 +285,7 @@ impl Source for Memory {
 pub(super) struct Nobody;
 
 impl Source for Nobody {
-    fn send(&mut self, wanted: &[Wanted], _: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], _: &mut dyn Sink) -> anyhow::Result<()> {
         anyhow::bail!("asked for {wanted:?}")
     }
 }

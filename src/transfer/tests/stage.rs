@@ -75,7 +75,7 @@ fn small_sparse_files_among_many_others_stay_sparse() {
     }
     let names: Vec<String> = (0..50).map(|number| format!("f{number}")).chain(["sparse".into()]).collect();
     from.scan();
-    let wanted: Vec<Wanted> = names.iter().map(|name| wanted(name, &from.read(name))).collect();
+    let wanted: Vec<BlobRequest> = names.iter().map(|name| wanted(name, &from.read(name))).collect();
     assert_eq!(to.stage(&wanted, &mut source_of(&from)), vec![Ok(()); 51]);
     let staged = to.in_stage(wanted[50].digest.to_string());
     assert_eq!(fs::read(&staged).unwrap(), from.read("sparse"));
@@ -169,8 +169,8 @@ fn what_changed_since_the_scan_is_sent_after_all() {
     assert_eq!(source.asked.len(), 1);
 }
 
-fn wanted(at: &str, content: &[u8]) -> Wanted {
-    Wanted { path: path(at), digest: digest(content), size: content.len() as u64, offset: 0 }
+fn wanted(at: &str, content: &[u8]) -> BlobRequest {
+    BlobRequest { path: path(at), digest: digest(content), size: content.len() as u64, offset: 0 }
 }
 
 #[test]
@@ -266,7 +266,7 @@ struct Filling {
 }
 
 impl Source for Filling {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         fs::write(&self.filler, vec![3; (3 << 20) / 2])?;
         self.memory.send(wanted, sink)
     }

@@ -144,12 +144,12 @@ fn what_is_trashed_is_told_and_can_be_looked_at_and_given() {
 
     let id: super::super::trash::TrashId = format!("{RUN}-0").parse().unwrap();
     let mut source = super::super::trash::TrashSource::new(root, id);
-    let wanted = Wanted { path: path("gone"), digest: gone.digest, size: 4, offset: 0 };
+    let wanted = BlobRequest { path: path("gone"), digest: gone.digest, size: 4, offset: 0 };
     let other = World::new();
     assert_eq!(other.stage(std::slice::from_ref(&wanted), &mut source), [Ok(())]);
     assert_eq!(fs::read(other.in_stage(gone.digest.to_string())).unwrap(), b"gone");
     // What is announced is what must come.
-    let lied = Wanted { digest: digest(b"else"), ..wanted };
+    let lied = BlobRequest { digest: digest(b"else"), ..wanted };
     assert!(World::new().stage(&[lied], &mut source)[0].is_err());
 }
 

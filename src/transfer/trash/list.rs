@@ -17,7 +17,7 @@ use crate::transfer::metadata::Mask;
 use crate::transfer::own::{TRASH_PATH, open_dir};
 use crate::transfer::source::{Part, open_file, send_open, stream};
 use crate::transfer::stager::hash_zeros;
-use crate::transfer::{Sink, Source, Wanted};
+use crate::transfer::{BlobRequest, Sink, Source};
 
 /// Most versions that are listed at once: what a person asks for is one path, or a directory of them.
 pub const MOST_LISTED: usize = 100_000;
@@ -211,7 +211,7 @@ impl TrashSource {
 }
 
 impl Source for TrashSource {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         for (index, wanted) in wanted.iter().enumerate() {
             sink.begin(index)?;
             let path: RelPathBuf = wanted.path.clone();

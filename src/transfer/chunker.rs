@@ -1,4 +1,4 @@
-//! A stretch of a file → pieces, cut where the content says so.
+//! A segment of a file → chunks, cut where the content says so.
 
 use std::fs::File;
 use std::io;
@@ -8,67 +8,67 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastcdc::v2020::{FastCDC, MINIMUM_MAX};
 
-use super::pieces::Piece;
-use crate::disk::{side_by_side, threads};
+use super::signature::Chunk;
+use crate::threads::{side_by_side, threads};
 
 /// A cut is at every multiple of this, whatever is there, so that several threads cut a file. What was moved over
-/// such a place is sent anew, some pieces at most.
-pub(super) const STRETCH: u64 = 64 << 20;
+/// such a place is sent anew, some chunks at most.
+pub(super) const SEGMENT: u64 = 64 << 20;
 /// More threads than this wait for the disk.
 const MOST_THREADS: usize = 8;
 /// Bytes looked at in one go, at least: they stay in a processor's cache.
 const BLOCK: usize = 1 << 20;
 
-/// The shortest and the longest piece of some. The longer the shortest, the more bytes need no look: half of them
+/// The shortest and the longest chunk of some. The longer the shortest, the more bytes need no look: half of them
 /// decides most of the time that it takes.
 fn lengths(average: usize) -> (usize, usize) {
     ((average / 2).min(MINIMUM_MAX), average * 4)
 }
 
 /// Cuts bytes in memory as [`cut`] does a file.
-pub(super) fn cut_bytes(bytes: &[u8], average: usize) -> io::Result<Vec<Piece>> {
+pub(super) fn cut_bytes(bytes: &[u8], average: usize) -> io::Result<Vec<Chunk>> {
     let (least, most) = lengths(average);
-    let stretches = bytes.chunks(usize::try_from(STRETCH).unwrap_or(usize::MAX));
-    let chunks = stretches.flat_map(|stretch| {
-        let chunks = FastCDC::new(stretch, least, average, most);
-        chunks.map(|chunk| &stretch[chunk.offset..chunk.offset + chunk.length])
+    let segments = bytes.chunks(usize::try_from(SEGMENT).unwrap_or(usize::MAX));
+    let chunks = segments.flat_map(|segment| {
+        let chunks = FastCDC::new(segment, least, average, most);
+        chunks.map(|chunk| &segment[chunk.offset..chunk.offset + chunk.length])
     });
-    chunks.map(Piece::of).collect()
+    chunks.map(Chunk::of).collect()
 }
 
-/// Cuts that part of a file into pieces of `average` bytes, none but the last of a stretch shorter than a quarter of
+/// Cuts that part of a file into chunks of `average` bytes, none but the last of a segment shorter than a quarter of
 /// that. `progress` grows meanwhile. That the file ends before is an error.
 pub(super) fn cut(
     file: &File,
     part: Range<u64>,
     average: usize,
     progress: &AtomicU64,
-) -> io::Result<Vec<Piece>> {
-    let stretches: Vec<Range<u64>> = (part.start / STRETCH..part.end.div_ceil(STRETCH))
-        .map(|at| (at * STRETCH).max(part.start)..((at + 1) * STRETCH).min(part.end))
+) -> io::Result<Vec<Chunk>> {
+    let segments: Vec<Range<u64>> = (part.start / SEGMENT..part.end.div_ceil(SEGMENT))
+        .map(|at| (at * SEGMENT).max(part.start)..((at + 1) * SEGMENT).min(part.end))
         .collect();
-    let cut = |stretch: &Range<u64>| cut_stretch(file, stretch.clone(), average, progress);
-    let mut pieces = Vec::new();
-    for stretch in side_by_side(&stretches, threads(MOST_THREADS), cut) {
-        pieces.extend(stretch?);
+    let cut = |segment: &Range<u64>| cut_segment(file, segment.clone(), average, progress);
+    let mut chunks = Vec::new();
+    for segment in side_by_side(&segments, threads(MOST_THREADS), cut) {
+        chunks.extend(segment?);
     }
-    Ok(pieces)
+    Ok(chunks)
 }
 
-fn cut_stretch(
+fn cut_segment(
     file: &File,
-    stretch: Range<u64>,
+    segment: Range<u64>,
     average: usize,
     progress: &AtomicU64,
-) -> io::Result<Vec<Piece>> {
+) -> io::Result<Vec<Chunk>> {
     let (least, most) = lengths(average);
     let mut buffer = vec![0; BLOCK.max(2 * most)];
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     // `buffer[..held]` is what lies before `at`, and is not cut yet.
-    let (mut at, mut held) = (stretch.start, 0);
-    while at < stretch.end || held > 0 {
+    let (mut at, mut held) = (segment.start, 0);
+    while at < segment.end || held > 0 {
         let room = buffer.len() - held;
-        let length = usize::try_from(stretch.end - at).unwrap_or(room).min(room);
+        let length = usize::try_from(segment.end - at).unwrap_or(room).min(room);
         file.read_exact_at(&mut buffer[held..held + length], at).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => io::Error::other("is shorter than it was"),
             _ => error,
@@ -77,16 +77,16 @@ fn cut_stretch(
         held += length;
         let mut begin = 0;
         for chunk in FastCDC::new(&buffer[..held], least, average, most) {
-            if at < stretch.end && held - chunk.offset < most {
+            if at < segment.end && held - chunk.offset < most {
                 // Where it is cut may depend on what follows.
                 break;
             }
             begin = chunk.offset + chunk.length;
-            pieces.push(Piece::of(&buffer[chunk.offset..begin])?);
+            chunks.push(Chunk::of(&buffer[chunk.offset..begin])?);
             progress.fetch_add(1, Ordering::Relaxed);
         }
         buffer.copy_within(begin..held, 0);
         held -= begin;
     }
-    Ok(pieces)
+    Ok(chunks)
 }

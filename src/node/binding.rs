@@ -15,7 +15,7 @@ use crate::fault::{self, Point, reach};
 
 /// What a node remembers of its Main.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Allegiance {
+struct MainBinding {
     main: String,
     epoch: u64,
     name: String,
@@ -25,13 +25,13 @@ struct Allegiance {
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     #[serde(flatten)]
-    allegiance: Allegiance,
+    binding: MainBinding,
     checksum: String,
 }
 
-impl Allegiance {
+impl MainBinding {
     fn checksum(&self) -> String {
-        let Allegiance { main, epoch, name } = self;
+        let MainBinding { main, epoch, name } = self;
         // Neither an id nor a number has a newline; a name comes last.
         blake3::hash(format!("{main}\n{epoch}\n{name}").as_bytes()).to_hex().to_string()
     }
@@ -49,7 +49,7 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
         // Who cannot tell which Main it obeys obeys none.
         Err(error) => return refused(format!("the node does not know its Main: {error:#}")),
     };
-    let Allegiance { name, epoch, .. } = &known;
+    let MainBinding { name, epoch, .. } = &known;
     if hello.epoch < *epoch {
         return refused(format!(
             "the node obeys {name} since its epoch {epoch}, and this Main is of epoch {}; if this is to be the \
@@ -66,9 +66,9 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
 }
 
 /// Checks, and remembers this Main from now on.
-pub(super) fn swear(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
+pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     check(state_dir, hello)?;
-    let new = Allegiance { main: hello.main.clone(), epoch: hello.epoch, name: hello.name.clone() };
+    let new = MainBinding { main: hello.main.clone(), epoch: hello.epoch, name: hello.name.clone() };
     if matches!(read(state_dir), Ok(Some(known)) if known == new) {
         return Ok(());
     }
@@ -87,24 +87,24 @@ pub fn forget(state_dir: &Path) -> io::Result<bool> {
     }
 }
 
-fn read(state_dir: &Path) -> anyhow::Result<Option<Allegiance>> {
+fn read(state_dir: &Path) -> anyhow::Result<Option<MainBinding>> {
     let path = state_dir.join(NAME);
     match fs::read(&path) {
         Ok(text) => {
             let damaged =
                 || format!("{} is damaged; remove it to obey the next Main that comes", path.display());
             let known: Sealed = serde_json::from_slice(&text).with_context(damaged)?;
-            ensure!(known.allegiance.checksum() == known.checksum, "{}: its checksum is wrong", damaged());
-            Ok(Some(known.allegiance))
+            ensure!(known.binding.checksum() == known.checksum, "{}: its checksum is wrong", damaged());
+            Ok(Some(known.binding))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
 }
 
-fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
+fn write(state_dir: &Path, binding: &MainBinding) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
-    reach(Point::SwearWrite)?;
+    reach(Point::BindWrite)?;
     let new = state_dir.join(NEW_NAME);
     // A leftover of a killed agent; O_EXCL writes through nothing that others have put there.
     match fs::remove_file(&new) {
@@ -112,12 +112,12 @@ fn write(state_dir: &Path, allegiance: &Allegiance) -> io::Result<()> {
         _ => {}
     }
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-    let checksum = allegiance.checksum();
-    file.write_all(&serde_json::to_vec(&Sealed { allegiance: allegiance.clone(), checksum })?)?;
+    let checksum = binding.checksum();
+    file.write_all(&serde_json::to_vec(&Sealed { binding: binding.clone(), checksum })?)?;
     fault::wrote(&file);
     file.sync_all()?;
     fault::synced(Some(file.as_fd()));
-    reach(Point::SwearRename)?;
+    reach(Point::BindRename)?;
     fs::rename(&new, state_dir.join(NAME))?;
     File::open(state_dir)?.sync_all()
 }
@@ -152,10 +152,10 @@ mod tests {
             ("A", 2, false),
             ("A", 3, true),
         ] {
-            let sworn = swear(&state, &hello(main, epoch));
-            assert_eq!(sworn.is_ok(), obeyed, "{main} {epoch}: {sworn:?}");
+            let bound = bind(&state, &hello(main, epoch));
+            assert_eq!(bound.is_ok(), obeyed, "{main} {epoch}: {bound:?}");
             assert_eq!(check(&state, &hello(main, epoch)).is_ok(), obeyed);
-            if let Err(error) = sworn {
+            if let Err(error) = bound {
                 assert_eq!(error.kind, NodeErrorKind::Refused);
                 assert!(error.detail.contains("init --takeover"), "{error}");
             }
@@ -166,10 +166,10 @@ mod tests {
     fn after_it_was_forgotten_another_main_is_obeyed() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!forget(dir.path()).unwrap());
-        swear(dir.path(), &hello("A", 5)).unwrap();
-        assert!(swear(dir.path(), &hello("B", 1)).is_err());
+        bind(dir.path(), &hello("A", 5)).unwrap();
+        assert!(bind(dir.path(), &hello("B", 1)).is_err());
         assert!(forget(dir.path()).unwrap());
-        swear(dir.path(), &hello("B", 1)).unwrap();
+        bind(dir.path(), &hello("B", 1)).unwrap();
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn no_damage_makes_it_obey_another() {
         let dir = tempfile::tempdir().unwrap();
-        swear(dir.path(), &hello("A", 5)).unwrap();
+        bind(dir.path(), &hello("A", 5)).unwrap();
         let good = fs::read(dir.path().join(NAME)).unwrap();
         let obeys = |main, epoch| check(dir.path(), &hello(main, epoch)).is_ok();
         for at in 0..good.len() {
@@ -206,11 +206,11 @@ mod tests {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        swear(&state, &hello("A", 1)).unwrap();
+        bind(&state, &hello("A", 1)).unwrap();
         let victim = dir.path().join("victim");
         fs::write(&victim, "precious").unwrap();
         symlink(&victim, state.join(NEW_NAME)).unwrap();
-        swear(&state, &hello("A", 2)).unwrap();
+        bind(&state, &hello("A", 2)).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         for (path, mode) in [(state.clone(), 0o700), (state.join(NAME), 0o600)] {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, mode, "{path:?}");
@@ -221,7 +221,7 @@ mod tests {
     fn a_broken_memory_obeys_nobody() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(NAME), "{").unwrap();
-        let error = swear(dir.path(), &hello("A", 1)).unwrap_err();
+        let error = bind(dir.path(), &hello("A", 1)).unwrap_err();
         assert!(error.kind == NodeErrorKind::Refused && error.detail.contains(NAME), "{error}");
     }
 }

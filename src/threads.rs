@@ -39,9 +39,9 @@ pub fn side_by_side_with<T: Sync, R: Send, S>(
         let helpers = threads.min(items.len()).saturating_sub(1);
         let helpers: Vec<_> = (0..helpers)
             .map(|_| {
-                let heir = fault::heir();
+                let thread_init = fault::thread_init();
                 scope.spawn(move || {
-                    heir();
+                    thread_init();
                     take()
                 })
             })

@@ -1,11 +1,11 @@
-//! Changed files: only what their former version has not is sent.
+//! Changed files: only what their basis has not is sent.
 
 use std::fs;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::{LocalSource, Pieces, Sink, Source, Wanted};
+use super::super::{BlobRequest, LocalSource, Signature, Sink, Source};
 use super::*;
 
 /// Bytes that nobody compresses or finds twice.
@@ -22,7 +22,7 @@ struct Counted<'a> {
 }
 
 impl Source for Counted<'_> {
-    fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         self.source.send(wanted, &mut Counter { sink, sent: self.sent })
     }
 }
@@ -43,8 +43,8 @@ impl Sink for Counter<'_> {
     fn hole(&mut self, length: u64) -> anyhow::Result<()> {
         self.sink.hole(length)
     }
-    fn former(&self, index: usize) -> Option<Arc<Pieces>> {
-        self.sink.former(index)
+    fn basis(&self, index: usize) -> Option<Arc<Signature>> {
+        self.sink.basis(index)
     }
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
         self.sink.copy(from, length)
@@ -60,7 +60,7 @@ fn sent(old: &[u8], new: &[u8]) -> u64 {
     from.write("song", new).scan();
     to.write("song", old).scan();
     let mut sent = 0;
-    let wanted = [Wanted { path: path("song"), digest: digest(new), size: new.len() as u64, offset: 0 }];
+    let wanted = [BlobRequest { path: path("song"), digest: digest(new), size: new.len() as u64, offset: 0 }];
     let received = to.stage(&wanted, &mut Counted { source: source_of(&from), sent: &mut sent });
     assert_eq!(received, [Ok(())]);
     assert_eq!(fs::read(to.in_stage(wanted[0].digest.to_string())).unwrap(), new);
@@ -70,7 +70,7 @@ fn sent(old: &[u8], new: &[u8]) -> u64 {
 #[test]
 fn only_what_changed_is_sent() {
     let old = noise(1, 4 << 20);
-    let piece = 5 * 16 * 1024;
+    let chunk = 5 * 16 * 1024;
     let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
         let mut new = old.clone();
         edit(&mut new);
@@ -78,11 +78,11 @@ fn only_what_changed_is_sent() {
     };
     for (name, new, most) in [
         ("touched", old.clone(), 0),
-        ("one byte", edited(&|new| new[2 << 20] ^= 1), 2 * piece),
-        ("one byte more at the beginning", edited(&|new| new.insert(0, 7)), 2 * piece),
-        ("a piece less in the middle", edited(&|new| drop(new.drain(1 << 20..1_100_000))), 2 * piece),
-        ("more at the end", edited(&|new| new.extend(noise(2, 1000))), 2 * piece),
-        ("cut short", edited(&|new| new.truncate(3 << 20)), piece),
+        ("one byte", edited(&|new| new[2 << 20] ^= 1), 2 * chunk),
+        ("one byte more at the beginning", edited(&|new| new.insert(0, 7)), 2 * chunk),
+        ("a chunk less in the middle", edited(&|new| drop(new.drain(1 << 20..1_100_000))), 2 * chunk),
+        ("more at the end", edited(&|new| new.extend(noise(2, 1000))), 2 * chunk),
+        ("cut short", edited(&|new| new.truncate(3 << 20)), chunk),
         ("another one", noise(3, 4 << 20), 4 << 20),
     ] {
         let sent = sent(&old, &new);
@@ -108,11 +108,12 @@ fn a_former_version_that_changes_meanwhile_spoils_nothing() {
     new[1 << 20] ^= 1;
     from.write("song", &new).scan();
     to.write("song", &old).scan();
-    let wanted = [Wanted { path: path("song"), digest: digest(&new), size: new.len() as u64, offset: 0 }];
-    /// Writes into the former version before anything of it is copied.
+    let wanted =
+        [BlobRequest { path: path("song"), digest: digest(&new), size: new.len() as u64, offset: 0 }];
+    /// Writes into the basis before anything of it is copied.
     struct Late<'a>(LocalSource, &'a World);
     impl Source for Late<'_> {
-        fn send(&mut self, wanted: &[Wanted], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
             fs::write(self.1.at("song"), "short").unwrap();
             self.0.send(wanted, sink)
         }
@@ -135,7 +136,8 @@ fn what_was_cut_goes_on_with_what_changed_behind() {
     new[100] ^= 1;
     from.write("song", &new).scan();
     to.write("song", &old).scan();
-    let wanted = [Wanted { path: path("song"), digest: digest(&new), size: new.len() as u64, offset: 0 }];
+    let wanted =
+        [BlobRequest { path: path("song"), digest: digest(&new), size: new.len() as u64, offset: 0 }];
     fs::write(to.in_stage(format!("{}.part", wanted[0].digest)), &new[..1_234_567]).unwrap();
     let mut sent = 0;
     let received = to.stage(&wanted, &mut Counted { source: source_of(&from), sent: &mut sent });
@@ -144,13 +146,13 @@ fn what_was_cut_goes_on_with_what_changed_behind() {
 }
 
 #[test]
-fn pieces_of_no_file_are_refused() {
+fn a_signature_of_no_file_is_refused() {
     #[derive(serde::Serialize)]
     struct Raw(u32, Vec<(u32, [u8; 16])>);
     let sound = |average: u32, lengths: &[u32]| {
         let raw = Raw(average, lengths.iter().map(|length| (*length, [0; 16])).collect());
-        let pieces: Pieces = postcard::from_bytes(&postcard::to_stdvec(&raw).unwrap()).unwrap();
-        pieces.are_sound()
+        let chunks: Signature = postcard::from_bytes(&postcard::to_stdvec(&raw).unwrap()).unwrap();
+        chunks.is_sound()
     };
     assert!(sound(4 * 1024, &[4 * 1024; 256]));
     for (average, lengths) in [

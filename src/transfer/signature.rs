@@ -1,4 +1,4 @@
-//! A changed file as pieces, so that only those cross the wire which its former version has not.
+//! A changed file as chunks, so that only those cross the wire which its basis has not.
 //!
 //! Files are cut where their content says so (FastCDC: Xia et al., IEEE TPDS 2020): what was inserted or
 //! removed moves the cuts behind it along with the content. Two ends that cut differently send more than
@@ -13,96 +13,96 @@ use std::sync::atomic::AtomicU64;
 use fastcdc::v2020::AVERAGE_MAX;
 use serde::{Deserialize, Serialize};
 
-use super::cut::{STRETCH, cut, cut_bytes};
+use super::chunker::{SEGMENT, cut, cut_bytes};
 use super::source::{Broken, Part, stream};
-use super::{Sink, Wanted};
+use super::{BlobRequest, Sink};
 
 /// Smaller files are sooner sent than compared.
 const LEAST_SIZE: u64 = 1 << 20;
 /// The same for bytes in memory, which cost no reading.
 const LEAST_BYTES: usize = 32 * 1024;
-/// What has grown beyond that is cut into longer pieces than its former version was, and so sent whole: whoever cuts
-/// holds all pieces.
+/// What has grown beyond that is cut into longer chunks than its basis was, and so sent whole: whoever cuts
+/// holds all chunks.
 const MOST_GROWTH: usize = 64;
-/// About so many pieces has a large file: 160 KB that cross the wire, and a change of one byte costs a
+/// About so many chunks has a large file: 160 KB that cross the wire, and a change of one byte costs a
 /// four-thousandth of the file.
-const PIECES: u64 = 8 * 1024;
-/// Smallest average length of a piece: below, a piece costs more than it saves.
+const CHUNKS: u64 = 8 * 1024;
+/// Smallest average length of a chunk: below, a chunk costs more than it saves.
 const LEAST_AVERAGE: usize = 4 * 1024;
-/// Most pieces of one file, whatever its content: none but the last of each stretch of the largest file is shorter
+/// Most chunks of one file, whatever its content: none but the last of each segment of the largest file is shorter
 /// than a quarter of the average.
-const MOST_PIECES: usize = (4 * PIECES + PIECES * AVERAGE_MAX as u64 / STRETCH + 1) as usize;
-/// Most bytes of the former version in one go, so that whoever copies them can say that it lives.
+const MAX_CHUNKS: usize = (4 * CHUNKS + CHUNKS * AVERAGE_MAX as u64 / SEGMENT + 1) as usize;
+/// Most bytes of the basis in one go, so that whoever copies them can say that it lives.
 const MOST_COPIED: u64 = 8 << 20;
 
-/// A file as pieces, one after the other.
+/// A file as chunks, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pieces {
+pub struct Signature {
     /// Their average length in bytes, by which the file was cut.
     average: u32,
-    pieces: Vec<Piece>,
+    chunks: Vec<Chunk>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Piece {
+pub(super) struct Chunk {
     length: u32,
-    /// The first half of its BLAKE3 digest. Two pieces with the same one would only be found out when the
+    /// The first half of its BLAKE3 digest. Two chunks with the same one would only be found out when the
     /// whole is verified.
     digest: [u8; 16],
 }
 
 /// Whether files of these sizes are worth comparing.
-pub(super) fn is_worth_it(former: u64, size: u64) -> bool {
-    former >= LEAST_SIZE && size >= LEAST_SIZE && average_of(former) <= AVERAGE_MAX
+pub(super) fn is_worth_it(basis: u64, size: u64) -> bool {
+    basis >= LEAST_SIZE && size >= LEAST_SIZE && average_of(basis) <= AVERAGE_MAX
 }
 
 fn average_of(size: u64) -> usize {
-    usize::try_from(size / PIECES)
+    usize::try_from(size / CHUNKS)
         .unwrap_or(usize::MAX)
         .max(LEAST_AVERAGE)
         .checked_next_power_of_two()
         .unwrap_or(usize::MAX)
 }
 
-impl Piece {
-    pub(super) fn of(bytes: &[u8]) -> io::Result<Piece> {
+impl Chunk {
+    pub(super) fn of(bytes: &[u8]) -> io::Result<Chunk> {
         let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         let mut digest = [0; 16];
         digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
-        Ok(Piece { length, digest })
+        Ok(Chunk { length, digest })
     }
 }
 
-impl Pieces {
+impl Signature {
     /// Those of a file of `size` bytes; `None` where it cannot be read. `progress` grows meanwhile.
-    pub(super) fn of(file: &File, size: u64, progress: &AtomicU64) -> Option<Pieces> {
+    pub(super) fn of(file: &File, size: u64, progress: &AtomicU64) -> Option<Signature> {
         let average = average_of(size);
-        let pieces = cut(file, 0..size, average, progress).ok()?;
-        Some(Pieces { average: u32::try_from(average).ok()?, pieces })
+        let chunks = cut(file, 0..size, average, progress).ok()?;
+        Some(Signature { average: u32::try_from(average).ok()?, chunks })
     }
 
     /// Those of bytes in memory; `None` where there are too few to be worth it.
     #[must_use]
-    pub fn of_bytes(bytes: &[u8]) -> Option<Pieces> {
+    pub fn of_bytes(bytes: &[u8]) -> Option<Signature> {
         let average = average_of(bytes.len() as u64);
-        let pieces = (bytes.len() >= LEAST_BYTES).then(|| cut_bytes(bytes, average).ok())??;
-        Some(Pieces { average: u32::try_from(average).ok()?, pieces })
+        let chunks = (bytes.len() >= LEAST_BYTES).then(|| cut_bytes(bytes, average).ok())??;
+        Some(Signature { average: u32::try_from(average).ok()?, chunks })
     }
 
     /// Whether they can be those of a file: a peer may send anything.
     #[must_use]
-    pub fn are_sound(&self) -> bool {
+    pub fn is_sound(&self) -> bool {
         let average = self.average as usize;
         average.is_power_of_two()
             && (LEAST_AVERAGE..=AVERAGE_MAX).contains(&average)
-            && self.pieces.len() <= MOST_PIECES
+            && self.chunks.len() <= MAX_CHUNKS
             && average_of(self.length()) == average
     }
 
     /// Length of the file in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.pieces.iter().map(|piece| u64::from(piece.length)).sum()
+        self.chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
     }
 
     /// By which a later version of so many bytes is cut.
@@ -113,20 +113,20 @@ impl Pieces {
     /// Where each is: offset and length.
     fn places(&self) -> HashMap<[u8; 16], (u64, u64)> {
         let mut at = 0;
-        let mut places = HashMap::with_capacity(self.pieces.len());
-        for piece in &self.pieces {
-            let length = u64::from(piece.length);
-            places.insert(piece.digest, (at, length));
+        let mut places = HashMap::with_capacity(self.chunks.len());
+        for chunk in &self.chunks {
+            let length = u64::from(chunk.length);
+            places.insert(chunk.digest, (at, length));
             at += length;
         }
         places
     }
 
-    /// Streams a file from the offset of `wanted` on: what these pieces have as a copy of theirs.
-    pub(super) fn send(&self, file: &File, wanted: &Wanted, sink: &mut dyn Sink) -> Result<(), Broken> {
+    /// Streams a file from the offset of `wanted` on: what these chunks have as a copy of theirs.
+    pub(super) fn send(&self, file: &File, wanted: &BlobRequest, sink: &mut dyn Sink) -> Result<(), Broken> {
         let part = wanted.offset.min(wanted.size)..wanted.size;
-        let pieces = cut(file, part.clone(), self.average_for(wanted.size), &AtomicU64::new(0))?;
-        for run in self.runs(part.start, &pieces) {
+        let chunks = cut(file, part.clone(), self.average_for(wanted.size), &AtomicU64::new(0))?;
+        for run in self.runs(part.start, &chunks) {
             match run {
                 Run::Copy { from, length } => sink.copy(from, length).map_err(Broken::Sink)?,
                 Run::New(new) => stream(file, new.start, new.end, &mut |part| match part {
@@ -140,8 +140,8 @@ impl Pieces {
 
     /// Gives bytes in memory in the same way.
     fn send_bytes(&self, bytes: &[u8], sink: &mut dyn Sink) -> anyhow::Result<()> {
-        let pieces = cut_bytes(bytes, self.average_for(bytes.len() as u64))?;
-        for run in self.runs(0, &pieces) {
+        let chunks = cut_bytes(bytes, self.average_for(bytes.len() as u64))?;
+        for run in self.runs(0, &chunks) {
             match run {
                 Run::Copy { from, length } => sink.copy(from, length)?,
                 // All of it is in memory, so that its offsets are numbers of this machine.
@@ -151,16 +151,16 @@ impl Pieces {
         Ok(())
     }
 
-    /// A later version, of which `pieces` are those from `start` on: what of it is here, and what is new.
-    fn runs(&self, start: u64, pieces: &[Piece]) -> Vec<Run> {
+    /// A later version, of which `chunks` are those from `start` on: what of it is here, and what is new.
+    fn runs(&self, start: u64, chunks: &[Chunk]) -> Vec<Run> {
         let places = self.places();
         let mut runs = Vec::new();
         let mut at = start;
-        for piece in pieces {
-            let size = u64::from(piece.length);
-            let found = places.get(&piece.digest).filter(|(_, length)| *length == size);
+        for chunk in chunks {
+            let size = u64::from(chunk.length);
+            let found = places.get(&chunk.digest).filter(|(_, length)| *length == size);
             match (runs.last_mut(), found) {
-                // Pieces that follow each other in both versions are copied in one go.
+                // Signature that follow each other in both versions are copied in one go.
                 (Some(Run::Copy { from, length }), Some((next, _)))
                     if *from + *length == *next && *length < MOST_COPIED =>
                 {
@@ -176,19 +176,19 @@ impl Pieces {
     }
 }
 
-/// A stretch of a later version.
+/// A segment of a later version.
 enum Run {
-    /// Bytes of the former version.
+    /// Bytes of the basis.
     Copy { from: u64, length: u64 },
     /// Bytes of its own.
     New(Range<u64>),
 }
 
-/// Gives bytes in memory as the content of index 0: what the sink has of a former version as a copy of that.
+/// Gives bytes in memory as the content of index 0: what the sink has of a basis as a copy of that.
 pub fn send_bytes(bytes: &[u8], sink: &mut dyn Sink) -> anyhow::Result<()> {
     sink.begin(0)?;
-    match sink.former(0) {
-        Some(former) => former.send_bytes(bytes, sink)?,
+    match sink.basis(0) {
+        Some(basis) => basis.send_bytes(bytes, sink)?,
         None => sink.data(bytes)?,
     }
     sink.end(Ok(()))
