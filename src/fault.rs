@@ -104,6 +104,8 @@ points! {
     StateRename = "state.rename",
     /// The directory it is in goes to disk.
     StateDirSync = "state.dir-sync",
+    /// What a run is about to make of an edge is recorded on Main.
+    Intent = "intent",
     /// Both ends are about to note a new base.
     Agree = "agree",
     /// The node has noted it, Main has not.

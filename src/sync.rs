@@ -1,79 +1,63 @@
 //! The story of a run: config → snapshot → plan → transfer → reload → report.
 //!
-//! Every node has a thread, and goes through a run at its own pace: a dead, slow or full one delays none of
-//! the others. Pushed directories are planned edge by edge. Both-ways directories are planned once over all
-//! nodes that are there, so nodes meet in a *round*: the first begins when all have been looked at or given
-//! up, or [`GRACE`] after the first one was ready; who comes later has a round of its own, as if it had been
-//! away before.
+//! Every node has a thread, and goes its way without the others:
+//!
+//! > open → push → reload what pushed directories alone name → join a round → reload the rest
+//!
+//! Only a round needs several nodes, since two-way directories are planned once over all nodes that are there. It is
+//! told in `two_way.rs`. A dead, slow or full node delays none of the others: who is late has a round of its own.
 
-mod carry;
+mod apply;
+mod base;
+mod blobs;
 mod conflicts;
-mod joint;
-mod main_side;
+mod edge;
+mod guard;
+mod metered;
+mod node_run;
+mod origin;
 mod permits;
-mod pushed;
+mod push;
 mod reloads;
+mod rendezvous;
 pub mod restore;
-mod session;
-mod tally;
-mod wire;
+mod result;
+mod spec;
+mod throttle;
+mod two_way;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::config::{Config, Directory, Node};
 use crate::fault::{Point, reach};
-use crate::model::TrashKeep;
+use crate::model::Digest;
 use crate::model::escape::escape_for_people;
-use crate::node::{Endpoint, Local, NodeError};
-use crate::report::{Problem, Report};
+use crate::node::{Local, NodeError, NodeSession};
+use crate::report::{Halted, Problem, Report, Stage};
 use crate::state::{Ledger, StateDir};
 
-use main_side::{MainSide, MainTree};
-use session::Session;
-use tally::Tally;
+use node_run::NodeRun;
+use origin::Origins;
+use reloads::Kinds;
+use rendezvous::Rendezvous;
 
-pub use tally::state_of;
-pub use wire::{Progress, Silent};
+pub use metered::{Progress, Silent};
+pub use result::state_of;
+pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
 
-/// How long nodes that are ready wait for the others before a both-ways directory is planned without them.
-const GRACE: Duration = Duration::from_secs(3);
-
-/// What was asked for on the command line.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Stop after planning.
-    pub dry_run: bool,
-    /// Only these nodes; empty: all.
-    pub nodes: Vec<String>,
-    /// Only these directories; empty: all.
-    pub directories: Vec<String>,
-    /// Read every file again, whatever the hash caches say.
-    pub checksum: bool,
-    /// Reload whether due or not.
-    pub reload_always: bool,
-    /// Tokens of halted plans that may go ahead.
-    pub accept: Vec<String>,
-}
-
-/// Reaches nodes. Over ssh in earnest; a test may hand out endpoints of its own.
+/// Reaches nodes. Over ssh in earnest; a test may hand out sessions of its own.
 pub trait Connect: Sync {
-    /// A session with the node's agent.
-    fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError>;
+    /// A session with the agent of the node with this name.
+    fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError>;
 }
 
-/// What a run stands on.
-pub struct Site<'a> {
-    /// The checked configuration, with discovered nodes.
-    pub config: &'a Config,
-    /// Whether these are all nodes there are. Where discovery has failed some may be missing, and what is known
-    /// of them is kept.
-    pub knows_all_nodes: bool,
-    /// What was remembered. The caller holds its lock.
+/// What a run works with.
+pub struct Environment<'a> {
+    /// What earlier runs recorded. The caller holds its lock.
     pub state: &'a StateDir,
     /// The way to the nodes.
     pub connect: &'a dyn Connect,
@@ -83,165 +67,132 @@ pub struct Site<'a> {
     pub now: &'a (dyn Fn() -> SystemTime + Sync),
     /// A new ULID.
     pub new_id: &'a (dyn Fn() -> String + Sync),
-    /// Who is told of bytes on the way.
+    /// Follows the bytes on their way.
     pub progress: &'a dyn Progress,
     /// Set when a signal asks the run to end.
     pub stop: &'a AtomicBool,
 }
 
-/// One run: the site, what was asked for, and what all threads share.
+/// One run, as all its threads share it.
 struct Run<'a> {
-    site: &'a Site<'a>,
-    options: &'a Options,
+    env: &'a Environment<'a>,
+    spec: &'a Spec,
     id: String,
     ledger: Mutex<Ledger>,
-    /// Main's directories, once they have been scanned.
-    main: OnceLock<MainSide>,
-    /// Main's both-ways directories, as far as this run has changed them.
-    both: Mutex<BTreeMap<String, MainTree>>,
-    throttle: wire::Throttle,
+    origins: OnceLock<Origins>,
+    /// Held by the round that plans and changes two-way directories on Main.
+    turn: Mutex<()>,
+    /// Blobs on their way to Main's stage, by directory.
+    pulls: Mutex<BTreeMap<(String, Digest), two_way::Pull>>,
+    throttle: throttle::Throttle,
     /// Work with so many nodes at once.
     permits: permits::Permits,
     /// Tokens that have released a plan.
     used_tokens: Mutex<BTreeSet<String>>,
 }
 
-/// Carries out one run and tells how it went. What happens to one node or directory is in the report; `Err`
-/// is Main's own state that could not be read or written.
-pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Report> {
-    let started = (site.now)();
-    let run = Run {
-        site,
-        options,
-        id: (site.new_id)(),
-        ledger: Mutex::new(site.state.ledger()?),
-        main: OnceLock::new(),
-        both: Mutex::default(),
-        throttle: wire::Throttle::new(site.config.sync.bandwidth),
-        permits: permits::Permits::new(site.config.sync.parallel),
-        used_tokens: Mutex::default(),
-    };
-    let nodes: Vec<&Node> =
-        site.config.nodes.iter().filter(|node| run.is_asked(&options.nodes, &node.name)).collect();
-
-    let mut tallies = thread::scope(|scope| {
-        let (ready, sessions) = channel();
-        for node in &nodes {
-            let (run, ready) = (&run, ready.clone());
-            scope.spawn(move || {
-                // The receiver lives until every sender is gone.
-                let opened = {
-                    let _permit = run.permits.take();
-                    session::open(run, node)
-                };
-                let _ = ready.send(opened);
-            });
-        }
-        drop(ready);
-        scope.spawn(|| run.main_side());
-        rounds(&run, &sessions)
-    });
-    let place = |tally: &Tally| nodes.iter().position(|node| node.name == tally.node.name);
-    tallies.sort_by_key(place);
-
-    let mut problems: Vec<Problem> = Vec::new();
-    if !options.dry_run {
-        let mut ledger = lock(&run.ledger);
-        if site.knows_all_nodes {
-            ledger.forget_nodes_except(site.config.nodes.iter().map(|node| node.name.as_str()));
-        }
-        let met = reach(Point::Ledger).map_err(anyhow::Error::from);
-        if let Err(error) = met.and_then(|()| site.state.save_ledger(&ledger)) {
-            problems.push(tally::problem("state", None, None, &format!("{error:#}")));
-        }
-    }
-    let used = lock(&run.used_tokens);
-    for token in options.accept.iter().filter(|token| !used.contains(*token)) {
-        let detail =
-            format!("the token {} releases no plan of this run", escape_for_people(token.as_bytes()));
-        problems.push(Problem { fails: false, ..tally::problem("plan", None, None, &detail) });
-    }
-    drop(used);
-    let duration = (site.now)().duration_since(started).unwrap_or_default();
-    let mut report = Report {
-        run: run.id.clone(),
-        started,
-        duration,
-        dry_run: options.dry_run,
-        nodes: Vec::new(),
-        changes: Vec::new(),
-        halted: Vec::new(),
-        problems,
-        interrupted: run.is_stopped(),
-    };
-    if let Some(main) = run.main.get() {
-        main.report(&mut report);
-    }
-    tallies.into_iter().for_each(|tally| tally.report(&mut report));
-    Ok(report)
+/// The nodes of a run, where they wait for each other and where they end.
+struct Cluster<'a> {
+    lobby: Rendezvous<NodeRun<'a>>,
+    finished: Mutex<Vec<NodeRun<'a>>>,
+    /// Their names, in configured order.
+    order: Vec<&'a str>,
 }
 
-/// Gathers sessions into rounds as they become ready, and carries the rounds out side by side.
-fn rounds<'a>(run: &Run<'a>, sessions: &Receiver<Result<Session<'a>, Box<Tally>>>) -> Vec<Tally> {
+/// Carries out one run and reports how it went. What happens to one node or directory is in the report; `Err`
+/// is Main's own state that could not be read.
+pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
+    let started = (env.now)();
+    let run = Run::new(env, spec)?;
+    let cluster = Cluster::new(spec);
     thread::scope(|scope| {
-        let mut tallies = Vec::new();
-        let mut rounds = Vec::new();
-        let mut over = false;
-        while !over {
-            let mut gathered = Vec::new();
-            let mut wait = None;
-            loop {
-                let next = match wait {
-                    None => sessions.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                    Some(wait) => sessions.recv_timeout(wait),
-                };
-                match next {
-                    Ok(Ok(session)) => {
-                        gathered.push(session);
-                        wait = Some(GRACE);
-                    }
-                    Ok(Err(lost)) => tallies.push(*lost),
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => {
-                        over = true;
-                        break;
-                    }
-                }
-            }
-            if !gathered.is_empty() {
-                rounds.push(scope.spawn(|| joint::round(run, gathered)));
-            }
+        scope.spawn(|| run.scan_main());
+        for node in &spec.nodes {
+            let (run, cluster) = (&run, &cluster);
+            scope.spawn(move || cluster.hand_over(alone(run, node)));
         }
-        for round in rounds {
-            match round.join() {
-                Ok(done) => tallies.extend(done),
-                Err(panic) => std::panic::resume_unwind(panic),
+        loop {
+            let nodes = cluster.lobby.next();
+            if nodes.is_empty() {
+                break;
             }
+            let (run, cluster) = (&run, &cluster);
+            scope.spawn(move || two_way::round(run, cluster, scope, nodes));
         }
-        tallies
-    })
+    });
+    Ok(run.report(started, cluster))
 }
 
-impl Run<'_> {
-    fn is_asked(&self, asked: &[String], name: &str) -> bool {
-        asked.is_empty() || asked.iter().any(|asked| asked == name)
+/// The part of a node's run that needs no other node.
+fn alone<'a>(run: &Run<'a>, spec: &'a NodeSpec) -> NodeRun<'a> {
+    let mut node = NodeRun::new(spec);
+    node.step(|node| node.open(run));
+    node.step(|node| push::push(run, node));
+    node.step(|node| reloads::reload(run, node, Kinds::PushedAlone));
+    node
+}
+
+impl<'a> Cluster<'a> {
+    fn new(spec: &'a Spec) -> Cluster<'a> {
+        Cluster {
+            lobby: Rendezvous::new(spec.nodes.len()),
+            finished: Mutex::default(),
+            order: spec.nodes.iter().map(|node| &*node.name).collect(),
+        }
     }
 
-    /// The directories that this run is for, in configured order.
-    fn directories(&self) -> impl Iterator<Item = &Directory> {
-        let all = &self.site.config.directories;
-        all.iter().filter(|directory| self.is_asked(&self.options.directories, &directory.name))
+    /// Lets a node wait for a round, if it needs one.
+    fn hand_over(&self, node: NodeRun<'a>) {
+        if !node.joins_round() {
+            self.finish(node);
+        } else if let Err(node) = self.lobby.arrive(node) {
+            self.finish(node);
+        }
+    }
+
+    /// Ends a node's part.
+    fn finish(&self, mut node: NodeRun<'a>) {
+        node.step(NodeRun::close);
+        lock(&self.finished).push(node);
+        self.lobby.leave();
+    }
+
+    /// Puts nodes into configured order.
+    fn sort(&self, nodes: &mut [NodeRun<'a>]) {
+        nodes.sort_by_key(|node| self.order.iter().position(|name| *name == node.spec.name));
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(env: &'a Environment<'a>, spec: &'a Spec) -> anyhow::Result<Run<'a>> {
+        Ok(Run {
+            env,
+            spec,
+            id: (env.new_id)(),
+            ledger: Mutex::new(env.state.ledger()?),
+            origins: OnceLock::new(),
+            turn: Mutex::default(),
+            pulls: Mutex::default(),
+            throttle: throttle::Throttle::new(spec.bandwidth),
+            permits: permits::Permits::new(spec.parallel),
+            used_tokens: Mutex::default(),
+        })
     }
 
     /// Main's side: whoever comes first scans it, the others wait. Should that thread break down, the next one
-    /// does so too, instead of waiting for ever.
-    fn main_side(&self) -> &MainSide {
-        self.main.get_or_init(|| main_side::scan(self))
+    /// scans instead of waiting for ever.
+    fn origins(&self) -> &Origins {
+        self.origins.get_or_init(|| Origins::scan(self))
+    }
+
+    /// Scans Main meanwhile. A panic is not lost: it comes again in the first node that needs Main.
+    fn scan_main(&self) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.origins()));
     }
 
     /// Whether an administrator lets the plan with this token go ahead.
     fn is_accepted(&self, token: &str) -> bool {
-        let accepted = self.options.accept.iter().any(|accepted| accepted == token);
+        let accepted = self.spec.accept.iter().any(|accepted| accepted == token);
         if accepted {
             lock(&self.used_tokens).insert(token.to_owned());
         }
@@ -249,12 +200,61 @@ impl Run<'_> {
     }
 
     fn is_stopped(&self) -> bool {
-        self.site.stop.load(Ordering::Relaxed)
+        self.env.stop.load(Ordering::Relaxed)
     }
 
-    fn trash_keep(&self) -> TrashKeep {
-        let sync = &self.site.config.sync;
-        TrashKeep { seconds: sync.trash_keep.as_secs(), size: sync.trash_max }
+    /// Whether what is planned is carried out.
+    fn may_change(&self) -> bool {
+        !self.spec.dry_run && !self.is_stopped()
+    }
+
+    /// The report, made once, from what every node has come to.
+    fn report(self, started: SystemTime, cluster: Cluster<'_>) -> Report {
+        let mut report = Report {
+            run: self.id.clone(),
+            started,
+            duration: (self.env.now)().duration_since(started).unwrap_or_default(),
+            dry_run: self.spec.dry_run,
+            nodes: Vec::new(),
+            changes: Vec::new(),
+            halted: Vec::new(),
+            problems: Vec::new(),
+            interrupted: self.is_stopped(),
+        };
+        report.problems.extend(self.save_ledger());
+        report.problems.extend(self.unused_tokens());
+        for (directory, halt) in self.origins.get().map(Origins::halted).unwrap_or_default() {
+            let (guard, detail, token) = (halt.guard, halt.detail, halt.token);
+            report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new() });
+        }
+        let mut nodes = std::mem::take(&mut *lock(&cluster.finished));
+        cluster.sort(&mut nodes);
+        nodes.into_iter().for_each(|node| result::report(node, self.spec.dry_run, &mut report));
+        report
+    }
+
+    fn save_ledger(&self) -> Option<Problem> {
+        if self.spec.dry_run {
+            return None;
+        }
+        let mut ledger = lock(&self.ledger);
+        if let Some(all) = &self.spec.all_nodes {
+            ledger.forget_nodes_except(all.iter().map(String::as_str));
+        }
+        let met = reach(Point::Ledger).map_err(anyhow::Error::from);
+        let saved = met.and_then(|()| self.env.state.save_ledger(&ledger));
+        saved.err().map(|error| Problem::failure(Stage::State, format!("{error:#}")))
+    }
+
+    /// One warning for each token that has released nothing.
+    fn unused_tokens(&self) -> Vec<Problem> {
+        let used = lock(&self.used_tokens);
+        let unused = self.spec.accept.iter().filter(|token| !used.contains(*token));
+        let warning = |token: &String| {
+            let token = escape_for_people(token.as_bytes());
+            Problem::warning(Stage::Plan, format!("the token {token} releases no plan of this run"))
+        };
+        unused.map(warning).collect()
     }
 }
 

@@ -4,23 +4,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, Intent, Malformed, Tree};
 
-/// One edge: which root the node had, what both ends agreed on, and when they were last in step.
+/// One edge: which root the node had, what both ends agreed on, and what they were like when they were last in step.
 ///
 /// Kept as the bytes of its file, so that a run that finds both ends in step never decodes the base.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeRecord {
     /// Id of the node's root.
     pub root: String,
-    /// Names this base; the node's marker holds the same.
-    pub generation: String,
-    /// Digest of the exclusion rules that the base was made under.
+    /// Names this record; the node's marker holds the same. `None` where no run has come to an end on this root yet.
+    pub generation: Option<String>,
+    /// Digest of the rules that the base was made under.
     pub rules: Digest,
+    /// Whether both ends have agreed on the base. Otherwise a first run was cut off: the base has no more than what is
+    /// known of that run, and a path that is not in it may be anything.
+    pub agreed: bool,
     /// What both ends looked like when nothing was left to do.
     pub in_step: Option<InStep>,
     /// See [`EdgeRecord::intent`].
     intent: Option<Vec<u8>>,
     bytes: Vec<u8>,
     base_at: usize,
+}
+
+/// What an [`EdgeRecord`] says beside its trees; see there.
+#[derive(Clone, Debug)]
+pub struct EdgeHeader {
+    pub root: String,
+    pub generation: Option<String>,
+    pub rules: Digest,
+    pub agreed: bool,
+    pub in_step: Option<InStep>,
 }
 
 /// Digests of both ends at a moment when nothing was left to do.
@@ -35,14 +48,15 @@ pub struct InStep {
 #[derive(Serialize, Deserialize)]
 struct Header {
     root: String,
-    generation: String,
+    generation: Option<String>,
     rules: Digest,
+    agreed: bool,
     in_step: Option<InStep>,
     intent: Option<Vec<u8>>,
 }
 
 /// Begins every edge file; the last byte is the version of what follows.
-const MAGIC: &[u8; 8] = b"xdsedge\x02";
+const MAGIC: &[u8; 8] = b"xdsedge\x03";
 const CHECKSUM: usize = 32;
 /// zstd's fastest: a base is written after every run that changed something.
 const LEVEL: i32 = 1;
@@ -50,16 +64,10 @@ const LEVEL: i32 = 1;
 const MAX_BASE: usize = 2 << 30;
 
 impl EdgeRecord {
-    /// An edge with this base.
+    /// A record of an edge with this base, which a run is about to change as `intent` says.
     #[must_use]
-    pub fn new(
-        root: String,
-        generation: String,
-        rules: Digest,
-        in_step: Option<InStep>,
-        base: &Tree,
-        intent: Option<&Intent>,
-    ) -> EdgeRecord {
+    pub fn new(header: EdgeHeader, base: &Tree, intent: Option<&Intent>) -> EdgeRecord {
+        let EdgeHeader { root, generation, rules, agreed, in_step } = header;
         let intent = intent.map(|intent| {
             let trees = [&intent.goal, &intent.main, &intent.node].map(Tree::encode);
             postcard::to_stdvec(&trees).and_then(|trees| {
@@ -67,7 +75,7 @@ impl EdgeRecord {
             })
         });
         let intent = intent.transpose().unwrap_or_default();
-        let header = Header { root, generation, rules, in_step, intent };
+        let header = Header { root, generation, rules, agreed, in_step, intent };
         // Neither can fail: the header has no maps, and both write to memory.
         let head = postcard::to_stdvec(&header).unwrap_or_default();
         let base = zstd::bulk::compress(&base.encode(), LEVEL).unwrap_or_default();
@@ -79,8 +87,8 @@ impl EdgeRecord {
         bytes.extend_from_slice(&base);
         let checksum = blake3::hash(&bytes[MAGIC.len() + CHECKSUM..]);
         bytes[MAGIC.len()..MAGIC.len() + CHECKSUM].copy_from_slice(checksum.as_bytes());
-        let Header { root, generation, rules, in_step, intent } = header;
-        EdgeRecord { root, generation, rules, in_step, intent, bytes, base_at }
+        let Header { root, generation, rules, agreed, in_step, intent } = header;
+        EdgeRecord { root, generation, rules, agreed, in_step, intent, bytes, base_at }
     }
 
     /// What a run set out to do on this edge, if it has not come to its end.
@@ -121,10 +129,10 @@ impl EdgeRecord {
         let (length, rest) = body.split_first_chunk().ok_or("it is cut short")?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let head = rest.get(..length).ok_or("it is cut short")?;
-        let Header { root, generation, rules, in_step, intent } =
+        let Header { root, generation, rules, agreed, in_step, intent } =
             postcard::from_bytes(head).map_err(|error| format!("its header is malformed: {error}"))?;
         let base_at = MAGIC.len() + CHECKSUM + 8 + length;
-        Ok(EdgeRecord { root, generation, rules, in_step, intent, bytes, base_at })
+        Ok(EdgeRecord { root, generation, rules, agreed, in_step, intent, bytes, base_at })
     }
 }
 
@@ -138,9 +146,15 @@ mod tests {
     use crate::model::{Entry, File, Meta, Owner, RelPathBuf};
 
     fn edge(base: &Tree) -> EdgeRecord {
-        let in_step = Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) });
+        let header = EdgeHeader {
+            root: "01R".to_owned(),
+            generation: Some("01G".to_owned()),
+            rules: Digest([1; 32]),
+            agreed: true,
+            in_step: Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) }),
+        };
         let intent = Intent { goal: base.clone(), ..Intent::default() };
-        EdgeRecord::new("01R".to_owned(), "01G".to_owned(), Digest([1; 32]), in_step, base, Some(&intent))
+        EdgeRecord::new(header, base, Some(&intent))
     }
 
     proptest! {

@@ -51,12 +51,12 @@ pub struct ConflictRecord {
     /// For a waiting one: whose version an administrator chose; the next run carries it out.
     pub keep: Option<String>,
     /// All versions.
-    pub versions: Vec<Version>,
+    pub versions: Vec<ConflictVersion>,
 }
 
 /// One host's version of a path in conflict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
+pub struct ConflictVersion {
     /// `main` or the node's name.
     pub host: String,
     /// Bytes; 0 for what is no file.

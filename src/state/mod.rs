@@ -34,9 +34,9 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 pub use answers::{Answer, Answers, Named};
-pub use edge::{EdgeRecord, InStep};
+pub use edge::{EdgeHeader, EdgeRecord, InStep};
 pub use history::{Asked, History, RunRecord};
-pub use ledger::{ConflictRecord, Ledger, Skip, Version};
+pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip};
 pub use lock::Lock;
 
 /// The directory of all that is remembered; 0700.

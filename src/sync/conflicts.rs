@@ -1,22 +1,24 @@
-//! Conflicts between what was remembered of them and what a plan finds.
+//! Conflicts, between what is recorded of them and what a plan finds.
 
-use crate::config::Directory;
-use crate::model::{Entry, Tree};
+use crate::model::{Entry, MAIN, Tree};
 use crate::plan::both::Resolutions;
-use crate::plan::{Host, Plan};
-use crate::state::{ConflictRecord, Ledger, Version};
-use crate::sync::joint::Seen;
+use crate::plan::{Conflict, Host, Plan};
+use crate::state::{ConflictRecord, ConflictVersion, Ledger};
+use crate::sync::spec::DirectorySpec;
 use crate::sync::{Run, lock};
 
-/// Main's name in lists of versions; no node may have it there.
-const MAIN: &str = "main";
-
-/// What an administrator chose for conflicts that wait, as far as the chosen version is still there.
-pub(super) fn decisions(ledger: &Ledger, directory: &Directory, main: &Tree, seen: &[Seen]) -> Resolutions {
+/// What an administrator chose for conflicts that wait, as far as the chosen version is still there. `nodes` are those
+/// of the plan, by name.
+pub(super) fn decisions(
+    ledger: &Ledger,
+    directory: &DirectorySpec,
+    main: &Tree,
+    nodes: &[(&str, &Tree)],
+) -> Resolutions {
     let chosen = |record: &ConflictRecord| {
         let keep = record.keep.as_deref()?;
-        let (host, tree) = match seen.iter().position(|seen| seen.name == keep) {
-            Some(index) => (Host::Node(index), &*seen[index].tree),
+        let (host, tree) = match nodes.iter().position(|(name, _)| *name == keep) {
+            Some(index) => (Host::Node(index), nodes[index].1),
             None if keep == MAIN => (Host::Main, main),
             None => return None,
         };
@@ -27,14 +29,14 @@ pub(super) fn decisions(ledger: &Ledger, directory: &Directory, main: &Tree, see
     here.filter_map(chosen).collect()
 }
 
-/// Records the conflicts of a plan that is about to be carried out.
-pub(super) fn remember(run: &Run<'_>, directory: &Directory, plan: &Plan, seen: &[Seen]) {
+/// Records the conflicts of a plan that is about to be carried out. `nodes` are the names of its edges.
+pub(super) fn record(run: &Run<'_>, directory: &DirectorySpec, plan: &Plan, nodes: &[String]) {
     let name = |host: Host| match host {
         Host::Main => MAIN,
-        Host::Node(index) => seen.get(index).map_or("", |seen| &seen.name),
+        Host::Node(index) => nodes.get(index).map_or("", String::as_str),
     };
-    let since = humantime::format_rfc3339_seconds((run.site.now)()).to_string();
-    let record = |conflict: &crate::plan::Conflict| ConflictRecord {
+    let since = humantime::format_rfc3339_seconds((run.env.now)()).to_string();
+    let record = |conflict: &Conflict| ConflictRecord {
         directory: directory.name.clone(),
         path: conflict.path.clone(),
         since: since.clone(),
@@ -45,9 +47,9 @@ pub(super) fn remember(run: &Run<'_>, directory: &Directory, plan: &Plan, seen: 
     lock(&run.ledger).set_conflicts(&directory.name, plan.conflicts.iter().map(record).collect());
 }
 
-fn version(host: &str, entry: &Entry) -> Version {
+fn version(host: &str, entry: &Entry) -> ConflictVersion {
     let file = entry.as_file();
-    Version {
+    ConflictVersion {
         host: host.to_owned(),
         size: file.map_or(0, |file| file.size),
         mtime: file.map_or(0, |file| file.mtime),

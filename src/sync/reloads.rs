@@ -1,125 +1,138 @@
-//! Reloads of one node: what is owed, and done.
+//! Reloads of one node: what is owed, and done. At most one of a kind per node and run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-use crate::config::ReloadPolicy;
 use crate::fault::{Point, reach};
 use crate::model::{Digest, Entry, RelPathBuf, ReloadOutcome, ReloadState};
-use crate::node::NodeError;
+use crate::node::{Endpoint, NodeError};
 use crate::reload::{ReloadRequest, select};
-use crate::sync::main_side::MainDirectory;
-use crate::sync::session::{EdgeView, Session};
+use crate::report::Stage;
+use crate::sync::edge::EdgeRun;
+use crate::sync::node_run::{NodeRun, Parts};
 use crate::sync::{Run, lock};
 
-/// Every reload that a node's directories name.
-fn kinds(edges: &[EdgeView<'_>]) -> BTreeSet<String> {
-    edges.iter().flat_map(|edge| edge.directory.reload.iter().cloned()).collect()
+/// Which reloads of a node are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kinds {
+    /// Those that pushed directories alone name: all files that they depend on are in place before any round.
+    PushedAlone,
+    /// Those that a two-way directory names as well.
+    Rest,
+}
+
+impl Kinds {
+    fn of(self, edges: &[EdgeRun<'_>]) -> BTreeSet<String> {
+        let kinds = |two_way: bool| -> BTreeSet<String> {
+            let edges = edges.iter().filter(|edge| edge.directory().is_two_way() == two_way);
+            edges.flat_map(|edge| edge.directory().reload.iter().cloned()).collect()
+        };
+        match self {
+            Kinds::PushedAlone => &kinds(false) - &kinds(true),
+            Kinds::Rest => kinds(true),
+        }
+    }
+}
+
+/// Whether a directory names a reload.
+fn names(edge: &EdgeRun<'_>, kind: &str) -> bool {
+    edge.directory().reload.iter().any(|name| name == kind)
 }
 
 /// Digests of the directories that name a reload.
 fn digests(
-    edges: &[EdgeView<'_>],
+    edges: &[EdgeRun<'_>],
     kind: &str,
-    digest: impl Fn(&EdgeView<'_>) -> Digest,
+    digest: impl Fn(&EdgeRun<'_>) -> Digest,
 ) -> BTreeMap<String, Digest> {
-    let naming = edges.iter().filter(|edge| edge.directory.reload.iter().any(|name| name == kind));
-    naming.map(|edge| (edge.directory.name.clone(), digest(edge))).collect()
+    let naming = edges.iter().filter(|edge| names(edge, kind));
+    naming.map(|edge| (edge.name().to_owned(), digest(edge))).collect()
 }
 
-/// Before the first change on a node: with no reload on record, what it has now counts as loaded. That is
-/// remembered at once, for a run that is killed after its files are in place still owes their reload.
-pub(super) fn before_changes(run: &Run<'_>, session: &Session<'_>) {
+/// Before the first change on a node: with no reload on record, what it has now counts as loaded. That is saved at
+/// once, because a run that is killed after its files are in place still owes their reload.
+pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
     let mut ledger = lock(&run.ledger);
-    let mut added = false;
-    for kind in kinds(&session.edges) {
-        let before = digests(&session.edges, &kind, |edge| edge.scanned.loaded);
-        added |= ledger.count_as_loaded(&session.node.name, &kind, &before);
+    let mut is_new = false;
+    let kinds: BTreeSet<&String> = node.edges.iter().flat_map(|edge| &edge.directory().reload).collect();
+    for kind in kinds {
+        let before = digests(&node.edges, kind, |edge| edge.scanned.loaded);
+        is_new |= ledger.count_as_loaded(&node.spec.name, kind, &before);
     }
-    if added && let Err(error) = run.site.state.save_ledger(&ledger) {
-        log::warn!("cannot save the ledger: {error:#}");
+    if is_new && let Err(error) = run.env.state.save_ledger(&ledger) {
+        node.warn(Stage::State, format!("{error:#}"));
     }
 }
 
-/// Carries out the reloads that are owed on a node, after all its files are in place.
-pub(super) fn reload(run: &Run<'_>, session: &mut Session<'_>) -> Result<(), NodeError> {
-    let always = run.options.reload_always || run.site.config.sync.reload == ReloadPolicy::Always;
-    for kind in kinds(&session.edges) {
-        let node = &session.node.name;
-        let before = digests(&session.edges, &kind, |edge| edge.scanned.loaded);
-        let after = digests(&session.edges, &kind, |edge| edge.loaded);
-        let due = {
-            let mut ledger = lock(&run.ledger);
-            let owed = select::owed(ledger.loaded(node, &kind), &before, &after);
-            if !owed {
-                ledger.count_as_loaded(node, &kind, &before);
-            }
-            owed || always
-        };
-        let outcome = if due {
-            let request = ReloadRequest {
-                name: kind.clone(),
-                files: files(run, session, &kind),
-                timeout: timeout(run),
-            };
-            match reach(Point::Reload) {
-                Ok(()) => session.endpoint.reload(&request)?,
-                Err(error) => failed(&kind, &error),
-            }
-        } else {
-            ReloadOutcome { name: kind.clone(), state: ReloadState::NotNeeded, detail: None }
-        };
-        let outcome = match outcome.state {
-            ReloadState::Done => {
-                reach(Point::Reloaded).map_or_else(|error| failed(&kind, &error), |()| outcome)
-            }
-            _ => outcome,
-        };
-        match outcome.state {
-            // What came while Asterisk was loading may be loaded or not: then it is owed again.
-            ReloadState::Done if look_again(run, session, &kind)? == after => {
-                lock(&run.ledger).reloaded(&session.node.name, &kind, after);
-            }
-            ReloadState::Done => {}
-            ReloadState::Failed | ReloadState::Owed => session.tally.reload_failed(),
-            ReloadState::NotNeeded => {}
-        }
-        session.tally.node.reloads.push(outcome);
+/// Carries out the reloads that are owed on a node. The files of every directory that names one of them are in place.
+pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Result<(), NodeError> {
+    if run.spec.dry_run {
+        return Ok(());
+    }
+    let _permit = run.permits.take();
+    for kind in kinds.of(&node.edges) {
+        let outcome = reload_one(run, node, &kind)?;
+        node.reloads.push(outcome);
     }
     Ok(())
 }
 
-/// Digests of the directories that name a reload, as they are now.
-fn look_again(
-    run: &Run<'_>,
-    session: &mut Session<'_>,
-    kind: &str,
-) -> Result<BTreeMap<String, Digest>, NodeError> {
-    let mut now = BTreeMap::new();
-    for edge in session.edges.iter().filter(|edge| edge.directory.reload.iter().any(|name| name == kind)) {
-        let spec = run.site.config.scan_spec(edge.directory, Some(session.node), false);
-        now.insert(edge.directory.name.clone(), session.endpoint.scan(&spec)?.loaded);
+fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<ReloadOutcome, NodeError> {
+    let before = digests(&node.edges, kind, |edge| edge.scanned.loaded);
+    let after = digests(&node.edges, kind, |edge| edge.loaded);
+    let name = node.spec.name.clone();
+    let is_due = {
+        let mut ledger = lock(&run.ledger);
+        let is_owed = select::owed(ledger.loaded(&name, kind), &before, &after);
+        if !is_owed {
+            ledger.count_as_loaded(&name, kind, &before);
+        }
+        is_owed || run.spec.reload_always
+    };
+    if !is_due {
+        return Ok(outcome(kind, ReloadState::NotNeeded, None));
     }
-    Ok(now)
+    let Parts { session, edges, .. } = node.parts()?;
+    let request =
+        ReloadRequest { name: kind.to_owned(), files: files(run, edges, kind), timeout: run.spec.reload_timeout };
+    let done = match reach(Point::Reload) {
+        Ok(()) => session.reload(&request)?,
+        Err(error) => outcome(kind, ReloadState::Failed, Some(error.to_string())),
+    };
+    if done.state != ReloadState::Done {
+        return Ok(done);
+    }
+    if let Err(error) = reach(Point::Reloaded) {
+        return Ok(outcome(kind, ReloadState::Failed, Some(error.to_string())));
+    }
+    // What came while Asterisk was loading may be loaded or not: then the reload is owed again.
+    if look_again(session, edges, kind)? == after {
+        lock(&run.ledger).reloaded(&name, kind, after);
+    }
+    Ok(done)
 }
 
-fn failed(kind: &str, error: &std::io::Error) -> ReloadOutcome {
-    ReloadOutcome { name: kind.to_owned(), state: ReloadState::Failed, detail: Some(error.to_string()) }
+fn outcome(kind: &str, state: ReloadState, detail: Option<String>) -> ReloadOutcome {
+    ReloadOutcome { name: kind.to_owned(), state, detail }
+}
+
+/// Digests of the directories that name a reload, as they are now.
+fn look_again(
+    session: &mut dyn Endpoint,
+    edges: &[EdgeRun<'_>],
+    kind: &str,
+) -> Result<BTreeMap<String, Digest>, NodeError> {
+    let naming = edges.iter().filter(|edge| names(edge, kind));
+    naming.map(|edge| Ok((edge.name().to_owned(), session.scan(&edge.spec.rescan())?.loaded))).collect()
 }
 
 /// The files that Main has in the directories that name a reload.
-fn files(run: &Run<'_>, session: &Session<'_>, kind: &str) -> Vec<(std::path::PathBuf, Vec<RelPathBuf>)> {
-    let naming = session.edges.iter().filter(|edge| edge.directory.reload.iter().any(|name| name == kind));
-    let files = |edge: &EdgeView<'_>| match run.main_side().get(edge.directory) {
-        Some(MainDirectory::Scanned(main)) => {
-            let files = main.tree.iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
-            files.map(|(path, _)| path.to_owned()).collect()
-        }
-        _ => Vec::new(),
+fn files(run: &Run<'_>, edges: &[EdgeRun<'_>], kind: &str) -> Vec<(PathBuf, Vec<RelPathBuf>)> {
+    let files_of = |edge: &EdgeRun<'_>| -> Vec<RelPathBuf> {
+        let Ok(origin) = run.origins().get(edge.name()) else { return Vec::new() };
+        let files = origin.tree.iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
+        files.map(|(path, _)| path.to_owned()).collect()
     };
-    naming.map(|edge| (session.node.root_of(edge.directory).to_owned(), files(edge))).collect()
-}
-
-/// Longest time for a reload: it must end, one way or another, before the node counts as silent.
-fn timeout(run: &Run<'_>) -> std::time::Duration {
-    run.site.config.sync.timeout.mul_f32(0.6)
+    let naming = edges.iter().filter(|edge| names(edge, kind));
+    naming.map(|edge| (edge.spec.scan.root.clone(), files_of(edge))).collect()
 }

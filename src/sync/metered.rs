@@ -1,15 +1,16 @@
-//! Content on the way between Main and a node: counted, shown, and held to the bandwidth.
+//! Blobs on their way between Main and a node: counted, shown, and held to the bandwidth.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::node::{Endpoint, NodeError};
-use crate::sync::lock;
+use crate::sync::Run;
+use crate::sync::throttle::Throttle;
 use crate::transfer::{BlobRequest, Signature, Sink, Source};
 
-/// Who is told of bytes on the way, for a bar on a terminal.
+/// Follows the bytes on their way, for a bar on a terminal.
 pub trait Progress: Sync {
     /// So many bytes more will move to or from a node.
     fn planned(&self, node: &str, bytes: u64);
@@ -17,7 +18,7 @@ pub trait Progress: Sync {
     fn moved(&self, node: &str, bytes: u64);
 }
 
-/// Tells nobody.
+/// Shows nothing.
 pub struct Silent;
 
 impl Progress for Silent {
@@ -25,36 +26,8 @@ impl Progress for Silent {
     fn moved(&self, _: &str, _: u64) {}
 }
 
-/// The bandwidth that all nodes share.
-pub(super) struct Throttle {
-    /// Bytes a second; `None`: unlimited.
-    rate: Option<u64>,
-    /// When the line is free again.
-    free_at: Mutex<SystemTime>,
-}
-
-impl Throttle {
-    pub(super) fn new(rate: Option<u64>) -> Throttle {
-        Throttle { rate, free_at: Mutex::new(SystemTime::UNIX_EPOCH) }
-    }
-
-    /// How long `bytes` must wait at `now`. Whoever asks gets the next free slot, so nodes take turns.
-    fn reserve(&self, now: SystemTime, bytes: usize) -> Duration {
-        let Some(rate) = self.rate else { return Duration::ZERO };
-        let takes = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
-        let mut free_at = lock(&self.free_at);
-        // A clock that was set back must not make the line wait for what it calls the future.
-        let queued = free_at.duration_since(now).unwrap_or_default().min(MAX_QUEUE);
-        *free_at = now + queued + takes;
-        queued
-    }
-}
-
-/// Longest queue of nodes for the line; each waits for the one chunk of every other.
-const MAX_QUEUE: Duration = Duration::from_secs(60);
-
-/// A source whose content crosses the wire.
-pub(super) struct OnWire<'a> {
+/// A source whose blobs cross the wire.
+pub(super) struct Metered<'a> {
     pub(super) source: &'a mut dyn Source,
     pub(super) node: &'a str,
     pub(super) throttle: &'a Throttle,
@@ -66,13 +39,28 @@ pub(super) struct OnWire<'a> {
     pub(super) bytes: u64,
 }
 
-impl Source for OnWire<'_> {
+impl<'a> Metered<'a> {
+    /// The blobs of `source` on their way to or from a node of this run.
+    pub(super) fn new(run: &'a Run<'_>, node: &'a str, source: &'a mut dyn Source) -> Metered<'a> {
+        Metered {
+            source,
+            node,
+            throttle: &run.throttle,
+            now: run.env.now,
+            progress: run.env.progress,
+            stop: run.env.stop,
+            bytes: 0,
+        }
+    }
+}
+
+impl Source for Metered<'_> {
     fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         self.progress.planned(
             self.node,
             wanted.iter().map(|wanted| wanted.size - wanted.offset.min(wanted.size)).sum(),
         );
-        let mut counted = Counted {
+        let mut counted = MeteredSink {
             sink,
             node: self.node,
             throttle: self.throttle,
@@ -85,7 +73,7 @@ impl Source for OnWire<'_> {
     }
 }
 
-struct Counted<'a> {
+struct MeteredSink<'a> {
     sink: &'a mut dyn Sink,
     node: &'a str,
     throttle: &'a Throttle,
@@ -95,7 +83,7 @@ struct Counted<'a> {
     bytes: &'a mut u64,
 }
 
-impl Sink for Counted<'_> {
+impl Sink for MeteredSink<'_> {
     fn begin(&mut self, index: usize) -> anyhow::Result<()> {
         self.sink.begin(index)
     }
@@ -120,7 +108,7 @@ impl Sink for Counted<'_> {
         self.sink.basis(index)
     }
 
-    /// Nothing but a few bytes crosses the wire.
+    /// A copy of the basis: only its place and length cross the wire.
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
         self.progress.moved(self.node, length);
         self.sink.copy(from, length)
@@ -131,7 +119,7 @@ impl Sink for Counted<'_> {
     }
 }
 
-/// A host as a source of one directory's contents.
+/// A host as a source of one directory's blobs.
 pub(super) struct FromEndpoint<'a> {
     pub(super) endpoint: &'a mut dyn Endpoint,
     pub(super) directory: &'a str,
@@ -145,28 +133,5 @@ impl Source for FromEndpoint<'_> {
             self.lost = Some(error.clone());
             error.into()
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_comes_while_the_line_is_busy_waits_for_its_turn() {
-        let throttle = Throttle::new(Some(1000));
-        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert_eq!(throttle.reserve(start, 500), Duration::ZERO);
-        assert_eq!(throttle.reserve(start, 500), Duration::from_millis(500));
-        assert_eq!(throttle.reserve(start + Duration::from_millis(250), 1), Duration::from_millis(750));
-        assert_eq!(throttle.reserve(start + Duration::from_secs(9), 1), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_clock_set_back_does_not_stop_the_line() {
-        let throttle = Throttle::new(Some(1000));
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        assert_eq!(throttle.reserve(now, 1000), Duration::ZERO);
-        assert_eq!(throttle.reserve(SystemTime::UNIX_EPOCH, 1000), MAX_QUEUE);
     }
 }

@@ -1,0 +1,145 @@
+//! What is recorded of an edge on both ends: its base, and what a run is about to make of it.
+
+use crate::fault::{Point, reach};
+use crate::model::{Intent, Tree};
+use crate::node::{Attempt, Endpoint, NodeError};
+use crate::report::Stage;
+use crate::snapshot::Root;
+use crate::state::{EdgeHeader, EdgeRecord, InStep};
+use crate::sync::Run;
+use crate::sync::edge::{EdgeRun, View};
+
+/// Makes the node's root ready for changes, and returns its id. `None`: the node refused, and the edge has failed.
+pub(super) fn prepare(
+    run: &Run<'_>,
+    session: &mut dyn Endpoint,
+    edge: &mut EdgeRun<'_>,
+) -> Result<Option<String>, NodeError> {
+    Ok(match session.prepare(edge.name(), &run.spec.trash)? {
+        Attempt::Ok(id) => Some(id),
+        Attempt::Err(refusal) => {
+            edge.fail(Stage::Commit, refusal.to_string());
+            None
+        }
+    })
+}
+
+/// Records what this run is about to make of an edge, before either end is touched. Should the run be cut off, the next
+/// one tells by it what this one did from what people did since. Where that cannot be recorded the edge has failed.
+pub(super) fn record_intent(
+    run: &Run<'_>,
+    session: &mut dyn Endpoint,
+    edge: &mut EdgeRun<'_>,
+    view: &View,
+    intent: &Intent,
+) -> Result<(), NodeError> {
+    if intent.goal.is_empty() {
+        return Ok(());
+    }
+    let header = match &edge.record {
+        Some(old) => EdgeHeader {
+            root: old.root.clone(),
+            generation: old.generation.clone(),
+            rules: old.rules,
+            agreed: old.agreed,
+            in_step: None,
+        },
+        None => {
+            let Some(root) = prepare(run, session, edge)? else { return Ok(()) };
+            let generation = match &edge.scanned.root {
+                Root::Marked(marker) => marker.generation.clone(),
+                Root::Missing | Root::Unmarked | Root::Unusable(_) => None,
+            };
+            EdgeHeader { root, generation, rules: edge.rules(), agreed: false, in_step: None }
+        }
+    };
+    let empty = Tree::default();
+    let base = view.base.as_deref().unwrap_or(&empty);
+    let record = EdgeRecord::new(header, base, Some(intent));
+    let (state, name, node) = (run.env.state, edge.name(), edge.node);
+    let saved = match edge.unconfirmed {
+        // The node has noted this record already: it is the one that holds.
+        true => state.promote_edge(name, node),
+        false => Ok(()),
+    };
+    let saved = saved.and_then(|()| Ok(reach(Point::Intent)?));
+    match saved.and_then(|()| state.save_edge(name, node, &record)) {
+        Ok(()) => {
+            edge.unconfirmed = false;
+            edge.record = Some(record);
+        }
+        Err(error) => edge.fail(Stage::State, format!("{error:#}")),
+    }
+    Ok(())
+}
+
+/// Records on both ends what they agree on now, if that is anything new.
+pub(super) fn store_base(
+    run: &Run<'_>,
+    session: &mut dyn Endpoint,
+    edge: &mut EdgeRun<'_>,
+    root: String,
+    base: &Tree,
+    in_step: Option<InStep>,
+) -> Result<(), NodeError> {
+    let rules = edge.rules();
+    let is_same = |old: &&EdgeRecord| {
+        let same_base = || old.base().is_ok_and(|known| known == *base);
+        old.agreed && old.root == root && old.rules == rules && old.intent().is_none() && same_base()
+    };
+    let kept = edge.record.as_ref().filter(is_same);
+    if kept.is_some_and(|old| old.in_step == in_step) {
+        return Ok(());
+    }
+    let generation = kept.and_then(|old| old.generation.clone());
+    let is_kept = generation.is_some();
+    let generation = generation.unwrap_or_else(|| (run.env.new_id)());
+    let header = EdgeHeader { root, generation: Some(generation.clone()), rules, agreed: true, in_step };
+    let record = EdgeRecord::new(header, base, None);
+    if let Err(error) = save(run, edge, &record, is_kept) {
+        edge.result.fail(Stage::State, format!("{error:#}"));
+        return Ok(());
+    }
+    if !is_kept && !agree(run, session, edge, &generation)? {
+        return Ok(());
+    }
+    edge.record = Some(record);
+    Ok(())
+}
+
+/// Saves a record on Main: under its own name where the node has its generation already, else beside the old one. Main
+/// has both until the node has noted the new generation: whenever either end stops, the node's marker tells which of
+/// them holds.
+fn save(run: &Run<'_>, edge: &mut EdgeRun<'_>, record: &EdgeRecord, is_kept: bool) -> anyhow::Result<()> {
+    let (state, name, node) = (run.env.state, edge.name(), edge.node);
+    if edge.unconfirmed {
+        // The record that holds must not be overwritten by one that may come to nothing.
+        state.promote_edge(name, node)?;
+        edge.unconfirmed = false;
+    }
+    if is_kept {
+        return state.save_edge(name, node, record);
+    }
+    state.save_next_edge(name, node, record)?;
+    Ok(reach(Point::Agree)?)
+}
+
+/// Lets the node note a new generation. Whether it did.
+fn agree(
+    run: &Run<'_>,
+    session: &mut dyn Endpoint,
+    edge: &mut EdgeRun<'_>,
+    generation: &str,
+) -> Result<bool, NodeError> {
+    if let Err(refusal) = session.agree(edge.name(), generation)? {
+        edge.result.fail(Stage::State, refusal.to_string());
+        return Ok(false);
+    }
+    edge.unconfirmed = true;
+    let met = reach(Point::Agreed).map_err(anyhow::Error::from);
+    match met.and_then(|()| run.env.state.promote_edge(edge.name(), edge.node)) {
+        Ok(()) => edge.unconfirmed = false,
+        Err(error) => edge.result.fail(Stage::State, format!("{error:#}")),
+    }
+    Ok(true)
+}

@@ -1,0 +1,270 @@
+//! One directory on one node, as a run sees it: scanned, and matched with what is recorded of it.
+
+use std::sync::Arc;
+
+use crate::disk::marker::Marker;
+use crate::model::{Digest, Owner, Tree};
+use crate::node::{Endpoint, NodeError};
+use crate::plan::{EdgeInput, EdgePlan, OwnerMap, intent};
+use crate::report::{Guard, Stage};
+use crate::snapshot::{Root, Scanned};
+use crate::state::{Corrupt, EdgeRecord, InStep, Skip};
+use crate::sync::guard::{Halt, Member};
+use crate::sync::origin::Origin;
+use crate::sync::result::{self, EdgeResult, Skips};
+use crate::sync::spec::{DirectorySpec, EdgeSpec};
+use crate::sync::{Run, lock};
+
+/// An edge in a run.
+pub(super) struct EdgeRun<'a> {
+    pub(super) spec: &'a EdgeSpec,
+    /// The node's name.
+    pub(super) node: &'a str,
+    pub(super) scanned: Scanned,
+    /// What is recorded, if it is of this very root in this very state.
+    pub(super) record: Option<EdgeRecord>,
+    /// Whether a run was cut off before Main knew that the node has noted that record too.
+    pub(super) unconfirmed: bool,
+    pub(super) state: EdgeState,
+    /// Digest of what a reload depends on, as it is now.
+    pub(super) loaded: Digest,
+    pub(super) result: EdgeResult,
+}
+
+/// How far an edge has got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum EdgeState {
+    /// It may have to be planned.
+    Open,
+    /// Both ends are as they were when the edge was last in step.
+    InStep,
+    /// It was planned, and the plan was carried out as far as that went.
+    Done,
+    /// A guard stopped it. Nothing of it was touched.
+    Halted(Halt),
+    /// Main's directory was stopped for every node, which is told once for all.
+    HaltedOnMain,
+    /// It cannot go on; its problems tell why.
+    Failed,
+}
+
+/// What a node has in a directory, beside what both ends last agreed on.
+#[derive(Clone)]
+pub(super) struct View {
+    pub(super) tree: Arc<Tree>,
+    pub(super) base: Option<Arc<Tree>>,
+    /// Which owners the node can set.
+    pub(super) owners: OwnerMap,
+    /// See [`EdgeInput::same_rules`].
+    pub(super) same_rules: bool,
+}
+
+impl<'a> EdgeRun<'a> {
+    /// An edge whose root was just scanned, matched with what Main has recorded of it.
+    pub(super) fn new(run: &Run<'_>, node: &'a str, spec: &'a EdgeSpec, scanned: Scanned) -> EdgeRun<'a> {
+        let mut edge = EdgeRun {
+            spec,
+            node,
+            loaded: scanned.loaded,
+            scanned,
+            record: None,
+            unconfirmed: false,
+            state: EdgeState::Open,
+            result: EdgeResult::default(),
+        };
+        edge.match_record(run);
+        edge
+    }
+
+    pub(super) fn directory(&self) -> &'a DirectorySpec {
+        &self.spec.directory
+    }
+
+    pub(super) fn name(&self) -> &'a str {
+        &self.spec.directory.name
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state == EdgeState::Open
+    }
+
+    /// Nothing is to be done here. What is skipped stays skipped, and was reported before.
+    pub(super) fn in_step(&mut self, run: &Run<'_>) {
+        self.state = EdgeState::InStep;
+        let known = self.known_skips(run);
+        self.result.skips = Skips { known: known.clone(), now: known };
+    }
+
+    /// Takes over what is planned for the edge. The skips that a report names are recorded as reported.
+    pub(super) fn take_plan(&mut self, run: &Run<'_>, plan: EdgePlan) {
+        let known = self.known_skips(run);
+        let now = result::skips(&plan);
+        if now != known {
+            lock(&run.ledger).set_skips(self.name(), self.node, now.clone());
+        }
+        self.result.skips = Skips { known, now };
+        self.result.plan = plan;
+    }
+
+    fn known_skips(&self, run: &Run<'_>) -> Vec<Skip> {
+        lock(&run.ledger).skips(self.name(), self.node).to_vec()
+    }
+
+    /// Nothing more is to be done here in this run, because of this.
+    pub(super) fn fail(&mut self, stage: Stage, detail: impl Into<String>) {
+        self.result.fail(stage, detail.into());
+        self.state = EdgeState::Failed;
+    }
+
+    /// Holds the node's root against what is recorded of this edge.
+    fn match_record(&mut self, run: &Run<'_>) {
+        let (directory, state) = (self.name(), run.env.state);
+        let record = self.trusted(state.edge(directory, self.node));
+        let next = self.trusted(state.next_edge(directory, self.node));
+        let root = self.spec.scan.root.display();
+        match (&self.scanned.root, record) {
+            (Root::Unusable(why), _) => {
+                let detail = format!("{root}: {why}");
+                self.fail(Stage::Scan, detail);
+            }
+            (Root::Missing, Some(_)) => {
+                let node = self.node;
+                let detail = format!(
+                    "{root} is missing on {node}; is its disk mounted? If it is to be filled anew, create it there"
+                );
+                self.state = EdgeState::Halted(Halt::new(Guard::NodeRootMissing, detail));
+            }
+            (Root::Marked(marker), record) if is_of(marker, record.as_ref()) => self.record = record,
+            (Root::Marked(marker), _) if is_of(marker, next.as_ref()) => {
+                self.record = next;
+                self.unconfirmed = true;
+            }
+            (_, None) => {}
+            (Root::Marked(_) | Root::Unmarked, Some(_)) => {
+                let detail = "the node's directory was replaced or restored since the last run; \
+                              merging without a base: nothing is deleted";
+                self.result.warn(Stage::Scan, detail.to_owned());
+            }
+        }
+    }
+
+    fn trusted(&mut self, read: Result<Option<EdgeRecord>, Corrupt>) -> Option<EdgeRecord> {
+        read.unwrap_or_else(|corrupt| {
+            self.warn_without_base(&corrupt.to_string());
+            None
+        })
+    }
+
+    fn warn_without_base(&mut self, corrupt: &str) {
+        let detail = format!("{corrupt}; merging as if there was none: nothing is deleted");
+        self.result.warn(Stage::State, detail);
+    }
+
+    /// What the node has, and what both ends last agreed on, as far as it can be read. Where a run was cut off, what it
+    /// set out to do tells what both ends had in common.
+    pub(super) fn view(
+        &mut self,
+        session: &mut dyn Endpoint,
+        origin: &Origin,
+        with_owners_of_node: bool,
+    ) -> Result<View, NodeError> {
+        let main = &origin.tree;
+        let stored = self.record.as_ref().map(EdgeRecord::base).transpose().map(|base| base.map(Arc::new));
+        let is_agreed = self.record.as_ref().is_some_and(|record| record.agreed);
+        // A node that was left alone has the base; one without a base may have been filled by other means, with
+        // what Main has.
+        let base = stored.as_ref().ok().and_then(Option::as_ref).filter(|_| is_agreed);
+        let tree = session.tree(self.name(), Some(base.unwrap_or(main)))?;
+        let intent = self.record.as_ref().and_then(EdgeRecord::intent).transpose();
+        let base = match (stored, intent) {
+            (Ok(None), _) => None,
+            (Ok(Some(base)), Ok(None)) => Some(base),
+            (Ok(Some(base)), Ok(Some(intent))) => {
+                Some(Arc::new(intent::recover_base(&base, &intent, main, &tree)))
+            }
+            (Err(corrupt), _) | (_, Err(corrupt)) => {
+                self.warn_without_base(&corrupt.to_string());
+                None
+            }
+        };
+        // A base that was never agreed on knows some paths only, if any.
+        let base = base.filter(|base| is_agreed || !base.is_empty());
+        let trees: &[&Tree] = if with_owners_of_node { &[main, &tree] } else { &[main] };
+        let owners = known_owners(session, self.directory(), trees)?;
+        let same_rules = self.record.as_ref().is_none_or(|record| {
+            // What is absent from a base that was never agreed on says nothing.
+            record.agreed && record.rules == self.rules()
+        });
+        Ok(View { tree, base, owners, same_rules })
+    }
+
+    /// Whether both ends are just as they were when the edge was last in step.
+    pub(super) fn is_in_step(&self, origin: &Origin) -> bool {
+        let now = InStep { main: self.main_key(origin), node: self.scanned.digest };
+        self.record.as_ref().is_some_and(|record| record.in_step.as_ref() == Some(&now))
+    }
+
+    /// Digest of Main's tree and of the policies it is planned under: a change of either calls for a new plan.
+    pub(super) fn main_key(&self, origin: &Origin) -> Digest {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&origin.digest.0);
+        hash.update(&self.rules().0);
+        hash.update(&self.directory().policy_digest().0);
+        Digest(hash.finalize().into())
+    }
+
+    /// Digest of the rules that decide what belongs to the directory.
+    pub(super) fn rules(&self) -> Digest {
+        self.spec.scan.rules_digest()
+    }
+
+    /// As a guard looks at it.
+    pub(super) fn member<'m>(&'m self, view: &'m View) -> Member<'m> {
+        Member { name: self.node, base: view.base.as_deref(), tree: &view.tree, scanned: &self.scanned }
+    }
+}
+
+impl View {
+    /// As the planner looks at it.
+    pub(super) fn input<'v>(&'v self, node: &'v str) -> EdgeInput<'v> {
+        EdgeInput {
+            name: node,
+            base: self.base.as_deref(),
+            same_rules: self.same_rules,
+            node: &self.tree,
+            names: &self.owners,
+        }
+    }
+}
+
+/// Whether a root is in the state that is recorded.
+fn is_of(marker: &Marker, record: Option<&EdgeRecord>) -> bool {
+    record.is_some_and(|record| marker.id == record.root && marker.generation == record.generation)
+}
+
+/// Which of the owners in trees a host can set.
+pub(super) fn known_owners(
+    host: &mut dyn Endpoint,
+    directory: &DirectorySpec,
+    trees: &[&Tree],
+) -> Result<OwnerMap, NodeError> {
+    let mut owners: Vec<Owner> = Vec::new();
+    let metas = trees.iter().flat_map(|tree| tree.iter()).filter_map(|(_, entry)| entry.meta());
+    for owner in metas.map(|meta| &meta.owner) {
+        if owners.last() != Some(owner) && !owners.contains(owner) {
+            owners.push(owner.clone());
+        }
+    }
+    owners.push(directory.owner.clone().unwrap_or_default());
+    let mut known = host.known_owners(&owners)?;
+    let mut map = OwnerMap { fallback: known.pop().unwrap_or_default(), ..OwnerMap::default() };
+    for (owner, known) in owners.iter().zip(known) {
+        if known.user().is_none() {
+            map.unknown_users.extend(owner.user().map(str::to_owned));
+        }
+        if known.group().is_none() {
+            map.unknown_groups.extend(owner.group().map(str::to_owned));
+        }
+    }
+    Ok(map)
+}

@@ -1,0 +1,124 @@
+//! Every guard of a run: what stops a plan that would lose suspiciously much, or for which there is no room.
+
+use crate::model::{Action, Step, Tree};
+use crate::plan::safety::{self, Deletions};
+use crate::plan::{EdgePlan, Plan};
+use crate::report::Guard;
+use crate::snapshot::{Root, Scanned};
+use crate::sync::origin::Origin;
+use crate::sync::spec::DirectorySpec;
+use crate::sync::{Run, blobs};
+
+/// Why a directory, or one edge of it, is left alone in this run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Halt {
+    pub(super) guard: Guard,
+    /// What the guard saw, and what to do.
+    pub(super) detail: String,
+    /// What releases exactly this plan; `None` where no token can.
+    pub(super) token: Option<String>,
+}
+
+impl Halt {
+    pub(super) fn new(guard: Guard, detail: String) -> Halt {
+        Halt { guard, detail, token: None }
+    }
+}
+
+/// One node's part of a planned directory.
+pub(super) struct Member<'m> {
+    /// The node's name.
+    pub(super) name: &'m str,
+    pub(super) base: Option<&'m Tree>,
+    pub(super) tree: &'m Tree,
+    pub(super) scanned: &'m Scanned,
+}
+
+/// Looks at a plan before anything is touched. Returns the members that are to be left alone, by their index,
+/// each with the reason. The others may go on, once they have been planned without these.
+pub(super) fn check(
+    run: &Run<'_>,
+    directory: &DirectorySpec,
+    origin: &Origin,
+    members: &[Member<'_>],
+    plan: &Plan,
+) -> Vec<(usize, Halt)> {
+    let token = safety::token(&directory.name, plan);
+    let with_token = |guard, detail| Halt { guard, detail, token: Some(token.clone()) };
+    let emptied = emptied_nodes(directory, origin, members);
+    if !emptied.is_empty() && !run.is_accepted(&token) {
+        let halt = |index: usize| {
+            let (name, node) = (&directory.name, members[index].name);
+            let detail = format!("{name} has become empty on {node}; its files would be deleted everywhere");
+            (index, with_token(Guard::Emptied, detail))
+        };
+        return emptied.into_iter().map(halt).collect();
+    }
+    if let Some((guard, detail)) = too_many_deletions(directory, origin, members, plan)
+        && !run.is_accepted(&token)
+    {
+        return (0..members.len()).map(|index| (index, with_token(guard, detail.clone()))).collect();
+    }
+    let rooms = members.iter().zip(&plan.edges).enumerate();
+    rooms.filter_map(|(index, (member, plan))| Some((index, too_little_room(member, plan)?))).collect()
+}
+
+/// The nodes of a two-way directory that have lost all they had, while Main still has something.
+fn emptied_nodes(directory: &DirectorySpec, origin: &Origin, members: &[Member<'_>]) -> Vec<usize> {
+    if !directory.is_two_way() || !origin.tree.has_content() {
+        return Vec::new();
+    }
+    let emptied = |member: &Member<'_>| safety::emptied_of_several(member.base, member.tree);
+    (0..members.len()).filter(|index| emptied(&members[*index])).collect()
+}
+
+/// Whether any host would lose all, or more than `max_delete`.
+fn too_many_deletions(
+    directory: &DirectorySpec,
+    origin: &Origin,
+    members: &[Member<'_>],
+    plan: &Plan,
+) -> Option<(Guard, String)> {
+    let main = &*origin.tree;
+    let path = directory.scan.root.display();
+    let deletes = plan.edges.iter().any(|edge| safety::deletes(&edge.actions));
+    let main_emptied = |member: &Member<'_>| match directory.is_two_way() {
+        true => safety::emptied_of_several(member.base, main),
+        false => safety::emptied(member.base, main),
+    };
+    if deletes && members.iter().any(main_emptied) {
+        let detail = match (directory.is_two_way(), members, plan.edges.as_slice()) {
+            (false, [member], [edge]) => {
+                let files = Deletions::of(member.tree, &edge.actions).deleted.files;
+                format!("{path} has become empty; {files} files would be deleted")
+            }
+            _ => format!("{path} has become empty; its files would be deleted everywhere"),
+        };
+        return Some((Guard::Emptied, detail));
+    }
+    let nodes: Vec<&Tree> = members.iter().map(|member| member.tree).collect();
+    let (host, deletions) = safety::exceeds(directory.policy.max_delete, plan, main, &nodes)?;
+    let detail = match (directory.is_two_way(), host) {
+        (false, _) => deletions.to_string(),
+        (true, Some(index)) => format!("{deletions} on {}", members[index].name),
+        (true, None) => format!("{deletions} on Main"),
+    };
+    Some((Guard::MaxDelete, detail))
+}
+
+/// Whether the node lacks room for what it is to get.
+fn too_little_room(member: &Member<'_>, plan: &EdgePlan) -> Option<Halt> {
+    // The disk of a root that does not exist yet is not known.
+    if member.scanned.root == Root::Missing {
+        return None;
+    }
+    let detail = blobs::too_little_room(&blobs::requests(&plan.actions), member.scanned.free)?;
+    Some(Halt::new(Guard::FreeSpace, format!("{}: {detail}", member.name)))
+}
+
+/// Whether what stands at an action's path goes to the trash.
+pub(super) fn replaces(action: &Action) -> bool {
+    let is_dir = |entry: &crate::model::Entry| matches!(entry, crate::model::Entry::Dir(_));
+    action.expected.as_ref().is_some_and(|expected| !is_dir(expected))
+        && !matches!(action.step, Step::SetMeta(_))
+}

@@ -1,0 +1,132 @@
+//! One node's part in a run. Whatever ends it, an error or a panic, ends this node's part alone.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::model::ReloadOutcome;
+use crate::node::{Endpoint, NodeError, NodeErrorKind, NodeSession};
+use crate::report::{NodeState, Problem, Stage};
+use crate::sync::Run;
+use crate::sync::edge::EdgeRun;
+use crate::sync::result;
+use crate::sync::spec::NodeSpec;
+
+/// A node in a run.
+pub(super) struct NodeRun<'a> {
+    pub(super) spec: &'a NodeSpec,
+    /// `None` before the node is connected, and once its part has ended.
+    session: Option<Box<dyn NodeSession>>,
+    /// Its directories that this run is for, in configured order. Empty until it has been scanned.
+    pub(super) edges: Vec<EdgeRun<'a>>,
+    pub(super) reloads: Vec<ReloadOutcome>,
+    pub(super) problems: Vec<Problem>,
+    /// Why it could not take part to the end.
+    pub(super) failure: Option<Failure>,
+}
+
+/// What ended a node's part early.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The node was lost, or never reached.
+    Lost(NodeError),
+    /// This program broke down, with these words.
+    Internal(String),
+}
+
+impl<'a> NodeRun<'a> {
+    pub(super) fn new(spec: &'a NodeSpec) -> NodeRun<'a> {
+        NodeRun {
+            spec,
+            session: None,
+            edges: Vec::new(),
+            reloads: Vec::new(),
+            problems: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Carries out one step, unless an earlier one has failed.
+    pub(super) fn step(&mut self, step: impl FnOnce(&mut NodeRun<'a>) -> Result<(), NodeError>) {
+        if self.failure.is_some() {
+            return;
+        }
+        // What a panic leaves half done is not used again: the session is dropped, and every edge was noted on disk
+        // before it was touched.
+        let result = catch_unwind(AssertUnwindSafe(|| step(self)));
+        self.failure = match result {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => Some(Failure::Lost(error)),
+            Err(panic) => Some(Failure::Internal(words_of(&*panic))),
+        };
+        let broken = catch_unwind(AssertUnwindSafe(|| drop(self.session.take())));
+        drop(broken);
+    }
+
+    /// Connects to the node, and looks at all its directories.
+    pub(super) fn open(&mut self, run: &Run<'_>) -> Result<(), NodeError> {
+        let _permit = run.permits.take();
+        let mut session = run.env.connect.connect(&self.spec.name)?;
+        session.begin(&run.id, run.spec.dry_run)?;
+        let specs: Vec<_> = self.spec.edges.iter().map(|edge| edge.scan.clone()).collect();
+        let scanned = session.scan_all(&specs)?;
+        let edges = self.spec.edges.iter().zip(scanned);
+        self.edges =
+            edges.map(|(edge, scanned)| EdgeRun::new(run, &self.spec.name, edge, scanned)).collect();
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Ends the node's run in good order: it holds no lock of any root any more.
+    pub(super) fn close(&mut self) -> Result<(), NodeError> {
+        match self.session.take() {
+            Some(mut session) => session.end(),
+            None => Ok(()),
+        }
+    }
+
+    /// The node's session beside its edges and its problems.
+    pub(super) fn parts(&mut self) -> Result<Parts<'_, 'a>, NodeError> {
+        let session = self.session.as_mut().ok_or_else(not_connected)?;
+        Ok(Parts { session: session.as_mut(), edges: &mut self.edges, problems: &mut self.problems })
+    }
+
+    /// Whether a two-way directory of this node may have to be planned.
+    pub(super) fn joins_round(&self) -> bool {
+        self.failure.is_none()
+            && self.edges.iter().any(|edge| edge.is_open() && edge.directory().is_two_way())
+    }
+
+    /// How far the node got, for the report.
+    pub(super) fn state(&self) -> NodeState {
+        match &self.failure {
+            Some(Failure::Lost(error)) => result::state_of(error.kind),
+            Some(Failure::Internal(_)) => NodeState::Partial,
+            None => NodeState::Ok,
+        }
+    }
+
+    /// Something went wrong on the node that is no single edge's.
+    pub(super) fn warn(&mut self, stage: Stage, detail: String) {
+        self.problems.push(Problem {
+            fails: false,
+            ..result::problem(stage, Some(&self.spec.name), None, detail)
+        });
+    }
+}
+
+/// A node's session and edges, to be used side by side.
+pub(super) struct Parts<'n, 'a> {
+    pub(super) session: &'n mut dyn Endpoint,
+    pub(super) edges: &'n mut Vec<EdgeRun<'a>>,
+    pub(super) problems: &'n mut Vec<Problem>,
+}
+
+fn not_connected() -> NodeError {
+    NodeError::new(NodeErrorKind::Lost, "the node is not connected")
+}
+
+/// What a panic was called with.
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+    words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason given".to_owned())
+}

@@ -1,0 +1,141 @@
+//! Main's side of every directory: what is pushed, and what two-way changes are merged into.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::model::{Digest, Tree};
+use crate::node::{Endpoint as _, Local, NodeError};
+use crate::report::Guard;
+use crate::snapshot::{Root, Scanned};
+use crate::sync::guard::Halt;
+use crate::sync::spec::DirectorySpec;
+use crate::sync::{Run, lock};
+use crate::transfer::Source;
+
+/// A directory as it stands on the side that decides: its tree, and where its blobs come from.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub(super) tree: Arc<Tree>,
+    pub(super) digest: Digest,
+    /// Whether nothing in it was held back as busy.
+    pub(super) settled: bool,
+    /// Bytes free on its filesystem.
+    pub(super) free: u64,
+    /// Makes a source of its blobs; each node that is served has one of its own.
+    pub(super) source: Arc<dyn Fn() -> Box<dyn Source + Send> + Send + Sync>,
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+/// Main's directories by name. What a round changes on Main replaces what was scanned.
+pub(super) struct Origins(Mutex<BTreeMap<String, Result<Arc<Origin>, Halt>>>);
+
+impl Origins {
+    /// Scans every directory that the run is for.
+    pub(super) fn scan(run: &Run<'_>) -> Origins {
+        let scanned = run.spec.directories.iter();
+        Origins(Mutex::new(
+            scanned.map(|directory| (directory.name.clone(), scan(run, directory).map(Arc::new))).collect(),
+        ))
+    }
+
+    /// One directory, or why it is left alone on all nodes.
+    pub(super) fn get(&self, directory: &str) -> Result<Arc<Origin>, Halt> {
+        let unknown = || Err(Halt::new(Guard::RootUnusable, format!("{directory} was not scanned on Main")));
+        lock(&self.0).get(directory).cloned().unwrap_or_else(unknown)
+    }
+
+    /// Records what a round made of a directory.
+    pub(super) fn set(&self, directory: &str, origin: Arc<Origin>) {
+        lock(&self.0).insert(directory.to_owned(), Ok(origin));
+    }
+
+    /// The directories that are left alone on all nodes, and why.
+    pub(super) fn halted(&self) -> Vec<(String, Halt)> {
+        let all = lock(&self.0);
+        all.iter().filter_map(|(name, origin)| Some((name.clone(), origin.as_ref().err()?.clone()))).collect()
+    }
+}
+
+/// Scans one of Main's directories, and holds its root against the one that was synchronised before.
+pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, Halt> {
+    let unusable = |error: NodeError| Halt::new(Guard::RootUnusable, error.detail);
+    let mut main = lock(&run.env.main);
+    let scanned = main.scan(&directory.scan).map_err(unusable)?;
+    let known = lock(&run.ledger).roots.get(&directory.name).cloned();
+    check_root(directory, &scanned.root, known.as_deref())?;
+    if !run.spec.dry_run && (known.is_none() || scanned.leftovers) {
+        let id = main.prepare(&directory.name, &run.spec.trash).map_err(unusable)?;
+        let id = id.map_err(|why| Halt::new(Guard::RootUnusable, why.to_string()))?;
+        lock(&run.ledger).roots.entry(directory.name.clone()).or_insert(id);
+    }
+    of_scan(&mut main, directory, &scanned).map_err(unusable)
+}
+
+/// What the last scan of a directory saw.
+fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Result<Origin, NodeError> {
+    let source = main.source(&directory.name)?;
+    Ok(Origin {
+        tree: main.tree(&directory.name, None)?,
+        digest: scanned.digest,
+        settled: scanned.settled,
+        free: scanned.free,
+        source: Arc::new(move || Box::new(source.clone())),
+    })
+}
+
+/// Whether a root of Main's is the one that was synchronised before. `known` is its id, if it ever was.
+pub(super) fn check_root(directory: &DirectorySpec, root: &Root, known: Option<&str>) -> Result<(), Halt> {
+    let path = directory.scan.root.display();
+    let adopt = format!("if the present one is right, run 'xds-sync init --adopt {}'", directory.name);
+    let (guard, detail) = match (root, known) {
+        (Root::Unmarked | Root::Marked(_), None) => return Ok(()),
+        (Root::Marked(marker), Some(known)) if marker.id == known => return Ok(()),
+        (Root::Missing, _) => {
+            (Guard::RootMissing, format!("{path} does not exist; is its disk mounted?"))
+        }
+        (Root::Unusable(why), _) => (Guard::RootUnusable, format!("{path}: {why}")),
+        (Root::Unmarked, Some(_)) => (
+            Guard::RootUnmarked,
+            format!(
+                "{path} has lost its marker .xds-sync/root.json: another disk may be mounted there; {adopt}"
+            ),
+        ),
+        (Root::Marked(_), Some(_)) => (
+            Guard::RootReplaced,
+            format!("{path} is not the directory that was synchronised before; {adopt}"),
+        ),
+    };
+    Err(Halt::new(guard, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::marker::Marker;
+    use crate::sync::spec::tests::directory;
+
+    #[test]
+    fn only_the_known_root_or_a_new_one_may_go_on() {
+        let directory = directory("moh");
+        let marked = |id: &str| Root::Marked(Marker { id: id.to_owned(), generation: None });
+        for (root, known, guard) in [
+            (Root::Unmarked, None, None),
+            (marked("A"), None, None),
+            (marked("A"), Some("A"), None),
+            (marked("B"), Some("A"), Some(Guard::RootReplaced)),
+            (Root::Unmarked, Some("A"), Some(Guard::RootUnmarked)),
+            (Root::Missing, None, Some(Guard::RootMissing)),
+            (Root::Missing, Some("A"), Some(Guard::RootMissing)),
+            (Root::Unusable("EIO".to_owned()), None, Some(Guard::RootUnusable)),
+        ] {
+            let found = check_root(&directory, &root, known).err().map(|halt| halt.guard);
+            assert_eq!(found, guard, "{root:?} {known:?}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What a run is to do, as plain values: nothing below knows where they came from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Directory, Node, ReloadPolicy};
+use crate::model::{Digest, Direction, Owner, TrashKeep};
+use crate::plan::Policy;
+use crate::snapshot::ScanSpec;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Main's name, for messages.
+    pub main: String,
+    /// The directories that the run is for, in configured order.
+    pub directories: Vec<Arc<DirectorySpec>>,
+    /// The nodes that the run is for, in configured order.
+    pub nodes: Vec<NodeSpec>,
+    /// Every node that exists. `None` where discovery failed: then some may be missing, and what is recorded of
+    /// them is kept.
+    pub all_nodes: Option<Vec<String>>,
+    /// Stop after planning.
+    pub dry_run: bool,
+    /// Reload whether due or not.
+    pub reload_always: bool,
+    /// Tokens of halted plans that may go ahead.
+    pub accept: Vec<String>,
+    /// Most nodes at work at once.
+    pub parallel: usize,
+    /// Bytes a second of file content for all nodes together; `None`: unlimited.
+    pub bandwidth: Option<u64>,
+    /// Longest time for a reload: it must end, one way or another, before the node counts as silent.
+    pub reload_timeout: Duration,
+    /// How long trash is kept.
+    pub trash: TrashKeep,
+}
+
+/// One directory.
+#[derive(Clone, Debug)]
+pub struct DirectorySpec {
+    /// Its name.
+    pub name: String,
+    /// Which way files go.
+    pub direction: Direction,
+    /// What an administrator decided about it.
+    pub policy: Policy,
+    /// Owner where Main's is not known.
+    pub owner: Option<Owner>,
+    /// Reloads that its changes call for.
+    pub reload: Vec<String>,
+    /// How it is scanned on Main; its root there.
+    pub scan: ScanSpec,
+}
+
+/// One node.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Its name.
+    pub name: String,
+    /// Its address, for reports.
+    pub address: String,
+    /// The directories in which it has a part.
+    pub edges: Vec<EdgeSpec>,
+}
+
+/// One directory on one node.
+#[derive(Clone, Debug)]
+pub struct EdgeSpec {
+    /// The directory.
+    pub directory: Arc<DirectorySpec>,
+    /// How it is scanned on the node; its root there.
+    pub scan: ScanSpec,
+}
+
+/// What was asked for on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Stop after planning.
+    pub dry_run: bool,
+    /// Only these nodes; empty: all.
+    pub nodes: Vec<String>,
+    /// Only these directories; empty: all.
+    pub directories: Vec<String>,
+    /// Read every file again, whatever the hash caches say.
+    pub checksum: bool,
+    /// Reload whether due or not.
+    pub reload_always: bool,
+    /// Tokens of halted plans that may go ahead.
+    pub accept: Vec<String>,
+}
+
+impl Spec {
+    /// The run that the configuration and the command line ask for. `knows_all_nodes` says whether the
+    /// configuration has every node: after a failed discovery it may not.
+    #[must_use]
+    pub fn new(config: &Config, options: &Options, knows_all_nodes: bool) -> Spec {
+        let is_asked = |asked: &[String], name: &String| asked.is_empty() || asked.contains(name);
+        let directories: Vec<(&Directory, Arc<DirectorySpec>)> = config
+            .directories
+            .iter()
+            .filter(|directory| is_asked(&options.directories, &directory.name))
+            .map(|directory| (directory, Arc::new(directory_spec(config, directory, options.checksum))))
+            .collect();
+        let nodes = config.nodes.iter().filter(|node| is_asked(&options.nodes, &node.name));
+        let nodes = nodes.map(|node| node_spec(config, node, &directories, options.checksum)).collect();
+        Spec {
+            main: config.main.name.clone(),
+            nodes,
+            directories: directories.into_iter().map(|(_, spec)| spec).collect(),
+            all_nodes: knows_all_nodes
+                .then(|| config.nodes.iter().map(|node| node.name.clone()).collect()),
+            dry_run: options.dry_run,
+            reload_always: options.reload_always || config.sync.reload == ReloadPolicy::Always,
+            accept: options.accept.clone(),
+            parallel: config.sync.parallel,
+            bandwidth: config.sync.bandwidth,
+            reload_timeout: config.sync.timeout.mul_f32(0.6),
+            trash: TrashKeep { seconds: config.sync.trash_keep.as_secs(), size: config.sync.trash_max },
+        }
+    }
+}
+
+fn directory_spec(config: &Config, directory: &Directory, checksum: bool) -> DirectorySpec {
+    DirectorySpec {
+        name: directory.name.clone(),
+        direction: directory.direction,
+        policy: Policy {
+            delete: directory.delete,
+            conflict: directory.conflict,
+            max_delete: directory.max_delete,
+        },
+        owner: directory.owner.clone(),
+        reload: directory.reload.clone(),
+        scan: config.scan_spec(directory, None, checksum),
+    }
+}
+
+fn node_spec(
+    config: &Config,
+    node: &Node,
+    directories: &[(&Directory, Arc<DirectorySpec>)],
+    checksum: bool,
+) -> NodeSpec {
+    let edges = directories.iter().filter(|(directory, _)| directory.is_for(node));
+    NodeSpec {
+        name: node.name.clone(),
+        address: node.address.clone(),
+        edges: edges
+            .map(|(directory, spec)| EdgeSpec {
+                directory: Arc::clone(spec),
+                scan: config.scan_spec(directory, Some(node), checksum),
+            })
+            .collect(),
+    }
+}
+
+impl DirectorySpec {
+    /// Digest of the policies: a change of them calls for a new plan.
+    pub(super) fn policy_digest(&self) -> Digest {
+        let policies = (self.direction, self.policy.delete, self.policy.conflict, &self.owner);
+        // Writing to memory does not fail.
+        Digest(blake3::hash(&postcard::to_stdvec(&policies).unwrap_or_default()).into())
+    }
+
+    /// Whether nodes change it too.
+    pub(super) fn is_two_way(&self) -> bool {
+        self.direction == Direction::Both
+    }
+}
+
+impl EdgeSpec {
+    /// The scan that looks again after a change: the hash cache knows every file by then.
+    pub(super) fn rescan(&self) -> ScanSpec {
+        ScanSpec { checksum: false, ..self.scan.clone() }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::model::{ConflictPolicy, DeletePolicy, MaxDelete};
+
+    /// A pushed directory with default settings.
+    pub(in crate::sync) fn directory(name: &str) -> DirectorySpec {
+        DirectorySpec {
+            name: name.to_owned(),
+            direction: Direction::Push,
+            policy: Policy {
+                delete: DeletePolicy::Propagate,
+                conflict: ConflictPolicy::Main,
+                max_delete: MaxDelete::Percent(50),
+            },
+            owner: None,
+            reload: Vec::new(),
+            scan: ScanSpec {
+                directory: name.to_owned(),
+                root: format!("/srv/{name}").into(),
+                direction: Direction::Push,
+                exclude: Vec::new(),
+                other_roots: Vec::new(),
+                settle: Duration::ZERO,
+                checksum: false,
+            },
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Two-way directories. They are planned once over all nodes that are there together, a *round*: every end is held
+//! against the base of its own edge, so that the order of nodes does not matter.
+//!
+//! What is new on nodes comes to Main first, and from Main it goes to everybody. Who comes too late for a round, or takes
+//! too long to send what Main is to get, has a later one, as if it had been away before.
+
+mod pull;
+mod round_plan;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread::{self, Scope};
+
+use crate::model::{Action, Outcome};
+use crate::node::{Endpoint as _, NodeError};
+use crate::plan::{apply as applied, intent};
+use crate::snapshot::tree_digest;
+use crate::sync::edge::{EdgeRun, EdgeState};
+use crate::sync::node_run::{NodeRun, Parts};
+use crate::sync::origin::{self, Origin};
+use crate::sync::reloads::{self, Kinds};
+use crate::sync::result::HostResult;
+use crate::sync::{Cluster, Run, apply, base, blobs, conflicts, lock};
+use round_plan::RoundPlan;
+
+/// Carries out a round, and hands every node over to what comes next.
+pub(super) fn round<'scope, 'env, 'a>(
+    run: &'env Run<'a>,
+    cluster: &'env Cluster<'a>,
+    scope: &'scope Scope<'scope, 'env>,
+    mut nodes: Vec<NodeRun<'a>>,
+) {
+    let moving = moving(run, &nodes);
+    each(&mut nodes, |node| look(run, node, &moving));
+
+    // Until Main has changed no other round plans: it shall plan with what Main has then.
+    let turn = lock(&run.turn);
+    let plans = loop {
+        cluster.sort(&mut nodes);
+        let plans = round_plan::plan(run, &nodes, &moving);
+        if !run.may_change() {
+            break plans;
+        }
+        let expected = nodes.len();
+        nodes = pull::pull(run, cluster, scope, nodes, &plans);
+        if nodes.len() == expected {
+            break plans;
+        }
+        // Some are still sending. The others go on without them, and nothing may depend on what those have.
+    };
+    round_plan::assign(run, &plans, &mut nodes);
+    if run.may_change() {
+        each(&mut nodes, |node| record_intents(run, node, &plans));
+        let merged: Vec<Option<Arc<Origin>>> = plans.iter().map(|plan| merge(run, plan, &mut nodes)).collect();
+        drop(turn);
+        each(&mut nodes, |node| bring(run, node, &plans, &merged));
+    }
+    each(&mut nodes, |node| reloads::reload(run, node, Kinds::Rest));
+    nodes.into_iter().for_each(|node| cluster.finish(node));
+}
+
+/// Lets every node do something, side by side.
+fn each<'a>(nodes: &mut [NodeRun<'a>], step: impl Fn(&mut NodeRun<'a>) -> Result<(), NodeError> + Sync) {
+    let step = &step;
+    thread::scope(|scope| {
+        for node in nodes {
+            scope.spawn(move || node.step(step));
+        }
+    });
+}
+
+/// The two-way directories in which any node of the round is not in step.
+fn moving(run: &Run<'_>, nodes: &[NodeRun<'_>]) -> BTreeSet<String> {
+    let open = nodes.iter().flat_map(|node| &node.edges);
+    let open = open.filter(|edge| edge.is_open() && edge.directory().is_two_way());
+    let moving = open.filter(|edge| match run.origins().get(edge.name()) {
+        Ok(origin) => !edge.is_in_step(&origin),
+        Err(_) => false,
+    });
+    moving.map(|edge| edge.name().to_owned()).collect()
+}
+
+/// Fetches the trees of a node, where its directories are to be planned.
+fn look(run: &Run<'_>, node: &mut NodeRun<'_>, moving: &BTreeSet<String>) -> Result<(), NodeError> {
+    let _permit = run.permits.take();
+    let Parts { session, edges, .. } = node.parts()?;
+    for edge in edges.iter_mut().filter(|edge| edge.is_open() && edge.directory().is_two_way()) {
+        let Ok(origin) = run.origins().get(edge.name()) else {
+            edge.state = EdgeState::HaltedOnMain;
+            continue;
+        };
+        if moving.contains(edge.name()) {
+            edge.view = Some(edge.look(session, &origin, true)?);
+        } else {
+            edge.in_step(run);
+            apply::clear_stage(run, session, edge)?;
+        }
+    }
+    Ok(())
+}
+
+/// Records what is about to become of a node's edges, before Main or the node changes.
+fn record_intents(run: &Run<'_>, node: &mut NodeRun<'_>, plans: &[RoundPlan]) -> Result<(), NodeError> {
+    let Parts { session, edges, .. } = node.parts()?;
+    for plan in plans {
+        let Some(edge) = planned(edges, plan) else { continue };
+        let Some(view) = edge.view.clone() else { continue };
+        let actions = plan.plan.main.iter().chain(&edge.result.plan.actions);
+        let intent = intent::intent(actions, &plan.origin.tree, &view.tree);
+        base::record_intent(run, session, edge, &view, &intent)?;
+    }
+    Ok(())
+}
+
+/// Puts in place on Main what a plan says, and looks at Main again. `None` where Main's directory cannot be used
+/// any more.
+fn merge(run: &Run<'_>, plan: &RoundPlan, nodes: &mut [NodeRun<'_>]) -> Option<Arc<Origin>> {
+    conflicts::record(run, &plan.directory, &plan.plan, &plan.members);
+    let actions = &plan.plan.main;
+    if actions.is_empty() {
+        return Some(Arc::clone(&plan.origin));
+    }
+    let name = &plan.directory.name;
+    let (outcomes, trashed) = {
+        let mut main = lock(&run.env.main);
+        let committed = blobs::commit_present(
+            actions,
+            |action| plan.missing(run, action),
+            |present| main.commit(name, present),
+        );
+        let lost = |error: NodeError| vec![Some(Outcome::Failed(error.detail)); actions.len()];
+        (committed.unwrap_or_else(lost), main.trashed(name))
+    };
+    pull::forget(run, name);
+    let after = applied::apply_done(&plan.origin.tree, actions, &outcomes);
+    let all_done = outcomes.iter().all(|outcome| *outcome == Some(Outcome::Done));
+    // By its own eyes: only what is there as planned may be recorded as in step.
+    let origin = origin::scan(run, &plan.directory).map(|now| {
+        let settled = all_done && now.settled && now.digest == tree_digest(&after);
+        Arc::new(Origin { tree: Arc::new(after), settled, ..now })
+    });
+    let (trashed, problem) = match trashed {
+        Ok(trashed) => (trashed, None),
+        Err(error) => (Vec::new(), Some(error.detail)),
+    };
+    let result = Arc::new(HostResult { outcomes, trashed });
+    for node in nodes {
+        if let Some(edge) = planned(&mut node.edges, plan) {
+            edge.result.on_main = Some(Arc::clone(&result));
+            edge.result.problems_on_main.extend(problem.clone());
+        }
+    }
+    match origin {
+        Ok(origin) => {
+            run.origins().set(name, Arc::clone(&origin));
+            Some(origin)
+        }
+        Err(halt) => {
+            run.origins().halt(name, halt);
+            None
+        }
+    }
+}
+
+/// Brings a node what the plans say, from Main.
+fn bring(
+    run: &Run<'_>,
+    node: &mut NodeRun<'_>,
+    plans: &[RoundPlan],
+    merged: &[Option<Arc<Origin>>],
+) -> Result<(), NodeError> {
+    let _permit = run.permits.take();
+    for (plan, origin) in plans.iter().zip(merged) {
+        if run.is_stopped() {
+            return Ok(());
+        }
+        let Some(edge) = planned(&mut node.edges, plan) else { continue };
+        let (Some(origin), Some(view)) = (origin, edge.view.take()) else { continue };
+        if !edge.result.plan.actions.is_empty() {
+            reloads::before_changes(run, node);
+        }
+        let Parts { session, edges, .. } = node.parts()?;
+        let Some(edge) = planned(edges, plan) else { continue };
+        // What Main did not get cannot go on to this node. Main's own outcome says why.
+        let on_origin = |action: &Action| match blobs::needed(action) {
+            Some(file) => {
+                let main = origin.tree.get(&action.path).and_then(|entry| entry.as_file());
+                main.is_some_and(|main| main.digest == file.digest)
+            }
+            None => true,
+        };
+        apply::apply(run, session, edge, origin, &view, on_origin)?;
+    }
+    Ok(())
+}
+
+/// The edge of a node that takes part in a plan.
+fn planned<'e, 'a>(
+    edges: &'e mut [EdgeRun<'a>],
+    plan: &RoundPlan,
+) -> Option<&'e mut EdgeRun<'a>> {
+    let edge = edges.iter_mut().find(|edge| edge.name() == plan.directory.name)?;
+    (edge.is_open() && plan.member(edge.node).is_some()).then_some(edge)
+}
