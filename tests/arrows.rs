@@ -1,13 +1,18 @@
-//! Holds the arrows between the folders of `src`: who may use whom.
+//! Holds the arrows between the folders of `src`: who may use whom. The sources are parsed, so that every line of every
+//! module is seen, and only what is compiled for tests alone is not.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+#[path = "sources/modules.rs"]
+mod modules;
 mod sources;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
@@ -41,83 +46,172 @@ const ARROWS: [(&str, &[&str]); 18] = [
 /// Where the asynchronous runtime may appear.
 const ASYNC: [&str; 4] = ["node", "enroll", "hub", "cli"];
 
-/// The module that a file belongs to: the first part of its path below `src`.
-fn module(path: &Path) -> String {
-    let below = path.strip_prefix("src").unwrap();
-    let first = below.iter().next().unwrap().to_str().unwrap();
-    first.trim_end_matches(".rs").to_owned()
+/// What only `host` and `cli` ask the machine for. A leading dot stands for a method.
+const QUESTIONS: [&str; 13] = [
+    "SystemTime::now",
+    "Instant::now",
+    ".elapsed",
+    "OffsetDateTime::now",
+    "std::env::",
+    "env::var",
+    "process::id",
+    "process::getpid",
+    "/proc/self/exe",
+    "OsRng",
+    "SysRng",
+    "rand::rng",
+    "thread_rng",
+];
+
+/// Who asks all the same, and why.
+const ASKS: [(&str, &str, &str); 10] = [
+    ("hub::downloads", "/proc/self/exe", "the hub hands out the very program that it is"),
+    ("node::link", ".elapsed", "how long a node has been waited for, on the clock that nobody sets"),
+    ("node::link", "Instant::now", "likewise"),
+    ("node::ssh::control", "process::id", "a name for a socket that no other process has"),
+    ("node::ssh::keep", ".elapsed", "the age of a kept connection's socket"),
+    ("node::wire", "Instant::now", "the deadline of a wait, on the clock that nobody sets"),
+    ("reload", "Instant::now", "likewise"),
+    ("reload::command", "Instant::now", "likewise"),
+    ("snapshot::busy", "process::id", "its own open files are not those of a recording"),
+    ("state::lock", "process::id", "the lock's file names its holder"),
+];
+
+/// Uses that close a circle within a module, and why they stay: without them there is no circle.
+const CIRCLES: [(&str, &str, &str); 12] = [
+    ("cli::publish", "cli::init", "one constant that both need"),
+    ("config::layers", "config::check", "where the values come from (`Sources`)"),
+    ("node::banner", "node::link", "a reader's own end"),
+    ("node::protocol::message", "node::protocol::check", "limits that both sides of a message share"),
+    ("node::upstream", "node::agent", "how a lost connection is reported"),
+    ("sync::conflicts", "sync::joint", "what a node has, as the round sees it"),
+    ("transfer::chunker", "transfer::signature", "a chunk, which it makes"),
+    ("transfer::place", "transfer::commit", "several files of one type's methods"),
+    ("transfer::put", "transfer::commit", "several files of one type's methods"),
+    ("transfer::put", "transfer::place", "several files of one type's methods"),
+    ("transfer::source", "transfer::signature", "a source sends what a signature lacks"),
+    ("transfer::writers", "transfer::stager", "what a writer's thread is given"),
+];
+
+fn all() -> &'static [Module] {
+    static ALL: OnceLock<Vec<Module>> = OnceLock::new();
+    let all = ALL.get_or_init(modules::modules);
+    assert!(all.len() > 40, "the sources were not found");
+    all
 }
 
-/// Without comments, and without the tests at a file's end, which may use what they like.
-fn code(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap();
-    let is_test = path.components().any(|part| part.as_os_str() == "tests")
-        || path.file_name().is_some_and(|name| name == "tests.rs" || name == "samples.rs");
-    if is_test {
-        return String::new();
+#[test]
+fn every_file_is_seen_or_is_for_tests() {
+    let seen: BTreeSet<PathBuf> = all().iter().map(|module| module.file.clone()).collect();
+    for file in sources(Path::new("src")) {
+        let is_test = file.components().any(|part| part.as_os_str() == "tests")
+            || file.file_name().is_some_and(|name| name == "tests.rs")
+            // Values that tests of several modules are made of.
+            || file.ends_with("samples.rs")
+            || file.ends_with("test_tls.rs");
+        assert!(seen.contains(&file) != is_test, "{}", file.display());
     }
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
-}
-
-fn all_code() -> Vec<(PathBuf, String, String)> {
-    let files = sources(Path::new("src"));
-    assert!(files.len() > 40, "the sources were not found");
-    files.into_iter().map(|path| (path.clone(), module(&path), code(&path))).collect()
 }
 
 #[test]
 fn every_use_follows_an_arrow() {
-    for (path, module, code) in all_code() {
-        if module == "lib" {
-            continue;
-        }
-        let allowed = ARROWS.iter().find(|(name, _)| *name == module);
-        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{} is in no known module", path.display()));
-        for used in code.split("crate::").skip(1) {
-            let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            let fine = used == module
-                || used.is_empty()
-                || allowed.contains(&used.as_str())
-                || allowed.contains(&"*");
-            assert!(fine, "{}: {module} must not use {used}", path.display());
+    for module in all().iter().filter(|module| module.top() != "lib") {
+        let (file, top) = (module.file.display(), module.top());
+        let allowed = ARROWS.iter().find(|(name, _)| *name == top);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("{file} is in no known module"));
+        for used in module.uses.iter().filter(|used| used[0] == "crate") {
+            let used = used.get(1).map_or("everything", String::as_str);
+            let fine = used == top || allowed.contains(&used) || allowed.contains(&"*");
+            assert!(fine, "{file}: {top} must not use {used}");
         }
     }
 }
 
 #[test]
+fn no_module_goes_in_circles() {
+    let edges = edges(all()).into_iter().filter(|(from, to)| from[1] == to[1]);
+    let mut within: BTreeSet<_> = edges.collect();
+    for (from, to, _) in CIRCLES {
+        let is_it =
+            |(user, used): &(Names, Names)| user[1..].join("::") == from && used[1..].join("::") == to;
+        let edge = within.iter().find(|edge| is_it(edge)).cloned();
+        let edge = edge.unwrap_or_else(|| panic!("{from} does not use {to}: take it out of the table"));
+        within.remove(&edge);
+    }
+    let left = on_circles(&within)
+        .iter()
+        .map(|(from, to)| format!("{} uses {}", from.join("::"), to.join("::")))
+        .collect::<Vec<_>>();
+    assert!(left.is_empty(), "circles of imports:\n{}", left.join("\n"));
+}
+
+#[test]
 fn the_runtime_stays_where_it_belongs() {
-    for (path, module, code) in all_code() {
-        let used = code.contains("tokio::") || code.contains("async fn");
-        assert!(!used || ASYNC.contains(&module.as_str()), "{} is asynchronous", path.display());
+    for module in all() {
+        let is_async = module.has_async || module.mentions("tokio::");
+        assert!(!is_async || ASYNC.contains(&module.top()), "{} is asynchronous", module.file.display());
     }
 }
 
 #[test]
 fn only_host_and_cli_ask_the_machine() {
-    let questions = ["SystemTime::now", "std::env::", "env::var", "OsRng"];
-    for (path, module, code) in all_code() {
-        if !["host", "cli", "main"].contains(&module.as_str()) {
-            for question in questions {
-                assert!(!code.contains(question), "{} asks {question}", path.display());
-            }
-        }
+    let mut asked = BTreeSet::new();
+    for module in all().iter().filter(|module| !["host", "cli", "main"].contains(&module.top())) {
+        let questions = QUESTIONS.into_iter().filter(|question| module.mentions(question));
+        asked.extend(questions.map(|question| (module.path[1..].join("::"), question)));
     }
+    let known: BTreeSet<_> = ASKS.iter().map(|(who, what, _)| ((*who).to_owned(), *what)).collect();
+    let new: Vec<_> = asked.difference(&known).collect();
+    let gone: Vec<_> = known.difference(&asked).collect();
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "they ask, and must not: {new:?}\nto be taken out of the table: {gone:?}"
+    );
 }
 
 #[test]
 fn only_cli_prints() {
-    for (path, module, code) in all_code() {
-        let prints = ["println!", "eprintln!", "print!("].iter().any(|print| code.contains(print));
-        assert!(!prints || module == "cli", "{} prints", path.display());
+    for module in all() {
+        let print = ["print", "println", "eprint", "eprintln", "dbg"]
+            .iter()
+            .find(|name| module.macros.contains(**name));
+        assert!(print.is_none() || module.top() == "cli", "{} prints", module.file.display());
     }
 }
 
 #[test]
 fn every_module_is_in_the_map() {
     let map = fs::read_to_string("docs/architecture.md").unwrap();
-    let modules: BTreeSet<String> = all_code().into_iter().map(|(_, module, _)| module).collect();
+    let modules: BTreeSet<String> = all().iter().map(|module| module.top().to_owned()).collect();
     for module in modules.iter().filter(|module| *module != "lib") {
         assert!(map.contains(&format!("`{module}")), "docs/architecture.md does not speak of {module}");
     }
+}
+
+/// The reader itself: what it must see, wherever it stands.
+#[test]
+fn groups_ancestors_and_what_stands_below_tests_are_seen() {
+    let text = "
+        #[cfg(test)]
+        mod tests;
+        use crate::{a::One, b as two};
+        #[cfg(test)]
+        use crate::never;
+        fn f() {
+            super::super::c::g(two::h());
+            println!(\"{}\", Instant::now().elapsed());
+        }
+        #[cfg(test)]
+        mod more { use crate::never; }
+        fn g(_: crate::d::Last) {}
+    ";
+    let module = modules::parsed(text, &["crate", "x", "y"]);
+    let uses: Vec<String> = module.uses.iter().map(|path| path.join("::")).collect();
+    for used in ["crate::a::One", "crate::b", "crate::c::g", "crate::b::h", "crate::d::Last"] {
+        assert!(uses.iter().any(|found| found == used), "{used}: {uses:?}");
+    }
+    assert!(!uses.iter().any(|used| used.contains("never")), "{uses:?}");
+    assert!(
+        module.mentions("Instant::now") && module.mentions(".elapsed") && module.macros.contains("println")
+    );
 }

@@ -1,6 +1,9 @@
 //! The program as its callers see it: arguments, output and exit codes. Nothing here leaves its own
 //! temporary directory or reaches a network.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code, unreachable_pub)]
+
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::fs;
 use std::io::Write as _;
@@ -10,6 +13,8 @@ use std::process::Output;
 
 use assert_cmd::Command;
 use tempfile::TempDir;
+
+use wait::{LIMIT, eventually, exit_code};
 
 /// A home, a configuration and a state directory of its own.
 struct Sandbox {
@@ -68,33 +73,26 @@ impl Run {
     }
 }
 
+/// Every command as it is typed, those of commands included.
+fn commands(command: &clap::Command, typed: &[String]) -> Vec<Vec<String>> {
+    let below = command.get_subcommands().filter(|below| below.get_name() != "help");
+    let below = below.flat_map(|below| commands(below, &[typed, &[below.get_name().to_owned()]].concat()));
+    std::iter::once(typed.to_vec()).chain(below).collect()
+}
+
 #[test]
 fn every_command_has_help_with_examples() {
     let sandbox = Sandbox::new();
-    let commands = [
-        "",
-        "init",
-        "sync",
-        "status",
-        "nodes",
-        "nodes list",
-        "nodes check",
-        "config",
-        "config show",
-        "config check",
-        "serve",
-        "join",
-        "leave",
-        "agent",
-        "completions",
-    ];
+    let commands = commands(&xds_sync::cli::command(), &[]);
+    for known in ["sync", "nodes add", "conflicts resolve", "config show"] {
+        assert!(commands.iter().any(|typed| typed.join(" ") == known), "{known}: {commands:?}");
+    }
     for command in commands {
-        let mut args: Vec<&str> = command.split_whitespace().collect();
-        args.push("--help");
+        let args: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
         let run = sandbox.run(&args);
-        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{command}");
-        assert!(run.stdout.contains("Usage: xds-sync"), "{command}: {}", run.stdout);
-        assert!(run.stdout.contains("Examples:"), "{command}: {}", run.stdout);
+        assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{command:?}");
+        assert!(run.stdout.contains("Usage: xds-sync"), "{command:?}: {}", run.stdout);
+        assert!(run.stdout.contains("Examples:"), "{command:?}: {}", run.stdout);
     }
 }
 
@@ -366,12 +364,10 @@ fn a_signal_ends_the_wait_for_another_run_at_once() {
         let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
         u64::from_str_radix(caught, 16).unwrap() >> (term.as_raw() - 1) & 1 == 1
     };
-    while !catches_term() {
-        std::thread::yield_now();
-    }
+    eventually("the wait for the lock to begin", LIMIT, catches_term);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, term).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(20));
+    assert_eq!(exit_code(&mut child), Some(20));
 }
 
 #[test]
@@ -451,5 +447,5 @@ fn the_hub_says_where_it_is_and_ends_on_a_signal() {
     let _silent = std::net::TcpStream::connect(address).unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(exit_code(&mut child), Some(0));
 }

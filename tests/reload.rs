@@ -1,5 +1,8 @@
 //! Reloads of a real Asterisk: private, with directories of its own, without ports.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
+
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,6 +13,8 @@ use std::time::Duration;
 
 use xds_sync::model::{RelPathBuf, ReloadOutcome, ReloadState};
 use xds_sync::reload::{self, ReloadRequest};
+
+use wait::{LIMIT, eventually, exit_code};
 
 /// An Asterisk that runs as long as this value lives.
 struct Asterisk {
@@ -78,18 +83,18 @@ impl Asterisk {
             }
         };
         // It answers as soon as its socket is there, and this command only when all modules are loaded.
-        while !self.asterisk("core waitfullybooted") {
+        eventually("Asterisk to be booted", LIMIT, || {
             let ended = self.running.as_mut().unwrap().try_wait().unwrap();
             assert_eq!(ended, None, "Asterisk does not start");
-            std::thread::yield_now();
-        }
+            self.asterisk("core waitfullybooted")
+        });
         self
     }
 
     fn stop(&mut self) {
         if let Some(mut child) = self.running.take() {
             self.asterisk("core stop now");
-            child.wait().unwrap();
+            exit_code(&mut child);
         }
     }
 

@@ -1,6 +1,9 @@
 //! What the program leaves on disk is for its owner alone, whatever umask it was started with; what is for all is
 //! for all; and nothing secret leaves it.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code, unreachable_pub)]
+
+#[path = "support/wait.rs"]
+mod wait;
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -20,6 +23,8 @@ use xds_sync::node::{Ended, Endpoint as _, Hello, Peer, Remote};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::ScanSpec;
 use xds_sync::transfer::{BlobRequest, Sink, Source};
+
+use wait::{LIMIT, ends_within};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xds-sync");
 /// Nothing at all is taken away, as usual, and all that others could have, and even ourselves.
@@ -204,6 +209,7 @@ fn an_agent_that_crashes_leaves_no_core() {
     let (mut node, _remote) = Node::start("022");
     let pid = Pid::from_child(&node.agent);
     rustix::process::kill_process(pid, Signal::ABORT).unwrap();
+    assert!(ends_within(&mut node.agent, LIMIT));
     let status = node.agent.wait().unwrap();
     assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
 }

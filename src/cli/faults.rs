@@ -1,5 +1,6 @@
 //! `XDS_FAULT=POINT[:N]=WHAT,…` lets a debug build end at its N-th time at a fail point (`kill`), lose its
-//! connection there (`hang-up`), or see the step fail (an errno). A release build knows nothing of it.
+//! connection there (`hang-up`), panic in that thread (`panic`), or see the step fail (an errno). A release build has
+//! none of this.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ struct Fault {
 enum What {
     Kill,
     HangUp,
+    Panic,
     Fails(i32),
 }
 
@@ -42,6 +44,7 @@ fn parse(text: &str) -> Option<Fault> {
     let what = match what {
         "kill" => What::Kill,
         "hang-up" => What::HangUp,
+        "panic" => What::Panic,
         errno => What::Fails(errno.parse().ok()?),
     };
     let point = Point::ALL.iter().find(|point| point.name() == name)?;
@@ -66,6 +69,7 @@ impl Watch for Faults {
                         kill_process(session, Signal::KILL)?;
                     }
                 }
+                What::Panic => std::panic::panic_any(format!("XDS_FAULT at {point}")),
                 What::Fails(errno) => return Err(io::Error::from_raw_os_error(errno)),
             }
         }
@@ -82,6 +86,7 @@ mod tests {
     fn faults_are_read_as_they_are_written() {
         let fault = parse("exchange:3=kill").unwrap();
         assert!((fault.point, fault.nth) == (Point::Exchange, 3) && matches!(fault.what, What::Kill));
+        assert!(matches!(parse("agree=panic").unwrap().what, What::Panic));
         assert!(matches!(parse("mtime=28").unwrap().what, What::Fails(28)));
         for wrong in ["exchange", "nowhere=kill", "exchange=?", "exchange:x=kill"] {
             assert!(parse(wrong).is_none(), "{wrong}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Cluster, Host};
+use crate::support::{Cluster, Host, LIMIT, Running, eventually};
 
 const SOUNDS: &str = "/var/lib/xivo/sounds";
 const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
@@ -51,15 +51,15 @@ fn kill_once_there(
     directory: &str,
     earlier: usize,
     number: usize,
-    kill: impl Fn(&mut crate::support::Running),
+    kill: impl Fn(&mut Running),
 ) {
     let node = &cluster["mds1"];
     let mut run = cluster.main.spawn_xds_sync(["sync", "--quiet"]);
     let path = file(directory, number);
     let new = content(number, earlier + 1);
-    while run.is_running() && node.read(&path) != new {
-        std::hint::spin_loop();
-    }
+    eventually("the file has come or the run is over", LIMIT, || {
+        !run.is_running() || node.read(&path) == new
+    });
     kill(&mut run);
     run.wait_for(Duration::from_secs(60));
 }
@@ -81,7 +81,7 @@ fn killed_anywhere_every_file_is_wholly_old_or_wholly_new_and_nothing_is_lost() 
             }
         });
         // An agent that lost its Main may still be at its last batch.
-        crate::support::eventually("the agent is gone", Duration::from_secs(30), || {
+        eventually("the agent is gone", Duration::from_secs(30), || {
             !mds1.sh("pgrep -f '[x]ds-sync agent'").success()
         });
         let replaced = count_later(mds1, SOUNDS, generation);
@@ -107,9 +107,8 @@ fn killed_while_recordings_come_to_main_none_is_torn_or_lost() {
         write_generation(mds1, RECORDINGS, generation + 1);
         let mut run = main.spawn_xds_sync(["sync", "--quiet"]);
         let (path, new) = (file(RECORDINGS, 1000 * generation), content(1000 * generation, generation + 1));
-        while run.is_running() && main.read(&path) != new {
-            std::hint::spin_loop();
-        }
+        let what = "the recording has come or the run is over";
+        eventually(what, LIMIT, || !run.is_running() || main.read(&path) == new);
         run.signal(Signal::KILL);
         run.wait_for(Duration::from_secs(60));
         let replaced = count_later(main, RECORDINGS, generation);

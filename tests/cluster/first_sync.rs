@@ -24,9 +24,11 @@ fn everything_arrives_with_mode_owner_and_time_and_the_next_run_does_nothing() {
     main.sync_json(["--quiet"]).exits(0);
     for node in ["mds1", "mds2"] {
         let node = &cluster[node];
-        assert_eq!(node.tree(SOUNDS).get("fr/hello.wav"), node.tree(SOUNDS).get("fr/hello.wav"));
         let (here, there) = (main.tree(SOUNDS).visible(), node.tree(SOUNDS).visible());
         here.assert_same(&there);
+        let (sent, arrived) = (here.get("fr/hello.wav").unwrap(), there.get("fr/hello.wav").unwrap());
+        assert_eq!((sent.mode, sent.mtime_ns), (0o640, arrived.mtime_ns));
+        assert_eq!((arrived.mode, &arrived.owner, &arrived.group), (sent.mode, &sent.owner, &sent.group));
         assert_eq!(
             main.mtime_ns(format!("{MOH}/default/waltz.wav")),
             node.mtime_ns(format!("{MOH}/default/waltz.wav"))

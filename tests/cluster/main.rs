@@ -12,17 +12,21 @@
 mod support;
 
 mod bed;
+mod confirmed;
 mod conflicts;
 mod crash;
 mod damage;
 mod disks;
 mod discovery;
 mod failures;
+mod first_run;
 mod first_sync;
 mod guards;
 mod history;
 mod join;
+mod panics;
 mod points;
 mod pushed;
 mod recordings;
 mod reloads;
+mod slow_node;

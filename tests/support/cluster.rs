@@ -86,11 +86,39 @@ impl Cluster {
         self.set_port(host, "3");
     }
 
+    /// Holds what goes to and comes from a host to a rate, such as `1mbit`, by a token bucket at each end of its cable.
+    pub fn slow_down(&self, host: &str, rate: &str) {
+        for (run, device) in self.ends_of_cable(host) {
+            let words = ["tc", "qdisc", "replace", "dev", &device, "root", "tbf", "rate", rate];
+            run(&[&words[..], &["burst", "16kb", "latency", "300ms"]].concat());
+        }
+    }
+
+    /// Ends [`Cluster::slow_down`].
+    pub fn speed_up(&self, host: &str) {
+        for (run, device) in self.ends_of_cable(host) {
+            run(&["tc", "qdisc", "del", "dev", &device, "root"]);
+        }
+    }
+
+    /// What runs a command where one end of a host's cable is, and the name of that end.
+    fn ends_of_cable(&self, host: &str) -> [(Box<dyn Fn(&[&str]) + '_>, String); 2] {
+        let at = self.position(host);
+        let on_host = self.hosts().nth(at).expect("just found");
+        [
+            (Box::new(|argv| in_switch(&self.switch, argv)), port(at)),
+            (Box::new(|argv| drop(on_host.run(argv).ok())), "eth0".to_owned()),
+        ]
+    }
+
+    fn position(&self, host: &str) -> usize {
+        self.hosts().position(|known| known.name == host).unwrap_or_else(|| panic!("no host {host}"))
+    }
+
     /// `bridge(8)`: a port in state 0 is disabled, in state 3 it forwards.
     fn set_port(&self, host: &str, state: &str) {
-        let at =
-            self.hosts().position(|known| known.name == host).unwrap_or_else(|| panic!("no host {host}"));
-        in_switch(&self.switch, &["bridge", "link", "set", "dev", &port(at), "state", state]);
+        let port = port(self.position(host));
+        in_switch(&self.switch, &["bridge", "link", "set", "dev", &port, "state", state]);
     }
 }
 
@@ -335,21 +363,21 @@ fn demand_prerequisites() {
             "/usr/sbin/sshd",
             "/usr/sbin/asterisk",
             "/usr/sbin/rsyslogd",
-            "/usr/bin/psql",
             "/usr/bin/unshare",
             "/usr/bin/nsenter",
         ];
         let mut missing: Vec<_> = needed.into_iter().filter(|program| !Path::new(program).exists()).collect();
-        if !["/usr/sbin/ip", "/usr/bin/ip", "/sbin/ip"].iter().any(|path| Path::new(path).exists()) {
-            missing.push("ip");
+        // Both are of Debian's iproute2.
+        for program in ["ip", "tc"] {
+            let is_there = |dir: &&str| Path::new(dir).join(program).exists();
+            if !["/usr/sbin", "/usr/bin", "/sbin"].iter().any(is_there) {
+                missing.push(program);
+            }
         }
         if missing.is_empty() {
             return Ok(());
         }
-        Err(format!(
-            "the tests in tests/cluster need {}: scripts/test --setup installs what is missing",
-            missing.join(", ")
-        ))
+        Err(format!("a cluster needs {}: scripts/setup installs what is missing", missing.join(", ")))
     };
     if let Err(why) = CHECKED.get_or_init(check) {
         panic!("{why}");

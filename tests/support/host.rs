@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::output::{Output, Running, ends_within, quiet};
+use super::output::{Output, Running, quiet};
 use super::tree::Names;
+use super::wait::{ends_within, eventually};
 
 /// How long a host may take for a step of its start. It takes well under a second.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -222,7 +223,7 @@ impl Host {
     #[track_caller]
     pub fn await_syslog(&self, text: &str) -> String {
         let mut found = None;
-        super::eventually(&format!("a syslog line with {text:?} on {}", self.name), SOON, || {
+        eventually(&format!("a syslog line with {text:?} on {}", self.name), SOON, || {
             found = self.syslog().into_iter().find(|line| line.contains(text));
             found.is_some()
         });

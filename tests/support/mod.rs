@@ -19,27 +19,16 @@ mod files;
 mod host;
 mod output;
 mod tree;
-
-use std::time::{Duration, Instant};
+mod wait;
 
 #[allow(unused_imports)]
 pub use self::{
     cluster::{Builder, Cluster},
     host::{Host, Run},
-    output::{LIMIT, Output, Running},
+    output::{Output, Running},
     tree::{Entry, Kind, Tree},
+    wait::{LIMIT, eventually},
 };
-
-/// Waits until `condition` holds; panics, naming what was awaited, when it does not within `limit`.
-#[track_caller]
-pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < limit, "waited {limit:?} in vain for {what}");
-        // The only pause in the bed: between two looks at something that cannot be subscribed to.
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// A WAV file as Asterisk takes it: 8 kHz, 16 bit, mono, silent.
 pub fn wav(samples: u32) -> Vec<u8> {

@@ -6,11 +6,9 @@ use std::io::{Read, Seek};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process};
 
-/// What no command of a test may exceed. Only a hang comes near it.
-pub const LIMIT: Duration = Duration::from_secs(120);
+use super::wait::{LIMIT, ends_within, eventually};
 
 /// What a finished command wrote, and how it ended.
 #[derive(Clone)]
@@ -108,7 +106,7 @@ impl Running {
     /// Sends a signal to the command itself.
     pub fn signal(&self, signal: Signal) {
         let mut pid = None;
-        super::eventually("the command to be there to be signalled", LIMIT, || {
+        eventually("the command to be there to be signalled", LIMIT, || {
             pid = self.pid();
             pid.is_some()
         });
@@ -170,15 +168,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Whether `child` ends before the limit.
-pub(crate) fn ends_within(child: &mut Child, limit: Duration) -> bool {
-    let pid = Pid::from_child(child);
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
-    let limit = Timespec::try_from(limit).expect("a limit of seconds");
-    let ended = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).expect("poll");
-    ended > 0
 }
 
 /// Everything in a file that others write to, from its start, without moving their position.
