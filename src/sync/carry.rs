@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::config::Node;
 use crate::fault::{Point, reach};
-use crate::model::{Action, Digest, Direction, Entry, File, Intent, Outcome, Side, Step, Tree};
+use crate::model::{Action, Digest, Direction, Entry, File, Intent, Outcome, Side, Size, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, OwnerMap, agree, apply};
 use crate::report::Guard;
@@ -241,8 +241,7 @@ pub(super) fn too_little_room(wanted: &[BlobRequest], free: u64) -> Option<Strin
     if needed == 0 || needed.saturating_add(SPARE) <= free {
         return None;
     }
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    Some(format!("{} MiB are needed and {} MiB are free", mib(needed), mib(free)))
+    Some(format!("{} are needed and {} are free", Size(needed), Size(free)))
 }
 
 /// Notes on both ends what is about to become of an edge, before anything is touched: should this run be cut off, the
