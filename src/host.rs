@@ -89,6 +89,11 @@ pub fn program() -> std::io::Result<PathBuf> {
     std::env::current_exe()
 }
 
+/// The content of the program that runs, even if another one was installed in its place since.
+pub fn program_content() -> std::io::Result<Vec<u8>> {
+    std::fs::read("/proc/self/exe")
+}
+
 /// The kind of processor, as uname(1) names it.
 #[must_use]
 pub fn machine() -> String {

@@ -16,20 +16,23 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
-    ("disk", &["fault", "model"]),
+    ("durable", &["fault"]),
+    ("disk", &["durable", "fault", "model"]),
     ("config", &["model", "snapshot"]),
-    ("snapshot", &["disk", "fault", "threads", "model"]),
+    ("snapshot", &["disk", "durable", "fault", "threads", "model"]),
     ("plan", &["model"]),
     ("transfer", &["disk", "fault", "threads", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
-    ("node", &["snapshot", "transfer", "reload", "disk", "fault", "threads", "model"]),
-    ("state", &["fault", "model"]),
-    ("enroll", &["config", "disk", "node", "state", "threads", "model"]),
+    ("node", &["snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "model"]),
+    ("state", &["durable", "fault", "model"]),
+    ("fetch", &[]),
+    ("discovery", &["config", "fetch", "state", "model"]),
+    ("enroll", &["config", "durable", "fetch", "node", "model"]),
     (
         "sync",
         &[
@@ -37,14 +40,14 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "threads", "model",
         ],
     ),
-    ("hub", &["enroll", "state", "model"]),
+    ("hub", &["durable", "enroll"]),
     ("host", &[]),
     ("cli", &["*"]),
     ("main", &["*"]),
 ];
 
 /// Where the asynchronous runtime may appear.
-const ASYNC: [&str; 4] = ["node", "enroll", "hub", "cli"];
+const ASYNC: [&str; 4] = ["node", "discovery", "hub", "cli"];
 
 /// What only `host` and `cli` ask the machine for. A leading dot stands for a method.
 const QUESTIONS: [&str; 13] = [

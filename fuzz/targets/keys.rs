@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ssh_key::PublicKey;
-use xds_sync::enroll::authorized_keys::{self, Entry};
+use xds_sync::enroll::authorized_keys::{self, KeyLine};
 use xds_sync::enroll::join::{read_fingerprint, read_key};
 
 const OURS: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGN1i5HnB/5Mc0zxJwcxnnV3rXtXQC/Ai3OB3nTz1xQP";
@@ -11,7 +11,7 @@ const NEXT: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBX0vGoLnWlTZ5gu0eNlvhVV
 
 pub(super) fn edit(before: &[u8]) {
     let key = |text: &str| PublicKey::from_openssh(text).expect("a key").key_data().clone();
-    let entry = Entry {
+    let entry = KeyLine {
         key: key(OURS),
         program: PathBuf::from("/usr/bin/xds-sync"),
         from: Some("10.0.0.0/8".to_owned()),

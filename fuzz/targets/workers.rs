@@ -1,7 +1,7 @@
 //! WSO2's workers-list: every node in it can be written down and removed again, and is no option of ssh's.
 
+use xds_sync::discovery::workers_list;
 use xds_sync::enroll::nodes_file::{NewNode, with_node, without_node};
-use xds_sync::enroll::workers_list;
 
 pub(super) fn read(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::config::Config;
-use crate::enroll::discover::{Discovered, Found, Machine, discover};
+use crate::discovery::{Discovered, DiscoveredNode, Machine, discover};
 use crate::host;
 use crate::report::Problem;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
@@ -78,7 +78,7 @@ impl Known {
     }
 
     /// How a node was found; none: it is configured.
-    pub(super) fn found(&self, name: &str) -> Option<&Found> {
+    pub(super) fn found(&self, name: &str) -> Option<&DiscoveredNode> {
         self.discovered.nodes.iter().find(|found| found.node.name == name)
     }
 

@@ -14,9 +14,8 @@ use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
 use crate::enroll::install::{Installed, install};
 use crate::enroll::publish::Site;
-use crate::enroll::{cron, key};
+use crate::enroll::{cron, handover, key};
 use crate::host;
-use crate::hub::downloads;
 use crate::state::{Identity, Ledger, StateDir};
 
 const EXAMPLES: &str = "\
@@ -91,19 +90,18 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let job = cron::job(&config.schedule.cron, other.as_deref());
     let job_path = Path::new(cron::PATH);
     let what = format!("{} ({})", cron::PATH, config.schedule.cron);
-    match install(job_path, &job)? {
+    match install(job_path, job.as_bytes())? {
         Installed::Made => steps.tell("cron job", true, &what),
         Installed::Replaced => steps.note("cron job", &format!("replaced {what}")),
         Installed::Kept => steps.tell("cron job", false, &what),
     }
     let port = publish::run(&Site::default(), &config, &path, args.publish, &mut steps);
-    let host = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
-    steps.note("join", &format!("on each node: xds-sync join {host} --fingerprint {}", pair.fingerprint));
-    if let Some(program) = downloads::all().context("reading this program")?.first() {
-        let (sum, fingerprint) = (program.sha256(), &pair.fingerprint);
-        let line = format!("mds_install.sh --sha256 {sum} --fingerprint {fingerprint} {host}");
-        steps.note("install", &format!("on a node without xds-sync: sh {line}"));
-    }
+    let main = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
+    steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {}", pair.fingerprint));
+    let program = host::program_content().context("reading this program")?;
+    let (sum, fingerprint) = (handover::sha256(&program), &pair.fingerprint);
+    let line = format!("mds_install.sh --sha256 {sum} --fingerprint {fingerprint} {main}");
+    steps.note("install", &format!("on a node without xds-sync: sh {line}"));
     steps.print(&context.ui)?;
     port.map(|_| code)
 }

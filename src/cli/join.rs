@@ -9,9 +9,9 @@ use ssh_key::{Fingerprint, HashAlg, PublicKey};
 
 use super::steps::Steps;
 use super::{Context, agent, exit};
-use crate::enroll::authorized_keys::{self, Changed, Entry};
-use crate::enroll::fetch::{SMALL, Trust, Untrusted};
+use crate::enroll::authorized_keys::{self, Changed, KeyLine};
 use crate::enroll::join::{self, Main};
+use crate::fetch::{SMALL, Trust, Untrusted};
 use crate::host;
 use crate::model::escape::clean;
 
@@ -71,7 +71,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 
     let program = host::program().context("looking for this program")?;
     let entry =
-        Entry { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
+        KeyLine { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
     // What cannot stand in a line is refused before anything is written.
     entry.line()?;
 

@@ -80,7 +80,7 @@ impl std::error::Error for Locked {}
 /// Takes the lock of a run. While `is_waited_for` says so, waits for whoever holds it.
 pub(super) fn lock(state: &StateDir, is_waited_for: impl Fn() -> bool) -> anyhow::Result<Lock> {
     loop {
-        if let Some(lock) = state.lock(false)? {
+        if let Some(lock) = state.lock(host::pid())? {
             return Ok(lock);
         }
         if !is_waited_for() {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Context, exit, load};
+use crate::discovery::workers_list::{self, Worker};
 use crate::enroll::install::install;
 use crate::enroll::nodes_file::{NewNode, with_node, without_node};
-use crate::enroll::workers_list::{self, Worker};
 use crate::model::escape::escape_for_people;
 
 pub(super) fn add(context: &Context, name: &str, address: &str, labels: &[String]) -> anyhow::Result<u8> {
@@ -99,11 +99,11 @@ fn edit(context: &Context, change: impl FnOnce(&str) -> anyhow::Result<String>) 
     if new == old {
         return Ok(false);
     }
-    install(&path, &new)?;
+    install(&path, new.as_bytes())?;
     // Only a whole configuration tells whether a name or an address is taken elsewhere.
     let Err(mistakes) = load::config(context) else { return Ok(true) };
     match before {
-        Some(before) => install(&path, &before).map(drop)?,
+        Some(before) => install(&path, before.as_bytes()).map(drop)?,
         None => fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?,
     }
     Err(mistakes)

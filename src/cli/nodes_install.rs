@@ -35,8 +35,7 @@ pub(super) fn run(context: &Context, names: &[String]) -> anyhow::Result<u8> {
     let nodes: Vec<&Node> = config.nodes.iter().filter(|node| names.contains(&node.name)).collect();
     let state = StateDir::open(&config.sync.state_dir)?;
     let ssh = Ssh::new(config, &state, load::identity(&state, true)?, true)?;
-    // The file that runs, whatever has been installed in its place since.
-    let program = fs::read("/proc/self/exe").context("reading this program")?;
+    let program = host::program_content().context("reading this program")?;
     let sha256 = handover::sha256(&program);
     let handover = Handover { ssh: &ssh, config, program, sha256, session: host::ulid() };
 

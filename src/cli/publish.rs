@@ -10,6 +10,7 @@ use super::steps::Steps;
 use crate::config::Config;
 use crate::enroll::key;
 use crate::enroll::publish::{self, KEY_NAME, Served, Site};
+use crate::host;
 use crate::hub::downloads;
 
 /// Who serves the public key to nodes.
@@ -69,7 +70,7 @@ fn nginx(site: &Site, steps: &mut Steps) -> anyhow::Result<u16> {
          does without",
         site.locations.display()
     );
-    for download in downloads::all().context("reading this program")? {
+    for download in downloads::all(host::program_content().context("reading this program")?) {
         let copied = site.copy_download(download.name, &download.content)?;
         site.copy_download(&format!("{}.sha256", download.name), download.checksum_file().as_bytes())?;
         steps.tell("download", copied, &format!("{} (SHA-256 {})", download.name, download.sha256()));

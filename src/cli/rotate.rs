@@ -83,7 +83,7 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
         steps.note("rotate", &text);
         return Ok(SOME_LOST);
     }
-    rotate::forget_former(identity)?;
+    rotate::forget_previous(identity)?;
     steps.note("rotate", "done: the old key is gone");
     Ok(exit::DONE)
 }

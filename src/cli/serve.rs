@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let content = Content {
         // As another user than root, only the published copy can be read.
         keys: vec![key::public_path(&config.ssh.identity), Path::new(publish::CERTS).join(publish::KEY_NAME)],
-        downloads: downloads::all().context("reading this program")?,
+        downloads: downloads::all(host::program_content().context("reading this program")?).into(),
     };
     let ready = || {
         context.ui.message(&format!("serving https://{address}{}", routes::KEY));

@@ -17,7 +17,7 @@ pub(super) fn host(raw: &Raw) -> Converted<String> {
 
 /// Whether a text looks like what ssh can connect to: an IP address or a DNS name.
 #[must_use]
-pub fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     // fe80::1%eth0 names the interface too.
     let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
     if let Ok(address) = IpAddr::from_str(address) {
@@ -37,7 +37,7 @@ fn is_label(label: &str) -> bool {
 
 /// The same for every way to write an address: two nodes at one address are one host, synchronised twice.
 #[must_use]
-pub fn canonical(address: &str) -> String {
+pub(crate) fn canonical(address: &str) -> String {
     match IpAddr::from_str(address) {
         Ok(address) => address.to_string(),
         // DNS does not tell case apart.

@@ -187,14 +187,13 @@ fn hub(mut reader: Reader<'_>, home: &Path) -> Option<Hub> {
     let key_at = reader.origin_of("key");
     let certificate = reader.optional("certificate", path);
     let key = reader.optional("key", path);
-    let token_file = reader.optional("token_file", path);
     match (&certificate, &key) {
         (Some(_), None) => reader.mistake(&certificate_at, "certificate needs the key that belongs to it"),
         (None, Some(_)) => reader.mistake(&key_at, "key needs the certificate that belongs to it"),
         _ => {}
     }
     reader.finish();
-    Some(Hub { listen: listen?, certificate, key, token_file })
+    Some(Hub { listen: listen?, certificate, key })
 }
 
 fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::postgres::Connection;
 use super::raw::Raw;
-use crate::model::{MaxDelete, Owner, TrashMax};
+use crate::model::{MaxDelete, NotASize, Owner, Size, TrashMax};
 use crate::snapshot::Rules;
 
 pub(super) type Converted<T> = Result<T, String>;
@@ -84,31 +84,12 @@ pub(super) fn bandwidth(raw: &Raw) -> Converted<Option<u64>> {
     }
     let wrong = || format!("expected \"unlimited\" or a rate such as \"4 MiB/s\", found '{text}'");
     let rate = text.strip_suffix("/s").ok_or_else(wrong)?;
-    match size(rate) {
-        // Below this, one chunk of content would take longer than the usual timeout.
-        Some(rate) if rate >= 16 << 10 => Ok(Some(rate)),
-        Some(_) => Err("must be at least \"16 KiB/s\"".to_owned()),
-        None => Err(wrong()),
+    match rate.parse() {
+        // Below this, one message would take longer than the usual timeout.
+        Ok(Size(rate)) if rate >= 16 << 10 => Ok(Some(rate)),
+        Ok(_) => Err("must be at least \"16 KiB/s\"".to_owned()),
+        Err(NotASize) => Err(wrong()),
     }
-}
-
-/// A number of bytes with its unit, such as `4 MiB`.
-fn size(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: u64 = match unit.trim() {
-        "B" => 1,
-        "kB" | "KB" => 1000,
-        "KiB" => 1 << 10,
-        "MB" => 1_000_000,
-        "MiB" => 1 << 20,
-        "GB" => 1_000_000_000,
-        "GiB" => 1 << 30,
-        "TB" => 1_000_000_000_000,
-        "TiB" => 1 << 40,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 pub(super) fn trash_max(raw: &Raw) -> Converted<TrashMax> {
@@ -118,7 +99,7 @@ pub(super) fn trash_max(raw: &Raw) -> Converted<TrashMax> {
     }
     let read = match text.strip_suffix('%') {
         Some(percent) => percent.trim().parse().ok().filter(|percent| *percent <= 100).map(TrashMax::Percent),
-        None => size(&text).map(TrashMax::Bytes),
+        None => text.parse().ok().map(|Size(bytes)| TrashMax::Bytes(bytes)),
     };
     read.ok_or_else(|| {
         format!(
@@ -197,13 +178,13 @@ pub(super) fn user(raw: &Raw) -> Converted<String> {
 
 /// Whether a text is a user's name, as in `ssh.user`.
 #[must_use]
-pub fn is_user(text: &str) -> bool {
+pub(crate) fn is_user(text: &str) -> bool {
     user(&Raw::Text(text.to_owned())).is_ok()
 }
 
 /// Whether a text can be the root of a directory, as in `directory.path`.
 #[must_use]
-pub fn is_root(text: &str) -> bool {
+pub(crate) fn is_root(text: &str) -> bool {
     root(&Raw::Text(text.to_owned())).is_ok()
 }
 

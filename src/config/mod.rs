@@ -27,14 +27,14 @@ use std::time::Duration;
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
 
-pub use address::{canonical, is_host};
+pub(crate) use address::{canonical, is_host};
 pub use check::{Loaded, Sources, load};
-pub use convert::{is_root, is_user};
+pub(crate) use convert::{is_root, is_user};
 pub use mistake::{Mistake, Mistakes, Origin};
-pub use nodes::MAIN;
-pub use overlap::clash;
-pub use postgres::{Connection, Vouched};
-pub use show::masked;
+pub(crate) use nodes::MAIN;
+pub(crate) use overlap::clash;
+pub use postgres::{Connection, TlsTrust};
+pub(crate) use show::masked;
 
 /// The checked configuration of Main.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,8 +144,6 @@ pub struct Hub {
     pub certificate: Option<PathBuf>,
     /// The certificate's key (PEM).
     pub key: Option<PathBuf>,
-    /// The file with the token that the page asks for.
-    pub token_file: Option<PathBuf>,
 }
 
 /// `[discovery]`: nodes beside `[[node]]`.

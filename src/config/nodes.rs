@@ -10,7 +10,7 @@ use super::reader::{Notes, Reader};
 use super::{Directory, Node, address, convert};
 
 /// What Main is called in reports and by `conflicts resolve --keep main`, whatever its name.
-pub const MAIN: &str = "main";
+pub(crate) const MAIN: &str = "main";
 
 /// What nodes are checked against.
 pub(super) struct Around<'a> {

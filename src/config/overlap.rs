@@ -45,7 +45,7 @@ pub(super) fn check_node(
 
 /// Why a node cannot have the roots that its `paths` say, if it cannot.
 #[must_use]
-pub fn clash(node: &Node, directories: &[Directory]) -> Option<String> {
+pub(crate) fn clash(node: &Node, directories: &[Directory]) -> Option<String> {
     clashes(node, directories).into_iter().next().map(|(_, why)| why)
 }
 

@@ -13,18 +13,18 @@ pub struct Connection {
     /// Host, user, database and so on.
     pub to: tokio_postgres::Config,
     /// Who says that the server's certificate is right.
-    pub vouched: Vouched,
+    pub trust: TlsTrust,
 }
 
 /// Who says that a database server's certificate is right, where TLS is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Vouched {
+pub enum TlsTrust {
     /// Nobody, as libpq has it unless asked otherwise: only who listens is kept out.
-    ByNobody,
+    Anybody,
     /// This system's certificate authorities.
-    BySystem,
+    System,
     /// A certificate in this file (PEM).
-    ByFile(PathBuf),
+    File(PathBuf),
 }
 
 impl Connection {
@@ -43,24 +43,24 @@ impl Connection {
         let rest = if kept.is_empty() { place.to_owned() } else { format!("{place}?{}", kept.join("&")) };
         let mut to: tokio_postgres::Config = rest.parse().map_err(|error| explained(&error))?;
         let certificate = match file {
-            None | Some("system") => Vouched::BySystem,
-            Some(file) if file.starts_with('/') => Vouched::ByFile(file.into()),
+            None | Some("system") => TlsTrust::System,
+            Some(file) if file.starts_with('/') => TlsTrust::File(file.into()),
             Some(_) => return Err("expected sslrootcert=system or an absolute path".to_owned()),
         };
-        let vouched = match mode {
+        let trust = match mode {
             // The key=value words have it among them.
-            None if !url.contains("://") => Vouched::ByNobody,
+            None if !url.contains("://") => TlsTrust::Anybody,
             None | Some("prefer") => {
                 to.ssl_mode(SslMode::Prefer);
-                Vouched::ByNobody
+                TlsTrust::Anybody
             }
             Some("disable") => {
                 to.ssl_mode(SslMode::Disable);
-                Vouched::ByNobody
+                TlsTrust::Anybody
             }
             Some("require") if file.is_none() => {
                 to.ssl_mode(SslMode::Require);
-                Vouched::ByNobody
+                TlsTrust::Anybody
             }
             Some("require" | "verify-full") => {
                 to.ssl_mode(SslMode::Require);
@@ -77,7 +77,7 @@ impl Connection {
         if to.get_application_name().is_none() {
             to.application_name("xds-sync");
         }
-        Ok(Connection { to, vouched })
+        Ok(Connection { to, trust })
     }
 }
 
@@ -108,28 +108,28 @@ mod tests {
     #[test]
     fn a_url_says_what_libpq_takes_it_for() {
         let socket = Host::Unix(SOCKETS.into());
-        let file = || Vouched::ByFile("/etc/ca.pem".into());
-        for (url, host, mode, vouched) in [
-            ("postgresql:///asterisk", socket.clone(), SslMode::Prefer, Vouched::ByNobody),
+        let file = || TlsTrust::File("/etc/ca.pem".into());
+        for (url, host, mode, trust) in [
+            ("postgresql:///asterisk", socket.clone(), SslMode::Prefer, TlsTrust::Anybody),
             (
                 "postgresql:///asterisk?host=/run/x",
                 Host::Unix("/run/x".into()),
                 SslMode::Prefer,
-                Vouched::ByNobody,
+                TlsTrust::Anybody,
             ),
-            ("postgresql://u:p@db/x", Host::Tcp("db".into()), SslMode::Prefer, Vouched::ByNobody),
-            ("postgresql://u:p?sslmode=x@db/x", Host::Tcp("db".into()), SslMode::Prefer, Vouched::ByNobody),
+            ("postgresql://u:p@db/x", Host::Tcp("db".into()), SslMode::Prefer, TlsTrust::Anybody),
+            ("postgresql://u:p?sslmode=x@db/x", Host::Tcp("db".into()), SslMode::Prefer, TlsTrust::Anybody),
             (
                 "postgresql://db/x?sslmode=disable",
                 Host::Tcp("db".into()),
                 SslMode::Disable,
-                Vouched::ByNobody,
+                TlsTrust::Anybody,
             ),
             (
                 "postgresql://db/x?sslmode=require",
                 Host::Tcp("db".into()),
                 SslMode::Require,
-                Vouched::ByNobody,
+                TlsTrust::Anybody,
             ),
             (
                 "postgresql://db/x?sslmode=require&sslrootcert=/etc/ca.pem",
@@ -147,14 +147,14 @@ mod tests {
                 "postgresql://db/x?sslmode=verify-full",
                 Host::Tcp("db".into()),
                 SslMode::Require,
-                Vouched::BySystem,
+                TlsTrust::System,
             ),
-            ("host=db sslmode=require", Host::Tcp("db".into()), SslMode::Require, Vouched::ByNobody),
-            ("dbname=asterisk", socket, SslMode::Prefer, Vouched::ByNobody),
+            ("host=db sslmode=require", Host::Tcp("db".into()), SslMode::Require, TlsTrust::Anybody),
+            ("dbname=asterisk", socket, SslMode::Prefer, TlsTrust::Anybody),
         ] {
             let connection = Connection::parse(url).unwrap();
             assert_eq!(connection.to.get_hosts(), [host], "{url}");
-            assert_eq!((connection.to.get_ssl_mode(), connection.vouched), (mode, vouched), "{url}");
+            assert_eq!((connection.to.get_ssl_mode(), connection.trust), (mode, trust), "{url}");
         }
     }
 

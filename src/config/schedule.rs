@@ -1,7 +1,5 @@
 //! When cron starts a run: five fields, as in crontab(5).
 
-use std::str::FromStr as _;
-
 use super::convert::{Converted, text};
 use super::raw::Raw;
 
@@ -26,52 +24,41 @@ const FIELDS: [Field; 5] = [
     Field { name: "day of week", least: 0, most: 7, names: &WEEKDAYS },
 ];
 
-/// A schedule that both cron and the `cron` crate understand. cron ignores a whole file for one field that it
-/// does not: what is wrong must be said here, or no run ever starts.
+/// A schedule that cron accepts. cron ignores a whole file for one field that it does not understand: a mistake must
+/// be reported here, or no run would ever start. Crates that parse crontabs accept more than Debian's cron does.
 pub(super) fn cron(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
     let fields: Vec<&str> = text.split_whitespace().collect();
-    let [minute, hour, day, month, weekday] = fields[..] else {
+    if fields.len() != FIELDS.len() {
         return Err(format!(
             "expected five fields as in crontab(5), such as \"*/15 * * * *\", found '{text}'"
         ));
-    };
+    }
     for (field, text) in FIELDS.iter().zip(&fields) {
-        if !text.split(',').all(|item| field.values(item).is_some()) {
+        if !text.split(',').all(|item| field.accepts(item)) {
             let Field { name, least, most, .. } = field;
             return Err(format!(
                 "expected *, {least}-{most}, a list or */STEP as the {name}, as in crontab(5), found '{text}'"
             ));
         }
     }
-    // The crate's expressions begin with seconds.
-    let expression = format!("0 {minute} {hour} {day} {month} {}", named(weekday));
-    cron::Schedule::from_str(&expression).map_err(|_| format!("not a valid schedule: '{text}'"))?;
     Ok(fields.join(" "))
 }
 
-/// crontab(5) counts weekdays from 0, which is Sunday, the crate from 1. Names are the same.
-fn named(weekday: &str) -> String {
-    if weekday == "*" {
-        return weekday.to_owned();
-    }
-    let days = weekday.split(',').filter_map(|item| FIELDS[4].values(item)).flatten();
-    days.map(|day| WEEKDAYS[day]).collect::<Vec<_>>().join(",")
-}
-
 impl Field {
-    /// What an item of a list stands for: `*`, `5`, `mon`, `1-5`, and `*/2` or `1-5/2`.
-    fn values(&self, item: &str) -> Option<Vec<usize>> {
+    /// Whether an item of a list is `*`, `5`, `mon`, `1-5`, `*/2` or `1-5/2`.
+    fn accepts(&self, item: &str) -> bool {
         let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
-        let (least, most) = match range.split_once('-') {
-            _ if range == "*" => (self.least, self.most),
-            Some((least, most)) => (self.value(least)?, self.value(most)?),
-            // cron takes a step for ranges only.
-            None if step.is_some() => return None,
-            None => (self.value(range)?, self.value(range)?),
+        let is_range = match range.split_once('-') {
+            _ if range == "*" => true,
+            Some((first, last)) => {
+                self.value(first).zip(self.value(last)).is_some_and(|(first, last)| first <= last)
+            }
+            // cron takes a step only after a range.
+            None => step.is_none() && self.value(range).is_some(),
         };
-        let step = step.map_or(Some(1), number)?;
-        (least <= most && (1..=self.most).contains(&step)).then(|| (least..=most).step_by(step).collect())
+        let step = step.map_or(Some(1), number);
+        is_range && step.is_some_and(|step| (1..=self.most).contains(&step))
     }
 
     fn value(&self, text: &str) -> Option<usize> {
@@ -143,24 +130,6 @@ mod tests {
             "* * * * 1#2",
         ] {
             assert!(checked(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn weekdays_mean_the_same_to_the_crate() {
-        use cron::TimeUnitSpec as _;
-        // The crate's Sunday is 1.
-        for (field, days) in [
-            ("0", vec![1]),
-            ("7", vec![1]),
-            ("1-5", vec![2, 3, 4, 5, 6]),
-            ("5-7", vec![1, 6, 7]),
-            ("0-7/7", vec![1]),
-            ("*/2", vec![1, 3, 5, 7]),
-            ("sun,6", vec![1, 7]),
-        ] {
-            let schedule = cron::Schedule::from_str(&format!("0 0 0 * * {}", named(field))).unwrap();
-            assert_eq!(schedule.days_of_week().iter().collect::<Vec<_>>(), days, "{field}");
         }
     }
 }

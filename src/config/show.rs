@@ -27,7 +27,7 @@ impl Loaded {
 
 /// A URL without the secrets in it. In doubt it hides too much.
 #[must_use]
-pub fn masked(url: &str) -> String {
+pub(crate) fn masked(url: &str) -> String {
     // libpq's other form, `host=… password=…`, has quoting of its own.
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
     // A password may hold '@' itself: the last one ends it.

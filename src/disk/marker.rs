@@ -1,15 +1,15 @@
 //! `.xds-sync/root.json`: which root this is.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{HeldRoot, OWN_DIR};
-use crate::fault::{self, Point, reach};
+use crate::durable::{self, Options, Points};
+use crate::fault::Point;
 
 /// The contents of a root's marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,9 +22,14 @@ pub struct Marker {
 }
 
 const NAME: &str = "root.json";
-const NEW_NAME: &str = "root.json.new";
 /// A marker is some hundred bytes; one beyond this is not ours.
 const MAX_SIZE: u64 = 64 * 1024;
+const POINTS: Points = Points {
+    write: Some(Point::MarkerWrite),
+    sync: Some(Point::MarkerSync),
+    rename: Some(Point::MarkerRename),
+    dir_sync: Some(Point::MarkerDirSync),
+};
 
 impl Marker {
     /// Reads a root's marker; `None` when there is none.
@@ -52,21 +57,9 @@ impl Marker {
             Err(error) => return Err(error.into()),
         }
         let own = root.open_own(OWN_DIR)?;
-        reach(Point::MarkerWrite)?;
-        // A leftover of a killed run, or something planted: O_EXCL never writes through it.
-        let _ = rustix::fs::unlinkat(&own, NEW_NAME, AtFlags::empty());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let mut file = File::from(rustix::fs::openat(&own, NEW_NAME, flags, Mode::RUSR | Mode::WUSR)?);
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        fault::wrote(&file);
-        reach(Point::MarkerSync)?;
-        file.sync_all()?;
-        fault::synced(Some(file.as_fd()));
-        reach(Point::MarkerRename)?;
-        rustix::fs::renameat(&own, NEW_NAME, &own, NAME)?;
-        reach(Point::MarkerDirSync)?;
-        rustix::fs::fsync(&own)?;
+        let options = Options { points: POINTS, ..Options::PRIVATE };
+        durable::replace_at(own.as_fd(), NAME.as_ref(), &serde_json::to_vec(self)?, options)?;
+        // `.xds-sync` itself may be new.
         rustix::fs::fsync(root)?;
         Ok(())
     }

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 /// Where Debian's cron looks. XiVO's own script has its job under the same name, so there is never a second.
-pub const PATH: &str = "/etc/cron.d/xivo-xds-sync";
+pub(crate) const PATH: &str = "/etc/cron.d/xivo-xds-sync";
 const TEMPLATE: &str = include_str!("../../cron.d/xivo-xds-sync");
 
 /// The job's file: runs at `schedule` (five fields, checked by the configuration), with `config` where
 /// that is not the usual place.
 #[must_use]
-pub fn job(schedule: &str, config: Option<&Path>) -> String {
+pub(crate) fn job(schedule: &str, config: Option<&Path>) -> String {
     let options = config.map(|path| {
         // In a crontab, `%` ends the command unless a backslash stands before it, quoted or not.
         let quoted = path.to_string_lossy().replace('\'', r"'\''").replace('%', r"\%");
@@ -25,6 +25,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::durable::tests::{assert_durable, recorded};
     use crate::enroll::install::{Installed, install};
 
     fn last_line(job: &str) -> &str {
@@ -44,13 +45,24 @@ mod tests {
         assert!(!other.contains('@'));
     }
 
+    /// An empty file after a power cut would mean that no run ever starts again.
+    #[test]
+    fn it_is_on_disk_before_it_takes_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("xivo-xds-sync");
+        for text in ["one\n", "two\n"] {
+            let events = recorded(|| assert!(install(&path, text.as_bytes()).is_ok()));
+            assert_durable(&path, &events);
+        }
+    }
+
     #[test]
     fn it_is_put_once_and_replaces_another() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cron.d/xivo-xds-sync");
-        assert_eq!(install(&path, "one\n").unwrap(), Installed::Made);
-        assert_eq!(install(&path, "one\n").unwrap(), Installed::Kept);
-        assert_eq!(install(&path, "two\n").unwrap(), Installed::Replaced);
+        assert_eq!(install(&path, b"one\n").unwrap(), Installed::Made);
+        assert_eq!(install(&path, b"one\n").unwrap(), Installed::Kept);
+        assert_eq!(install(&path, b"two\n").unwrap(), Installed::Replaced);
         assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left over");

@@ -8,13 +8,13 @@ use sha2::{Digest as _, Sha256};
 use crate::model::escape::escape_for_people;
 
 /// Where the program is on a node, as in `command=` of authorized_keys.
-pub const PLACE: &str = "/usr/bin/xds-sync";
+pub(crate) const PLACE: &str = "/usr/bin/xds-sync";
 /// Begins the answer to [`probe`], behind whatever a login shell prints by itself.
 const MARK: &str = "xds-sync-shell";
 
 /// Asks what kind of host this is, and what is there already.
 #[must_use]
-pub fn probe() -> String {
+pub(crate) fn probe() -> String {
     in_sh(&format!(
         "echo; echo {MARK}; uname -m; sha256sum <{PLACE} 2>/dev/null || echo; dpkg-query -S {PLACE} 2>/dev/null || echo"
     ))
@@ -22,19 +22,19 @@ pub fn probe() -> String {
 
 /// What is on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Its kind of processor, as uname(1) names it.
-    pub machine: String,
+    pub(crate) machine: String,
     /// SHA-256 of the program that is there, in hexadecimal.
     pub sha256: Option<String>,
     /// The Debian package that it is of.
-    pub package: Option<String>,
+    pub(crate) package: Option<String>,
 }
 
 impl Found {
     /// Reads the answer to [`probe`]; `None` where no shell has answered.
     #[must_use]
-    pub fn read(answer: &[u8]) -> Option<Found> {
+    pub(crate) fn read(answer: &[u8]) -> Option<Found> {
         let text = String::from_utf8_lossy(answer);
         let mut lines = text.lines().map(str::trim).skip_while(|line| *line != MARK).skip(1);
         let machine = lines.next()?.to_owned();
@@ -45,7 +45,7 @@ impl Found {
     }
 
     /// Whether `program` (SHA-256 in hexadecimal) is to be put there; an error where that would do harm.
-    pub fn needs(&self, sha256: &str, machine: &str) -> anyhow::Result<bool> {
+    pub(crate) fn needs(&self, sha256: &str, machine: &str) -> anyhow::Result<bool> {
         let theirs = escape_for_people(self.machine.as_bytes());
         ensure!(
             self.machine == machine,
@@ -67,7 +67,7 @@ impl Found {
 
 /// Takes the program from stdin, and puts it into its place if it arrived whole and runs.
 #[must_use]
-pub fn install(sha256: &str) -> String {
+pub(crate) fn install(sha256: &str) -> String {
     in_sh(&format!(
         "set -eu; umask 077; new=$(mktemp {PLACE}.XXXXXX); trap \"rm -f $new\" EXIT; cat >$new; \
          found=$(sha256sum <$new); found=${{found%% *}}; \
@@ -77,7 +77,7 @@ pub fn install(sha256: &str) -> String {
 }
 
 /// Lets the Main with the public key on stdin run the agent, and nothing else.
-pub fn join(main: &str) -> anyhow::Result<String> {
+pub(crate) fn join(main: &str) -> anyhow::Result<String> {
     let shown = escape_for_people(main.as_bytes());
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
     ensure!(main.chars().all(plain) && !main.starts_with('-'), "{shown} is no host: set main.host");
@@ -90,12 +90,12 @@ fn in_sh(script: &str) -> String {
 
 /// The SHA-256 of a program, in hexadecimal.
 #[must_use]
-pub fn sha256(program: &[u8]) -> String {
+pub(crate) fn sha256(program: &[u8]) -> String {
     Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The last line of what a failed command said.
-pub fn said(out: &[u8], err: &[u8]) -> anyhow::Result<String> {
+pub(crate) fn said(out: &[u8], err: &[u8]) -> anyhow::Result<String> {
     let text = [out, err].map(String::from_utf8_lossy).concat();
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     last.map(|line| escape_for_people(line.as_bytes())).context("it said nothing")

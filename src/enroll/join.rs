@@ -1,8 +1,6 @@
 //! A node's part in becoming one: Main's key from Main's web server, and the file that says what Main may do.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
@@ -10,12 +8,13 @@ use reqwest::Url;
 use ssh_key::public::KeyData;
 use ssh_key::{Fingerprint, HashAlg, PublicKey};
 
-use super::fetch::{self, Limits, Trust};
 use crate::config::is_host;
+use crate::durable::{self, Options};
+use crate::fetch::{self, Limits, Trust};
 use crate::model::escape::escape_for_people;
 
 /// Where a Main publishes its key.
-pub const PATH: &str = "/ssh-key/rsync_xds.pub";
+pub(crate) const PATH: &str = "/ssh-key/rsync_xds.pub";
 /// A node's file, as it is made; what it says is what holds without it.
 const NODE_FILE: &str = include_str!("../../docs/node.example.toml");
 
@@ -26,16 +25,16 @@ const QUOTED: usize = 60;
 
 /// A Main as an administrator named it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Main {
+pub(crate) struct Main {
     /// Where its key is.
-    pub url: Url,
+    pub(crate) url: Url,
     /// HOST, or HOST:PORT where a port was given.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 impl Main {
     /// From HOST, HOST:PORT or an https URL; without a path, the usual one.
-    pub fn parse(typed: &str) -> anyhow::Result<Main> {
+    pub(crate) fn parse(typed: &str) -> anyhow::Result<Main> {
         let shown = escape_for_people(typed.as_bytes());
         let is_ipv6 = typed.parse::<std::net::Ipv6Addr>().is_ok();
         let text = match typed.split_once("://") {
@@ -63,7 +62,7 @@ impl Main {
 }
 
 /// Main's key, as its web server gives it; with `expected` only that one.
-pub fn fetch_key(
+pub(crate) fn fetch_key(
     main: &Main,
     trust: &Trust,
     expected: Option<&Fingerprint>,
@@ -75,7 +74,11 @@ pub fn fetch_key(
 }
 
 /// Main's key in an answer of `from`; with `expected` only that one.
-pub fn check_key(from: &str, answer: &[u8], expected: Option<&Fingerprint>) -> anyhow::Result<PublicKey> {
+pub(crate) fn check_key(
+    from: &str,
+    answer: &[u8],
+    expected: Option<&Fingerprint>,
+) -> anyhow::Result<PublicKey> {
     let key = read_key(answer).with_context(|| from.to_owned())?;
     let found = key.fingerprint(HashAlg::Sha256);
     match expected {
@@ -160,21 +163,13 @@ fn quoted(line: &[u8]) -> String {
     format!("'{}{}'", escape_for_people(cut.unwrap_or(line)), if cut.is_some() { "…" } else { "" })
 }
 
-/// Writes the file that says what Main may do on this node, with what holds anyway, if there is none. Says
+/// Writes the file that says what Main may do on this node, with the built-in values, unless there is one. Says
 /// whether it did.
-pub fn make_node_file(path: &Path) -> anyhow::Result<bool> {
-    let make = || -> io::Result<()> {
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-        let written = file.write_all(NODE_FILE.as_bytes()).and_then(|()| file.sync_all());
-        if written.is_err() {
-            // Half of it could be read as something else.
-            let _ = fs::remove_file(path);
-        }
-        written
-    };
-    match make() {
+pub(crate) fn make_node_file(path: &Path) -> anyhow::Result<bool> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let made = durable::make_dir(dir, 0o755)
+        .and_then(|()| durable::create(path, NODE_FILE.as_bytes(), Options::PUBLIC));
+    match made {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error).with_context(|| format!("writing {}", path.display())),

@@ -1,34 +1,42 @@
 //! Main's ssh key pair.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
+use ed25519_dalek::SigningKey;
+use ssh_key::private::Ed25519Keypair;
 use ssh_key::rand_core::CryptoRngCore;
-use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey};
+use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey};
+
+use super::ssh_keygen;
+use crate::durable::{self, Options};
 
 /// The key pair as it is now, and what was done to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPair {
+pub(crate) struct KeyPair {
     /// Whether the private key was made; otherwise it was there, and is as it was.
-    pub made: bool,
+    pub(crate) made: bool,
     /// Whether the public key was written.
-    pub public_written: bool,
+    pub(crate) public_written: bool,
     /// Whether the private key could be read by others, so that ssh would have refused it.
-    pub tightened: bool,
+    pub(crate) tightened: bool,
     /// Of the public key, such as `ssh-ed25519`.
-    pub algorithm: String,
+    pub(crate) algorithm: String,
     /// Of the public key, as `ssh-keygen -l` prints it: `SHA256:…`.
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
 }
 
 /// Sees to it that there is a key pair at `identity` and `identity.pub`. A private key that is there is
 /// never replaced, whatever its type: nodes know it.
-pub fn ensure(identity: &Path, comment: &str, random: &mut impl CryptoRngCore) -> anyhow::Result<KeyPair> {
+pub(crate) fn ensure(
+    identity: &Path,
+    comment: &str,
+    random: &mut impl CryptoRngCore,
+) -> anyhow::Result<KeyPair> {
     let public_path = public_path(identity);
     let mut made = false;
     let mut tightened = false;
@@ -41,13 +49,9 @@ pub fn ensure(identity: &Path, comment: &str, random: &mut impl CryptoRngCore) -
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = PrivateKey::random(random, Algorithm::Ed25519).context("making a key")?;
-            let text = key.to_openssh(LineEnding::LF).context("making a key")?;
-            make_directory(identity)?;
-            put_new(identity, text.as_bytes(), 0o600)
-                .with_context(|| format!("writing the private key {}", identity.display()))?;
-            // The public key of a key that was lost would lock this one out of every node.
-            write_public(&public_path, key.public_key(), comment)?;
+            let public = make(identity, random)?;
+            // A public key that is left of an older pair would be handed to nodes in its place.
+            write_public(&public_path, &public, comment)?;
             made = true;
         }
         Err(error) => {
@@ -79,7 +83,7 @@ pub fn ensure(identity: &Path, comment: &str, random: &mut impl CryptoRngCore) -
 
 /// Where the public key of `identity` lies.
 #[must_use]
-pub fn public_path(identity: &Path) -> PathBuf {
+pub(crate) fn public_path(identity: &Path) -> PathBuf {
     let mut path = OsString::from(identity);
     path.push(".pub");
     path.into()
@@ -87,70 +91,28 @@ pub fn public_path(identity: &Path) -> PathBuf {
 
 fn public_of(identity: &Path) -> anyhow::Result<PublicKey> {
     let text = fs::read(identity).with_context(|| format!("reading {}", identity.display()))?;
-    if let Ok(key) = PrivateKey::from_openssh(&text) {
-        return Ok(key.public_key().clone());
+    match PrivateKey::from_openssh(&text) {
+        Ok(key) => Ok(key.public_key().clone()),
+        Err(_) => ssh_keygen::public_key(identity),
     }
-    // Older keys are in PEM, which ssh-keygen reads. The empty passphrase keeps it from asking for one.
-    let output = Command::new("ssh-keygen")
-        .args(["-y", "-P", "", "-f"])
-        .arg(identity)
-        .stdin(Stdio::null())
-        .output()
-        .context("running ssh-keygen")?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "the public key of {} is missing and cannot be made from it: {}",
-            identity.display(),
-            why.trim()
-        );
-    }
-    PublicKey::from_openssh(&String::from_utf8_lossy(&output.stdout))
-        .with_context(|| format!("reading what ssh-keygen says of {}", identity.display()))
+}
+
+fn make(identity: &Path, random: &mut impl CryptoRngCore) -> anyhow::Result<PublicKey> {
+    let key = PrivateKey::from(Ed25519Keypair::from(SigningKey::generate(random)));
+    let text = key.to_openssh(LineEnding::LF).context("writing a private key as text")?;
+    let dir = identity.parent().unwrap_or(Path::new("/"));
+    durable::make_dir(dir, 0o700).with_context(|| format!("making {}", dir.display()))?;
+    durable::create(identity, text.as_bytes(), Options::PRIVATE)
+        .with_context(|| format!("writing the private key {}", identity.display()))?;
+    Ok(key.public_key().clone())
 }
 
 fn write_public(path: &Path, key: &PublicKey, comment: &str) -> anyhow::Result<()> {
     let mut key = key.clone();
     key.set_comment(comment);
     let text = key.to_openssh().context("writing a public key as text")?;
-    let new = beside(path);
-    let write = || {
-        let _ = fs::remove_file(&new);
-        write_file(&new, format!("{text}\n").as_bytes(), 0o644)?;
-        fs::rename(&new, path)
-    };
-    write().with_context(|| format!("writing {}", path.display()))
-}
-
-fn make_directory(identity: &Path) -> anyhow::Result<()> {
-    let dir = identity.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("making {}", dir.display()))
-}
-
-/// Writes a whole file where there is none; never replaces one that came up meanwhile.
-fn put_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let new = beside(path);
-    let _ = fs::remove_file(&new);
-    write_file(&new, content, mode)?;
-    let linked = fs::hard_link(&new, path);
-    fs::remove_file(&new)?;
-    linked
-}
-
-fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-fn beside(path: &Path) -> PathBuf {
-    let mut new = OsString::from(path);
-    new.push(".new");
-    new.into()
+    durable::replace(path, format!("{text}\n").as_bytes(), Options::PUBLIC)
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 #[cfg(test)]

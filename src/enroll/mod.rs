@@ -2,16 +2,12 @@
 //! how a node lets Main in.
 
 pub mod authorized_keys;
-pub mod cron;
-pub mod discover;
-pub mod fetch;
-pub mod handover;
-pub mod install;
+pub(crate) mod cron;
+pub(crate) mod handover;
+pub(crate) mod install;
 pub mod join;
-pub mod key;
+pub(crate) mod key;
 pub mod nodes_file;
-pub mod publish;
-pub mod rotate;
-#[cfg(test)]
-mod test_tls;
-pub mod workers_list;
+pub(crate) mod publish;
+pub(crate) mod rotate;
+mod ssh_keygen;

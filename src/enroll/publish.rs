@@ -1,34 +1,35 @@
 //! Where nodes get Main's public key from: a copy for everybody, served by XiVO's nginx or by the hub.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, anyhow, bail};
 use toml_edit::DocumentMut;
 
+use super::install::{Installed, install};
 use super::join::PATH;
+use crate::durable;
 
 /// Where XiVO keeps what everybody may have.
-pub const CERTS: &str = "/usr/share/xivo-certs";
+pub(crate) const CERTS: &str = "/usr/share/xivo-certs";
 /// The public key's name there.
-pub const KEY_NAME: &str = "rsync_xds.pub";
+pub(crate) const KEY_NAME: &str = "rsync_xds.pub";
 /// Of our file among nginx's locations, and of the downloads' directory.
 const OWN: &str = "xds-sync";
 
 /// Where things are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub(crate) struct Site {
     /// Files for everybody.
-    pub certs: PathBuf,
+    pub(crate) certs: PathBuf,
     /// nginx's snippets: `https-available`, and links to them in `https-enabled`.
-    pub locations: PathBuf,
+    pub(crate) locations: PathBuf,
     /// How nginx is called, before `-t` and `-s reload`.
-    pub nginx: Vec<OsString>,
+    pub(crate) nginx: Vec<OsString>,
 }
 
 impl Default for Site {
@@ -39,7 +40,7 @@ impl Default for Site {
 
 /// How nginx came to serve the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Served {
+pub(crate) enum Served {
     /// By our location, which was added or renewed; nginx knows.
     Made,
     /// The same, but nginx could not be told to read it; why.
@@ -52,19 +53,19 @@ pub enum Served {
 
 impl Site {
     /// Puts a copy of the public key where everybody may read it. Says whether it was another one before.
-    pub fn copy_key(&self, public: &Path) -> anyhow::Result<bool> {
+    pub(crate) fn copy_key(&self, public: &Path) -> anyhow::Result<bool> {
         let key = fs::read(public).with_context(|| format!("reading {}", public.display()))?;
-        publish(&self.certs.join(KEY_NAME), &key)
+        Ok(install(&self.certs.join(KEY_NAME), &key)? != Installed::Kept)
     }
 
     /// Puts a file where nginx serves it to new nodes. Says whether it was another one before.
-    pub fn copy_download(&self, name: &str, content: &[u8]) -> anyhow::Result<bool> {
-        publish(&self.certs.join(OWN).join(name), content)
+    pub(crate) fn copy_download(&self, name: &str, content: &[u8]) -> anyhow::Result<bool> {
+        Ok(install(&self.certs.join(OWN).join(name), content)? != Installed::Kept)
     }
 
     /// Whether this is a XiVO's nginx.
     #[must_use]
-    pub fn has_nginx(&self) -> bool {
+    pub(crate) fn has_nginx(&self) -> bool {
         self.available().is_dir() && self.enabled().is_dir()
     }
 
@@ -78,17 +79,13 @@ impl Site {
 
     /// Sees to it that nginx serves the key. What nginx does not accept is taken back: a broken or dangling
     /// location would keep it from starting.
-    pub fn serve_with_nginx(&self) -> anyhow::Result<Served> {
+    pub(crate) fn serve_with_nginx(&self) -> anyhow::Result<Served> {
         if let Some(other) = self.other_that_serves()? {
             return Ok(Served::By(other));
         }
         let file = self.available().join(OWN);
         let link = self.enabled().join(OWN);
-        let before = match fs::read(&file) {
-            Ok(before) => Some(before),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
-        };
+        let before = durable::read(&file).with_context(|| format!("reading {}", file.display()))?;
         let linked = match fs::symlink_metadata(&link) {
             Ok(metadata) if metadata.is_symlink() => true,
             Ok(_) => bail!("{} is in the way: a link of that name is needed", link.display()),
@@ -98,7 +95,7 @@ impl Site {
         if linked && before.as_deref() == Some(content.as_bytes()) {
             return Ok(Served::Kept);
         }
-        publish(&file, content.as_bytes())?;
+        install(&file, content.as_bytes())?;
         if !linked {
             symlink(Path::new("../https-available").join(OWN), &link)
                 .with_context(|| format!("linking {}", link.display()))?;
@@ -109,7 +106,7 @@ impl Site {
                 fs::remove_file(&link).with_context(|| format!("taking back {}", link.display()))?;
             }
             match before {
-                Some(before) => publish(&file, &before).map(drop)?,
+                Some(before) => install(&file, &before).map(drop)?,
                 None => fs::remove_file(&file).with_context(|| format!("taking back {}", file.display()))?,
             }
             return Err(match self.nginx(&["-t"]) {
@@ -194,44 +191,15 @@ fn is_above(prefix: &str) -> bool {
     prefix.len() > 1 && PATH.starts_with(prefix)
 }
 
-/// Makes a file that everybody may read what it should be, in one step; says whether it was not.
-fn publish(path: &Path, content: &[u8]) -> anyhow::Result<bool> {
-    let is_open = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o777 == 0o644);
-    if is_open && fs::read(path).is_ok_and(|before| before == content) {
-        return Ok(false);
-    }
-    let mut new = OsString::from(".");
-    new.push(path.file_name().unwrap_or_default());
-    new.push(".new");
-    let new = path.with_file_name(new);
-    let write = || {
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-        let _ = fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-        file.write_all(content)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    let written = write();
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written.with_context(|| format!("writing {}", path.display())).map(|()| true)
-}
-
 /// Sets `hub.listen` in a file of `conf.d`, whose other lines stay as they are.
-pub fn set_hub_listen(file: &Path, listen: SocketAddr) -> anyhow::Result<()> {
-    let before = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", file.display())),
-    };
-    let mut document: DocumentMut = before.parse().with_context(|| format!("reading {}", file.display()))?;
+pub(crate) fn set_hub_listen(file: &Path, listen: SocketAddr) -> anyhow::Result<()> {
+    let reading = || format!("reading {}", file.display());
+    let before = String::from_utf8(durable::read(file).with_context(reading)?.unwrap_or_default());
+    let mut document: DocumentMut = before.with_context(reading)?.parse().with_context(reading)?;
     let hub = document.entry("hub").or_insert(toml_edit::table());
     let hub = hub.as_table_like_mut().with_context(|| format!("in {} hub is no table", file.display()))?;
     hub.insert("listen", toml_edit::value(listen.to_string()));
-    publish(file, document.to_string().as_bytes()).map(drop)
+    install(file, document.to_string().as_bytes()).map(drop)
 }
 
 #[cfg(test)]

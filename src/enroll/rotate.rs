@@ -5,16 +5,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail, ensure};
-use ssh_key::{PublicKey, SshSig};
+use anyhow::{Context as _, ensure};
+use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
 
-use super::authorized_keys;
 use super::join::check_kind;
 use super::key::public_path;
+use super::{authorized_keys, ssh_keygen};
+use crate::durable::{self, Options};
 use crate::node::KeyChange;
 
 /// What our signatures are for (PROTOCOL.sshsig): none is of use anywhere else.
@@ -22,13 +22,13 @@ const NAMESPACE: &str = "xds-sync rotate";
 
 /// Where the key lies that will be `identity`.
 #[must_use]
-pub fn next(identity: &Path) -> PathBuf {
+pub(crate) fn next(identity: &Path) -> PathBuf {
     with_suffix(identity, ".next")
 }
 
 /// Where the key lies that was `identity`, while there are nodes that know no other.
 #[must_use]
-pub fn previous(identity: &Path) -> PathBuf {
+pub(crate) fn previous(identity: &Path) -> PathBuf {
     with_suffix(identity, ".old")
 }
 
@@ -39,7 +39,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// The change from one key pair of this host's to another, vouched for by the old one. It lets both in.
-pub fn propose(old: &Path, new: &Path) -> anyhow::Result<KeyChange> {
+pub(crate) fn propose(old: &Path, new: &Path) -> anyhow::Result<KeyChange> {
     let (old_key, new_key) = (read_public(old)?, read_public(new)?);
     let vouched = sign(old, &statement(&old_key, &new_key)?)?;
     let text = |key: &PublicKey| key.to_openssh().context("writing a public key as text");
@@ -58,30 +58,21 @@ fn read_public(identity: &Path) -> anyhow::Result<PublicKey> {
     PublicKey::from_openssh(&text).with_context(|| format!("{} is no public key", path.display()))
 }
 
-/// ssh-keygen can read every kind of private key, and ask an agent.
+/// A signature of `statement` (PROTOCOL.sshsig) in PEM.
 fn sign(identity: &Path, statement: &str) -> anyhow::Result<String> {
-    let mut child = Command::new("ssh-keygen")
-        .args(["-q", "-Y", "sign", "-n", NAMESPACE, "-f"])
-        .arg(identity)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("running ssh-keygen")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // If it has gone already, it says why.
-        let _ = stdin.write_all(statement.as_bytes());
+    let text = fs::read(identity).with_context(|| format!("reading {}", identity.display()))?;
+    match PrivateKey::from_openssh(&text) {
+        Ok(key) if key.key_data().ed25519().is_some() => {
+            let signature = key.sign(NAMESPACE, HashAlg::Sha512, statement.as_bytes());
+            let signature = signature.with_context(|| format!("{} cannot sign", identity.display()))?;
+            signature.to_pem(LineEnding::LF).context("writing a signature as text")
+        }
+        _ => ssh_keygen::sign(identity, NAMESPACE, statement.as_bytes()),
     }
-    let output = child.wait_with_output().context("running ssh-keygen")?;
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
-        bail!("{} cannot sign: {}", identity.display(), why.trim());
-    }
-    String::from_utf8(output.stdout).context("reading a signature of ssh-keygen")
 }
 
 /// A node's part: lets the new key in beside the old one, or in its place.
-pub fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<()> {
+pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<()> {
     let (old, new) = (PublicKey::from_openssh(&change.old), PublicKey::from_openssh(&change.new));
     let (old, new) = (old.context("the old key is no key")?, new.context("the new key is no key")?);
     check_kind(&new)?;
@@ -104,7 +95,7 @@ pub fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<()> 
 
 /// Makes the next key the one that is used, and the one that was used the previous one. At every moment there
 /// is a whole pair at `identity`, or its public key can be made anew from the private one.
-pub fn switch(identity: &Path) -> anyhow::Result<()> {
+pub(crate) fn switch(identity: &Path) -> anyhow::Result<()> {
     let (next, previous) = (next(identity), previous(identity));
     let switch = || -> io::Result<()> {
         match fs::hard_link(identity, &previous) {
@@ -116,18 +107,19 @@ pub fn switch(identity: &Path) -> anyhow::Result<()> {
             }
             linked => linked?,
         }
-        fs::copy(public_path(identity), public_path(&previous))?;
+        let public = fs::read(public_path(identity))?;
+        durable::replace(&public_path(&previous), &public, Options::PUBLIC)?;
         // The wrong public key would lock this Main out of new nodes; a missing one is made anew.
         fs::remove_file(public_path(identity))?;
         fs::rename(&next, identity)?;
         fs::rename(public_path(&next), public_path(identity))?;
-        sync_dir(identity)
+        durable::sync_parent(identity)
     };
     switch().with_context(|| format!("putting {} in the place of {}", next.display(), identity.display()))
 }
 
 /// Removes the previous key: no node knows it any more.
-pub fn forget_former(identity: &Path) -> anyhow::Result<()> {
+pub(crate) fn forget_previous(identity: &Path) -> anyhow::Result<()> {
     let previous = previous(identity);
     let remove = || -> io::Result<()> {
         for path in [public_path(&previous), previous.clone()] {
@@ -136,18 +128,16 @@ pub fn forget_former(identity: &Path) -> anyhow::Result<()> {
                 _ => {}
             }
         }
-        sync_dir(identity)
+        durable::sync_parent(identity)
     };
     remove().with_context(|| format!("removing {}", previous.display()))
-}
-
-fn sync_dir(identity: &Path) -> io::Result<()> {
-    fs::File::open(identity.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use ssh_key::rand_core::OsRng;
 
     use super::*;
@@ -220,6 +210,22 @@ mod tests {
     }
 
     #[test]
+    fn our_signature_is_one_of_ssh_keygen() {
+        let site = Site::new();
+        let signature = sign(&site.path("key"), "statement").unwrap();
+        fs::write(site.path("signature"), signature).unwrap();
+        fs::write(site.path("signers"), format!("main {}\n", site.blob("key"))).unwrap();
+        for (said, valid) in [("statement", true), ("another", false)] {
+            fs::write(site.path("said"), said).unwrap();
+            let mut verify = Command::new("ssh-keygen");
+            verify.args(["-Y", "verify", "-I", "main", "-n", NAMESPACE, "-f"]).arg(site.path("signers"));
+            verify.arg("-s").arg(site.path("signature")).stdin(fs::File::open(site.path("said")).unwrap());
+            let verified = verify.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+            assert_eq!(verified.success(), valid, "{said}");
+        }
+    }
+
+    #[test]
     fn an_rsa_key_that_xds_used_is_replaced_as_well() {
         let site = Site::new();
         let rsa = site.path("rsa");
@@ -271,8 +277,8 @@ mod tests {
         fs::remove_file(public_path(&next(&identity))).unwrap();
         assert!(!next(&identity).exists() && !public_path(&next(&identity)).exists());
         assert!(propose(&previous(&identity), &identity).is_ok());
-        forget_former(&identity).unwrap();
-        forget_former(&identity).unwrap();
+        forget_previous(&identity).unwrap();
+        forget_previous(&identity).unwrap();
         assert!(!previous(&identity).exists() && !public_path(&previous(&identity)).exists());
         assert!(identity.exists());
     }

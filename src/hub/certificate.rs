@@ -15,11 +15,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{RootCertStore, ServerConfig};
 use time::OffsetDateTime;
 
-use crate::state::durable;
+use crate::durable::{self, Options};
 
 /// Where the certificate is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Certificate {
+pub(crate) enum Certificate {
     /// Files (PEM) that somebody else keeps.
     Given {
         /// The certificate, and those that lead from it to an authority.
@@ -44,7 +44,7 @@ const RENEWED: Duration = Duration::from_secs(60 * 24 * 3600);
 
 impl Certificate {
     /// What TLS needs of it; one of our own is made when there is none, or none that holds at `now`.
-    pub fn server_config(&self, now: SystemTime) -> anyhow::Result<Arc<ServerConfig>> {
+    pub(crate) fn server_config(&self, now: SystemTime) -> anyhow::Result<Arc<ServerConfig>> {
         match self {
             Certificate::Given { certificate, key } => server_config(certificate, key),
             Certificate::Own { dir, names } => {
@@ -105,13 +105,15 @@ fn make(certificate: &Path, key: &Path, names: &[String], now: SystemTime) -> an
     let pair = KeyPair::generate()?;
     let made = params.self_signed(&pair)?;
     // Where only one of them gets there, they do not fit together, and both are made anew.
-    durable::replace(key, pair.serialize_pem().as_bytes())?;
-    durable::replace(certificate, made.pem().as_bytes())
+    durable::make_dir(key.parent().unwrap_or(Path::new("/")), 0o700)?;
+    durable::replace(key, pair.serialize_pem().as_bytes(), Options::PRIVATE)?;
+    durable::replace(certificate, made.pem().as_bytes(), Options::PRIVATE)?;
+    Ok(())
 }
 
 /// The names for a certificate of our own: each once, and none that cannot stand in one.
 #[must_use]
-pub fn names(hosts: &[&str], listen: IpAddr) -> Vec<String> {
+pub(crate) fn names(hosts: &[&str], listen: IpAddr) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     let listen = if listen.is_unspecified() { None } else { Some(listen.to_string()) };
     for name in hosts.iter().copied().map(str::to_owned).chain(listen).chain(["localhost".to_owned()]) {

@@ -3,15 +3,14 @@
 //! [`routes`] says what is there, [`certificate`] with which certificate, [`server`] how much a caller may
 //! ask for. Nothing here needs to be root: it reads the public key alone.
 
-pub mod certificate;
-pub mod downloads;
-pub mod routes;
-pub mod server;
+pub(crate) mod certificate;
+pub(crate) mod downloads;
+pub(crate) mod routes;
+pub(crate) mod server;
 
-pub use certificate::Certificate;
-pub use downloads::Download;
-pub use routes::Content;
-pub use server::{Limits, Server};
+pub(crate) use certificate::Certificate;
+pub(crate) use routes::Content;
+pub(crate) use server::{Limits, Server};
 
 #[cfg(test)]
 mod tests;

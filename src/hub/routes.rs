@@ -15,24 +15,24 @@ use axum::routing::get;
 use super::downloads::Download;
 
 /// Where nodes look for the public key.
-pub const KEY: &str = "/ssh-key/rsync_xds.pub";
+pub(crate) const KEY: &str = "/ssh-key/rsync_xds.pub";
 /// What is below it is for installing.
-pub const DOWNLOADS: &str = "/xds-sync";
+pub(crate) const DOWNLOADS: &str = "/xds-sync";
 
 /// A public key is a line of some hundred bytes.
 const MAX_KEY: u64 = 16 * 1024;
 
 /// What there is to serve.
 #[derive(Clone, Debug, Default)]
-pub struct Content {
+pub(crate) struct Content {
     /// Files with the public key; the first that can be read is served, as it is at that moment.
-    pub keys: Vec<PathBuf>,
+    pub(crate) keys: Vec<PathBuf>,
     /// What is offered for installing.
-    pub downloads: Vec<Download>,
+    pub(crate) downloads: Vec<Download>,
 }
 
 /// The routes of everything there is to serve; GET and HEAD each.
-pub fn routes(content: Content) -> Router {
+pub(crate) fn routes(content: Content) -> Router {
     let keys: Arc<[PathBuf]> = content.keys.into();
     let mut router = Router::new().route(KEY, get(key).with_state(keys));
     for download in content.downloads {

@@ -1,4 +1,4 @@
-//! Connections: how many, how long, how large.
+//! The HTTPS server: how many connections, for how long, and how large a request may be.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -18,49 +18,53 @@ use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Certificate;
 
-/// What one caller, and all of them, may ask for.
+/// How much clients may use, each and all together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once; who comes then waits.
-    pub connections: usize,
+pub(crate) struct Limits {
+    /// Connections at once; further ones wait.
+    pub(crate) connections: usize,
     /// For the TLS handshake, and again for the request's head.
-    pub greeting: Duration,
+    pub(crate) handshake_timeout: Duration,
     /// For a whole connection: a download over a slow line takes minutes.
-    pub connection: Duration,
+    pub(crate) connection: Duration,
     /// Bytes of the request's head.
-    pub head: usize,
-    /// What connections have left when the service is told to end.
-    pub farewell: Duration,
+    pub(crate) head: usize,
+    /// How long open connections may go on after the service was told to stop.
+    pub(crate) shutdown_grace: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 64,
-            greeting: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             connection: Duration::from_secs(600),
             head: 16 * 1024,
-            farewell: Duration::from_secs(3),
+            shutdown_grace: Duration::from_secs(3),
         }
     }
 }
 
-/// How often the certificate is looked at again: it may have been renewed, or be due to.
+/// How often the certificate is read again: it may have been renewed, or be due for renewal.
 const RENEWAL: Duration = Duration::from_secs(3600);
-/// After an error of accept(2), such as too many open files, which passes.
+/// How long to wait after an error of accept(2), such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound service.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     listener: TcpListener,
     certificate: Certificate,
     limits: Limits,
 }
 
 impl Server {
-    /// Takes the address.
-    pub fn bind(listen: SocketAddr, certificate: Certificate, limits: Limits) -> anyhow::Result<Server> {
+    /// Binds the address.
+    pub(crate) fn bind(
+        listen: SocketAddr,
+        certificate: Certificate,
+        limits: Limits,
+    ) -> anyhow::Result<Server> {
         let listener = match TcpListener::bind(listen) {
             Ok(listener) => listener,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => bail!(
@@ -78,17 +82,17 @@ impl Server {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until SIGTERM or SIGINT. `clock` says when certificates are to be renewed, `tell` is told what
-    /// goes wrong meanwhile, `ready` is called once when callers are let in.
-    pub fn run(
+    /// Serves until SIGTERM or SIGINT. `clock` decides when certificates are renewed, `report` takes what goes
+    /// wrong meanwhile, `ready` is called once when connections are accepted.
+    pub(crate) fn run(
         self,
         routes: Router,
         clock: fn() -> SystemTime,
-        tell: impl Fn(&str),
+        report: impl Fn(&str),
         ready: impl FnOnce(),
     ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -106,8 +110,8 @@ impl Server {
             }
             Ok(())
         };
-        let served = runtime.block_on(self.serve(routes, clock, tell, ready, signals));
-        // What did not end in time ends now.
+        let served = runtime.block_on(self.serve(routes, clock, report, ready, signals));
+        // Connections that are still open end now.
         runtime.shutdown_background();
         served
     }
@@ -117,7 +121,7 @@ impl Server {
         self,
         routes: Router,
         clock: fn() -> SystemTime,
-        tell: impl Fn(&str),
+        report: impl Fn(&str),
         ready: impl FnOnce(),
         end: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
@@ -126,55 +130,55 @@ impl Server {
         let mut acceptor = TlsAcceptor::from(self.certificate.server_config(clock())?);
         let mut renewal = tokio::time::interval(RENEWAL);
         let mut end = std::pin::pin!(end);
-        let room = Arc::new(Semaphore::new(limits.connections));
+        let slots = Arc::new(Semaphore::new(limits.connections));
         let mut connections = JoinSet::new();
         renewal.tick().await;
         ready();
         let ended = loop {
             let next = async {
-                // Never closed.
-                let place = Arc::clone(&room).acquire_owned().await;
-                (place, listener.accept().await)
+                // Cannot fail: the semaphore is never closed.
+                let slot = Arc::clone(&slots).acquire_owned().await;
+                (slot, listener.accept().await)
             };
             tokio::select! {
                 ended = &mut end => break ended,
                 _ = renewal.tick() => match self.certificate.server_config(clock()) {
                     Ok(config) => acceptor = TlsAcceptor::from(config),
-                    Err(error) => tell(&format!("the certificate stays as it was: {error:#}")),
+                    Err(error) => report(&format!("the certificate stays as it was: {error:#}")),
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
-                (place, accepted) = next => match accepted {
+                (slot, accepted) = next => match accepted {
                     Ok((stream, _)) => {
                         let (acceptor, routes) = (acceptor.clone(), routes.clone());
                         connections.spawn(async move {
-                            let _place = place;
+                            let _slot = slot;
                             let answered = answer(stream, acceptor, routes, limits);
-                            // Callers that are too slow, or speak nonsense, are their own affair.
+                            // Errors of a client that is too slow or speaks nonsense are not reported.
                             let _ = tokio::time::timeout(limits.connection, answered).await;
                         });
                     }
                     Err(error) => {
-                        tell(&format!("a connection could not be taken: {error}"));
+                        report(&format!("cannot accept a connection: {error}"));
                         tokio::time::sleep(PAUSE).await;
                     }
                 },
             }
         };
         drop(listener);
-        let farewell = async { while connections.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(limits.farewell, farewell).await;
+        let rest = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(limits.shutdown_grace, rest).await;
         ended
     }
 }
 
 /// One connection: a handshake, a request and its answer.
 async fn answer(stream: TcpStream, acceptor: TlsAcceptor, routes: Router, limits: Limits) -> Option<()> {
-    let tls = tokio::time::timeout(limits.greeting, acceptor.accept(stream)).await.ok()?.ok()?;
+    let tls = tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream)).await.ok()?.ok()?;
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.greeting)
+        .header_read_timeout(limits.handshake_timeout)
         .max_buf_size(limits.head)
-        // Nobody keeps a place that he does not use.
+        // An idle client must not hold a slot.
         .keep_alive(false)
         .serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes))
         .await

@@ -10,9 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::oneshot;
 
+use super::downloads::Download;
 use super::*;
-use crate::enroll::fetch::{self, Trust};
 use crate::enroll::join::{Main, fetch_key};
+use crate::fetch::{self, Trust};
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT xds-sync main\n";
@@ -106,7 +107,7 @@ fn without_a_key_it_says_what_to_do() {
 
 #[test]
 fn who_is_slow_or_says_too_much_is_hung_up_on() {
-    let limits = Limits { greeting: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { handshake_timeout: Duration::from_millis(100), ..Limits::default() };
     let hub = Hub::new(limits);
     // Nothing is said: the stream ends, instead of staying open.
     let mut silent = TcpStream::connect(hub.address).unwrap();
@@ -124,7 +125,8 @@ fn who_is_slow_or_says_too_much_is_hung_up_on() {
 
 #[test]
 fn who_comes_when_all_places_are_taken_waits() {
-    let limits = Limits { connections: 1, greeting: Duration::from_millis(200), ..Limits::default() };
+    let limits =
+        Limits { connections: 1, handshake_timeout: Duration::from_millis(200), ..Limits::default() };
     let hub = Hub::new(limits);
     let _silent = TcpStream::connect(hub.address).unwrap();
     assert_eq!(hub.get(routes::KEY).unwrap(), KEY.as_bytes());
@@ -133,7 +135,7 @@ fn who_comes_when_all_places_are_taken_waits() {
 
 #[test]
 fn it_ends_while_a_connection_is_open() {
-    let hub = Hub::new(Limits { farewell: Duration::from_millis(50), ..Limits::default() });
+    let hub = Hub::new(Limits { shutdown_grace: Duration::from_millis(50), ..Limits::default() });
     let _silent = TcpStream::connect(hub.address).unwrap();
     hub.end();
 }

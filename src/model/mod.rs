@@ -13,6 +13,7 @@ pub mod outcome;
 pub mod path;
 pub mod plan;
 pub mod policy;
+mod size;
 pub mod tree;
 
 pub use codec::Malformed;
@@ -23,4 +24,5 @@ pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Change, ChangeKind, NodeChange, Side, Step};
 pub use policy::{Amount, ConflictPolicy, DeletePolicy, Direction, MaxDelete, TrashKeep, TrashMax};
+pub use size::{NotASize, Size};
 pub use tree::Tree;

@@ -1,19 +1,18 @@
-//! Which Main a node obeys: the one of the highest epoch it has met.
+//! Which Main a node obeys: the one of the highest epoch that has connected (fencing).
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
-use crate::fault::{self, Point, reach};
+use crate::durable::{self, Options, Points, sealed};
+use crate::fault::Point;
 
-/// What a node remembers of its Main.
+/// What a node remembers of its Main. Sealed on disk: a flipped bit in an epoch must not let an older Main in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct MainBinding {
     main: String,
@@ -21,24 +20,9 @@ struct MainBinding {
     name: String,
 }
 
-/// As it lies on disk: a flipped bit in an epoch must not let an older Main in.
-#[derive(Serialize, Deserialize)]
-struct Sealed {
-    #[serde(flatten)]
-    binding: MainBinding,
-    checksum: String,
-}
-
-impl MainBinding {
-    fn checksum(&self) -> String {
-        let MainBinding { main, epoch, name } = self;
-        // Neither an id nor a number has a newline; a name comes last.
-        blake3::hash(format!("{main}\n{epoch}\n{name}").as_bytes()).to_hex().to_string()
-    }
-}
-
 const NAME: &str = "main.json";
-const NEW_NAME: &str = "main.json.new";
+const POINTS: Points =
+    Points { write: Some(Point::BindWrite), rename: Some(Point::BindRename), ..Points::NONE };
 
 /// Whether the node may obey this Main, by what it remembers below `state_dir`.
 pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
@@ -46,7 +30,7 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     let known = match read(state_dir) {
         Ok(Some(known)) => known,
         Ok(None) => return Ok(()),
-        // Who cannot tell which Main it obeys obeys none.
+        // Fail closed: an unreadable record refuses every Main.
         Err(error) => return refused(format!("the node does not know its Main: {error:#}")),
     };
     let MainBinding { name, epoch, .. } = &known;
@@ -73,12 +57,12 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
         return Ok(());
     }
     write(state_dir, &new).map_err(|error| {
-        let detail = format!("the node cannot remember its Main in {}: {error}", state_dir.display());
+        let detail = format!("the node cannot remember its Main in {}: {error:#}", state_dir.display());
         NodeError::new(NodeErrorKind::Refused, detail)
     })
 }
 
-/// Forgets which Main the node obeys: the next one that comes is obeyed. Says whether there was one.
+/// Forgets which Main the node obeys: the next one that connects is obeyed. Returns whether there was one.
 pub fn forget(state_dir: &Path) -> io::Result<bool> {
     match fs::remove_file(state_dir.join(NAME)) {
         Ok(()) => Ok(true),
@@ -89,37 +73,20 @@ pub fn forget(state_dir: &Path) -> io::Result<bool> {
 
 fn read(state_dir: &Path) -> anyhow::Result<Option<MainBinding>> {
     let path = state_dir.join(NAME);
-    match fs::read(&path) {
-        Ok(text) => {
-            let damaged =
-                || format!("{} is damaged; remove it to obey the next Main that comes", path.display());
-            let known: Sealed = serde_json::from_slice(&text).with_context(damaged)?;
-            ensure!(known.binding.checksum() == known.checksum, "{}: its checksum is wrong", damaged());
-            Ok(Some(known.binding))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| path.display().to_string()),
-    }
+    let Some(content) = durable::read(&path).with_context(|| path.display().to_string())? else {
+        return Ok(None);
+    };
+    let binding = sealed::open(&content);
+    binding.map(Some).with_context(|| {
+        format!("{} is damaged; remove it to obey the next Main that connects", path.display())
+    })
 }
 
-fn write(state_dir: &Path, binding: &MainBinding) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
-    reach(Point::BindWrite)?;
-    let new = state_dir.join(NEW_NAME);
-    // A leftover of a killed agent; O_EXCL writes through nothing that others have put there.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-    let checksum = binding.checksum();
-    file.write_all(&serde_json::to_vec(&Sealed { binding: binding.clone(), checksum })?)?;
-    fault::wrote(&file);
-    file.sync_all()?;
-    fault::synced(Some(file.as_fd()));
-    reach(Point::BindRename)?;
-    fs::rename(&new, state_dir.join(NAME))?;
-    File::open(state_dir)?.sync_all()
+fn write(state_dir: &Path, binding: &MainBinding) -> anyhow::Result<()> {
+    let options = Options { points: POINTS, ..Options::PRIVATE };
+    durable::make_dir(state_dir, 0o700)?;
+    durable::replace(&state_dir.join(NAME), &sealed::seal(binding)?, options)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -209,7 +176,7 @@ mod tests {
         bind(&state, &hello("A", 1)).unwrap();
         let victim = dir.path().join("victim");
         fs::write(&victim, "precious").unwrap();
-        symlink(&victim, state.join(NEW_NAME)).unwrap();
+        symlink(&victim, state.join(durable::temporary(NAME.as_ref()))).unwrap();
         bind(&state, &hello("A", 2)).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
         for (path, mode) in [(state.clone(), 0o700), (state.join(NAME), 0o600)] {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Plan;
-use crate::model::{Action, Amount, Entry, MaxDelete, Step, Tree};
+use crate::model::{Action, Amount, Entry, MaxDelete, Size, Step, Tree};
 
 /// Whether one end of an edge lost everything: a root that was wiped, not mounted or replaced looks just
 /// like an administrator's deletion of every file, and is far more often the reason.
@@ -44,14 +44,13 @@ impl Deletions {
 impl fmt::Display for Deletions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Deletions { deleted, all } = self;
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         write!(
             f,
-            "{} of {} files, {} of {} MiB, would be deleted",
+            "{} of {} files, {} of {}, would be deleted",
             deleted.files,
             all.files,
-            mib(deleted.bytes),
-            mib(all.bytes)
+            Size(deleted.bytes),
+            Size(all.bytes)
         )
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
 use crate::model::escape::{clean, escape_for_people};
-use crate::model::{ChangeKind, NodeChange, ReloadOutcome, ReloadState, Side};
+use crate::model::{ChangeKind, NodeChange, ReloadOutcome, ReloadState, Side, Size};
 
 /// `1 file`, `2 files`.
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
@@ -13,18 +13,7 @@ pub(super) fn count(number: u64, one: &str, many: &str) -> String {
 
 /// `5.0 MiB`; whole numbers below 1 KiB.
 pub(crate) fn bytes(number: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if number < 1024 {
-        return format!("{number} B");
-    }
-    let mut value = number as f64 / 1024.0;
-    let mut unit = 0;
-    // 1023.95 would be printed as 1024.0.
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
+    Size(number).to_string()
 }
 
 /// `412 ms`, `3.2 s`, `4m 10s`.

@@ -6,14 +6,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::disk::Stamp;
-use crate::fault::{self, Point, reach};
+use crate::durable::{self, Options, Points};
+use crate::fault::Point;
 use crate::model::{Digest, RelPath, RelPathBuf};
 
 /// First bytes of the file; the last of them is the version of what follows.
@@ -170,25 +171,19 @@ impl HashCache {
         if self.saved {
             return Ok(());
         }
-        let mut new = path.as_os_str().to_owned();
-        new.push(".new");
-        let new = Path::new(&new);
-        match fs::remove_file(new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file: File = File::options().read(true).write(true).create_new(true).mode(0o600).open(new)?;
-        let mut check = blake3::Hasher::new();
         let bytes = self.bytes.all();
-        for part in [&MAGIC[..], &bytes] {
-            check.update(part);
-            file.write_all(part)?;
-        }
-        // Not fsynced: after a power cut the checksum tells.
-        file.write_all(check.finalize().as_bytes())?;
-        fault::wrote(&file);
-        reach(Point::CacheRename)?;
-        fs::rename(new, path)?;
+        let write = |file: &mut File| {
+            let mut check = blake3::Hasher::new();
+            for part in [&MAGIC[..], &bytes] {
+                check.update(part);
+                file.write_all(part)?;
+            }
+            file.write_all(check.finalize().as_bytes())
+        };
+        // Not synced: the checksum shows what a power cut left, and a lost cache costs only time.
+        let points = Points { rename: Some(Point::CacheRename), ..Points::NONE };
+        let options = Options { sync: false, points, ..Options::PRIVATE };
+        let file = durable::replace_with(path, options, write)?;
         self.bytes = Bytes::File(file, bytes.len());
         self.saved = true;
         Ok(())
@@ -423,6 +418,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use std::fs;
+
     use super::*;
 
     fn path(text: &str) -> RelPathBuf {
@@ -547,7 +544,7 @@ mod tests {
     fn it_is_saved_for_its_owner_alone_and_only_when_it_changed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("cache");
-        fs::write(dir.path().join("cache.new"), "of a killed run").unwrap();
+        fs::write(dir.path().join(".cache.new"), "of a killed run").unwrap();
         let mut cache = HashCache::default();
         cache.record(&path("a"), stamp(1), Digest([1; 32]));
         cache.save(&file).unwrap();

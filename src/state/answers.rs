@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 /// Source → its last good answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Answers(pub BTreeMap<String, Answer>);
+pub(crate) struct Answers(pub BTreeMap<String, Answer>);
 
 /// One source's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// When it was given, in RFC 3339.
-    pub at: String,
+    pub(crate) at: String,
     /// The nodes in it; never none.
-    pub nodes: Vec<Named>,
+    pub(crate) nodes: Vec<Named>,
 }
 
 /// A node as a source names it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Named {
+pub(crate) struct Named {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// What ssh connects to.
-    pub address: String,
+    pub(crate) address: String,
     /// Whom to log in as, when it says so.
-    pub user: Option<String>,
+    pub(crate) user: Option<String>,
     /// Directory → its root there, where that differs from Main's.
-    pub paths: BTreeMap<String, PathBuf>,
+    pub(crate) paths: BTreeMap<String, PathBuf>,
 }

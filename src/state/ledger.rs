@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Digest, RelPathBuf, Side};
 
 /// What each directory that names a reload looked like when that reload last succeeded.
-pub type Loaded = BTreeMap<String, Digest>;
+pub(crate) type Loaded = BTreeMap<String, Digest>;
 
 /// The ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,12 +73,12 @@ const MAX_DECIDED: usize = 1000;
 impl Ledger {
     /// What a node has loaded by a reload, as far as it is on record.
     #[must_use]
-    pub fn loaded(&self, node: &str, reload: &str) -> Option<&Loaded> {
+    pub(crate) fn loaded(&self, node: &str, reload: &str) -> Option<&Loaded> {
         self.loaded.get(node)?.get(reload)
     }
 
     /// Records `now` as loaded for directories that are not on record; whether there were any.
-    pub fn count_as_loaded(&mut self, node: &str, reload: &str, now: &Loaded) -> bool {
+    pub(crate) fn count_as_loaded(&mut self, node: &str, reload: &str, now: &Loaded) -> bool {
         let loaded = self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default();
         let before = loaded.len();
         for (directory, digest) in now {
@@ -88,13 +88,13 @@ impl Ledger {
     }
 
     /// A reload has succeeded with this.
-    pub fn reloaded(&mut self, node: &str, reload: &str, now: Loaded) {
+    pub(crate) fn reloaded(&mut self, node: &str, reload: &str, now: Loaded) {
         self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default().extend(now);
     }
 
     /// The standing skips of an edge that were told.
     #[must_use]
-    pub fn skips(&self, directory: &str, node: &str) -> &[Skip] {
+    pub(crate) fn skips(&self, directory: &str, node: &str) -> &[Skip] {
         self.skips.get(directory).and_then(|nodes| nodes.get(node)).map_or(&[], Vec::as_slice)
     }
 
@@ -132,7 +132,7 @@ impl Ledger {
     }
 
     /// Drops what is remembered of nodes that are no longer configured.
-    pub fn forget_nodes_except<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
+    pub(crate) fn forget_nodes_except<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         let nodes: BTreeSet<&str> = nodes.collect();
         self.loaded.retain(|node, _| nodes.contains(node.as_str()));
         for known in self.skips.values_mut() {
@@ -144,8 +144,8 @@ impl Ledger {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::sealed;
     use super::*;
+    use crate::durable::sealed;
 
     fn record(path: &str, winner: Option<&str>) -> ConflictRecord {
         ConflictRecord {

@@ -10,35 +10,30 @@ use rustix::fs::FlockOperation;
 
 /// The lock of a run. The kernel lets go of it when the process ends, however that happens.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock; `None` when another process has it and `wait` is false.
-    pub fn take(path: &Path, wait: bool) -> anyhow::Result<Option<Lock>> {
+    /// Takes the lock for the process `pid`, this one; `None` when another process holds it.
+    pub(crate) fn take(path: &Path, pid: u32) -> anyhow::Result<Option<Lock>> {
         let open = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut file = open.with_context(|| format!("cannot open {}", path.display()))?;
-        let operation =
-            if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
-        loop {
-            match rustix::fs::flock(&file, operation) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
-            }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
-        // Only for people who ask who holds it; the lock itself is the kernel's.
+        // For people who ask which process holds it; the lock itself is the kernel's.
         file.set_len(0)?;
         file.rewind()?;
-        write!(file, "{}", std::process::id())?;
+        write!(file, "{pid}")?;
         Ok(Some(Lock { _file: file }))
     }
 
     /// The process that holds the lock, as far as it wrote that down.
     #[must_use]
-    pub fn holder(path: &Path) -> Option<u32> {
+    pub(crate) fn holder(path: &Path) -> Option<u32> {
         let mut text = String::new();
         File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
         text.trim().parse().ok()
@@ -51,19 +46,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_waits_until_the_first_is_gone() {
+    fn the_second_gets_it_once_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let first = Lock::take(&path, false).unwrap();
+        let take = || Lock::take(&path, 4711).unwrap();
+        let first = take();
         assert!(first.is_some());
-        assert!(Lock::take(&path, false).unwrap().is_none());
-        assert_eq!(Lock::holder(&path), Some(std::process::id()));
-        let waiting = std::thread::spawn({
-            let path = path.clone();
-            move || Lock::take(&path, true).unwrap().is_some()
-        });
+        assert!(take().is_none());
+        assert_eq!(Lock::holder(&path), Some(4711));
         drop(first);
-        assert!(waiting.join().unwrap());
+        assert!(take().is_some());
     }
 
     #[test]
@@ -83,10 +75,10 @@ mod tests {
         let mut said = String::new();
         BufReader::new(other.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert_eq!(said, "held\n");
-        assert!(Lock::take(&path, false).unwrap().is_none());
+        assert!(Lock::take(&path, 4711).unwrap().is_none());
         assert_eq!(Lock::holder(&path), None, "it wrote nothing down");
         other.kill().unwrap();
         other.wait().unwrap();
-        assert!(Lock::take(&path, false).unwrap().is_some());
+        assert!(Lock::take(&path, 4711).unwrap().is_some());
     }
 }

@@ -15,29 +15,29 @@
 //! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could
 //! delete something. What cannot be trusted is reported and counts as not there.
 
-pub mod answers;
-pub mod durable;
+mod answers;
 pub mod edge;
 pub mod history;
 pub mod ledger;
-pub mod lock;
-mod sealed;
+pub(crate) mod lock;
 
 use std::fmt;
 use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-pub use answers::{Answer, Answers, Named};
+use crate::durable::{self, Options, Points, sealed};
+use crate::fault::{Point, reach};
+
+pub(crate) use answers::{Answer, Answers, Named};
 pub use edge::{EdgeHeader, EdgeRecord, InStep};
 pub use history::{Asked, History, RunRecord};
 pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip};
-pub use lock::Lock;
+pub(crate) use lock::Lock;
 
 /// The directory of all that is remembered; 0700.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ const EDGES: &str = "edges";
 const NEXT_EDGES: &str = "edges-next";
 
 /// What discovery was last told.
-pub const DISCOVERY: &str = "discovery.json";
+pub(crate) const DISCOVERY: &str = "discovery.json";
 
 /// Which Main this is; nodes refuse an older epoch than they know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,11 +80,7 @@ impl std::error::Error for Corrupt {}
 impl StateDir {
     /// Opens the directory, and makes it when it is missing.
     pub fn open(path: &Path) -> anyhow::Result<StateDir> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
+        durable::make_dir(path, 0o700).with_context(|| format!("cannot create {}", path.display()))?;
         let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if metadata.mode() & 0o022 != 0 {
             bail!("{} can be written by others; run 'chmod 700 {0}'", path.display());
@@ -94,19 +90,19 @@ impl StateDir {
 
     /// Its path.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Takes the lock of a run; `None` when another run holds it and `wait` is not asked for.
-    pub fn lock(&self, wait: bool) -> anyhow::Result<Option<Lock>> {
-        Lock::take(&self.0.join("lock"), wait)
+    /// Takes the lock of a run for the process `pid`, this one; `None` when another process holds it.
+    pub(crate) fn lock(&self, pid: u32) -> anyhow::Result<Option<Lock>> {
+        Lock::take(&self.0.join("lock"), pid)
     }
 
     /// Who this Main is, if it has ever synchronised.
     pub fn identity(&self) -> anyhow::Result<Option<Identity>> {
         let path = self.0.join(IDENTITY);
-        let Some(bytes) = durable::read(&path)? else {
+        let Some(bytes) = read(&path)? else {
             return Ok(None);
         };
         let identity = sealed::open(&bytes);
@@ -118,7 +114,7 @@ impl StateDir {
 
     /// Remembers who this Main is.
     pub fn save_identity(&self, identity: &Identity) -> anyhow::Result<()> {
-        durable::replace(&self.0.join(IDENTITY), &sealed::seal(identity)?)
+        write(&self.0.join(IDENTITY), &sealed::seal(identity)?)
     }
 
     /// What is remembered of an edge.
@@ -134,7 +130,7 @@ impl StateDir {
 
     fn read_edge(path: PathBuf) -> Result<Option<EdgeRecord>, Corrupt> {
         let corrupt = |why: String| Corrupt { path: path.clone(), why };
-        match durable::read(&path) {
+        match read(&path) {
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => EdgeRecord::decode(bytes).map(Some).map_err(corrupt),
             Err(error) => Err(corrupt(format!("{error:#}"))),
@@ -143,29 +139,23 @@ impl StateDir {
 
     /// Remembers an edge.
     pub fn save_edge(&self, directory: &str, node: &str, edge: &EdgeRecord) -> anyhow::Result<()> {
-        durable::replace(&self.edge_path(EDGES, directory, node), edge.encoded())
+        write(&self.edge_path(EDGES, directory, node), edge.encoded())
     }
 
     /// Remembers what an edge will be.
-    pub fn save_next_edge(&self, directory: &str, node: &str, edge: &EdgeRecord) -> anyhow::Result<()> {
-        durable::replace(&self.edge_path(NEXT_EDGES, directory, node), edge.encoded())
+    pub(crate) fn save_next_edge(
+        &self,
+        directory: &str,
+        node: &str,
+        edge: &EdgeRecord,
+    ) -> anyhow::Result<()> {
+        write(&self.edge_path(NEXT_EDGES, directory, node), edge.encoded())
     }
 
     /// What was to be of an edge, is.
-    pub fn promote_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
+    pub(crate) fn promote_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
         let path = |which| self.edge_path(which, directory, node);
-        durable::rename(&path(NEXT_EDGES), &path(EDGES))
-    }
-
-    /// Forgets an edge: it will be merged as if it was new.
-    pub fn forget_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
-        for which in [EDGES, NEXT_EDGES] {
-            match fs::remove_file(self.edge_path(which, directory, node)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
+        promote(&path(NEXT_EDGES), &path(EDGES))
     }
 
     fn edge_path(&self, which: &str, directory: &str, node: &str) -> PathBuf {
@@ -175,7 +165,7 @@ impl StateDir {
     /// The ledger; empty when there is none.
     pub fn ledger(&self) -> anyhow::Result<Ledger> {
         let path = self.0.join("ledger.json");
-        match durable::read(&path)? {
+        match read(&path)? {
             Some(bytes) => sealed::open(&bytes).with_context(|| {
                 format!(
                     "{} is damaged; move it away to start without it: nothing is deleted then",
@@ -188,36 +178,36 @@ impl StateDir {
 
     /// Remembers the ledger.
     pub fn save_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        durable::replace(&self.0.join("ledger.json"), &sealed::seal(ledger)?)
+        write(&self.0.join("ledger.json"), &sealed::seal(ledger)?)
     }
 
     /// What discovery was last told; nothing when it never was.
-    pub fn answers(&self) -> Result<Answers, Corrupt> {
+    pub(crate) fn answers(&self) -> Result<Answers, Corrupt> {
         let path = self.0.join(DISCOVERY);
         let corrupt = |error: anyhow::Error| Corrupt { path: path.clone(), why: format!("{error:#}") };
-        match durable::read(&path).map_err(corrupt)? {
+        match read(&path).map_err(corrupt)? {
             Some(bytes) => sealed::open(&bytes).map_err(corrupt),
             None => Ok(Answers::default()),
         }
     }
 
     /// Remembers what discovery was told. The caller holds the lock.
-    pub fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
-        durable::replace(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
+    pub(crate) fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
+        write(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
     }
 
     /// The status document of the last run, if there was one.
-    pub fn status(&self) -> anyhow::Result<Option<Vec<u8>>> {
-        durable::read(&self.0.join("status.json"))
+    pub(crate) fn status(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        read(&self.0.join("status.json"))
     }
 
     /// Replaces the status document.
-    pub fn save_status(&self, json: &[u8]) -> anyhow::Result<()> {
-        durable::replace(&self.0.join("status.json"), json)
+    pub(crate) fn save_status(&self, json: &[u8]) -> anyhow::Result<()> {
+        write(&self.0.join("status.json"), json)
     }
 
     /// Sets the mtime of `last-success` to the end of a full run that left everything in step.
-    pub fn stamp_last_success(&self, ended: SystemTime) -> anyhow::Result<()> {
+    pub(crate) fn stamp_last_success(&self, ended: SystemTime) -> anyhow::Result<()> {
         let path = self.0.join("last-success");
         let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         let file = open.with_context(|| format!("cannot write {}", path.display()))?;
@@ -232,9 +222,40 @@ impl StateDir {
 
     /// Where digests of Main's own files are kept.
     #[must_use]
-    pub fn cache_dir(&self) -> PathBuf {
+    pub(crate) fn cache_dir(&self) -> PathBuf {
         self.0.join("cache")
     }
+}
+
+const POINTS: Points = Points {
+    write: Some(Point::StateWrite),
+    sync: Some(Point::StateSync),
+    rename: Some(Point::StateRename),
+    dir_sync: Some(Point::StateDirSync),
+};
+
+/// Replaces a file, and makes the directory it is in.
+fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let options = Options { points: POINTS, ..Options::PRIVATE };
+    durable::make_dir(parent(path), 0o700)
+        .and_then(|()| durable::replace(path, content, options))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Renames a file over another one, and makes the directory that it goes to.
+fn promote(from: &Path, to: &Path) -> anyhow::Result<()> {
+    durable::make_dir(parent(to), 0o700)
+        .and_then(|()| reach(Point::Promote))
+        .and_then(|()| durable::rename(from, to))
+        .with_context(|| format!("cannot write {}", to.display()))
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    durable::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
 }
 
 /// A name as the name of a file: the configuration allows only harmless ones, but a file must never be put
@@ -287,8 +308,6 @@ mod tests {
         state.save_edge("moh", "mds1", &edge).unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
         assert_eq!(state.edge("moh", "mds2"), Ok(None));
-        state.forget_edge("moh", "mds1").unwrap();
-        assert_eq!(state.edge("moh", "mds1"), Ok(None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::model::{Action, Digest, File, Outcome, Step};
+use crate::model::{Action, Digest, File, Outcome, Size, Step};
 use crate::transfer::{BlobRequest, Received};
 
 /// Room that is left free on a disk beside what a plan needs: logs and recordings go on growing meanwhile.
@@ -79,6 +79,5 @@ pub(super) fn too_little_room(requests: &[BlobRequest], free: u64) -> Option<Str
     if needed == 0 || needed.saturating_add(SPARE) <= free {
         return None;
     }
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    Some(format!("{} MiB are needed and {} MiB are free", mib(needed), mib(free)))
+    Some(format!("{} are needed and {} are free", Size(needed), Size(free)))
 }

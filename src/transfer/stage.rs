@@ -11,7 +11,7 @@ use super::stager::{Basis, Stager, begun, create_part, is_staged, remove_part};
 use super::sweep::left;
 use super::{BlobRequest, Received, Seen, Signature, Sink as _, Source, signature, trash};
 use crate::disk::Stamp;
-use crate::model::{Digest, RelPath};
+use crate::model::{Digest, RelPath, Size};
 
 /// Of so many contents the bases are cut into chunks at a time: with the most chunks that a file
 /// may have, they fit into one message.
@@ -188,42 +188,9 @@ impl Room {
                 self.left = left;
                 Ok(())
             }
-            None => Err(format!(
-                "needs {}, {} free on {}",
-                human_bytes(size),
-                human_bytes(self.left.min(self.free)),
-                self.root
-            )),
-        }
-    }
-}
-
-/// Such as `1.2 GiB`.
-fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let Some(first) = bytes.checked_ilog2().map(|bits| bits / 10).filter(|unit| *unit > 0) else {
-        return format!("{bytes} B");
-    };
-    let unit = (first as usize).min(UNITS.len());
-    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human_bytes;
-
-    #[test]
-    fn bytes_for_people() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1_288_490_189, "1.2 GiB"),
-            (300 << 20, "300.0 MiB"),
-            (u64::MAX, "16777215.9 TiB"),
-        ] {
-            assert_eq!(human_bytes(bytes), text);
+            None => {
+                Err(format!("needs {}, {} free on {}", Size(size), Size(self.left.min(self.free)), self.root))
+            }
         }
     }
 }

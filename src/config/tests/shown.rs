@@ -35,7 +35,7 @@ fn values_are_shown_in_toml_whoever_gave_them() {
     let files = Files::new(&[("config.toml", text)]);
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     let mut sources = files.sources();
-    sources.env = vec![pair("XDS_SYNC_SYNC_PARALLEL", "4"), pair("XDS_SYNC_HUB_TOKEN_FILE", "/t")];
+    sources.env = vec![pair("XDS_SYNC_SYNC_PARALLEL", "4"), pair("XDS_SYNC_SYNC_TRASH_KEEP", "7d")];
     let shown = |sources: &Sources| {
         let shown = load(sources).unwrap().show();
         let shown: Vec<_> = shown.into_iter().filter(|line| !line.ends_with("# default")).collect();
@@ -44,7 +44,7 @@ fn values_are_shown_in_toml_whoever_gave_them() {
     insta::assert_snapshot!(shown(&sources), @r#"
     ssh.options = ["A=\"b\""]  # config.toml:2
     sync.parallel = 4  # environment
-    hub.token_file = "/t"  # environment
+    sync.trash_keep = "7d"  # environment
     discovery.postgres.url = "postgresql:///x"  # config.toml:6
     discovery.postgres.query = "SELECT a,\n\tb"  # config.toml:7
     node.a.name = "a"  # config.toml:11
@@ -109,7 +109,7 @@ fn the_shipped_example_has_every_key() {
     assert_eq!(keys(&typed), keys(&loaded.show()));
     // Those without a built-in value are in no list of defaults: here they are, one by one.
     let Config { hub, discovery, nodes, directories, .. } = loaded.config;
-    assert!(hub.certificate.is_some() && hub.key.is_some() && hub.token_file.is_some());
+    assert!(hub.certificate.is_some() && hub.key.is_some());
     let http = discovery.http.unwrap();
     assert!(http.headers_file.is_some() && http.ca.is_some());
     assert!(discovery.postgres.is_some() && discovery.file.is_some());

@@ -1,7 +1,10 @@
 //! With the real nginx, from a configuration of its own.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::Permissions;
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Child;
 
 use super::*;

@@ -7,11 +7,11 @@ use anyhow::{Context as _, anyhow, bail};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::rows::{Row, Said};
-use crate::config::{Postgres, Vouched};
-use crate::enroll::fetch::{self, Trust};
+use super::rows::{RawAnswer, Row};
+use crate::config::{Postgres, TlsTrust};
+use crate::fetch::{self, Trust};
 
-pub(super) fn ask(source: &Postgres, timeout: Duration) -> anyhow::Result<Said> {
+pub(super) fn ask(source: &Postgres, timeout: Duration) -> anyhow::Result<RawAnswer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let is_in = Cell::new(false);
     let answer =
@@ -26,12 +26,12 @@ pub(super) fn ask(source: &Postgres, timeout: Duration) -> anyhow::Result<Said> 
 }
 
 /// Sets `is_in` once the server has let us in.
-async fn query(source: &Postgres, timeout: Duration, is_in: &Cell<bool>) -> anyhow::Result<Said> {
+async fn query(source: &Postgres, timeout: Duration, is_in: &Cell<bool>) -> anyhow::Result<RawAnswer> {
     let connection = &source.connection;
-    let trust = match &connection.vouched {
-        Vouched::ByNobody => Trust::Anybody,
-        Vouched::BySystem => Trust::System,
-        Vouched::ByFile(file) => Trust::File(file.clone()),
+    let trust = match &connection.trust {
+        TlsTrust::Anybody => Trust::Anybody,
+        TlsTrust::System => Trust::System,
+        TlsTrust::File(file) => Trust::File(file.clone()),
     };
     let tls = MakeRustlsConnect::new(fetch::tls(&trust)?);
     let (client, wire) = connection.to.connect(tls).await.map_err(|error| explained(&error))?;
@@ -51,7 +51,7 @@ async fn query(source: &Postgres, timeout: Duration, is_in: &Cell<bool>) -> anyh
         _ => None,
     });
     let rows = (1..).zip(rows).map(|(number, row)| read(number, row));
-    Ok(Said { rows: rows.collect::<anyhow::Result<_>>()?, dropped: Vec::new() })
+    Ok(RawAnswer { rows: rows.collect::<anyhow::Result<_>>()?, dropped: Vec::new() })
 }
 
 fn read(number: usize, row: &SimpleQueryRow) -> anyhow::Result<Row> {

@@ -1,5 +1,8 @@
 //! A small file over HTTPS, from a host that is not trusted yet.
 
+#[cfg(test)]
+pub(crate) mod test_tls;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 
 /// Which servers are believed to be who they say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// Those that this system's certificate authorities vouch for.
     System,
     /// Those that a certificate in this file (PEM) vouches for, or that have it.
@@ -30,24 +33,24 @@ pub enum Trust {
 
 /// How long and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Until the server has taken the connection.
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// For everything, redirects too.
-    pub total: Duration,
+    pub(crate) total: Duration,
     /// Bytes of the answer.
-    pub body: u64,
+    pub(crate) body: u64,
 }
 
 /// For a file of one line, and a server in the same network.
-pub const SMALL: Limits =
+pub(crate) const SMALL: Limits =
     Limits { connect: Duration::from_secs(10), total: Duration::from_secs(20), body: 16 * 1024 };
 
 /// From HOST to www.HOST, and from there to where the file is; who needs more is sending us in circles.
 const MAX_REDIRECTS: usize = 3;
 
 /// What the server at `url` answers with; https alone, also where it sends us on to.
-pub fn get(url: &Url, trust: &Trust, limits: Limits) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn get(url: &Url, trust: &Trust, limits: Limits) -> anyhow::Result<Vec<u8>> {
     ensure!(url.scheme() == "https", "{url} is not https");
     let redirects = Policy::custom(|attempt| {
         if attempt.url().scheme() != "https" {
@@ -64,7 +67,12 @@ pub fn get(url: &Url, trust: &Trust, limits: Limits) -> anyhow::Result<Vec<u8>> 
 }
 
 /// What the server at `url`, https or not, answers with to these headers, which are for it and nobody else.
-pub fn get_with(url: &Url, headers: HeaderMap, trust: &Trust, limits: Limits) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn get_with(
+    url: &Url,
+    headers: HeaderMap,
+    trust: &Trust,
+    limits: Limits,
+) -> anyhow::Result<Vec<u8>> {
     let redirects = Policy::custom(|attempt| {
         let to = attempt.url();
         if attempt.previous().first().is_none_or(|first| first.origin() != to.origin()) {
@@ -116,7 +124,7 @@ fn ask(client: ClientBuilder, url: Url, most: u64) -> anyhow::Result<Vec<u8>> {
 
 /// The server's certificate is not trusted; the caller knows what may be done about that.
 #[derive(Debug)]
-pub struct Untrusted(String);
+pub(crate) struct Untrusted(String);
 
 impl std::fmt::Display for Untrusted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -149,7 +157,7 @@ fn explained(error: reqwest::Error) -> anyhow::Error {
 }
 
 /// How to speak TLS with servers that are believed so.
-pub(super) fn tls(trust: &Trust) -> anyhow::Result<ClientConfig> {
+pub(crate) fn tls(trust: &Trust) -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

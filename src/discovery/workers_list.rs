@@ -67,7 +67,7 @@ fn parts(line: &str) -> Option<(Option<&str>, &str, Option<&str>)> {
 /// such as `…/repository/deployment/server` and `…/repository/tenants`. A path that is no root, such as `~/wso2`,
 /// or is for no directory or for several, says nothing.
 #[must_use]
-pub fn roots(paths: &[String], directories: &[Directory]) -> BTreeMap<String, PathBuf> {
+pub(crate) fn roots(paths: &[String], directories: &[Directory]) -> BTreeMap<String, PathBuf> {
     let mut roots = BTreeMap::new();
     for path in paths.iter().filter(|path| config::is_root(path)) {
         // Without a slash at the end.

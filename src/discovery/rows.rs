@@ -1,4 +1,4 @@
-//! From what a source says to nodes: what is no node is dropped, and named. Pure, but for [`Said::resolve`].
+//! From what a source says to nodes: what is no node is dropped, and named. Pure, but for [`RawAnswer::resolve`].
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,15 +29,15 @@ pub(super) struct Row {
 
 /// A whole answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct RawAnswer {
     pub(super) rows: Vec<Row>,
     /// What could not even be read as a row, and why.
     pub(super) dropped: Vec<String>,
 }
 
-impl Said {
+impl RawAnswer {
     /// What a source said before.
-    pub(super) fn again(nodes: &[Named]) -> Said {
+    pub(super) fn again(nodes: &[Named]) -> RawAnswer {
         let row = |node: &Named| Row {
             name: Some(node.name.clone()),
             address: Some(node.address.clone()),
@@ -45,11 +45,11 @@ impl Said {
             paths: node.paths.clone(),
             ..Row::default()
         };
-        Said { rows: nodes.iter().map(row).collect(), dropped: Vec::new() }
+        RawAnswer { rows: nodes.iter().map(row).collect(), dropped: Vec::new() }
     }
 
     /// Looks names up that stand where an address does: one of them may be this host's.
-    pub(super) fn resolve(mut self, lookup: &(dyn Fn(&str) -> Vec<IpAddr> + Sync)) -> Said {
+    pub(super) fn resolve(mut self, lookup: &(dyn Fn(&str) -> Vec<IpAddr> + Sync)) -> RawAnswer {
         for rows in self.rows.chunks_mut(LOOKUPS) {
             thread::scope(|scope| {
                 for row in rows {
@@ -65,7 +65,7 @@ impl Said {
 }
 
 /// What answers are held against.
-pub(super) struct Judge<'a> {
+pub(super) struct Validator<'a> {
     pub(super) directories: &'a [Directory],
     /// Of this host.
     pub(super) names: &'a [String],
@@ -74,7 +74,7 @@ pub(super) struct Judge<'a> {
 }
 
 /// What an answer comes to.
-pub(super) enum Verdict {
+pub(super) enum Validated {
     /// These nodes, and what was dropped beside them.
     Nodes(Vec<Node>, Vec<String>),
     /// There is none, which may be right.
@@ -83,29 +83,29 @@ pub(super) enum Verdict {
     Failed(String),
 }
 
-impl Judge<'_> {
+impl Validator<'_> {
     /// An answer of which everything must be dropped is none.
-    pub(super) fn verdict(&self, answer: anyhow::Result<Said>) -> Verdict {
+    pub(super) fn validate(&self, answer: anyhow::Result<RawAnswer>) -> Validated {
         let (nodes, dropped) = match answer {
             Ok(said) => self.nodes(said),
-            Err(error) => return Verdict::Failed(format!("{error:#}")),
+            Err(error) => return Validated::Failed(format!("{error:#}")),
         };
         match dropped.first() {
-            _ if !nodes.is_empty() => Verdict::Nodes(nodes, dropped),
-            Some(first) => Verdict::Failed(format!("none of what it says is a node: {first}")),
-            None => Verdict::Nobody,
+            _ if !nodes.is_empty() => Validated::Nodes(nodes, dropped),
+            Some(first) => Validated::Failed(format!("none of what it says is a node: {first}")),
+            None => Validated::Nobody,
         }
     }
 
     /// The nodes in an answer, each once, and what was dropped. This host itself is dropped without a word.
-    pub(super) fn nodes(&self, said: Said) -> (Vec<Node>, Vec<String>) {
+    pub(super) fn nodes(&self, said: RawAnswer) -> (Vec<Node>, Vec<String>) {
         let mut nodes: Vec<Node> = Vec::new();
         let mut dropped = said.dropped;
         for row in said.rows {
             match self.node(row) {
-                Ok(Some(node)) => match rival(&node, &nodes) {
+                Ok(Some(node)) => match duplicate_of(&node, &nodes) {
                     None => nodes.push(node),
-                    // Said twice.
+                    // RawAnswer twice.
                     Some(known) if known.name == node.name && same_address(known, &node) => {}
                     Some(known) => dropped.push(format!(
                         "{} at {} is not taken beside {} at {}",
@@ -167,7 +167,7 @@ fn ip(text: &str) -> Option<IpAddr> {
 }
 
 /// A node that another one cannot stand beside.
-pub(super) fn rival<'n>(node: &Node, known: impl IntoIterator<Item = &'n Node>) -> Option<&'n Node> {
+pub(super) fn duplicate_of<'n>(node: &Node, known: impl IntoIterator<Item = &'n Node>) -> Option<&'n Node> {
     known.into_iter().find(|known| known.name == node.name || same_address(known, node))
 }
 
@@ -198,18 +198,18 @@ mod tests {
     }
 
     /// Nodes and what was dropped, of a host `xivo` that is 10.0.0.1.
-    fn judged(rows: &[(&str, &str)]) -> (String, Vec<String>) {
+    fn validatord(rows: &[(&str, &str)]) -> (String, Vec<String>) {
         let rows = rows.iter().map(|(name, address)| row(name, address)).collect();
         let lookup = |name: &str| match name {
             "alias" => vec!["10.0.0.1".parse().unwrap()],
             "itself" => vec!["127.0.1.1".parse().unwrap()],
             _ => vec!["10.0.0.99".parse().unwrap()],
         };
-        let said = Said { rows, dropped: Vec::new() }.resolve(&lookup);
+        let said = RawAnswer { rows, dropped: Vec::new() }.resolve(&lookup);
         let names = ["xivo", "xivo.example.org", "localhost"].map(str::to_owned);
         let addresses = ["10.0.0.1", "2001:db8::1"].map(|address| address.parse().unwrap());
-        let judge = Judge { directories: &[], names: &names, addresses: &addresses };
-        let (nodes, dropped) = judge.nodes(said);
+        let validator = Validator { directories: &[], names: &names, addresses: &addresses };
+        let (nodes, dropped) = validator.nodes(said);
         let told: Vec<_> = nodes.iter().map(|node| format!("{}={}", node.name, node.address)).collect();
         (told.join(" "), dropped)
     }
@@ -222,7 +222,7 @@ mod tests {
             &[("fe80::1%eth0", "fe80::1%eth0")],
         ] {
             let expected: Vec<_> = rows.iter().map(|(name, address)| format!("{name}={address}")).collect();
-            assert_eq!(judged(rows), (expected.join(" "), Vec::new()));
+            assert_eq!(validatord(rows), (expected.join(" "), Vec::new()));
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
             ("main", "10.0.0.9", "row 1 (10.0.0.9): \"main\" is what Main is called"),
             (&long, "10.0.0.9", &format!("row 1: \"{}…\" is no host's name", "x".repeat(80))),
         ] {
-            assert_eq!(judged(&[(name, address)]), (String::new(), vec![expected.to_owned()]));
+            assert_eq!(validatord(&[(name, address)]), (String::new(), vec![expected.to_owned()]));
         }
     }
 
@@ -265,7 +265,7 @@ mod tests {
             ("The main server", "10.0.0.1"),
             ("-", "10.0.0.1"),
         ] {
-            assert_eq!(judged(&[(name, address)]), (String::new(), Vec::new()), "{name} {address}");
+            assert_eq!(validatord(&[(name, address)]), (String::new(), Vec::new()), "{name} {address}");
         }
     }
 
@@ -273,10 +273,10 @@ mod tests {
     fn of_two_that_cannot_both_be_the_first_is_taken() {
         let first = ("mds1", "10.0.0.11");
         let one = "mds1=10.0.0.11".to_owned();
-        assert_eq!(judged(&[first, first]), (one.clone(), Vec::new()));
+        assert_eq!(validatord(&[first, first]), (one.clone(), Vec::new()));
         for (name, address) in [("mds1", "10.0.0.12"), ("other", "10.0.0.11")] {
             let why = format!("{name} at {address} is not taken beside mds1 at 10.0.0.11");
-            assert_eq!(judged(&[first, (name, address)]), (one.clone(), vec![why]));
+            assert_eq!(validatord(&[first, (name, address)]), (one.clone(), vec![why]));
         }
     }
 
@@ -288,12 +288,12 @@ mod tests {
             let rows: Vec<_> = rows.iter().map(|(name, address)| row(name, address)).collect();
             let names = ["xivo".to_owned()];
             let addresses = ["10.0.0.1".parse().unwrap()];
-            let judge = Judge { directories: &[], names: &names, addresses: &addresses };
-            let (nodes, _) = judge.nodes(Said { rows, dropped: Vec::new() });
+            let validator = Validator { directories: &[], names: &names, addresses: &addresses };
+            let (nodes, _) = validator.nodes(RawAnswer { rows, dropped: Vec::new() });
             for (i, node) in nodes.iter().enumerate() {
                 prop_assert!(config::is_host(&node.name) && config::is_host(&node.address));
                 prop_assert!(node.address != "10.0.0.1" && node.name != "xivo" && node.name != MAIN);
-                prop_assert!(rival(node, &nodes[..i]).is_none());
+                prop_assert!(duplicate_of(node, &nodes[..i]).is_none());
             }
         }
     }

@@ -10,11 +10,11 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::LIMIT;
-use super::rows::{Row, Said};
+use super::rows::{RawAnswer, Row};
 use crate::config::Http;
-use crate::enroll::fetch::{self, Limits, Trust};
+use crate::fetch::{self, Limits, Trust};
 
-pub(super) fn ask(source: &Http, timeout: Duration) -> anyhow::Result<Said> {
+pub(super) fn ask(source: &Http, timeout: Duration) -> anyhow::Result<RawAnswer> {
     let url: Url = source.url.parse().context("its URL")?;
     let headers = match &source.headers_file {
         Some(file) => headers(file)?,
@@ -47,7 +47,7 @@ fn headers(file: &Path) -> anyhow::Result<HeaderMap> {
     Ok(headers)
 }
 
-fn said(body: &[u8], source: &Http) -> anyhow::Result<Said> {
+fn said(body: &[u8], source: &Http) -> anyhow::Result<RawAnswer> {
     let document: Value = match serde_json::from_slice(body) {
         Ok(document) => document,
         Err(_) if body.trim_ascii_start().starts_with(b"<") => {
@@ -69,7 +69,7 @@ fn said(body: &[u8], source: &Http) -> anyhow::Result<Said> {
             ..Row::default()
         }
     });
-    Ok(Said { rows: rows.collect(), dropped: Vec::new() })
+    Ok(RawAnswer { rows: rows.collect(), dropped: Vec::new() })
 }
 
 #[cfg(test)]

@@ -15,14 +15,14 @@ struct Sealed {
 const VERSION: u32 = 1;
 
 /// `content` with version and checksum.
-pub(super) fn seal(content: &impl Serialize) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn seal(content: &impl Serialize) -> anyhow::Result<Vec<u8>> {
     let content = serde_json::to_value(content)?;
     let checksum = checksum(&content);
     Ok(serde_json::to_vec_pretty(&Sealed { version: VERSION, checksum, content })?)
 }
 
 /// Reads what [`seal`] gave, and nothing else.
-pub(super) fn open<T: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<T> {
+pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> anyhow::Result<T> {
     // What another version wrote may look different in all else.
     let versioned: Versioned = serde_json::from_slice(bytes).context("it is no file of xds-sync")?;
     if versioned.version != VERSION {

@@ -8,6 +8,7 @@ mod postgres;
 mod rows;
 #[cfg(test)]
 mod tests;
+pub mod workers_list;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -18,60 +19,61 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 
-use super::workers_list::{self, Worker};
 use crate::config::{self, Config, Directory, Discovery, Node};
 use crate::model::escape::clean;
 use crate::state::{Answer, Answers, DISCOVERY, Named};
-use rows::{Judge, MOST, Row, Said, Verdict, rival};
+use rows::{MOST, RawAnswer, Row, Validated, Validator, duplicate_of};
+use workers_list::Worker;
 
 /// How many bytes a source may say. Ten thousand nodes fit in.
 const LIMIT: u64 = 4 << 20;
 
 /// What only the machine knows.
-pub struct Machine<'a> {
+pub(crate) struct Machine<'a> {
     /// Names of this host, which is no node of its own.
-    pub names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// Its addresses.
-    pub addresses: Vec<IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// The addresses that a name stands for; may take its time.
-    pub lookup: &'a (dyn Fn(&str) -> Vec<IpAddr> + Sync),
+    pub(crate) lookup: &'a (dyn Fn(&str) -> Vec<IpAddr> + Sync),
     /// The time.
-    pub now: SystemTime,
+    pub(crate) now: SystemTime,
 }
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Discovered {
+pub(crate) struct Discovered {
     /// Nodes that are not configured, each once, in the order of sources and of what they say.
-    pub nodes: Vec<Found>,
+    pub(crate) nodes: Vec<DiscoveredNode>,
     /// Why a source has failed, and what is done about it; one line each.
-    pub failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
     /// What was passed over, and why; one line each.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// To be remembered for the next time.
-    pub answers: Answers,
+    pub(crate) answers: Answers,
 }
 
 /// A node that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct DiscoveredNode {
     /// It.
-    pub node: Node,
+    pub(crate) node: Node,
     /// Where: `postgres`, `http` or `file`.
-    pub source: &'static str,
+    pub(crate) source: &'static str,
     /// When the source said so, if that was not now.
-    pub last_good: Option<String>,
+    pub(crate) last_good: Option<String>,
 }
 
 /// Asks all sources at once. `last` is what they said before.
 #[must_use]
-pub fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -> Discovered {
+pub(crate) fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -> Discovered {
     let sources = sources(&config.discovery);
     let timeout = config.sync.timeout;
-    let judge =
-        Judge { directories: &config.directories, names: &machine.names, addresses: &machine.addresses };
-    let answers: Vec<anyhow::Result<Said>> = thread::scope(|scope| {
-        let ask = |source: &Source<'_>| source.ask(timeout, config).map(|said| said.resolve(machine.lookup));
+    let validator =
+        Validator { directories: &config.directories, names: &machine.names, addresses: &machine.addresses };
+    let answers: Vec<anyhow::Result<RawAnswer>> = thread::scope(|scope| {
+        let ask =
+            |source: &NodeSource<'_>| source.ask(timeout, config).map(|said| said.resolve(machine.lookup));
         let asked: Vec<_> = sources.iter().map(|source| scope.spawn(move || ask(source))).collect();
         let answer = |thread: thread::ScopedJoinHandle<'_, _>| match thread.join() {
             Ok(answer) => answer,
@@ -83,12 +85,14 @@ pub fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -> Disco
     let mut discovered = Discovered::default();
     for (source, answer) in sources.iter().zip(answers) {
         // The configuration may have changed since.
-        let again = |answer| Last { answer, nodes: judge.nodes(Said::again(&answer.nodes)).0 };
+        let again = |answer| Last { answer, nodes: validator.nodes(RawAnswer::again(&answer.nodes)).0 };
         let last = last.0.get(source.name()).map(again).filter(|last| !last.nodes.is_empty());
-        match judge.verdict(answer) {
-            Verdict::Nodes(nodes, dropped) => discovered.named(config, source, nodes, &dropped, machine.now),
-            Verdict::Nobody => discovered.named_nobody(config, source, last),
-            Verdict::Failed(why) => discovered.failed(config, source, &why, last),
+        match validator.validate(answer) {
+            Validated::Nodes(nodes, dropped) => {
+                discovered.named(config, source, nodes, &dropped, machine.now)
+            }
+            Validated::Nobody => discovered.empty_answer(config, source, last),
+            Validated::Failed(why) => discovered.failed(config, source, &why, last),
         }
     }
     discovered
@@ -104,7 +108,7 @@ impl Discovered {
     fn named(
         &mut self,
         config: &Config,
-        source: &Source<'_>,
+        source: &NodeSource<'_>,
         nodes: Vec<Node>,
         dropped: &[String],
         now: SystemTime,
@@ -117,11 +121,11 @@ impl Discovered {
 
     /// A table that is being filled again looks just like one whose nodes are all gone: somebody has to say which
     /// it is. Until then, doing nothing loses nothing.
-    fn named_nobody(&mut self, config: &Config, source: &Source<'_>, last: Option<Last<'_>>) {
+    fn empty_answer(&mut self, config: &Config, source: &NodeSource<'_>, last: Option<Last<'_>>) {
         let Some(last) = last else { return };
         // Nodes that are configured by now may well have gone there.
         let gone: Vec<&Node> =
-            last.nodes.iter().filter(|node| rival(node, &config.nodes).is_none()).collect();
+            last.nodes.iter().filter(|node| duplicate_of(node, &config.nodes).is_none()).collect();
         if gone.is_empty() {
             return;
         }
@@ -136,7 +140,7 @@ impl Discovered {
         self.keep(source, last.answer.clone());
     }
 
-    fn failed(&mut self, config: &Config, source: &Source<'_>, why: &str, last: Option<Last<'_>>) {
+    fn failed(&mut self, config: &Config, source: &NodeSource<'_>, why: &str, last: Option<Last<'_>>) {
         let instead = match &last {
             Some(last) => format!("its answer of {} is used: {}", last.answer.at, names(&last.nodes)),
             None => "there is no earlier answer to go by".to_owned(),
@@ -148,17 +152,17 @@ impl Discovered {
         }
     }
 
-    fn keep(&mut self, source: &Source<'_>, answer: Answer) {
+    fn keep(&mut self, source: &NodeSource<'_>, answer: Answer) {
         self.answers.0.insert(source.name().to_owned(), answer);
     }
 
     /// The first to name a node, or an address, is right; what is configured comes before all.
-    fn add(&mut self, config: &Config, source: &Source<'_>, nodes: Vec<Node>, last_good: Option<&str>) {
+    fn add(&mut self, config: &Config, source: &NodeSource<'_>, nodes: Vec<Node>, last_good: Option<&str>) {
         for node in nodes {
             let known = config.nodes.iter().chain(self.nodes.iter().map(|found| &found.node));
-            if rival(&node, known).is_none() {
+            if duplicate_of(&node, known).is_none() {
                 let last_good = last_good.map(str::to_owned);
-                self.nodes.push(Found { node, source: source.name(), last_good });
+                self.nodes.push(DiscoveredNode { node, source: source.name(), last_good });
             }
         }
     }
@@ -180,47 +184,47 @@ fn to_keep(node: &Node) -> Named {
 }
 
 /// Where nodes are found.
-enum Source<'a> {
+enum NodeSource<'a> {
     Postgres(&'a config::Postgres),
     Http(&'a config::Http),
     File(&'a Path),
 }
 
 /// In the order in which they count.
-fn sources(discovery: &Discovery) -> Vec<Source<'_>> {
+fn sources(discovery: &Discovery) -> Vec<NodeSource<'_>> {
     let Discovery { postgres, http, file } = discovery;
     let all = [
-        postgres.as_ref().map(Source::Postgres),
-        http.as_ref().map(Source::Http),
-        file.as_deref().map(Source::File),
+        postgres.as_ref().map(NodeSource::Postgres),
+        http.as_ref().map(NodeSource::Http),
+        file.as_deref().map(NodeSource::File),
     ];
     all.into_iter().flatten().collect()
 }
 
-impl Source<'_> {
+impl NodeSource<'_> {
     fn name(&self) -> &'static str {
         match self {
-            Source::Postgres(_) => "postgres",
-            Source::Http(_) => "http",
-            Source::File(_) => "file",
+            NodeSource::Postgres(_) => "postgres",
+            NodeSource::Http(_) => "http",
+            NodeSource::File(_) => "file",
         }
     }
 
     /// For messages: the key, and what it leads to.
     fn told(&self) -> String {
         let place = match self {
-            Source::Postgres(postgres) => config::masked(&postgres.url),
-            Source::Http(http) => config::masked(&http.url),
-            Source::File(path) => path.display().to_string(),
+            NodeSource::Postgres(postgres) => config::masked(&postgres.url),
+            NodeSource::Http(http) => config::masked(&http.url),
+            NodeSource::File(path) => path.display().to_string(),
         };
         format!("discovery.{} ({place})", self.name())
     }
 
-    fn ask(&self, timeout: Duration, config: &Config) -> anyhow::Result<Said> {
+    fn ask(&self, timeout: Duration, config: &Config) -> anyhow::Result<RawAnswer> {
         let said = match self {
-            Source::Postgres(postgres) => postgres::ask(postgres, timeout)?,
-            Source::Http(http) => http::ask(http, timeout)?,
-            Source::File(path) => workers(&read(path)?, &config.directories),
+            NodeSource::Postgres(postgres) => postgres::ask(postgres, timeout)?,
+            NodeSource::Http(http) => http::ask(http, timeout)?,
+            NodeSource::File(path) => workers(&read(path)?, &config.directories),
         };
         let count = said.rows.len();
         ensure!(count <= MOST, "it names {count} nodes, and more than {MOST} cannot be meant");
@@ -239,7 +243,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn workers(text: &str, directories: &[Directory]) -> Said {
+fn workers(text: &str, directories: &[Directory]) -> RawAnswer {
     let (workers, bad) = workers_list::parse(text);
     let row = |worker: Worker| Row {
         at: format!("line {}", worker.line),
@@ -249,7 +253,7 @@ fn workers(text: &str, directories: &[Directory]) -> Said {
         paths: workers_list::roots(&worker.paths, directories),
         resolved: Vec::new(),
     };
-    Said {
+    RawAnswer {
         rows: workers.into_iter().map(row).collect(),
         dropped: bad.iter().map(|line| format!("line {line}: expected [user@]host[:path]")).collect(),
     }

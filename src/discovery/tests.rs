@@ -34,7 +34,7 @@ fn found(config: &Config, last: &Answers) -> Discovered {
 
 /// `name=address` of each node.
 fn told(discovered: &Discovered) -> String {
-    let told = |found: &Found| format!("{}={}", found.node.name, found.node.address);
+    let told = |found: &DiscoveredNode| format!("{}={}", found.node.name, found.node.address);
     discovered.nodes.iter().map(told).collect::<Vec<_>>().join(" ")
 }
 

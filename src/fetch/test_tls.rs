@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
 /// What a server of that name needs, and its certificate in PEM, made just now.
-pub(super) fn tls(name: &str) -> (Arc<ServerConfig>, String) {
+pub(crate) fn tls(name: &str) -> (Arc<ServerConfig>, String) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

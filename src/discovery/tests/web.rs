@@ -5,7 +5,7 @@ use thread::JoinHandle;
 use rustls::{ServerConnection, StreamOwned};
 
 use super::*;
-use crate::enroll::test_tls::tls;
+use crate::fetch::test_tls::tls;
 
 /// A TLS server that answers one request, and then tells what it was asked.
 struct Server {
@@ -90,7 +90,9 @@ fn what_is_no_answer_is_told_without_secrets() {
         ),
         (|_| "HTTP/1.1 500 Internal Server Error\r\nConnection: close\r\n\r\n".to_owned(), "answers 500"),
         (
-            |address| format!("HTTP/1.1 302 Found\r\nLocation: http://{address}/x?token=secret\r\n\r\n"),
+            |address| {
+                format!("HTTP/1.1 302 DiscoveredNode\r\nLocation: http://{address}/x?token=secret\r\n\r\n")
+            },
             "it sends us on to http://127.0.0.1:",
         ),
         (

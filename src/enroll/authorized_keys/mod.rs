@@ -1,0 +1,149 @@
+//! A node's `~/.ssh/authorized_keys`: the line that lets Main log in, among lines of others.
+//!
+//! The format is that of sshd(8), AUTHORIZED_KEYS FILE FORMAT. What the file becomes is decided by pure functions
+//! over its bytes; lines of others stay byte for byte. `ssh_key::authorized_keys::Entry` cannot read the lines:
+//! it ends the options at the first space, even inside of quotes, as in our own `command="xds-sync agent"`.
+
+mod file;
+mod line;
+#[cfg(test)]
+mod tests;
+
+use anyhow::Context as _;
+use ssh_key::PublicKey;
+use ssh_key::public::KeyData;
+
+pub(crate) use file::{Changed, change, path_below, read};
+pub use line::KeyLine;
+use line::Parsed;
+
+/// The file's bytes with this line in it, once: in the place of the first line of the same Main or with the same
+/// key, else at the end. All other lines stay as they are.
+pub fn with(before: &[u8], new: &KeyLine) -> anyhow::Result<Vec<u8>> {
+    let text = new.line()?;
+    let mut after = Vec::with_capacity(before.len() + text.len() + 1);
+    let mut placed = false;
+    for line in lines(before) {
+        if !line.has_key(&new.key) && !line.is_of(&new.main) {
+            after.extend_from_slice(line.whole);
+        } else if !placed {
+            placed = true;
+            after.extend_from_slice(text.as_bytes());
+            after.extend_from_slice(line.end);
+        }
+    }
+    if !placed {
+        if after.last().is_some_and(|&last| last != b'\n') {
+            after.push(b'\n');
+        }
+        after.extend_from_slice(text.as_bytes());
+        after.push(b'\n');
+    }
+    Ok(after)
+}
+
+/// The file's bytes without the lines of one Main.
+#[must_use]
+pub fn without(before: &[u8], main: &str) -> Vec<u8> {
+    lines(before).filter(|line| !line.is_of(main)).flat_map(|line| line.whole).copied().collect()
+}
+
+/// The file's bytes with a line for `new` after each one for `old`, with the same options and comment. `None`
+/// where no line is for either.
+pub fn beside(before: &[u8], old: &KeyData, new: &KeyData) -> anyhow::Result<Option<Vec<u8>>> {
+    if has(before, new) {
+        return Ok(Some(before.to_owned()));
+    }
+    let mut after = Vec::with_capacity(before.len() * 2);
+    let mut found = false;
+    for line in lines(before) {
+        after.extend_from_slice(line.whole);
+        let Some(parsed) = line.parsed.as_ref().filter(|_| line.has_key(old)) else { continue };
+        found = true;
+        // The last line may have no newline, or a carriage return alone.
+        if !line.end.ends_with(b"\n") {
+            after.push(b'\n');
+        }
+        let key = PublicKey::new(new.clone(), parsed.comment).to_openssh();
+        let key = key.context("writing a public key as text")?;
+        after.extend_from_slice(format!("{}{key}", parsed.options).as_bytes());
+        after.extend_from_slice(line.end);
+    }
+    Ok(found.then_some(after))
+}
+
+/// The file's bytes without the lines for `old`.
+#[must_use]
+pub fn without_key(before: &[u8], old: &KeyData) -> Vec<u8> {
+    lines(before).filter(|line| !line.has_key(old)).flat_map(|line| line.whole).copied().collect()
+}
+
+/// Whether a line is for this key.
+#[must_use]
+pub fn has(content: &[u8], key: &KeyData) -> bool {
+    lines(content).any(|line| line.has_key(key))
+}
+
+/// Every Main that may log in, as it was named, without repetition.
+#[must_use]
+pub fn mains(content: &[u8]) -> Vec<String> {
+    let mut mains: Vec<String> = Vec::new();
+    for line in lines(content) {
+        if let Some(main) = line.main()
+            && !mains.iter().any(|known| same_host(known, main))
+        {
+            mains.push(main.to_owned());
+        }
+    }
+    mains
+}
+
+/// Whether two names of a Main mean the same host: the port at which it publishes its key may change.
+#[must_use]
+pub fn same_host(a: &str, b: &str) -> bool {
+    host_of(a).eq_ignore_ascii_case(host_of(b))
+}
+
+fn host_of(main: &str) -> &str {
+    if let Some((host, _)) = main.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+        return host;
+    }
+    match main.split_once(':') {
+        // More than one colon without brackets is an IPv6 address.
+        Some((host, port)) if !port.contains(':') => host,
+        _ => main,
+    }
+}
+
+/// A line as it stands in the file.
+struct Line<'a> {
+    /// With its end.
+    whole: &'a [u8],
+    /// `\n`, `\r\n` or, at the end of the file, less.
+    end: &'a [u8],
+    /// `None` for what is no key to sshd.
+    parsed: Option<Parsed<'a>>,
+}
+
+fn lines(content: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    content.split_inclusive(|&byte| byte == b'\n').map(|whole| {
+        let text = whole.strip_suffix(b"\n").unwrap_or(whole);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        let end = whole.get(text.len()..).unwrap_or_default();
+        Line { whole, end, parsed: Parsed::parse(text) }
+    })
+}
+
+impl<'a> Line<'a> {
+    fn has_key(&self, key: &KeyData) -> bool {
+        self.parsed.as_ref().is_some_and(|parsed| parsed.key.as_ref() == Some(key))
+    }
+
+    fn is_of(&self, main: &str) -> bool {
+        self.main().is_some_and(|of| same_host(of, main))
+    }
+
+    fn main(&self) -> Option<&'a str> {
+        self.parsed.as_ref().and_then(Parsed::main)
+    }
+}
