@@ -13,7 +13,7 @@ use super::endpoint::{Endpoint, NodeError, NodeErrorKind};
 use super::protocol::check;
 use super::protocol::frame::{FrameError, Kind, MAX_DATA, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MAGIC, MainHello, Versions, decode_hello};
-use super::protocol::message::{MAX_LIST, Reply, Request, Weight, batches};
+use super::protocol::message::{Basis, MAX_LIST, Reply, Request, Weight, batches};
 use super::protocol::tree::MAX_TREE;
 use super::pulse::{Mode, Pulse};
 use super::upstream::{FromMain, ToMain};
@@ -204,9 +204,9 @@ impl<W: Write> Session<'_, W> {
                 self.may_change(&directory)?;
                 self.stage(&directory, &wanted)?
             }
-            Request::Send { directory, wanted } => {
+            Request::Send { directory, wanted, bases } => {
                 self.known(&directory)?;
-                self.send(&directory, &wanted)?
+                self.send(&directory, &wanted, bases)?
             }
             Request::Commit { directory, actions, last } => {
                 self.may_change(&directory)?;
@@ -313,16 +313,14 @@ impl<W: Write> Session<'_, W> {
     }
 
     fn tree(&mut self, directory: &str, basis: Option<Arc<Signature>>) -> Result<Reply, NodeError> {
-        if basis.as_ref().is_some_and(|basis| !basis.is_sound()) {
-            return Err(lost(FrameError::broken("a signature that no tree can have")));
-        }
+        let basis = basis.map(check::sound).transpose().map_err(lost)?;
         let encoded = self.endpoint.tree(directory, None)?.encode();
         let length = encoded.len() as u64;
         if length > MAX_TREE {
             return Err(refused(format!("{directory} has too many files: its tree takes {length} bytes")));
         }
         reply(self.pulse, &Reply::Tree(length))?;
-        let sink = ToMain::new(self.pulse).with_basis(basis);
+        let sink = ToMain::new(self.pulse).with_signatures(vec![basis]);
         self.give(sink, |_, sink| {
             send_bytes(&encoded, sink).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
         })
@@ -338,9 +336,16 @@ impl<W: Write> Session<'_, W> {
         Ok(Reply::Received(received?.into_iter().map(|item| item.map_err(check::clip)).collect()))
     }
 
-    fn send(&mut self, directory: &str, wanted: &[BlobRequest]) -> Result<Reply, NodeError> {
+    fn send(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        bases: Vec<Basis>,
+    ) -> Result<Reply, NodeError> {
         wanted.iter().try_for_each(|content| check::path(&content.path)).map_err(lost)?;
-        self.give(ToMain::new(self.pulse), |endpoint, sink| endpoint.send(directory, wanted, sink))
+        let signatures = check::bases(bases, wanted.len()).map_err(lost)?;
+        let sink = ToMain::new(self.pulse).with_signatures(signatures);
+        self.give(sink, |endpoint, sink| endpoint.send(directory, wanted, sink))
     }
 
     /// Lets the endpoint give contents to Main.

@@ -11,7 +11,7 @@ use super::protocol::check;
 use super::protocol::content::{self, StreamError};
 use super::protocol::frame::FrameError;
 use super::protocol::handshake::Hello;
-use super::protocol::message::{Need, Reply, Request, batches};
+use super::protocol::message::{Basis, Need, Reply, Request, batches};
 use super::protocol::tree::{Likeness, receive_tree};
 use crate::model::{
     Action, Digest, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
@@ -20,7 +20,7 @@ use crate::reload::ReloadRequest;
 use crate::snapshot::tree_digest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::transfer::trash::{MOST_LISTED, TrashEntry, TrashId};
-use crate::transfer::{BlobRequest, Received, Sink, Source};
+use crate::transfer::{BlobRequest, MAX_BASES, Received, Signature, Sink, Source};
 
 /// A node, for the time of one run.
 ///
@@ -63,6 +63,9 @@ fn needed(
     needs: &[Need],
     given: &mut HashSet<u32>,
 ) -> Result<Vec<BlobRequest>, FrameError> {
+    if needs.iter().filter(|need| need.basis.is_some()).count() > MAX_BASES {
+        return Err(FrameError::broken(format!("more than {MAX_BASES} signatures at a time")));
+    }
     let take = |need: &Need| {
         if need.basis.as_ref().is_some_and(|basis| !basis.is_sound()) {
             return None;
@@ -104,30 +107,23 @@ impl Remote {
         Ok(scanned)
     }
 
-    /// Asks for contents, and takes them.
+    /// Sends one request for these contents, and takes them.
     fn receive(
         &mut self,
+        request: &Request,
         wanted: &[BlobRequest],
         sink: &mut dyn Sink,
-        request: impl Fn(Vec<BlobRequest>) -> Request,
     ) -> Result<(), NodeError> {
-        let mut first = 0;
-        for batch in batches(wanted) {
-            self.link.request(&request(batch.to_vec()))?;
-            let mut sink = Shifted { sink: &mut *sink, first };
-            let received = content::receive(batch, &mut sink, &mut |payload| self.link.next(payload));
-            match received {
-                Ok(()) => {}
-                Err(StreamError::Frame(error)) => return Err(self.link.fail(error)),
-                Err(StreamError::Own(error)) => return Err(self.link.stop(&error)),
-            }
-            match self.link.answer()? {
-                Reply::Sent => {}
-                other => return self.link.refuse(&other, "the end of contents"),
-            }
-            first += batch.len();
+        self.link.request(request)?;
+        match content::receive(wanted, sink, &mut |payload| self.link.next(payload)) {
+            Ok(()) => {}
+            Err(StreamError::Frame(error)) => return Err(self.link.fail(error)),
+            Err(StreamError::Own(error)) => return Err(self.link.stop(&error)),
         }
-        Ok(())
+        match self.link.answer()? {
+            Reply::Sent => Ok(()),
+            other => self.link.refuse(&other, "the end of contents"),
+        }
     }
 
     /// Entries of its trash, `most` of them at most; or why it cannot read it.
@@ -283,7 +279,18 @@ impl Endpoint for Remote {
         wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
-        self.receive(wanted, sink, |wanted| Request::Send { directory: directory.to_owned(), wanted })
+        let mut first = 0;
+        for batch in batches(wanted) {
+            let bases = bases(sink, first, batch.len());
+            let mut signatures = vec![None; batch.len()];
+            for Basis { index, signature } in &bases {
+                signatures[*index as usize] = Some(Arc::clone(signature));
+            }
+            let request = Request::Send { directory: directory.to_owned(), wanted: batch.to_vec(), bases };
+            self.receive(&request, batch, &mut Shifted { sink: &mut *sink, first, signatures })?;
+            first += batch.len();
+        }
+        Ok(())
     }
 
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
@@ -372,11 +379,14 @@ impl Endpoint for Remote {
         wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
-        self.receive(wanted, sink, |wanted| Request::SendTrashed {
-            directory: directory.to_owned(),
-            id: id.clone(),
-            wanted,
-        })
+        let mut first = 0;
+        for batch in batches(wanted) {
+            let (directory, id, wanted) = (directory.to_owned(), id.clone(), batch.to_vec());
+            let request = Request::SendTrashed { directory, id, wanted };
+            self.receive(&request, batch, &mut Shifted { sink: &mut *sink, first, signatures: Vec::new() })?;
+            first += batch.len();
+        }
+        Ok(())
     }
 
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
@@ -396,10 +406,18 @@ impl Endpoint for Remote {
     }
 }
 
+/// What the sink has of bases of some of what is asked for, as many as a request may have.
+fn bases(sink: &dyn Sink, first: usize, count: usize) -> Vec<Basis> {
+    let basis = |(at, index): (usize, u32)| Some(Basis { index, signature: sink.basis(at)? });
+    (first..first + count).zip(0..).filter_map(basis).take(MAX_BASES).collect()
+}
+
 /// A batch's contents, numbered as in the whole list.
 struct Shifted<'a> {
     sink: &'a mut dyn Sink,
     first: usize,
+    /// Of the bases that went with the request: the node may refer to them and to no others.
+    signatures: Vec<Option<Arc<Signature>>>,
 }
 
 impl Sink for Shifted<'_> {
@@ -413,6 +431,14 @@ impl Sink for Shifted<'_> {
 
     fn hole(&mut self, length: u64) -> anyhow::Result<()> {
         self.sink.hole(length)
+    }
+
+    fn basis(&self, index: usize) -> Option<Arc<Signature>> {
+        self.signatures.get(index)?.clone()
+    }
+
+    fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
+        self.sink.copy(from, length)
     }
 
     fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {

@@ -82,20 +82,20 @@ impl<W: Write> Source for FromMain<'_, W> {
 pub(super) struct ToMain<'a, W> {
     pulse: &'a Pulse<'a, W>,
     packer: Packer,
-    /// What Main has of a basis, where there is one content.
-    basis: Option<Arc<Signature>>,
+    /// What Main has of a basis of each file that it asked for; shorter where it has none.
+    signatures: Vec<Option<Arc<Signature>>>,
     /// Why Main gets no more.
     pub(super) failed: Option<FrameError>,
 }
 
 impl<'a, W: Write> ToMain<'a, W> {
     pub(super) fn new(pulse: &'a Pulse<'a, W>) -> ToMain<'a, W> {
-        ToMain { pulse, packer: Packer::default(), basis: None, failed: None }
+        ToMain { pulse, packer: Packer::default(), signatures: Vec::new(), failed: None }
     }
 
-    /// For one content, of which Main has this.
-    pub(super) fn with_basis(self, basis: Option<Arc<Signature>>) -> ToMain<'a, W> {
-        ToMain { basis, ..self }
+    /// For a Main that has these bases.
+    pub(super) fn with_signatures(self, signatures: Vec<Option<Arc<Signature>>>) -> ToMain<'a, W> {
+        ToMain { signatures, ..self }
     }
 }
 
@@ -129,8 +129,8 @@ impl<W: Write> Sink for ToMain<'_, W> {
         self.with(|sender| sender.hole(length))
     }
 
-    fn basis(&self, _index: usize) -> Option<Arc<Signature>> {
-        self.basis.clone()
+    fn basis(&self, index: usize) -> Option<Arc<Signature>> {
+        self.signatures.get(index)?.clone()
     }
 
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {

@@ -22,7 +22,12 @@ const BLOCK: usize = 1 << 20;
 /// The shortest and the longest chunk of some. The longer the shortest, the more bytes need no look: half of them
 /// decides most of the time that it takes.
 fn lengths(average: usize) -> (usize, usize) {
-    ((average / 2).min(MINIMUM_MAX), average * 4)
+    ((average / 2).min(MINIMUM_MAX), longest(average))
+}
+
+/// The longest chunk of some.
+pub(super) fn longest(average: usize) -> usize {
+    average * 4
 }
 
 /// Cuts bytes in memory as [`cut`] does a file.

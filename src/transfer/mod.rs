@@ -35,7 +35,7 @@ use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 pub use commit::{Committed, Placed, commit};
 pub use export::export;
 pub use own::OwnDir;
-pub use signature::{Signature, send_bytes};
+pub use signature::{MAX_BASES, Signature, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
 pub use stager::Stager;

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 use fastcdc::v2020::AVERAGE_MAX;
 use serde::{Deserialize, Serialize};
 
-use super::chunker::{SEGMENT, cut, cut_bytes};
+use super::chunker::{SEGMENT, cut, cut_bytes, longest};
 use super::source::{Broken, Part, stream};
 use super::{BlobRequest, Sink};
 
@@ -32,6 +32,8 @@ const LEAST_AVERAGE: usize = 4 * 1024;
 /// Most chunks of one file, whatever its content: none but the last of each segment of the largest file is shorter
 /// than a quarter of the average.
 const MAX_CHUNKS: usize = (4 * CHUNKS + CHUNKS * AVERAGE_MAX as u64 / SEGMENT + 1) as usize;
+/// Most signatures in one message: with the most chunks that a file may have, so many fit.
+pub const MAX_BASES: usize = 8;
 /// Most bytes of the basis in one go, so that whoever copies them can say that it lives.
 const MOST_COPIED: u64 = 8 << 20;
 
@@ -96,8 +98,12 @@ impl Signature {
         average.is_power_of_two()
             && (LEAST_AVERAGE..=AVERAGE_MAX).contains(&average)
             && self.chunks.len() <= MAX_CHUNKS
+            && self.chunks.iter().all(|chunk| (1..=longest(average)).contains(&(chunk.length as usize)))
             && average_of(self.length()) == average
     }
+
+    /// Most bytes of a sound one in a message: of each chunk the digest, and its length as a number of up to 28 bits.
+    pub const MAX_ENCODED: usize = 16 + MAX_CHUNKS * (16 + 4);
 
     /// Length of the file in bytes.
     #[must_use]

@@ -13,9 +13,6 @@ use super::{BlobRequest, Received, Seen, Signature, Sink as _, Source, signature
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath, Size};
 
-/// Of so many contents the bases are cut into chunks at a time: with the most chunks that a file
-/// may have, they fit into one message.
-const MOST_FORMERS: usize = 8;
 /// Left free on the filesystem: a hundredth of it, but no more than this many bytes.
 const MOST_MARGIN: u64 = 64 << 20;
 
@@ -77,7 +74,7 @@ pub fn stage(own: &OwnDir, seen: &Seen<'_>, wanted: &[BlobRequest], source: &mut
 /// What stands where wanted contents will, as far as it is worth comparing.
 fn signatures(own: &OwnDir, seen: &Seen<'_>, wanted: &[BlobRequest]) -> Vec<Option<Basis>> {
     // A message holds the signature of some files, and no more.
-    let mut left = MOST_FORMERS;
+    let mut left = signature::MAX_BASES;
     let basis = |wanted: &BlobRequest| {
         let size = seen.tree.get(&wanted.path)?.as_file()?.size;
         if left == 0 || !signature::is_worth_it(size, wanted.size) {

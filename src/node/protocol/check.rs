@@ -1,10 +1,13 @@
 //! What a value from the peer must be beside well-formed.
 
+use std::sync::Arc;
+
 use super::frame::FrameError;
-use super::message::MAX_TEXT;
+use super::message::{Basis, MAX_TEXT};
 use crate::disk::OWN_DIR;
 use crate::model::escape::escape_for_people;
 use crate::model::{Action, Entry, EntryProblem, File, Meta, Owner, RelPath, Step, Tree};
+use crate::transfer::Signature;
 use crate::transfer::trash::TrashEntry;
 
 /// Longest symlink target, user or group name, as in an encoded tree.
@@ -53,6 +56,33 @@ pub(crate) fn action(action: &Action) -> Result<(), FrameError> {
             result(&action.path, entry)
         }
         Step::Delete => Ok(()),
+    }
+}
+
+/// The signatures that came with a request for so many files, by the index of the file: at most one of each.
+pub(crate) fn bases(bases: Vec<Basis>, requested: usize) -> Result<Vec<Option<Arc<Signature>>>, FrameError> {
+    let mut signatures = Vec::new();
+    if !bases.is_empty() {
+        signatures.resize(requested, None);
+    }
+    for Basis { index, signature: sent } in bases {
+        let signature = signatures.get_mut(index as usize).filter(|signature| signature.is_none());
+        let signature = signature.ok_or_else(|| {
+            FrameError::broken(format!(
+                "expected at most one basis of each of {requested} files, got one of {index}"
+            ))
+        })?;
+        *signature = Some(sound(sent)?);
+    }
+    Ok(signatures)
+}
+
+/// A signature that can be that of a file.
+pub(crate) fn sound(signature: Arc<Signature>) -> Result<Arc<Signature>, FrameError> {
+    if signature.is_sound() {
+        Ok(signature)
+    } else {
+        Err(FrameError::broken("a signature that no file can have"))
     }
 }
 

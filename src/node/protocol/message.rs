@@ -10,7 +10,7 @@ use crate::node::endpoint::KeyChange;
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
-use crate::transfer::{BlobRequest, Received, Signature};
+use crate::transfer::{BlobRequest, MAX_BASES, Received, Signature};
 
 /// Most items of a list in one message. An item is some 250 bytes in memory and may be 4 on the wire:
 /// the length of the message alone would bound too little.
@@ -50,6 +50,8 @@ pub(crate) enum Request {
         directory: String,
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<BlobRequest>,
+        #[serde(deserialize_with = "at_most::<MAX_BASES, _, _>")]
+        bases: Vec<Basis>,
     },
     /// Actions of one commit, of which this is a part: nothing is done before the last one. Each part is
     /// answered with `Outcomes`: none before the last, the first ones then.
@@ -128,6 +130,18 @@ pub(crate) struct Need {
     /// What the agent has of a basis.
     pub(crate) basis: Option<Arc<Signature>>,
 }
+
+/// What Main has of a basis of one of the files that it asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Basis {
+    /// Which of the wanted.
+    pub(crate) index: u32,
+    pub(crate) signature: Arc<Signature>,
+}
+
+// A request may be as long as its list and all signatures that go with it; a list of needs is shorter.
+const _: () =
+    assert!(LIST_BYTES + MAX_BASES * (Signature::MAX_ENCODED + 16) + 1024 <= super::frame::MAX_MESSAGE);
 
 impl Reply {
     /// For a message about an answer that nobody asked for.
@@ -254,8 +268,11 @@ mod tests {
             assert_eq!(parts.concat(), items);
             for part in parts {
                 assert!(part.len() <= MAX_LIST);
-                let encoded =
-                    postcard::to_stdvec(&Request::Send { directory: String::new(), wanted: part.to_vec() });
+                let encoded = postcard::to_stdvec(&Request::Send {
+                    directory: String::new(),
+                    wanted: part.to_vec(),
+                    bases: vec![],
+                });
                 assert!(encoded.unwrap().len() <= MAX_MESSAGE / 2);
             }
         }
@@ -277,11 +294,11 @@ mod tests {
             let mut payload = vec![5, 1, b'd', 1];
             payload.push(u8::try_from(path.len()).unwrap());
             payload.extend_from_slice(path);
-            payload.extend_from_slice(&[0; 34]);
+            payload.extend_from_slice(&[0; 35]);
             assert!(decode::<Request>(Kind::Request, &payload).is_err(), "{path:?}");
         }
         let mut payload = vec![5, 1, b'd', 1, 1, b'a'];
-        payload.extend_from_slice(&[0; 34]);
+        payload.extend_from_slice(&[0; 35]);
         assert!(decode::<Request>(Kind::Request, &payload).is_ok());
     }
 }

@@ -1,19 +1,21 @@
 //! A host in memory, and the two ends of a session with it.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::model::{
     Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome,
     ReloadState, TrashKeep, Tree,
 };
-use crate::node::{Accept, Ended, Endpoint, Hello, KeyChange, NodeError, Peer, Remote, agent};
+use crate::node::{
+    Accept, Ended, Endpoint, Hello, KeyChange, Local, LocalOptions, NodeError, Peer, Remote, agent,
+};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::snapshot::{loaded_digest, tree_digest};
@@ -136,6 +138,51 @@ pub(super) fn session(host: Fake, dir: &Path) -> (Remote, Served) {
     let (main, served) = agent(host, accept(dir), Arc::default());
     let remote = meet(&main, &hello(), LONG).unwrap();
     (remote, served)
+}
+
+/// A session with a host on disk, whose answers are counted in bytes.
+pub(super) fn session_with_local(
+    dir: &Path,
+    sent: Arc<AtomicU64>,
+) -> (Remote, JoinHandle<Result<(), NodeError>>) {
+    let (main, node) = UnixStream::pair().unwrap();
+    let (mut host, accept) = (local(&dir.join("host")), accept(dir));
+    let served = std::thread::spawn(move || {
+        let output = CountedOutput(&node, &sent);
+        agent::serve(&node, output, &mut host, &accept, &AtomicU64::new(0))
+    });
+    (meet(&main, &hello(), LONG).unwrap(), served)
+}
+
+struct CountedOutput<'a>(&'a UnixStream, &'a AtomicU64);
+
+impl Write for CountedOutput<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// A host on disk, with its caches in `dir`.
+pub(super) fn local(dir: &Path) -> Local {
+    Local::new(LocalOptions {
+        cache_dir: dir.join("cache"),
+        // Long after everything in the test: no file is too young to be carried.
+        clock: Box::new(|| SystemTime::now() + Duration::from_secs(3600)),
+        new_id: Box::new(|| "01KQ0000000000000000000009".to_owned()),
+        reload: Box::new(|request| ReloadOutcome {
+            name: request.name.clone(),
+            state: ReloadState::Owed,
+            detail: None,
+        }),
+        replace_key: Box::new(|_| Ok(())),
+        progress: Arc::default(),
+    })
 }
 
 /// All that is on a stream until it ends.

@@ -10,7 +10,7 @@ use super::fake::*;
 use crate::model::{Action, RelPathBuf, Step, TrashKeep};
 use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MainHello, Versions};
-use crate::node::protocol::message::{Reply, Request};
+use crate::node::protocol::message::{Basis, Reply, Request};
 use crate::node::{Accept, Endpoint as _, NodeError, NodeErrorKind};
 use crate::reload::ReloadRequest;
 use crate::snapshot::ScanSpec;
@@ -52,6 +52,18 @@ fn no_signature() -> Signature {
     postcard::from_bytes(&postcard::to_stdvec(&raw).unwrap()).unwrap()
 }
 
+/// A signature that can be that of a file.
+fn signature() -> Signature {
+    Signature::of_bytes(&[7; 100_000]).unwrap()
+}
+
+/// A request for one file, with these signatures.
+fn send_with(bases: Vec<(u32, Signature)>) -> Request {
+    let basis = |(index, signature)| Basis { index, signature: Arc::new(signature) };
+    let bases = bases.into_iter().map(basis).collect();
+    Request::Send { directory: "moh".to_owned(), wanted: vec![wanted("a", b"1")], bases }
+}
+
 fn last_word(mut frames: &[u8]) -> Option<NodeError> {
     let mut payload = Vec::new();
     let mut last = None;
@@ -82,7 +94,7 @@ fn requests_out_of_bounds_end_the_session() {
                 Request::Scan(spec(&root(dir.path()))),
                 Request::Tree { directory: moh(), basis: Some(Arc::new(no_signature())) },
             ],
-            "a signature that no tree can have",
+            "a signature that no file can have",
         ),
         (
             vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash: TrashKeep::FOREVER }],
@@ -130,9 +142,32 @@ fn requests_out_of_bounds_end_the_session() {
         (
             vec![
                 Request::Scan(spec(&root(dir.path()))),
-                Request::Send { directory: moh(), wanted: vec![wanted(".xds-sync/root.json", b"")] },
+                Request::Send {
+                    directory: moh(),
+                    wanted: vec![wanted(".xds-sync/root.json", b"")],
+                    bases: vec![],
+                },
             ],
             "lies in .xds-sync",
+        ),
+        (
+            vec![Request::Scan(spec(&root(dir.path()))), send_with(vec![(0, no_signature())])],
+            "a signature that no file can have",
+        ),
+        (
+            vec![Request::Scan(spec(&root(dir.path()))), send_with(vec![(0, signature()), (0, signature())])],
+            "expected at most one basis of each of 1 files, got one of 0",
+        ),
+        (
+            vec![Request::Scan(spec(&root(dir.path()))), send_with(vec![(1, signature())])],
+            "expected at most one basis of each of 1 files, got one of 1",
+        ),
+        (
+            vec![
+                Request::Scan(spec(&root(dir.path()))),
+                send_with((0..9).map(|index| (index, signature())).collect()),
+            ],
+            "malformed Request",
         ),
         (
             vec![
@@ -436,7 +471,8 @@ fn keep_alives_come_between_frames_only() {
     greet(&mut main, &MainHello { timeout_ms: 1, ..proper() });
     ask(&mut main, &Request::Scan(spec(&root(dir.path()))));
     for _ in 0..50 {
-        ask(&mut main, &Request::Send { directory: "moh".to_owned(), wanted: vec![wanted("a", &content)] });
+        let wanted = vec![wanted("a", &content)];
+        ask(&mut main, &Request::Send { directory: "moh".to_owned(), wanted, bases: vec![] });
         let mut payload = Vec::new();
         let mut got = 0;
         loop {

@@ -14,6 +14,7 @@ use crate::node::protocol::message::{Need, Reply, Request};
 use crate::node::{Endpoint as _, NodeError, NodeErrorKind, Remote};
 use crate::snapshot::tree_digest;
 use crate::snapshot::{Root, Scanned};
+use crate::transfer::{BlobRequest, Signature, Sink};
 
 /// A node that answers each request as it likes; the stream ends with it.
 fn node(mut answer: impl FnMut(Request, &mut UnixStream) + Send + 'static) -> (UnixStream, JoinHandle<()>) {
@@ -261,6 +262,103 @@ fn pulled_contents_are_bounded_by_what_was_wanted() {
             |remote| remote.send("moh", &[wanted("a", b"1234")], &mut Gathered::default()),
         );
         assert_eq!(error.kind, NodeErrorKind::Lost);
+        assert!(error.detail.contains(rule), "{error}");
+    }
+}
+
+#[test]
+fn a_pull_copies_nothing_but_of_the_basis_that_went_with_the_request() {
+    /// Has a basis of the second file that it asks for.
+    #[derive(Default)]
+    struct WithBasis(Gathered);
+    impl Sink for WithBasis {
+        fn begin(&mut self, index: usize) -> anyhow::Result<()> {
+            self.0.begin(index)
+        }
+        fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+            self.0.data(bytes)
+        }
+        fn hole(&mut self, length: u64) -> anyhow::Result<()> {
+            self.0.hole(length)
+        }
+        fn basis(&self, index: usize) -> Option<Arc<Signature>> {
+            (index == 1).then(|| Arc::new(Signature::of_bytes(&[7; 100_000]).unwrap()))
+        }
+        fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
+            self.0.data(&[7; 200_000][usize::try_from(from)?..][..usize::try_from(length)?])
+        }
+        fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {
+            self.0.end(result)
+        }
+    }
+    type Copy = Option<(u64, u64)>;
+    let new = [7; 200_000];
+    let attempts: [(Copy, Copy, &str); 6] = [
+        (Some((0, 1)), None, "a copy of what is not there"),
+        (None, Some((0, 100_001)), "a copy of what is not there"),
+        (None, Some((100_000, 1)), "a copy of what is not there"),
+        (None, Some((u64::MAX, 2)), "a copy of what is not there"),
+        (None, Some((0, 0)), "more than b has bytes"),
+        (None, Some((50_000, 50_000)), ""),
+    ];
+    for (first, second, rule) in attempts {
+        let answer = move |request, stream: &mut UnixStream| {
+            let Request::Send { bases, .. } = request else { return };
+            assert_eq!(bases.iter().map(|basis| basis.index).collect::<Vec<_>>(), [1]);
+            for (index, copy) in [(0_u64, first), (1, second)] {
+                // Main may have ended the session by then.
+                let _ = write_value(stream, Kind::Begin, &index);
+                if let Some(copy) = copy {
+                    let _ = write_value(stream, Kind::Copy, &copy);
+                }
+                let _ = write_value(stream, Kind::End, &Ok::<(), String>(()));
+            }
+            let _ = write_value(stream, Kind::Reply, &Reply::Sent);
+        };
+        let (main, served) = node(answer);
+        let mut remote = meet(&main, &hello(), LONG).unwrap();
+        let mut sink = WithBasis::default();
+        let sent = remote.send("moh", &[wanted("a", &new), wanted("b", &new)], &mut sink);
+        match sent {
+            Ok(()) => assert_eq!((rule, &sink.0.0[1].0[..]), ("", &new[..50_000])),
+            Err(error) => assert!(!rule.is_empty() && error.detail.contains(rule), "{error}"),
+        }
+        drop((remote, main));
+        served.join().unwrap();
+    }
+    // What lies in a trash is asked for without any.
+    let error = lost(
+        |_, stream| {
+            write_value(stream, Kind::Begin, &0u64).unwrap();
+            write_value(stream, Kind::Copy, &(0_u64, 1_u64)).unwrap();
+        },
+        |remote| {
+            let wanted = [wanted("a", &[7; 200_000]), wanted("b", &[7; 200_000])];
+            remote.send_trashed("moh", &trash_id(), &wanted, &mut WithBasis::default())
+        },
+    );
+    assert!(error.detail.contains("a copy of what is not there"), "{error}");
+}
+
+#[test]
+fn signatures_beyond_reason_end_the_session() {
+    let signature = |average: u32, lengths: &[u32]| -> Arc<Signature> {
+        let raw = (average, lengths.iter().map(|length| (*length, [0_u8; 16])).collect::<Vec<_>>());
+        postcard::from_bytes(&postcard::to_stdvec(&raw).unwrap()).unwrap()
+    };
+    let sound = signature(4096, &[4096; 256]);
+    for (bases, rule) in [
+        (vec![sound; 9], "more than 8 signatures"),
+        (vec![signature(4096, &[1 << 20])], "not offered"),
+        (vec![signature(4096, &[0; 10])], "not offered"),
+    ] {
+        let files: Vec<BlobRequest> = (0..9).map(|n| wanted(&n.to_string(), b"1")).collect();
+        let need = |(index, basis)| Need { index, offset: 0, basis: Some(basis) };
+        let needs: Vec<Need> = (0..).zip(bases).map(need).collect();
+        let error = lost(
+            move |_, stream| reply(stream, &Reply::Need(needs.clone())),
+            |remote| remote.stage("moh", &files, &mut &Fake::default()).map(drop),
+        );
         assert!(error.detail.contains(rule), "{error}");
     }
 }

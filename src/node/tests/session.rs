@@ -1,6 +1,6 @@
 //! Sessions as they should be, and as they end.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use super::fake::*;
@@ -146,6 +146,46 @@ fn contents_are_pulled() {
     assert!(a == long && a_end == Some(Ok(())));
     assert_eq!(gone, Some(Err("it is gone".to_owned())));
     assert_eq!(b, b"il");
+}
+
+#[test]
+fn of_a_changed_file_a_pull_sends_only_what_changed() {
+    let (main_dir, node_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut old = vec![0; 3 << 20];
+    blake3::Hasher::new().finalize_xof().fill(&mut old);
+    let new = [&old[..], &[7; 5000]].concat();
+    let (main_root, node_root) = (root(main_dir.path()), root(node_dir.path()));
+    for (dir, content) in [(&main_root, &old), (&node_root, &new)] {
+        std::fs::create_dir_all(dir).unwrap();
+        std::fs::write(dir.join("a.wav"), content).unwrap();
+        std::fs::write(dir.join("z.wav"), &content[1 << 20..]).unwrap();
+    }
+    // Between two files that Main has a basis of, one that it has not.
+    std::fs::write(node_root.join("new"), b"small").unwrap();
+
+    let sent = Arc::new(AtomicU64::new(0));
+    let (mut remote, served) = session_with_local(node_dir.path(), Arc::clone(&sent));
+    remote.scan(&spec(&node_root)).unwrap();
+    let mut main = local(&main_dir.path().join("host"));
+    main.scan(&spec(&main_root)).unwrap();
+    main.prepare("moh", "01KQ0000000000000000000000", &TrashKeep::FOREVER).unwrap().unwrap();
+    let staging = main.staging("moh").unwrap();
+    let requests = [wanted("a.wav", &new), wanted("new", b"small"), wanted("z.wav", &new[1 << 20..])];
+    let before = sent.load(Ordering::Relaxed);
+    assert_eq!(staging.stage(&requests, &mut Pull(&mut remote)), vec![Ok(()); 3]);
+    let sent = sent.load(Ordering::Relaxed) - before;
+    assert!(sent < 128 * 1024, "{sent} bytes of two files of which 5,000 bytes each are new");
+    drop(remote);
+    assert_eq!(served.join().unwrap(), Ok(()));
+}
+
+/// The directory of a node as a source.
+struct Pull<'a>(&'a mut crate::node::Remote);
+
+impl Source for Pull<'_> {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        Ok(self.0.send("moh", wanted, sink)?)
+    }
 }
 
 #[test]
