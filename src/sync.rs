@@ -67,7 +67,7 @@ pub trait Connect: Sync {
 }
 
 /// What a run stands on.
-pub struct Site<'a> {
+pub struct Environment<'a> {
     /// The checked configuration, with discovered nodes.
     pub config: &'a Config,
     /// Whether these are all nodes there are. Where discovery has failed some may be missing, and what is known
@@ -91,7 +91,7 @@ pub struct Site<'a> {
 
 /// One run: the site, what was asked for, and what all threads share.
 struct Run<'a> {
-    site: &'a Site<'a>,
+    site: &'a Environment<'a>,
     options: &'a Options,
     id: String,
     ledger: Mutex<Ledger>,
@@ -108,7 +108,7 @@ struct Run<'a> {
 
 /// Carries out one run and tells how it went. What happens to one node or directory is in the report; `Err`
 /// is Main's own state that could not be read or written.
-pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Report> {
+pub fn run<'a>(site: &'a Environment<'a>, options: &'a Options) -> anyhow::Result<Report> {
     let started = (site.now)();
     let run = Run {
         site,

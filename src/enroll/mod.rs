@@ -11,7 +11,9 @@ pub mod join;
 pub mod key;
 pub mod nodes_file;
 pub mod publish;
+pub mod roots;
 pub mod rotate;
+pub mod takeover;
 #[cfg(test)]
 mod test_tls;
 pub mod workers_list;
