@@ -424,6 +424,68 @@ fn leave_takes_back_what_join_wrote_and_forgets_main() {
     assert!(node_file.exists());
 }
 
+/// A home in which `.ssh` is no directory: whatever is to be written below it cannot be.
+fn without_ssh_directory() -> Sandbox {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path(".ssh"), "").unwrap();
+    sandbox
+}
+
+#[test]
+fn a_step_of_init_that_fails_is_exit_23_and_named() {
+    let sandbox = without_ssh_directory();
+    let run = sandbox.run(&["init", "--publish", "none"]);
+    assert_eq!(run.code, 23, "{run:?}");
+    assert!(run.stderr.contains("key pair") && run.stderr.contains("Not a directory"), "{run:?}");
+}
+
+#[test]
+fn a_step_of_join_that_fails_is_exit_23_and_what_was_done_before_it_is_printed() {
+    let sandbox = without_ssh_directory();
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT";
+    fs::write(sandbox.path("key.pub"), key).unwrap();
+    let mut command = sandbox.command(&["join", "main", "--key"]);
+    command.arg(sandbox.path("key.pub")).env("XDS_SYNC_NODE_CONFIG", sandbox.path("node.toml"));
+    let run = Run::of(command.output().unwrap());
+    assert_eq!(run.code, 23, "{run:?}");
+    assert!(run.stdout.contains("accepts") && sandbox.path("node.toml").exists(), "{run:?}");
+    assert!(run.stderr.contains("login") && run.stderr.contains("authorized_keys"), "{run:?}");
+}
+
+#[test]
+fn a_step_of_leave_that_fails_is_exit_23_and_what_was_done_before_it_is_printed() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path(".ssh")).unwrap();
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT";
+    fs::write(sandbox.path(".ssh/authorized_keys"), format!("{key} xds-sync from main\n")).unwrap();
+    let node_file = sandbox.path("node.toml");
+    fs::write(&node_file, format!("state_dir = {:?}\n", sandbox.path("node"))).unwrap();
+    // What cannot be removed as a file.
+    fs::create_dir_all(sandbox.path("node/main.json/x")).unwrap();
+    let mut command = sandbox.command(&["leave"]);
+    let run = Run::of(command.env("XDS_SYNC_NODE_CONFIG", &node_file).output().unwrap());
+    assert_eq!(run.code, 23, "{run:?}");
+    assert!(run.stdout.contains("login     removed"), "{run:?}");
+    assert!(run.stderr.contains("memory"), "{run:?}");
+
+    // A file that says nothing is found out before anything is changed.
+    fs::write(&node_file, "state_dir = 7\n").unwrap();
+    fs::write(sandbox.path(".ssh/authorized_keys"), format!("{key} xds-sync from main\n")).unwrap();
+    let mut command = sandbox.command(&["leave"]);
+    let run = Run::of(command.env("XDS_SYNC_NODE_CONFIG", &node_file).output().unwrap());
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run:?}");
+    assert!(fs::read_to_string(sandbox.path(".ssh/authorized_keys")).unwrap().contains("xds-sync from main"));
+}
+
+#[test]
+fn a_node_that_cannot_be_written_down_is_exit_23() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("conf.d"), "").unwrap();
+    let run = sandbox.run(&["nodes", "add", "mds1", "10.0.0.11"]);
+    assert_eq!(run.code, 23, "{run:?}");
+    assert!(run.stderr.contains("nodes.toml"), "{run:?}");
+}
+
 #[test]
 fn the_hub_says_where_it_is_and_ends_on_a_signal() {
     use std::io::{BufRead as _, BufReader};

@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use super::{connect, exit};
+use super::exit;
 use crate::host;
+use crate::logging;
 use crate::node::{Accept, NodeError, NodeErrorKind, agent, widen};
+use crate::site;
 
 const NOTES: &str = "\
 Speaks the protocol of xds-sync on stdin and stdout; not for use by hand. Which directories a Main may
@@ -23,7 +25,7 @@ Examples:
 #[command(after_help = NOTES)]
 pub(super) struct Args {}
 
-/// What this node accepts, when nobody says otherwise.
+/// Where it is written what this node accepts, unless the environment names another file.
 const DEFAULT_NODE_CONFIG: &str = "/etc/xds-sync/node.toml";
 
 /// The file that says what this node accepts.
@@ -33,6 +35,7 @@ pub(super) fn node_config() -> PathBuf {
 }
 
 pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
+    logging::use_syslog(logging::DEFAULT_FACILITY);
     let file = node_config();
     // The protocol has its own buffers; a second one, or a look for line ends, would only cost time.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -42,14 +45,15 @@ pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
     let accept = match Accept::read(&file) {
         Ok(accept) => accept,
         Err(error) => {
-            // Main tells its administrator, who does not see what is printed here.
+            // Main shows it to its administrator, who does not see what is printed here.
+            log::error!("session refused: {error:#}");
             let refused = NodeError::new(NodeErrorKind::Refused, exit::line_of(&error));
             agent::decline(&mut output, &refused)?;
             return Err(error);
         }
     };
     let progress = Arc::new(AtomicU64::new(0));
-    let mut disk = connect::node_disk(&accept, &progress);
+    let mut disk = site::node_disk(&accept, host::now, host::ulid, &progress);
     agent::serve(input, output, &mut disk, &accept, &progress)?;
     Ok(exit::DONE)
 }

@@ -7,10 +7,12 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::exit::Step as _;
 use super::named::nanoseconds;
 use super::{Context, exit, load};
 use crate::model::escape::{escape, escape_for_people, unescape};
 use crate::report::words;
+use crate::site;
 use crate::state::{ConflictRecord, Ledger, StateDir, Version};
 
 const EXAMPLES: &str = "\
@@ -73,10 +75,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
             context.ui.result(text.as_bytes())?;
         }
         Some(Action::Resolve { directory, path, keep }) => {
-            let _lock = load::lock(&state, || false)?;
+            let _lock = site::lock(&state, || false)?;
             let mut ledger = state.ledger()?;
             resolve(&mut ledger, directory, path.as_bytes(), keep)?;
-            state.save_ledger(&ledger)?;
+            state.save_ledger(&ledger).step("resolve")?;
             context.ui.message("decided; the next 'xds-sync sync' carries it out");
         }
     }

@@ -1,36 +1,93 @@
 //! How the process ends.
 
+use std::fmt;
 use std::process::ExitCode;
 
-use super::load::Locked;
 use super::ui::Ui;
 use crate::config::Mistakes;
 use crate::model::escape::clean;
-use crate::report::exit::{IN_STEP, LOCKED, USAGE};
+use crate::report::exit::{IN_STEP, LOCKED, PARTIAL, USAGE};
+use crate::site::Locked;
 
-/// Of a command that did what it was asked to.
+/// The code of a command that did what it was asked to.
 pub(super) const DONE: u8 = IN_STEP;
 
-/// What becomes of arguments that cannot be parsed, and of `--help` and `--version`, which clap treats
-/// alike. clap's own code for the previous, 2, means something else here.
+/// The step of a command that failed when something may have been changed already: exit 23 instead of 1.
+#[derive(Debug)]
+pub(super) struct Incomplete(&'static str);
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the step '{}' failed", self.0)
+    }
+}
+
+/// Names the step that a result is of.
+pub(super) trait Step<T> {
+    /// From here on something may have been changed: an error becomes exit 23 and names the step.
+    fn step(self, name: &'static str) -> anyhow::Result<T>;
+}
+
+impl<T> Step<T> for anyhow::Result<T> {
+    fn step(self, name: &'static str) -> anyhow::Result<T> {
+        self.map_err(|error| error.context(Incomplete(name)))
+    }
+}
+
+/// Ends after arguments that cannot be parsed, and after `--help` and `--version`, which clap treats alike.
+/// clap's own exit code for the former, 2, means something else here.
 pub(super) fn of_usage(error: &clap::Error) -> ExitCode {
     // A reader that has gone has had enough.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { USAGE } else { IN_STEP })
 }
 
-/// Tells why a command could not do what it was asked to. A run's own failures are in its report and never
-/// come here: whatever does, happened before anything was touched.
+/// Tells why a command could not do what it was asked to. What went wrong within a run is in its report and never
+/// comes here.
 pub(super) fn of_error(ui: &Ui, error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Mistakes>() {
         // Each has its own line, in the form that editors jump to.
-        Some(mistakes) => mistakes.0.iter().for_each(|mistake| ui.complain(&clean(&mistake.to_string()))),
+        Some(mistakes) => mistakes.0.iter().for_each(|mistake| ui.plain(&clean(&mistake.to_string()))),
         None => ui.error(&line_of(error)),
     }
-    ExitCode::from(if error.is::<Locked>() { LOCKED } else { USAGE })
+    ExitCode::from(code_of(error))
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    if error.is::<Locked>() {
+        LOCKED
+    } else if error.is::<Incomplete>() {
+        PARTIAL
+    } else {
+        USAGE
+    }
 }
 
 /// An error and its causes in one line.
 pub(super) fn line_of(error: &anyhow::Error) -> String {
     clean(&format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn the_code_of_an_error_says_whether_anything_may_have_been_changed() {
+        let failed = || anyhow::Result::<()>::Err(anyhow!("No space left on device"));
+        for (result, code, text) in [
+            (failed(), USAGE, "No space left on device"),
+            (failed().step("login"), PARTIAL, "the step 'login' failed: No space left on device"),
+            (
+                failed().step("login").context("joining"),
+                PARTIAL,
+                "joining: the step 'login' failed: No space left on device",
+            ),
+        ] {
+            let error = result.err().map(|error| (code_of(&error), line_of(&error)));
+            assert_eq!(error, Some((code, text.to_owned())));
+        }
+    }
 }

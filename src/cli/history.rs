@@ -1,4 +1,4 @@
-//! `xds-sync history`, and remembering runs for it.
+//! `xds-sync history`.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::host;
 use crate::report::exit::IN_STEP;
 use crate::report::text::Verbosity;
-use crate::report::{Problem, Report, json, words};
+use crate::report::{json, words};
 use crate::state::{Asked, RunRecord, StateDir};
 
 const EXAMPLES: &str = "\
@@ -74,29 +74,6 @@ fn check_names(config: &Config, asked: &Asked) -> anyhow::Result<()> {
         return Ok(());
     }
     load::check_names("node", asked.node.as_slice(), config.nodes.iter().map(|node| &*node.name))
-}
-
-/// Remembers a run. A history that cannot be written is a problem of its report, and no more.
-pub(super) fn remember(state: &StateDir, report: &mut Report, exit_code: u8) {
-    let record = RunRecord {
-        run: report.run.clone(),
-        started: report.started,
-        duration: report.duration,
-        exit_code,
-        changes: report.changes.clone(),
-    };
-    let told = match state.history().record(&record) {
-        Ok(told) => told,
-        Err(error) => Some(exit::line_of(&error)),
-    };
-    report.problems.extend(told.map(|detail| Problem {
-        stage: "history",
-        node: None,
-        directory: None,
-        path: None,
-        detail,
-        fails: false,
-    }));
 }
 
 fn text(runs: &[RunRecord], verbosity: Verbosity) -> String {

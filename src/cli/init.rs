@@ -1,211 +1,221 @@
 //! `xds-sync init`: what a Main needs before its first run.
 
-use std::io;
 use std::path::Path;
-use std::time::SystemTime;
 
 use anyhow::Context as _;
 
+use super::exit::Step as _;
 use super::publish::{self, Publish};
 use super::steps::Steps;
-use super::{Context, discover, exit, load, rotate};
-use crate::config::Config;
-use crate::disk::HeldRoot;
-use crate::disk::marker::Marker;
+use super::{Context, exit, load};
+use crate::config::{Config, Directory};
 use crate::enroll::install::{Installed, install};
-use crate::enroll::publish::Site;
-use crate::enroll::{cron, handover, key};
+use crate::enroll::publish as web;
+use crate::enroll::roots::{self, Marked};
+use crate::enroll::takeover::take_over;
+use crate::enroll::{cron, key};
 use crate::host;
-use crate::state::{Identity, Ledger, StateDir};
+use crate::hub::downloads;
+use crate::logging;
+use crate::model::escape::{clean, escape_for_people};
+use crate::report::exit::{ALL_LOST, SOME_LOST};
+use crate::site::{self, Access, RotationEnd, Site};
+use crate::state::{Lock, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
   xds-sync init                 key pair, markers, cron job; again changes nothing
-  xds-sync init --adopt moh     what is in moh's root now is right: after a disk was
-                                replaced, or a directory restored from a backup
-  xds-sync init --publish hub   nodes get the key from `xds-sync serve`, at port 8443
-  xds-sync init --rotate        a new key for every node; again, for those that were away
+  xds-sync init --adopt moh     accept what is in moh's root now: after a disk was replaced,
+                                or the directory was restored from a backup
+  xds-sync init --publish hub   nodes get the key from `xds-sync serve`, on port 8443
+  xds-sync init --rotate        a new key for every node; run it again for those that were away
   xds-sync init --takeover      this host is Main from now on, in the place of another one";
 
 /// Make this host a Main: key pair, markers in the roots, cron job
 #[derive(clap::Args, Debug, Default)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Accept the present root of this directory, which a run refused as missing or another one
+    /// Accept the present root of this directory, which a run refused as unmarked or another one
     #[arg(long, value_name = "DIR", num_args = 1..)]
     adopt: Vec<String>,
     /// Who serves the public key to nodes
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     publish: Publish,
-    /// Make a new key, give it to every node, and remove the old one where the new one works
+    /// Make a new key, give it to every node, and remove the old one there once the new one works
     #[arg(long)]
     rotate: bool,
-    /// Make nodes obey this Main from now on, and no longer the one they obeyed before
+    /// Make nodes obey this Main from now on, and refuse the one they obeyed before
     #[arg(long)]
     takeover: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let config = load::config(context)?;
-    let directories = config.directories.iter().map(|directory| directory.name.as_str());
-    load::check_names("directory", &args.adopt, directories)?;
-    let mut steps = Steps::default();
-
+    load::check_directories(&args.adopt, &config)?;
+    let web = web::Site::default();
+    publish::check(&web, args.publish)?;
     let state = StateDir::open(&config.sync.state_dir)?;
-    let _lock = load::lock(&state, || false)?;
-    let identity = &config.ssh.identity;
-    let comment = format!("xds-sync {}", config.main.name);
-    let mut pair = key::ensure(identity, &comment, &mut host::random())?;
-    steps.tell(
-        "key pair",
-        pair.made,
-        &format!("{} ({} {})", identity.display(), pair.algorithm, pair.fingerprint),
-    );
-    if pair.public_written && !pair.made {
-        steps.tell("key pair", true, &key::public_path(identity).display().to_string());
-    }
-    if pair.tightened {
-        steps.note("key pair", "is now readable for its owner alone, as ssh demands");
-    }
+    let lock = site::lock(&state, || false)?;
+    logging::use_syslog(&config.sync.syslog_facility);
+    Steps::run(context, "init", |steps| perform(context, args, &config, (&state, lock), &web, steps))
+}
 
+/// Does all steps, each of which changes nothing where it was done before.
+fn perform(
+    context: &Context,
+    args: &Args,
+    config: &Config,
+    (state, lock): (&StateDir, Lock),
+    web: &web::Site,
+    steps: &mut Steps,
+) -> anyhow::Result<u8> {
+    let mut fingerprint = key_pair(config, steps).step("key pair")?;
     if args.takeover {
-        let epoch = take_over(&state, host::now())?;
-        steps.note(
-            "takeover",
-            &format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one"),
-        );
+        let epoch = take_over(state, host::now(), host::ulid).step("takeover")?;
+        let text =
+            format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one");
+        steps.changed("takeover", &text);
     }
     let mut code = exit::DONE;
+    // Holds the lock until the last step is done.
+    let mut lock = Some(lock);
+    let mut rotating = None;
     if args.rotate {
-        let known = discover::nodes(context, config.clone())?;
-        known.warn(context);
-        known.remember(context, &state);
-        code = rotate::run(&known, &state, &mut steps)?;
-        pair = key::ensure(identity, &comment, &mut host::random())?;
+        let opened =
+            Site::open_in(state.clone(), lock.take(), config.clone(), Access::Change, load::services());
+        let site = rotating.insert(opened.step("rotate")?);
+        load::show_discovery(context, site.nodes());
+        code = rotate(site, steps).step("rotate")?;
+        fingerprint = key_pair(config, &mut Steps::silent()).step("key pair")?;
     }
-    mark_roots(&config, &state, &args.adopt, &mut steps)?;
+    for directory in &config.directories {
+        let adopt = args.adopt.contains(&directory.name);
+        let marked = roots::mark(state, directory, adopt, host::ulid).step("marker")?;
+        show_marked(steps, directory, marked);
+    }
+    let config_file = load::config_path(context);
+    cron_job(config, &config_file, steps).step("cron job")?;
+    let port = publish::run(web, config, &config_file, args.publish, steps).step("publish");
 
-    let path = load::config_path(context);
-    let other = (path != Path::new(load::DEFAULT_CONFIG)).then(|| std::path::absolute(&path)).transpose()?;
-    let job = cron::job(&config.schedule.cron, other.as_deref());
-    let job_path = Path::new(cron::PATH);
-    let what = format!("{} ({})", cron::PATH, config.schedule.cron);
-    match install(job_path, job.as_bytes())? {
-        Installed::Made => steps.tell("cron job", true, &what),
-        Installed::Replaced => steps.note("cron job", &format!("replaced {what}")),
-        Installed::Kept => steps.tell("cron job", false, &what),
+    let host = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
+    steps.note("join", &format!("on each node: xds-sync join {host} --fingerprint {fingerprint}"));
+    if let Some(program) = downloads::all().context("reading this program").step("install")?.first() {
+        let line = format!("mds_install.sh --sha256 {} --fingerprint {fingerprint} {host}", program.sha256());
+        steps.note("install", &format!("on a node without xds-sync: sh {line}"));
     }
-    let port = publish::run(&Site::default(), &config, &path, args.publish, &mut steps);
-    let main = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
-    steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {}", pair.fingerprint));
-    let program = host::program_content().context("reading this program")?;
-    let (sum, fingerprint) = (handover::sha256(&program), &pair.fingerprint);
-    let line = format!("mds_install.sh --sha256 {sum} --fingerprint {fingerprint} {main}");
-    steps.note("install", &format!("on a node without xds-sync: sh {line}"));
-    steps.print(&context.ui)?;
     port.map(|_| code)
+}
+
+/// Makes sure that there is a key pair; returns its fingerprint.
+fn key_pair(config: &Config, steps: &mut Steps) -> anyhow::Result<String> {
+    let identity = &config.ssh.identity;
+    let pair = key::ensure(identity, &format!("xds-sync {}", config.main.name), &mut host::random())?;
+    let which = format!("{} ({} {})", identity.display(), pair.algorithm, pair.fingerprint);
+    steps.ensured("key pair", pair.made, &which);
+    if pair.public_written && !pair.made {
+        steps.ensured("key pair", true, &key::public_path(identity).display().to_string());
+    }
+    if pair.tightened {
+        steps.changed("key pair", "is now readable for its owner alone, as ssh demands");
+    }
+    Ok(pair.fingerprint)
+}
+
+fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {
+    let rotated = site.rotate_key(&mut host::random())?;
+    if let Some((algorithm, fingerprint)) = &rotated.new_key {
+        steps.changed("rotate", &format!("new key {algorithm} {fingerprint}"));
+    }
+    for (node, moved) in &rotated.nodes {
+        let name = escape_for_people(node.as_bytes());
+        match moved {
+            Ok(()) => steps.changed("rotate", &format!("{name} has the new key alone")),
+            Err(why) => steps.note("rotate", &format!("{name} has not moved: {}", clean(why))),
+        }
+    }
+    let (text, code) = match &rotated.end {
+        RotationEnd::Complete => {
+            steps.changed("rotate", "done: the old key is gone");
+            return Ok(exit::DONE);
+        }
+        RotationEnd::NoneMoved(key) => {
+            (format!("no node has moved: {} stays in use; try again", key.display()), ALL_LOST)
+        }
+        RotationEnd::NodesAway(previous) => (
+            format!(
+                "{} is kept for those that have not moved; run `xds-sync init --rotate` again when they are back",
+                previous.display()
+            ),
+            SOME_LOST,
+        ),
+        RotationEnd::NodesUnknown(previous) => (
+            format!(
+                "{} is kept for nodes that could not be found now; run `xds-sync init --rotate` again when they can",
+                previous.display()
+            ),
+            SOME_LOST,
+        ),
+    };
+    steps.note("rotate", &text);
+    Ok(code)
+}
+
+fn show_marked(steps: &mut Steps, directory: &Directory, marked: Marked) {
+    let (name, path) = (&directory.name, directory.path.display());
+    match marked {
+        Marked::Made => steps.changed("marker", &format!("{name}: made in {path}")),
+        Marked::Adopted => steps.changed("marker", &format!("{name}: adopted {path}")),
+        Marked::Kept => steps.note("marker", &format!("{name}: kept in {path}")),
+        Marked::NoDirectory => {
+            let text = format!("{name}: {path} does not exist yet; run `xds-sync init` again when it does");
+            steps.note("marker", &text);
+        }
+        Marked::AnotherRoot => {
+            let text = format!("{name}: {path} is another root than before; if it is right: --adopt {name}");
+            steps.note("marker", &text);
+        }
+        Marked::MarkerGone => {
+            let text = format!("{name}: {path} has lost its marker; if it is right: --adopt {name}");
+            steps.note("marker", &text);
+        }
+    }
+}
+
+fn cron_job(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::Result<()> {
+    let is_usual = config_file == Path::new(load::DEFAULT_CONFIG);
+    let other = if is_usual { None } else { Some(std::path::absolute(config_file)?) };
+    let job = cron::job(&config.schedule.cron, other.as_deref());
+    let which = format!("{} ({})", cron::PATH, config.schedule.cron);
+    match install(Path::new(cron::PATH), &job)? {
+        Installed::Made => steps.ensured("cron job", true, &which),
+        Installed::Replaced => steps.changed("cron job", &format!("replaced {which}")),
+        Installed::Kept => steps.ensured("cron job", false, &which),
+    }
+    Ok(())
 }
 
 /// HOST, or HOST:PORT.
 fn main_address(host: &str, port: Option<u16>) -> String {
     match port {
-        Some(port) if port != HTTPS && host.contains(':') => format!("[{host}]:{port}"),
-        Some(port) if port != HTTPS => format!("{host}:{port}"),
+        Some(port) if port != publish::HTTPS && host.contains(':') => format!("[{host}]:{port}"),
+        Some(port) if port != publish::HTTPS => format!("{host}:{port}"),
         _ => host.to_owned(),
     }
 }
 
-pub(super) const HTTPS: u16 = 443;
-
-/// Raises the epoch above every one that a node can know. Whoever lost its state does not know the last one,
-/// which is why it is not counted up alone: the seconds since 1970 are above those of any earlier takeover.
-fn take_over(state: &StateDir, now: SystemTime) -> anyhow::Result<u64> {
-    let before = state.identity()?;
-    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (id, next) = match before {
-        Some(Identity { id, epoch }) => (id, epoch.saturating_add(1)),
-        None => (host::ulid(), 0),
-    };
-    let epoch = seconds.max(next);
-    state.save_identity(&Identity { id, epoch })?;
-    Ok(epoch)
-}
-
-/// Marks the roots that are there and have no marker, so that from now on a run knows them from what might
-/// be mounted, or not be mounted, in their place.
-fn mark_roots(config: &Config, state: &StateDir, adopt: &[String], steps: &mut Steps) -> anyhow::Result<()> {
-    let mut ledger = state.ledger()?;
-    for directory in &config.directories {
-        let adopted = adopt.contains(&directory.name);
-        let text = mark_root(&directory.name, &directory.path, &mut ledger, adopted)
-            .with_context(|| format!("marking {}: {}", directory.name, directory.path.display()))?;
-        if adopted {
-            state.save_ledger(&ledger)?;
-        }
-        steps.note("marker", &format!("{}: {text} {}", directory.name, directory.path.display()));
-    }
-    Ok(())
-}
-
-fn mark_root(name: &str, path: &Path, ledger: &mut Ledger, adopted: bool) -> anyhow::Result<&'static str> {
-    let root = match HeldRoot::open(path) {
-        Ok(root) => root,
-        // A directory nobody has made yet is no mistake; one that shall be adopted must be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !adopted => {
-            return Ok("no directory yet, run this again when there is:");
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let known = ledger.roots.get(name);
-    let (marker, text) = match Marker::read(&root)? {
-        Some(marker) if adopted => (marker, "adopted"),
-        Some(marker) if known.is_some_and(|known| *known != marker.id) => {
-            return Ok("another root than before, adopt it with --adopt if it is right:");
-        }
-        Some(_) => return Ok("kept in"),
-        None if known.is_some() && !adopted => {
-            return Ok("its marker is gone, adopt it with --adopt if it is right:");
-        }
-        None => {
-            let marker = Marker { id: host::ulid(), generation: None };
-            marker.write(&root)?;
-            (marker, if adopted { "adopted" } else { "made in" })
-        }
-    };
-    if adopted {
-        ledger.roots.insert(name.to_owned(), marker.id);
-    }
-    Ok(text)
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_root_is_marked_once_and_another_one_only_when_adopted() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("moh");
-        let mut ledger = Ledger::default();
-        let mut mark = |adopted| mark_root("moh", &path, &mut ledger, adopted);
-        assert!(mark(false).unwrap().starts_with("no directory yet"));
-        assert!(mark(true).is_err());
-
-        std::fs::create_dir(&path).unwrap();
-        assert_eq!(mark(false).unwrap(), "made in");
-        assert_eq!(mark(false).unwrap(), "kept in");
-        assert_eq!(mark(true).unwrap(), "adopted");
-
-        std::fs::remove_dir_all(path.join(".xds-sync")).unwrap();
-        assert!(mark(false).unwrap().starts_with("its marker is gone"));
-        assert!(!path.join(".xds-sync").exists());
-        assert_eq!(mark(true).unwrap(), "adopted");
-        let root = HeldRoot::open(&path).unwrap();
-        let id = Marker::read(&root).unwrap().unwrap().id;
-        assert_eq!(ledger.roots.get("moh"), Some(&id));
-
-        Marker { id: "another".to_owned(), generation: None }.write(&root).unwrap();
-        assert!(mark_root("moh", &path, &mut ledger, false).unwrap().starts_with("another root"));
+    fn the_port_is_in_the_address_of_main_unless_it_is_the_usual_one() {
+        for (host, port, address) in [
+            ("main", None, "main"),
+            ("main", Some(443), "main"),
+            ("main", Some(8443), "main:8443"),
+            ("2001:db8::1", Some(8443), "[2001:db8::1]:8443"),
+        ] {
+            assert_eq!(main_address(host, port), address);
+        }
     }
 }

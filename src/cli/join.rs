@@ -1,4 +1,4 @@
-//! `xds-sync join`: lets a Main in on this node.
+//! `xds-sync join`: lets a Main run the agent on this node.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
@@ -7,18 +7,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use ssh_key::{Fingerprint, HashAlg, PublicKey};
 
+use super::exit::Step as _;
 use super::steps::Steps;
 use super::{Context, agent, exit};
 use crate::enroll::authorized_keys::{self, Changed, KeyLine};
 use crate::enroll::join::{self, Main};
 use crate::fetch::{SMALL, Trust, Untrusted};
 use crate::host;
+use crate::logging;
 use crate::model::escape::clean;
 
 const EXAMPLES: &str = "\
 Examples:
   xds-sync join xivo.example.org --fingerprint SHA256:…    as `xds-sync init` on Main prints it
-  xds-sync join xivo.example.org:8443 --cacert ca.pem      its certificate is of this authority
+  xds-sync join xivo.example.org:8443 --cacert ca.pem      this authority signed its certificate
   xds-sync join 10.0.0.10 --fingerprint SHA256:… --from 10.0.0.10
                                                            the key may be used from there only";
 
@@ -28,7 +30,7 @@ Examples:
 pub(super) struct Args {
     /// Main's HOST, HOST:PORT or https URL
     main: String,
-    /// Of Main's ssh key; with it the TLS certificate need not be trusted
+    /// Fingerprint of Main's ssh key; with it the TLS certificate need not be trusted
     #[arg(long, value_name = "SHA256:…")]
     fingerprint: Option<String>,
     /// Trust the certificates in this file (PEM)
@@ -37,10 +39,10 @@ pub(super) struct Args {
     /// Main's public key itself, for nodes that cannot fetch it; `-` reads it from stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cacert", "insecure"])]
     key: Option<PathBuf>,
-    /// Ask whether the key is the right one, instead of asking for a trusted certificate
+    /// Trust any certificate, and ask whether the key is the right one
     #[arg(long, conflicts_with_all = ["fingerprint", "cacert"])]
     insecure: bool,
-    /// Hosts that Main may come from: names, addresses, CIDR ranges, with commas between
+    /// Accept Main from these hosts only: names, addresses or CIDR ranges, separated by commas
     #[arg(long, value_name = "PATTERN")]
     from: Option<String>,
 }
@@ -50,14 +52,14 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let expected = args.fingerprint.as_deref().map(join::read_fingerprint).transpose()?;
     ensure!(
         !args.insecure || (io::stdin().is_terminal() && io::stderr().is_terminal()),
-        "--insecure asks on a terminal, and this is none; give --fingerprint, as `xds-sync init` on Main prints it"
+        "--insecure asks on a terminal, and this is not one; give --fingerprint, as `xds-sync init` on Main prints it"
     );
     let trust = match &args.cacert {
         Some(file) => Trust::File(file.clone()),
         None if expected.is_some() || args.insecure => Trust::Anybody,
         None => Trust::System,
     };
-    let home = host::home().context("whose authorized_keys are meant: HOME is not set")?;
+    let home = host::home().context("there is no home directory for authorized_keys: HOME is not set")?;
     let key = match &args.key {
         Some(file) => key_in(file, expected.as_ref())?,
         None => join::fetch_key(&main, &trust, expected.as_ref(), SMALL).map_err(advised)?,
@@ -66,29 +68,39 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     if args.insecure && !is_confirmed(context, &format!("{} {fingerprint}", key.algorithm()))? {
         bail!("not confirmed; nothing was changed");
     }
-    let mut steps = Steps::default();
-    steps.note("key", &format!("{} {fingerprint} of {}", key.algorithm(), main.name));
-
     let program = host::program().context("looking for this program")?;
     let entry =
-        KeyLine { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
-    // What cannot stand in a line is refused before anything is written.
+        Entry { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
+    // What cannot be written in a line is refused before anything is changed.
     entry.line()?;
 
-    // First what closes, then what opens.
+    logging::use_syslog(logging::DEFAULT_FACILITY);
+    Steps::run(context, "join", |steps| {
+        steps.note("key", &format!("{} {fingerprint} of {}", key.algorithm(), main.name));
+        // First what restricts Main, then what lets it in.
+        accept(steps).step("accepts")?;
+        log_in(&entry, &authorized_keys::path_below(&home), steps).step("login")?;
+        Ok(exit::DONE)
+    })
+}
+
+/// Makes sure that there is a file that says what Main may do here.
+fn accept(steps: &mut Steps) -> anyhow::Result<()> {
     let node_file = agent::node_config();
     let made = join::make_node_file(&node_file)?;
-    steps.tell("accepts", made, &node_file.display().to_string());
+    steps.ensured("accepts", made, &node_file.display().to_string());
+    Ok(())
+}
 
-    let path = authorized_keys::path_below(&home);
-    let what = format!("{}: {} may run the agent here", path.display(), main.name);
-    match authorized_keys::change(&path, |before| authorized_keys::with(before, &entry))? {
-        Changed::Made => steps.tell("login", true, &what),
-        Changed::Replaced => steps.note("login", &format!("written {what}")),
-        Changed::Kept => steps.tell("login", false, &what),
+/// Lets Main log in, for the agent alone.
+fn log_in(entry: &Entry, authorized_keys: &Path, steps: &mut Steps) -> anyhow::Result<()> {
+    let what = format!("{}: {} may run the agent here", authorized_keys.display(), entry.main);
+    match authorized_keys::change(authorized_keys, |before| authorized_keys::with(before, entry))? {
+        Changed::Made => steps.ensured("login", true, &what),
+        Changed::Replaced => steps.changed("login", &format!("written {what}")),
+        Changed::Kept => steps.ensured("login", false, &what),
     }
-    steps.print(&context.ui)?;
-    Ok(exit::DONE)
+    Ok(())
 }
 
 /// The public key in a file that somebody brought here.
@@ -119,7 +131,7 @@ fn is_confirmed(context: &Context, key: &str) -> anyhow::Result<bool> {
     let question =
         format!("Main's key is {key}\nDoes `xds-sync init` on Main print the same? Then type yes:");
     for line in question.lines() {
-        context.ui.complain(&clean(line));
+        context.ui.plain(&clean(line));
     }
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).context("reading the answer")?;

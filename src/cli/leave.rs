@@ -1,21 +1,25 @@
 //! `xds-sync leave`: undoes `join`.
 
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 
+use super::exit::Step as _;
 use super::steps::Steps;
 use super::{Context, agent, exit};
 use crate::enroll::authorized_keys::{self, Changed};
 use crate::enroll::join::Main;
 use crate::host;
+use crate::logging;
 use crate::model::escape::escape_for_people;
 use crate::node::{Accept, forget_main};
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync leave                     the one Main that this node has joined
-  xds-sync leave xivo.example.org    this one of several";
+  xds-sync leave                     leave the one Main that this node has joined
+  xds-sync leave xivo.example.org    leave this one of several";
 
-/// On a node: let Main in no more, and forget it; files stay as they are
+/// On a node: remove Main's access, and forget Main; files stay as they are
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -24,45 +28,49 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
-    let home = host::home().context("whose authorized_keys are meant: HOME is not set")?;
+    let home = host::home().context("there is no home directory for authorized_keys: HOME is not set")?;
     let path = authorized_keys::path_below(&home);
-    let joined = authorized_keys::mains(&authorized_keys::read(&path)?);
-    let main = match (&args.main, joined.as_slice()) {
-        (Some(typed), _) => Some(Main::parse(typed)?.name),
-        (None, []) => None,
-        (None, [one]) => Some(one.clone()),
-        (None, several) => {
-            let several: Vec<String> =
-                several.iter().map(|main| escape_for_people(main.as_bytes())).collect();
-            bail!("this node has joined several: {}; name the one to leave", several.join(", "));
-        }
+    let main = match &args.main {
+        Some(typed) => Some(Main::parse(typed)?.name),
+        None => the_one_joined(&path)?,
     };
-    let mut steps = Steps::default();
-    let removed = match &main {
-        Some(main) => {
-            let changed =
-                authorized_keys::change(&path, |before| Ok(authorized_keys::without(before, main)))?;
-            changed != Changed::Kept
-        }
-        None => false,
-    };
-    match (&main, removed) {
-        (Some(main), true) => {
-            let main = escape_for_people(main.as_bytes());
-            steps.note("login", &format!("removed {}: {main} is let in no more", path.display()));
-        }
-        (Some(main), false) => {
-            let main = escape_for_people(main.as_bytes());
-            steps.note("login", &format!("none {}: {main} was not let in", path.display()));
-        }
-        (None, _) => steps.note("login", &format!("none {}: no Main was let in", path.display())),
-    }
     let state_dir = Accept::read(&agent::node_config())?.state_dir;
-    let forgotten = forget_main(&state_dir)
-        .with_context(|| format!("forgetting which Main this node obeys, in {}", state_dir.display()))?;
-    if forgotten {
-        steps.note("memory", "removed: the next Main that is let in is obeyed");
+
+    logging::use_syslog(logging::DEFAULT_FACILITY);
+    Steps::run(context, "leave", |steps| {
+        remove_login(&path, main.as_deref(), steps).step("login")?;
+        let forgotten = forget_main(&state_dir)
+            .with_context(|| format!("forgetting which Main this node obeys, in {}", state_dir.display()));
+        if forgotten.step("memory")? {
+            steps.changed("memory", "removed: this node will obey the next Main that joins it");
+        }
+        Ok(exit::DONE)
+    })
+}
+
+/// The Main whose key is accepted here, unless there are several.
+fn the_one_joined(authorized_keys: &Path) -> anyhow::Result<Option<String>> {
+    let mut joined = authorized_keys::mains(&authorized_keys::read(authorized_keys)?);
+    if joined.len() > 1 {
+        let all: Vec<String> = joined.iter().map(|main| escape_for_people(main.as_bytes())).collect();
+        bail!("this node has joined several: {}; name the one to leave", all.join(", "));
     }
-    steps.print(&context.ui)?;
-    Ok(exit::DONE)
+    Ok(joined.pop())
+}
+
+fn remove_login(path: &Path, main: Option<&str>, steps: &mut Steps) -> anyhow::Result<()> {
+    let shown = path.display();
+    let Some(main) = main else {
+        steps.note("login", &format!("none {shown}: no Main was let in"));
+        return Ok(());
+    };
+    let changed = authorized_keys::change(path, |before| Ok(authorized_keys::without(before, main)))?;
+    let main = escape_for_people(main.as_bytes());
+    match changed {
+        Changed::Kept => steps.note("login", &format!("none {shown}: {main} had no access")),
+        Changed::Made | Changed::Replaced => {
+            steps.changed("login", &format!("removed {shown}: {main} has no access any more"));
+        }
+    }
+    Ok(())
 }

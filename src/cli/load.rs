@@ -1,8 +1,6 @@
-//! What commands begin with: the configuration, and what is remembered.
+//! What commands begin with: the configuration, services of this host, and checks of names.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -11,14 +9,11 @@ use crate::config::{self, Config, Loaded, Sources};
 use crate::host;
 use crate::model::escape::escape_for_people;
 use crate::report::status::Status;
-use crate::state::{Identity, Lock, StateDir};
+use crate::site::{KnownNodes, Services};
+use crate::state::StateDir;
 
 /// Where the configuration is read from when nobody says otherwise.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/xds-sync/config.toml";
-/// Of a Main that has never been taken over from another host.
-const FIRST_EPOCH: u64 = 1;
-/// A blocking flock(2) would not see the signal that ends the wait.
-const LOCK_POLL: Duration = Duration::from_millis(200);
 
 /// Which configuration is meant: `--config`, `$XDS_SYNC_CONFIG`, or the usual one.
 pub(super) fn config_path(context: &Context) -> PathBuf {
@@ -29,7 +24,7 @@ pub(super) fn config_path(context: &Context) -> PathBuf {
 /// The configuration with the origin of each value; the error has all its mistakes.
 pub(super) fn config_with_origins(context: &Context) -> anyhow::Result<Loaded> {
     let file = config_path(context);
-    let home = host::home().context("whose home directory '~' is: HOME is not set")?;
+    let home = host::home().context("'~' stands for no directory: HOME is not set")?;
     let sources = Sources {
         file_was_named: file != Path::new(DEFAULT_CONFIG),
         file,
@@ -46,52 +41,33 @@ pub(super) fn config(context: &Context) -> anyhow::Result<Config> {
     Ok(config_with_origins(context)?.config)
 }
 
+/// This host's clock and ids, for a site whose progress nobody watches.
+pub(super) fn services() -> Services {
+    Services::new(host::now, host::ulid)
+}
+
+/// All nodes, for a command that needs nothing else of a site.
+pub(super) fn nodes(context: &Context) -> anyhow::Result<KnownNodes> {
+    let known = KnownNodes::find(config(context)?, host::now())?;
+    show_discovery(context, &known);
+    Ok(known)
+}
+
+/// Shows what went wrong with finding nodes, for a command that has no report which does.
+pub(super) fn show_discovery(context: &Context, known: &KnownNodes) {
+    show_failures(context, known);
+    known.warnings().iter().for_each(|warning| context.ui.message(warning));
+}
+
+/// Shows which sources of nodes failed.
+pub(super) fn show_failures(context: &Context, known: &KnownNodes) {
+    known.failures().iter().for_each(|failure| context.ui.error(failure));
+}
+
 /// What the last run left behind; `None` before the first.
 pub(super) fn status(state: &StateDir) -> anyhow::Result<Option<Status>> {
     let text = state.status()?;
     text.map(|text| Status::parse(&text)).transpose().context("reading the status of the last run")
-}
-
-/// Who this Main is: as remembered, or from now on.
-pub(super) fn identity(state: &StateDir, dry_run: bool) -> anyhow::Result<Identity> {
-    if let Some(identity) = state.identity()? {
-        return Ok(identity);
-    }
-    let identity = Identity { id: host::ulid(), epoch: FIRST_EPOCH };
-    // A node remembers whom it obeys from the first run that may change it.
-    if !dry_run {
-        state.save_identity(&identity)?;
-    }
-    Ok(identity)
-}
-
-/// Another process holds the lock.
-#[derive(Debug)]
-pub(super) struct Locked(String);
-
-impl fmt::Display for Locked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "another run is going on{}", self.0)
-    }
-}
-
-impl std::error::Error for Locked {}
-
-/// Takes the lock of a run. While `is_waited_for` says so, waits for whoever holds it.
-pub(super) fn lock(state: &StateDir, is_waited_for: impl Fn() -> bool) -> anyhow::Result<Lock> {
-    loop {
-        if let Some(lock) = state.lock(host::pid())? {
-            return Ok(lock);
-        }
-        if !is_waited_for() {
-            let path = state.path().join("lock");
-            let holder = Lock::holder(&path).map(|pid| format!(": process {pid}"));
-            let since = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-            let since = since.map(|since| format!(", since {}", humantime::format_rfc3339_seconds(since)));
-            bail!(Locked(holder.unwrap_or_default() + &since.unwrap_or_default()));
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
 }
 
 /// Refuses names that are not among the known ones.
@@ -113,29 +89,20 @@ pub(super) fn check_names<'a>(
     }
 }
 
+/// Refuses names of directories that are not configured.
+pub(super) fn check_directories(asked: &[String], config: &Config) -> anyhow::Result<()> {
+    check_names("directory", asked, config.directories.iter().map(|directory| &*directory.name))
+}
+
+/// Refuses names of nodes that are not in the configuration.
+pub(super) fn check_nodes(asked: &[String], config: &Config) -> anyhow::Result<()> {
+    check_names("node", asked, config.nodes.iter().map(|node| &*node.name))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whoever_does_not_wait_is_told_who_holds_the_lock() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(&dir.path().join("state")).unwrap();
-        let held = lock(&state, || false).unwrap();
-        let error = lock(&state, || false).unwrap_err();
-        assert!(error.is::<Locked>());
-        let text = error.to_string();
-        let holder = format!("another run is going on: process {}, since 2", std::process::id());
-        assert!(text.starts_with(&holder), "{text}");
-        // The holder goes while somebody waits.
-        let held = std::cell::Cell::new(Some(held));
-        let waits = || {
-            drop(held.take());
-            true
-        };
-        assert!(lock(&state, waits).is_ok());
-    }
 
     #[test]
     fn an_unknown_name_is_told_with_the_known_ones() {

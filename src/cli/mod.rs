@@ -4,12 +4,9 @@ mod agent;
 mod completions;
 mod config;
 mod conflicts;
-mod connect;
-mod discover;
 mod exit;
 #[cfg(debug_assertions)]
 mod faults;
-mod ha;
 mod history;
 mod init;
 mod join;
@@ -17,13 +14,11 @@ mod leave;
 mod load;
 mod named;
 mod nodes;
-mod nodes_edit;
-mod nodes_install;
 mod publish;
 mod restore;
 mod restore_text;
-mod rotate;
 mod serve;
+mod signals;
 mod status;
 mod steps;
 mod sync;
@@ -37,6 +32,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::host;
+use crate::logging;
 use crate::report::exit::INTERNAL;
 use crate::report::text::Verbosity;
 use ui::{ColorChoice, Ui};
@@ -66,7 +62,7 @@ struct Global {
     /// Read this configuration [default: $XDS_SYNC_CONFIG, or /etc/xds-sync/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Tell more
+    /// Print more: every node and directory, also those in step
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     verbose: bool,
     /// Print only what went wrong
@@ -127,11 +123,12 @@ pub fn main() -> ExitCode {
         Err(error) => return exit::of_usage(&error),
     };
     let context = Context::new(cli.global);
+    install_logger(context.ui, &cli.command);
     #[cfg(debug_assertions)]
     if let Err(error) = faults::install() {
         return exit::of_error(&context.ui, &error);
     }
-    // The panic itself has been told on stderr by the hook.
+    // The panic hook has printed the panic.
     match std::panic::catch_unwind(AssertUnwindSafe(|| run(&context, cli.command))) {
         Ok(Ok(code)) => ExitCode::from(code),
         Ok(Err(error)) => exit::of_error(&context.ui, &error),
@@ -139,7 +136,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does what a command says, and says which code the process ends with.
+/// Warnings and errors of the log are shown on stderr, except by the agent: what it prints there would be taken for
+/// what ssh says.
+fn install_logger(ui: Ui, command: &Command) {
+    let console: logging::Console = match command {
+        Command::Agent(_) => Box::new(|_, _| ()),
+        _ => Box::new(move |level, text| ui.log(level, text)),
+    };
+    logging::install(host::pid(), console);
+}
+
+/// Does what a command says, and returns the exit code of the process.
 fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Init(args) => init::run(context, &args),

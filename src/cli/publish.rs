@@ -1,4 +1,4 @@
-//! What `init` says and does about publishing the key.
+//! Publishing Main's key, as a step of `init`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -23,17 +23,28 @@ pub(super) enum Publish {
     Nginx,
     /// The hub, `xds-sync serve`, where nodes reach it
     Hub,
-    /// Nobody: the key is brought to the nodes by other means
+    /// Nobody: you bring the key to the nodes by other means
     None,
 }
 
-/// Where `--publish hub` lets the hub listen that only this host could reach.
+/// The port of a URL that has none.
+pub(super) const HTTPS: u16 = 443;
+/// Where `--publish hub` lets a hub listen that only this host could reach.
 const OPEN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-
 /// How the hub is started: as the package's service, or by hand.
 const START: &str = "`systemctl enable --now xds-sync-serve` (or `xds-sync serve`)";
 
-/// Publishes the key, and gives the port at which nodes find it; none when it is published nowhere.
+/// Refuses what this host cannot do, before anything is changed.
+pub(super) fn check(site: &Site, how: Publish) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        how != Publish::Nginx || site.has_nginx(),
+        "there is no nginx in XiVO's layout: {}/https-available and https-enabled are missing; use `--publish hub`",
+        site.locations.display()
+    );
+    Ok(())
+}
+
+/// Publishes the key and returns the port at which nodes find it; `None` when it is published nowhere.
 pub(super) fn run(
     site: &Site,
     config: &Config,
@@ -42,11 +53,11 @@ pub(super) fn run(
     steps: &mut Steps,
 ) -> anyhow::Result<Option<u16>> {
     if how == Publish::None {
-        steps.note("publish", "nowhere, as asked for");
+        steps.note("publish", "nowhere, as requested");
         return Ok(None);
     }
     let copied = site.copy_key(&key::public_path(&config.ssh.identity))?;
-    steps.tell("publish", copied, &site.certs.join(KEY_NAME).display().to_string());
+    steps.ensured("publish", copied, &site.certs.join(KEY_NAME).display().to_string());
     match how {
         Publish::Hub => hub(config, config_file, steps).map(Some),
         Publish::Nginx => nginx(site, steps).map(Some),
@@ -56,7 +67,7 @@ pub(super) fn run(
             let open = if listen.ip().is_loopback() { "`xds-sync init --publish hub`, then " } else { "" };
             steps.note(
                 "publish",
-                &format!("no nginx of XiVO here: {open}{START} serves it, at port {}", listen.port()),
+                &format!("no nginx of XiVO here: {open}{START} serves it on port {}", listen.port()),
             );
             Ok(Some(listen.port()))
         }
@@ -64,24 +75,20 @@ pub(super) fn run(
 }
 
 fn nginx(site: &Site, steps: &mut Steps) -> anyhow::Result<u16> {
-    anyhow::ensure!(
-        site.has_nginx(),
-        "there is no nginx in XiVO's layout: {}/https-available and https-enabled are missing; `--publish hub` \
-         does without",
-        site.locations.display()
-    );
-    for download in downloads::all(host::program_content().context("reading this program")?) {
+    for download in downloads::all().context("reading this program")? {
         let copied = site.copy_download(download.name, &download.content)?;
         site.copy_download(&format!("{}.sha256", download.name), download.checksum_file().as_bytes())?;
-        steps.tell("download", copied, &format!("{} (SHA-256 {})", download.name, download.sha256()));
+        steps.ensured("download", copied, &format!("{} (SHA-256 {})", download.name, download.sha256()));
     }
     match site.serve_with_nginx()? {
-        Served::Made => steps.note("publish", "made nginx serve it"),
-        Served::Unread(why) => steps.note("publish", &format!("nginx serves it once it is started: {why}")),
+        Served::Made => steps.changed("publish", "added to nginx, which serves it now"),
+        Served::Unread(why) => {
+            steps.changed("publish", &format!("added to nginx, which serves it once it runs: {why}"));
+        }
         Served::Kept => steps.note("publish", "kept in nginx"),
         Served::By(file) => steps.note("publish", &format!("nginx serves it already: {}", file.display())),
     }
-    Ok(super::init::HTTPS)
+    Ok(HTTPS)
 }
 
 fn hub(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::Result<u16> {
@@ -93,6 +100,6 @@ fn hub(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::Result
     let file = config_file.with_file_name("conf.d").join("hub.toml");
     let open = SocketAddr::new(OPEN, listen.port());
     publish::set_hub_listen(&file, open)?;
-    steps.note("hub", &format!("opened at {open} in {}: start it with {START}", file.display()));
+    steps.changed("hub", &format!("opened at {open} in {}: start it with {START}", file.display()));
     Ok(open.port())
 }

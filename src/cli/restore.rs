@@ -2,37 +2,35 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 
-use super::connect::{self, Ssh};
-use super::restore_text::{self as told, Found};
-use super::{Context, discover, exit, ha, load, named};
-use crate::config::{Config, Directory};
-use crate::host;
+use super::exit::Step as _;
+use super::restore_text::{self, Found};
+use super::{Context, exit, load, named};
+use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::{Change, ChangeKind, NodeChange, Side};
+use crate::record;
 use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST, USAGE};
-use crate::report::syslog::{self, Line, Severity};
-use crate::report::words;
-use crate::state::{RunRecord, StateDir};
-use crate::sync::Site;
-use crate::sync::restore::{Asked, Came, MAIN, Restored, RootHalted, Search, Version, search};
+use crate::site::{self, Access, Locking, Services, Site};
+use crate::state::RunRecord;
+use crate::sync::restore::{
+    MAIN, RestoreOutcome, Restored, RootHalted, Search, Selection, TrashedVersion, search,
+};
 use crate::transfer::trash::TrashId;
 
 const EXAMPLES: &str = "\
 Examples:
   xds-sync restore moh jazz/a.wav --dry-run       which versions there are, on which hosts
-  xds-sync restore moh jazz/a.wav                 the newest of them back on Main
-  xds-sync restore moh jazz/a.wav --id ID         that version, as 'xds-sync history' tells it
-  xds-sync restore moh jazz --run RUN             a directory, as that run took it away
+  xds-sync restore moh jazz/a.wav                 bring the newest of them back on Main
+  xds-sync restore moh jazz/a.wav --id ID         that version, as 'xds-sync history' shows it
+  xds-sync restore moh jazz --run RUN             a directory, as it was before that run
   xds-sync restore recordings a.wav --node mds1   what lost a conflict on mds1
-  xds-sync restore moh jazz/a.wav --to /tmp/a.wav only to look at it
+  xds-sync restore moh jazz/a.wav --to /tmp/a.wav only look at it
 
-What stands there goes to the trash first, so that a second restore takes the first one back.
+What is in its place goes to the trash first, so that a second restore undoes the first one.
 The next 'xds-sync sync' spreads what was restored.";
 
 /// Bring a version from the trash of Main or of a node back on Main
@@ -41,9 +39,9 @@ The next 'xds-sync sync' spreads what was restored.";
 pub(super) struct Args {
     /// The directory's name
     directory: String,
-    /// The path in it, as it is listed; of a directory, all that one run took away below it
+    /// The path in it, as it is listed; for a directory, all that one run removed below it
     path: OsString,
-    /// What this run replaced or deleted
+    /// The version that this run replaced or deleted
     #[arg(long, alias = "from", value_name = "RUN")]
     run: Option<String>,
     /// The version with this id
@@ -55,7 +53,7 @@ pub(super) struct Args {
     /// Write it to this new file instead, and leave the directory as it is
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Show the versions that there are, and which is meant; touch nothing
+    /// Show the versions that there are, and which one would be restored; touch nothing
     #[arg(short = 'n', long, conflicts_with = "to")]
     dry_run: bool,
     /// Wait while a run is going on
@@ -68,99 +66,58 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let config = load::config(context)?;
-    if let Some(node_type) = ha::standby(Path::new(ha::PATH))? {
-        bail!("this host is not the master ({} says {node_type:?}): restore on the master", ha::PATH);
+    if let Some(role) = site::standby(Path::new(site::HA_CONFIG))? {
+        bail!("this host is not the master ({} says {role:?}): restore on the master", site::HA_CONFIG);
     }
-    let directories = config.directories.iter().map(|directory| &*directory.name);
-    load::check_names("directory", std::slice::from_ref(&args.directory), directories)?;
-    let directory = config.directories.iter().find(|known| known.name == args.directory);
-    let directory = directory.context("just seen")?;
-    go(context, args, &config, directory)
-}
-
-fn go(context: &Context, args: &Args, config: &Config, directory: &Directory) -> anyhow::Result<u8> {
-    let path = named::path(&args.path, Some(&directory.path))?;
-    let state = StateDir::open(&config.sync.state_dir)?;
-    let _lock = load::lock(&state, || args.wait)?;
-    let started = host::now();
-    let known = discover::nodes(context, config.clone())?;
-    known.warn(context);
-    let config = &known.config;
+    load::check_directories(std::slice::from_ref(&args.directory), &config)?;
+    let services = Services { progress: context.ui.progress(), ..load::services() };
+    let started = (services.now)();
+    let locking = if args.wait { Locking::Wait } else { Locking::Try };
+    // Nodes are only searched: as in a dry run, they refuse to be changed.
+    let site = Site::open(config, locking, Access::ReadOnly, services)?;
+    load::show_discovery(context, site.nodes());
+    let config = site.config();
     let hosts = std::iter::once(MAIN).chain(config.nodes.iter().map(|node| &*node.name));
     load::check_names("node", args.node.as_slice(), hosts)?;
-    // Nodes are only asked: as in a dry run, they refuse to be changed.
-    let ssh = Ssh::new(config, &state, load::identity(&state, true)?, true)?;
-    let progress = context.ui.progress();
-    let stop = AtomicBool::new(false);
-    let site = Site {
-        config,
-        knows_all_nodes: false,
-        state: &state,
-        connect: &ssh,
-        main: Mutex::new(connect::main_disk(&state)),
-        now: &host::now,
-        new_id: &host::ulid,
-        progress: &*progress,
-        stop: &stop,
-    };
-    let search = search(&site, directory, &path, args.node.as_deref())?;
-    tell_who_was_not_asked(context, &search);
-    let asked = Asked { run: args.run.clone(), id: args.id.clone() };
-    let chosen: Vec<Version> = match search.choose(&path, &asked) {
+    let directory = config.directories.iter().find(|known| known.name == args.directory);
+    let directory = directory.context("the directory has just been there")?;
+    let path = named::path(&args.path, Some(&directory.path))?;
+
+    let environment = site.environment();
+    let search = search(&environment, directory, &path, args.node.as_deref())?;
+    show_unsearched(context, &search);
+    let selection = Selection { run: args.run.clone(), id: args.id.clone() };
+    let chosen: Vec<TrashedVersion> = match search.choose(&path, &selection) {
         Ok(chosen) => chosen.into_iter().cloned().collect(),
-        Err(nothing) => {
+        Err(why) => {
             print_found(context, args, &search, &[], &path.for_people())?;
-            context.ui.error(&format!("{}: {}: {nothing}", directory.name, path.for_people()));
-            return Ok(not_found(&search));
+            context.ui.error(&format!("{}: {}: {why}", directory.name, path.for_people()));
+            return Ok(code_of_not_found(&search));
         }
     };
     if args.dry_run {
         print_found(context, args, &search, &chosen, &path.for_people())?;
         return Ok(exit::DONE);
     }
-    if let Some(to) = &args.to {
-        return write_to(context, args, search, &chosen, to);
-    }
-    let run = search.run().to_owned();
-    let restored = match search.restore(&chosen) {
-        Ok(restored) => restored,
-        Err(error) => {
-            let Some(RootHalted(guard, _)) = error.downcast_ref() else { return Err(error) };
-            context.ui.error(&exit::line_of(&error));
-            return Ok(guard.exit_code());
-        }
-    };
-    let failed = restored.iter().any(|restored| matches!(restored.outcome, Came::Not(_)));
-    let code = if failed { PARTIAL } else { exit::DONE };
-    remember(context, config, &state, directory, &run, started, &restored, code);
-    let text = match args.json {
-        true => told::restored_json(&directory.name, &restored)?,
-        false => told::restored(&directory.name, &restored),
-    };
-    context.ui.result(text.as_bytes())?;
-    if restored.iter().any(|restored| matches!(restored.outcome, Came::Back(_))) {
-        context.ui.message("the next 'xds-sync sync' spreads it");
-    }
-    Ok(code)
-}
-
-/// A newer version may lie on a host that could not be asked.
-fn tell_who_was_not_asked(context: &Context, search: &Search<'_>) {
-    for (node, error) in search.unasked() {
-        context.ui.error(&format!(
-            "{} was not asked: {}",
-            escape_for_people(node.as_bytes()),
-            clean(&error.detail)
-        ));
-    }
-    for (host, why) in search.unread() {
-        context.ui.error(&format!("{} was not asked: {}", escape_for_people(host.as_bytes()), clean(why)));
+    match &args.to {
+        Some(to) => write_to(context, args, search, &chosen, to),
+        None => put_back(context, args, &site, search, &chosen, started),
     }
 }
 
-/// That nothing was found means little as long as not everybody was asked.
-fn not_found(search: &Search<'_>) -> u8 {
-    match (search.unasked(), search.asked_nodes()) {
+/// A newer version may be on a host that could not be searched.
+fn show_unsearched(context: &Context, search: &Search<'_>) {
+    let unreachable = search.unreachable().iter().map(|(node, error)| (node, &error.detail));
+    let unreadable = search.unreadable().iter().map(|(host, why)| (host, why));
+    for (host, why) in unreachable.chain(unreadable) {
+        let host = escape_for_people(host.as_bytes());
+        context.ui.error(&format!("{host} was not searched: {}", clean(why)));
+    }
+}
+
+/// That nothing was found means little where not every node could be searched.
+fn code_of_not_found(search: &Search<'_>) -> u8 {
+    match (search.unreachable(), search.searched_nodes()) {
         ([], _) => USAGE,
         (_, 0) => ALL_LOST,
         _ => SOME_LOST,
@@ -171,12 +128,12 @@ fn print_found(
     context: &Context,
     args: &Args,
     search: &Search<'_>,
-    chosen: &[Version],
+    chosen: &[TrashedVersion],
     path: &str,
 ) -> anyhow::Result<()> {
     let versions = search.versions();
     let found = Found { directory: &args.directory, path, versions: &versions, chosen };
-    let text = if args.json { told::found_json(&found)? } else { told::found(&found) };
+    let text = if args.json { restore_text::found_json(&found)? } else { restore_text::found(&found) };
     Ok(context.ui.result(text.as_bytes())?)
 }
 
@@ -184,52 +141,63 @@ fn write_to(
     context: &Context,
     args: &Args,
     search: Search<'_>,
-    chosen: &[Version],
+    chosen: &[TrashedVersion],
     to: &Path,
 ) -> anyhow::Result<u8> {
     let [version] = chosen else {
         bail!("these are {} files: name one of them to write it to a file", chosen.len());
     };
     search.write_to(version, to)?;
-    let written = told::written(&args.directory, version, to);
-    context.ui.result(written.as_bytes())?;
+    context.ui.result(restore_text::written(&args.directory, version, to).as_bytes())?;
     Ok(exit::DONE)
 }
 
-/// A restoration is a change of Main's, and stands in the history and in syslog beside those of runs.
-#[allow(clippy::too_many_arguments)]
-fn remember(
+/// Puts versions in place on Main, and records that beside runs.
+fn put_back(
     context: &Context,
-    config: &Config,
-    state: &StateDir,
-    directory: &Directory,
-    run: &str,
+    args: &Args,
+    site: &Site,
+    search: Search<'_>,
+    chosen: &[TrashedVersion],
     started: SystemTime,
-    restored: &[Restored],
-    exit_code: u8,
-) {
-    let changes: Vec<NodeChange> = restored.iter().filter_map(|one| change(&directory.name, one)).collect();
-    let lines: Vec<Line> = changes.iter().map(|of| Line::new(Severity::Info, words::change(of))).collect();
-    if let Err(error) = syslog::send(&config.sync.syslog_facility, host::pid(), &lines) {
-        context.ui.message(&format!("nothing was written to syslog: {error}"));
-    }
-    let record = RunRecord {
-        run: run.to_owned(),
-        started,
-        duration: host::now().duration_since(started).unwrap_or(Duration::ZERO),
-        exit_code,
-        changes,
+) -> anyhow::Result<u8> {
+    let run = search.run().to_owned();
+    let restored = match search.restore(chosen) {
+        Ok(restored) => restored,
+        Err(error) => {
+            let Some(RootHalted(guard, _)) = error.downcast_ref() else { return Err(error).step("restore") };
+            context.ui.error(&exit::line_of(&error));
+            return Ok(guard.exit_code());
+        }
     };
-    match state.history().record(&record) {
-        Ok(None) => {}
-        Ok(Some(told)) => context.ui.error(&told),
-        Err(error) => context.ui.error(&exit::line_of(&error)),
+    let failed = restored.iter().any(|one| matches!(one.outcome, RestoreOutcome::Failed(_)));
+    let exit_code = if failed { PARTIAL } else { exit::DONE };
+    logging::use_syslog(&site.config().sync.syslog_facility);
+    let record = RunRecord {
+        run,
+        started,
+        duration: site.now().duration_since(started).unwrap_or(Duration::ZERO),
+        exit_code,
+        changes: restored.iter().filter_map(|one| change(&args.directory, one)).collect(),
+    };
+    record::restoration(site.state(), &record);
+
+    let text = match args.json {
+        true => restore_text::restored_json(&args.directory, &restored)?,
+        false => restore_text::restored(&args.directory, &restored),
+    };
+    if let Err(error) = context.ui.result(text.as_bytes()) {
+        context.ui.error(&format!("printing what was restored: {error}"));
     }
+    if !record.changes.is_empty() {
+        context.ui.message("the next 'xds-sync sync' spreads it");
+    }
+    Ok(exit_code)
 }
 
 fn change(directory: &str, restored: &Restored) -> Option<NodeChange> {
-    let Came::Back(replaced) = &restored.outcome else { return None };
-    let Version { host, entry } = &restored.version;
+    let RestoreOutcome::Done(replaced) = &restored.outcome else { return None };
+    let TrashedVersion { host, entry } = &restored.version;
     let change = Change {
         path: restored.path.clone(),
         to: Side::Main,

@@ -1,4 +1,4 @@
-//! What `xds-sync restore` tells.
+//! What `xds-sync restore` prints.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,21 +8,21 @@ use serde::Serialize;
 use super::named::{nanoseconds, seconds};
 use crate::model::escape::{clean, escape_for_people};
 use crate::report::words;
-use crate::sync::restore::{Came, Restored, Version};
+use crate::sync::restore::{RestoreOutcome, Restored, TrashedVersion};
 use crate::transfer::trash::TrashKind;
 
 /// What was found in trashes.
 pub(super) struct Found<'a> {
     pub(super) directory: &'a str,
-    /// What was asked for, for people.
+    /// The path that was named, for people.
     pub(super) path: &'a str,
     /// The newest first.
-    pub(super) versions: &'a [&'a Version],
-    /// Those that are meant.
-    pub(super) chosen: &'a [Version],
+    pub(super) versions: &'a [&'a TrashedVersion],
+    /// Those that are selected.
+    pub(super) chosen: &'a [TrashedVersion],
 }
 
-/// The versions that there are, one a line; a star marks what is meant.
+/// The versions that there are, one a line; a star marks what is selected.
 pub(super) fn found(found: &Found<'_>) -> String {
     if found.versions.is_empty() {
         return String::new();
@@ -50,7 +50,7 @@ pub(super) fn found(found: &Found<'_>) -> String {
     text
 }
 
-fn size(version: &Version) -> String {
+fn size(version: &TrashedVersion) -> String {
     match version.entry.kind {
         TrashKind::File => words::bytes(version.entry.size),
         TrashKind::Symlink => "symlink".to_owned(),
@@ -58,7 +58,7 @@ fn size(version: &Version) -> String {
     }
 }
 
-fn trashed(version: &Version) -> String {
+fn trashed(version: &TrashedVersion) -> String {
     seconds(i64::try_from(version.entry.place.id.started_ms()).unwrap_or(0).saturating_mul(1_000_000))
 }
 
@@ -68,12 +68,12 @@ pub(super) fn restored(directory: &str, restored: &[Restored]) -> String {
     for one in restored {
         let path = one.path.for_people();
         let words = match &one.outcome {
-            Came::Back(None) => format!("restored {}", which(&one.version)),
-            Came::Back(Some(old)) => {
-                format!("restored {}; what stood there is in Main's trash: {old}", which(&one.version))
+            RestoreOutcome::Done(None) => format!("restored {}", which(&one.version)),
+            RestoreOutcome::Done(Some(old)) => {
+                format!("restored {}; what was there is in Main's trash: {old}", which(&one.version))
             }
-            Came::Already => format!("stands there already as {}", which(&one.version)),
-            Came::Not(why) => format!("not restored: {}", clean(why)),
+            RestoreOutcome::AlreadyThere => format!("is there already as {}", which(&one.version)),
+            RestoreOutcome::Failed(why) => format!("not restored: {}", clean(why)),
         };
         let _ = writeln!(text, "{directory}: {path}: {words}");
     }
@@ -81,13 +81,13 @@ pub(super) fn restored(directory: &str, restored: &[Restored]) -> String {
 }
 
 /// Such as `01K…-0 of mds1 (5.0 MiB, modified 2026-01-02T03:04:05Z)`.
-fn which(version: &Version) -> String {
+fn which(version: &TrashedVersion) -> String {
     let host = escape_for_people(version.host.as_bytes());
     let (id, modified) = (&version.entry.place.id, seconds(version.entry.mtime));
     format!("{id} of {host} ({}, modified {modified})", size(version))
 }
 
-pub(super) fn written(directory: &str, version: &Version, to: &Path) -> String {
+pub(super) fn written(directory: &str, version: &TrashedVersion, to: &Path) -> String {
     let path = version.entry.place.path.for_people();
     let to = escape_for_people(to.as_os_str().as_encoded_bytes());
     format!("{directory}: {path}: wrote {} to {to}\n", which(version))
@@ -121,7 +121,7 @@ pub(super) fn found_json(found: &Found<'_>) -> anyhow::Result<String> {
     Ok(serde_json::to_string(&Versions { versions })? + "\n")
 }
 
-fn listed<'a>(directory: &'a str, version: &'a Version) -> Listed<'a> {
+fn listed<'a>(directory: &'a str, version: &'a TrashedVersion) -> Listed<'a> {
     let entry = &version.entry;
     Listed {
         directory,
@@ -160,15 +160,15 @@ struct OneRestored<'a> {
 }
 
 pub(super) fn restored_json(directory: &str, restored: &[Restored]) -> anyhow::Result<String> {
-    let restored = restored.iter().map(|one| became(directory, one)).collect();
+    let restored = restored.iter().map(|one| one_restored(directory, one)).collect();
     Ok(serde_json::to_string(&AllRestored { restored })? + "\n")
 }
 
-fn became<'a>(directory: &'a str, one: &'a Restored) -> OneRestored<'a> {
+fn one_restored<'a>(directory: &'a str, one: &'a Restored) -> OneRestored<'a> {
     let (state, replaced, detail) = match &one.outcome {
-        Came::Back(replaced) => ("restored", replaced.as_ref().map(ToString::to_string), None),
-        Came::Already => ("already", None, None),
-        Came::Not(why) => ("failed", None, Some(why.as_str())),
+        RestoreOutcome::Done(replaced) => ("restored", replaced.as_ref().map(ToString::to_string), None),
+        RestoreOutcome::AlreadyThere => ("already", None, None),
+        RestoreOutcome::Failed(why) => ("failed", None, Some(why.as_str())),
     };
     let entry = &one.version.entry;
     OneRestored {
@@ -191,18 +191,18 @@ mod tests {
     use crate::model::RelPathBuf;
     use crate::transfer::trash::{TrashEntry, Trashed};
 
-    fn version(host: &str, version: u32, path: &str) -> Version {
+    fn version(host: &str, version: u32, path: &str) -> TrashedVersion {
         let place = Trashed {
             id: format!("01KDYC00000000000000000000-{version}").parse().unwrap(),
             path: RelPathBuf::new(path.as_bytes()).unwrap(),
         };
         let entry =
             TrashEntry { place, kind: TrashKind::File, size: 5_242_880, mtime: 1_767_322_245_000_000_000 };
-        Version { host: host.to_owned(), entry }
+        TrashedVersion { host: host.to_owned(), entry }
     }
 
     #[test]
-    fn a_person_sees_what_there_is_and_what_is_meant() {
+    fn a_person_sees_what_there_is_and_what_is_selected() {
         let versions = [version("mds1", 1, "jazz/a.wav"), version("main", 0, "jazz/two\nlines")];
         let of = Found {
             directory: "moh",
@@ -222,12 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn a_person_reads_what_became_of_each_path() {
+    fn a_person_reads_how_it_went_for_each_path() {
         let outcomes = [
-            Came::Back(None),
-            Came::Back(Some("01KDYC00000000000000000000-7".parse().unwrap())),
-            Came::Already,
-            Came::Not("a directory stands there".to_owned()),
+            RestoreOutcome::Done(None),
+            RestoreOutcome::Done(Some("01KDYC00000000000000000000-7".parse().unwrap())),
+            RestoreOutcome::AlreadyThere,
+            RestoreOutcome::Failed("a directory stands there".to_owned()),
         ];
         let one = |outcome| {
             let version = version("mds1", 0, "jazz/a.wav");
@@ -236,8 +236,8 @@ mod tests {
         let all: Vec<Restored> = outcomes.into_iter().map(one).collect();
         insta::assert_snapshot!(restored("moh", &all), @r"
         moh: jazz/a.wav: restored 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z)
-        moh: jazz/a.wav: restored 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z); what stood there is in Main's trash: 01KDYC00000000000000000000-7
-        moh: jazz/a.wav: stands there already as 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z)
+        moh: jazz/a.wav: restored 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z); what was there is in Main's trash: 01KDYC00000000000000000000-7
+        moh: jazz/a.wav: is there already as 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z)
         moh: jazz/a.wav: not restored: a directory stands there
         ");
         let json: serde_json::Value = serde_json::from_str(&restored_json("moh", &all).unwrap()).unwrap();

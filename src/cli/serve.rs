@@ -13,7 +13,7 @@ use crate::hub::{Certificate, Content, Limits, Server, certificate, downloads, r
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync serve                          at hub.listen; unless configured, for this host only
+  xds-sync serve                          at hub.listen, by default for this host only
   xds-sync serve --listen 0.0.0.0:8443    for every host that reaches this one";
 
 /// On Main: serve the public key over HTTPS, and this program for new nodes
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let server = Server::bind(listen, certificate_of(&config, listen), Limits::default())?;
     let address = server.address().context("looking where the hub listens")?;
     let content = Content {
-        // As another user than root, only the published copy can be read.
+        // A hub that does not run as root can read the published copy only.
         keys: vec![key::public_path(&config.ssh.identity), Path::new(publish::CERTS).join(publish::KEY_NAME)],
         downloads: downloads::all(host::program_content().context("reading this program")?).into(),
     };
@@ -44,8 +44,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
             ));
         }
     };
-    let tell = |text: &str| context.ui.error(&crate::model::escape::clean(text));
-    server.run(routes::routes(content), host::now, tell, ready)?;
+    server.run(routes::routes(content), host::now, |text| log::error!("{text}"), ready)?;
     Ok(exit::DONE)
 }
 

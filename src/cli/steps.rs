@@ -1,29 +1,54 @@
 //! What a command did step by step, a line each.
 
-use std::io;
-
-use super::ui::Ui;
+use super::Context;
 use crate::report::text::Verbosity;
 
-/// Lines of what was done, told at the end; nothing under `--quiet`.
-#[derive(Default)]
-pub(super) struct Steps(String);
+/// Lines of what was done. They are printed at the end; what changed something is also logged at once.
+pub(super) struct Steps {
+    command: &'static str,
+    text: String,
+}
 
 impl Steps {
-    /// A thing that had to be there: made, or kept as it was.
-    pub(super) fn tell(&mut self, what: &str, made: bool, which: &str) {
-        self.note(what, &format!("{} {which}", if made { "made" } else { "kept" }));
-    }
-
-    pub(super) fn note(&mut self, what: &str, text: &str) {
-        self.0.push_str(&format!("{what:<9} {text}\n"));
-    }
-
-    /// Tells them all, as the command's result.
-    pub(super) fn print(&self, ui: &Ui) -> io::Result<()> {
-        if ui.verbosity() > Verbosity::Quiet {
-            ui.result(self.0.as_bytes())?;
+    /// Carries out `command`, and prints what was done, also when it fails midway; nothing under `--quiet`.
+    pub(super) fn run(
+        context: &Context,
+        command: &'static str,
+        perform: impl FnOnce(&mut Steps) -> anyhow::Result<u8>,
+    ) -> anyhow::Result<u8> {
+        let mut steps = Steps { command, text: String::new() };
+        let result = perform(&mut steps);
+        if context.ui.verbosity() > Verbosity::Quiet
+            && let Err(error) = context.ui.result(steps.text.as_bytes())
+        {
+            // It was done all the same.
+            context.ui.error(&format!("printing what was done: {error}"));
         }
-        Ok(())
+        result
+    }
+
+    /// Steps that nobody reads.
+    pub(super) fn silent() -> Steps {
+        Steps { command: "", text: String::new() }
+    }
+
+    /// A thing that had to be there: it was made, or it was there already.
+    pub(super) fn ensured(&mut self, what: &str, made: bool, which: &str) {
+        if made {
+            self.changed(what, &format!("made {which}"));
+        } else {
+            self.note(what, &format!("kept {which}"));
+        }
+    }
+
+    /// Something was changed.
+    pub(super) fn changed(&mut self, what: &str, text: &str) {
+        log::info!("{}: {what}: {text}", self.command);
+        self.note(what, text);
+    }
+
+    /// Nothing was changed.
+    pub(super) fn note(&mut self, what: &str, text: &str) {
+        self.text.push_str(&format!("{what:<9} {text}\n"));
     }
 }

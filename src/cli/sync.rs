@@ -1,23 +1,17 @@
 //! `xds-sync sync`: one run, from its arguments to its exit code.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use anyhow::Context as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
-
-use super::connect::{self, Ssh};
-use super::{Context, discover, exit, ha, history, init, load};
+use super::{Context, exit, init, load, signals};
 use crate::config::Config;
-use crate::host;
-use crate::report::exit::{DIFFERENCES, IN_STEP, INTERRUPTED};
-use crate::report::status::{Scope, Status};
-use crate::report::syslog::{self, Line, Severity};
+use crate::logging;
+use crate::record;
+use crate::report::exit::{DIFFERENCES, IN_STEP};
+use crate::report::status::Scope;
 use crate::report::{Report, json, text};
-use crate::state::StateDir;
-use crate::sync::{self, Options, Site};
+use crate::site::{self, Access, Locking, Services, Site};
+use crate::sync::Options;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,7 +34,7 @@ Exit codes:
 const NOT_WITH_INIT: [&str; 9] =
     ["dry_run", "nodes", "directories", "checksum", "reload", "accept_deletes", "exit_code", "wait", "json"];
 
-/// Bring every node in step, once
+/// Bring every node in step with Main, once
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -80,30 +74,28 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     if args.init {
         return init::run(context, &init::Args::default());
     }
-    let log = |facility: &str, lines: &[Line]| match args.dry_run {
-        true => {}
-        false => log(context, facility, lines),
+    // A dry run leaves nothing in syslog.
+    let use_syslog = |facility: &str| {
+        if !args.dry_run {
+            logging::use_syslog(facility);
+        }
     };
-    let failed = |facility: &str, error: &anyhow::Error| {
-        log(facility, &[Line::new(Severity::Error, format!("no run: {}", exit::line_of(error)))]);
-    };
-    let config = load::config(context).inspect_err(|error| failed(syslog::DEFAULT_FACILITY, error))?;
-    let facility = &config.sync.syslog_facility;
+    use_syslog(logging::DEFAULT_FACILITY);
+    let config = load::config(context).inspect_err(record::no_run)?;
+    use_syslog(&config.sync.syslog_facility);
 
-    if let Some(node_type) = ha::standby(Path::new(ha::PATH)).inspect_err(|error| failed(facility, error))? {
-        let why = format!("this host is not the master ({} says {node_type:?}): nothing to do", ha::PATH);
+    if let Some(role) = site::standby(Path::new(site::HA_CONFIG)).inspect_err(record::no_run)? {
+        let why = format!("this host is not the master ({} says {role:?}): nothing to do", site::HA_CONFIG);
         context.ui.aside(&why);
-        log(facility, &[Line::new(Severity::Info, why)]);
+        record::not_this_host(&why);
         return Ok(exit::DONE);
     }
-    let directories = config.directories.iter().map(|directory| directory.name.as_str());
-    load::check_names("directory", &args.directories, directories)?;
+    load::check_directories(&args.directories, &config)?;
     if !config.discovery.is_used() {
-        check_nodes(args, &config)?;
+        load::check_nodes(&args.nodes, &config)?;
     }
 
-    let (report, code) = go(context, args, &config).inspect_err(|error| failed(facility, error))?;
-    log(facility, &syslog::render(&report, code));
+    let (report, code) = perform(context, args, config).inspect_err(record::no_run)?;
     // The run has happened, and its code says how; that nobody could read about it does not change that.
     if let Err(error) = print(context, args, &report, code) {
         context.ui.error(&format!("printing the report: {error}"));
@@ -111,71 +103,32 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-fn check_nodes(args: &Args, config: &Config) -> anyhow::Result<()> {
-    load::check_names("node", &args.nodes, config.nodes.iter().map(|node| node.name.as_str()))
-}
+/// The run itself, and what it leaves behind.
+fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Report, u8)> {
+    let stop = signals::stop_flag()?;
+    let services = Services { progress: context.ui.progress(), stop: Arc::clone(&stop), ..load::services() };
+    let locking = if args.wait { Locking::Wait } else { Locking::Try };
+    let access = if args.dry_run { Access::ReadOnly } else { Access::Change };
+    let site = Site::open(config, locking, access, services)?;
+    load::show_failures(context, site.nodes());
+    load::check_nodes(&args.nodes, site.config())?;
 
-/// The run itself, and what it leaves behind in the state directory.
-fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report, u8)> {
-    let stop = stop_on_signals()?;
-    let state = StateDir::open(&config.sync.state_dir)?;
-    let _lock = load::lock(&state, || args.wait)?;
-    let known = discover::nodes(context, config.clone())?;
-    known.remember(context, &state);
-    let config = &known.config;
-    check_nodes(args, config)?;
-    stop.store(false, Ordering::Relaxed);
-    let progress = context.ui.progress();
-    let options = Options {
+    signals::begin_run(&stop);
+    let mut report = site.sync(&Options {
         dry_run: args.dry_run,
         nodes: args.nodes.clone(),
         directories: args.directories.clone(),
         checksum: args.checksum,
         reload_always: args.reload,
         accept: args.accept_deletes.clone(),
-    };
-    let identity = load::identity(&state, args.dry_run)?;
-    let ssh = Ssh::new(config, &state, identity, args.dry_run)?;
-    let site = Site {
-        config,
-        // A row that was dropped may have been a node, and be one again.
-        knows_all_nodes: known.problems().is_empty(),
-        state: &state,
-        connect: &ssh,
-        main: Mutex::new(connect::main_disk(&state)),
-        now: &host::now,
-        new_id: &host::ulid,
-        progress: &*progress,
-        stop: &stop,
-    };
-    let mut report = sync::run(&site, &options)?;
-    report.problems.extend(known.problems());
-
+    })?;
     let code = match report.exit_code() {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
         code => code,
     };
-    if !args.dry_run {
-        history::remember(&state, &mut report, code);
-    }
-    if !args.dry_run
-        && let Err(error) = remember(&state, args, &report, code)
-    {
-        context.ui.error(&exit::line_of(&error));
-    }
-    Ok((report, code))
-}
-
-/// Leaves the status for `xds-sync status`, and the stamp of a full run that went well.
-fn remember(state: &StateDir, args: &Args, report: &Report, code: u8) -> anyhow::Result<()> {
-    // A status that cannot be read says nothing; the one that follows replaces it.
-    let before = state.status()?.and_then(|text| Status::parse(&text).ok()).unwrap_or_default();
     let scope = Scope { nodes: &args.nodes, directories: &args.directories };
-    state.save_status(before.after(report, code, scope).to_json().as_bytes())?;
-    if code == IN_STEP && scope.is_full() {
-        state.stamp_last_success(report.started + report.duration)?;
-    }
-    Ok(())
+    record::run(site.state(), &mut report, code, scope);
+    Ok((report, code))
 }
 
 fn print(context: &Context, args: &Args, report: &Report, code: u8) -> std::io::Result<()> {
@@ -186,23 +139,4 @@ fn print(context: &Context, args: &Args, report: &Report, code: u8) -> std::io::
         text::write(report, context.ui.style(), &mut out)?;
     }
     context.ui.result(&out)
-}
-
-fn log(context: &Context, facility: &str, lines: &[Line]) {
-    if let Err(error) = syslog::send(facility, host::pid(), lines) {
-        context.ui.message(&format!("nothing was written to syslog: {error}"));
-    }
-}
-
-/// The flag that SIGINT or SIGTERM sets, for a run to end at its next safe place. A signal that finds it set
-/// already ends the process at once: the second one, which loses nothing either, as the next run sweeps up;
-/// and the first one too as long as there is no run, which is why it begins set.
-fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(true));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .context("catching signals")?;
-    }
-    Ok(stop)
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use log::Level;
 
 use crate::host;
+use crate::model::escape::escape_for_people;
 use crate::report::text::{Style, Verbosity};
 use crate::sync::{Progress, Silent};
 
@@ -22,7 +24,8 @@ pub(super) enum ColorChoice {
     Never,
 }
 
-/// Who reads, and how much they want to.
+/// How much is printed, and how.
+#[derive(Clone, Copy)]
 pub(super) struct Ui {
     verbosity: Verbosity,
     color: ColorChoice,
@@ -35,6 +38,14 @@ impl Ui {
 
     pub(super) fn verbosity(&self) -> Verbosity {
         self.verbosity
+    }
+
+    /// Shows a warning or an error of the log.
+    pub(super) fn log(&self, level: Level, text: &str) {
+        match level {
+            Level::Error => self.error(text),
+            _ => self.message(&format!("warning: {text}")),
+        }
     }
 
     /// How to print a result.
@@ -63,10 +74,10 @@ impl Ui {
         }
     }
 
-    /// What is good to know, on stderr; not under `--quiet`.
+    /// What is good to know, on stderr; hidden by `--quiet`.
     pub(super) fn message(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {
-            self.say(text);
+            self.plain(text);
         }
     }
 
@@ -75,7 +86,7 @@ impl Ui {
         if self.verbosity > Verbosity::Normal
             || (self.verbosity == Verbosity::Normal && io::stderr().is_terminal())
         {
-            self.say(text);
+            self.plain(text);
         }
     }
 
@@ -83,25 +94,21 @@ impl Ui {
     pub(super) fn error(&self, text: &str) {
         let color = self.has_color(io::stderr().is_terminal());
         let word = if color { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-        self.say(&format!("{word} {text}"));
+        self.plain(&format!("{word} {text}"));
     }
 
-    /// A line of a longer complaint, as it is.
-    pub(super) fn complain(&self, text: &str) {
-        self.say(text);
-    }
-
-    fn say(&self, text: &str) {
+    /// A line on stderr as it is.
+    pub(super) fn plain(&self, text: &str) {
         // Nobody is left to be told that stderr is gone.
         let _ = writeln!(io::stderr(), "{text}");
     }
 
     /// Bars on stderr where a person watches.
-    pub(super) fn progress(&self) -> Box<dyn Progress> {
+    pub(super) fn progress(&self) -> Arc<dyn Progress + Send> {
         if self.verbosity > Verbosity::Quiet && io::stderr().is_terminal() {
-            Box::new(Bars::new())
+            Arc::new(Bars::new())
         } else {
-            Box::new(Silent)
+            Arc::new(Silent)
         }
     }
 }
@@ -118,7 +125,7 @@ impl Bars {
         Bars { all, nodes: Mutex::default() }
     }
 
-    fn with(&self, node: &str, tell: impl FnOnce(&ProgressBar)) {
+    fn with_bar(&self, node: &str, update: impl FnOnce(&ProgressBar)) {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = nodes.entry(node.to_owned()).or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new(0));
@@ -127,26 +134,26 @@ impl Bars {
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
-            bar.set_prefix(crate::model::escape::escape_for_people(node.as_bytes()));
+            bar.set_prefix(escape_for_people(node.as_bytes()));
             bar
         });
-        tell(bar);
+        update(bar);
     }
 }
 
 impl Progress for Bars {
     fn planned(&self, node: &str, bytes: u64) {
-        self.with(node, |bar| bar.inc_length(bytes));
+        self.with_bar(node, |bar| bar.inc_length(bytes));
     }
 
     fn moved(&self, node: &str, bytes: u64) {
-        self.with(node, |bar| bar.inc(bytes));
+        self.with_bar(node, |bar| bar.inc(bytes));
     }
 }
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        // The result follows; a bar that stays would stand in its way.
+        // The result follows; a bar that stays would be in its way.
         let _ = self.all.clear();
     }
 }

@@ -9,5 +9,7 @@ pub mod join;
 pub(crate) mod key;
 pub mod nodes_file;
 pub(crate) mod publish;
+pub(crate) mod roots;
 pub(crate) mod rotate;
 mod ssh_keygen;
+pub(crate) mod takeover;

@@ -1,21 +1,12 @@
 //! Lines for syslog, under one name: `grep xivo-xds-sync /var/log/syslog` shows everything.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use syslog::{Error, Formatter3164, Logger, LoggerBackend};
 
 use super::{Report, words};
 
-/// What every line is logged as.
-pub const IDENT: &str = "xivo-xds-sync";
-/// Where lines go while no configuration says otherwise.
-pub const DEFAULT_FACILITY: &str = "daemon";
 /// So many changes of one run are logged one by one. A first run has tens of thousands, and a log that
 /// drops lines at that rate would drop other programs' too.
 const MAX_CHANGES: usize = 1000;
-/// A syslog daemon that has stopped reading must not hold the run up.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,33 +72,6 @@ pub fn render(report: &Report, exit_code: u8) -> Vec<Line> {
     let text = format!("run {}: {}, exit {exit_code}", report.run, words::summary(report));
     lines.push(Line::new(severity, text));
     lines
-}
-
-/// Hands lines to this host's syslog. `Err`: there is none, or it does not read; the lines after that are lost.
-pub fn send(facility: &str, pid: u32, lines: &[Line]) -> Result<(), Error> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    // Without a host name: this is the form of syslog(3), which every daemon on /dev/log expects.
-    let formatter = Formatter3164 {
-        facility: facility.parse().unwrap_or(syslog::Facility::LOG_DAEMON),
-        hostname: None,
-        process: IDENT.to_owned(),
-        pid,
-    };
-    let mut logger = syslog::unix(formatter)?;
-    if let LoggerBackend::Unix(socket) = &logger.backend {
-        socket.set_write_timeout(Some(PATIENCE))?;
-    }
-    lines.iter().try_for_each(|line| log(&mut logger, line))
-}
-
-fn log(logger: &mut Logger<LoggerBackend, Formatter3164>, line: &Line) -> Result<(), Error> {
-    match line.severity {
-        Severity::Error => logger.err(&line.text),
-        Severity::Warning => logger.warning(&line.text),
-        Severity::Info => logger.info(&line.text),
-    }
 }
 
 #[cfg(test)]

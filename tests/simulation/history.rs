@@ -11,7 +11,7 @@ use std::time::Duration;
 use xds_sync::node::Local;
 use xds_sync::report::Report;
 use xds_sync::state::StateDir;
-use xds_sync::sync::{self, Options, Silent, Site};
+use xds_sync::sync::{self, Environment, Options, Silent};
 
 use super::check::{check_contents, check_excluded, numbers};
 use super::disk::{self, Listing, Thing};
@@ -282,7 +282,7 @@ impl History {
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let state = StateDir::open(&world.state_dir(0))?;
             let (clock, ids) = (world.clock.clone(), world.ids.clone());
-            let site = Site {
+            let site = Environment {
                 config: &world.config,
                 state: &state,
                 connect: &net,

@@ -1,20 +1,21 @@
-//! What is to be done on Main so that files stand there again. Pure.
+//! What is to be done on Main so that files are in place again. Pure.
 
 use std::collections::BTreeSet;
 
 use crate::model::{Action, Entry, Meta, Owner, RelPath, RelPathBuf, Step, Tree};
 
-/// Why a file cannot come back to its place.
-pub type Obstacle = String;
-
-/// Whether `entry` can come to `path`; `None` when just this stands there already.
-pub(super) fn obstacle(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Option<Entry>, Obstacle> {
+/// What must be put at `path` for `entry` to be there: `None` when the same is there already. `Err` says what is in
+/// the way.
+pub(super) fn needed(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Option<Entry>, String> {
     for parent in path.ancestors() {
         match tree.get(parent) {
             None | Some(Entry::Dir(_)) => {}
             Some(Entry::Excluded) => return Err(format!("{} is excluded", parent.for_people())),
             Some(_) => {
-                return Err(format!("{} is no directory now; move it away first", parent.for_people()));
+                return Err(format!(
+                    "{} is not a directory any more; move it away first",
+                    parent.for_people()
+                ));
             }
         }
     }
@@ -22,17 +23,17 @@ pub(super) fn obstacle(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Opti
         Some(Entry::Dir(_)) => Err("a directory stands there now; move it away first".to_owned()),
         Some(Entry::Excluded) => Err("it is excluded".to_owned()),
         Some(Entry::Busy(busy)) => {
-            Err(format!("what stands there is being written: {busy}; try again later"))
+            Err(format!("what is there now is being written: {busy}; try again later"))
         }
         Some(Entry::Problem(problem)) => {
-            Err(format!("what stands there cannot be replaced: {problem}; move it away first"))
+            Err(format!("what is there now cannot be replaced: {problem}; move it away first"))
         }
         Some(now) if is_same(now, &entry) => Ok(None),
         _ => Ok(Some(entry)),
     }
 }
 
-/// By all that a person sees; an owner that this host does not know could never be the same.
+/// Compares all but the owner: one that this host does not know could never be the same.
 fn is_same(now: &Entry, entry: &Entry) -> bool {
     match (now, entry) {
         (Entry::File(now), Entry::File(entry)) => {
@@ -42,8 +43,8 @@ fn is_same(now: &Entry, entry: &Entry) -> bool {
     }
 }
 
-/// Puts `entries` in place, with the directories that are missing above them: the trash has none, so they are
-/// made as the directory is in which they stand. `mode` is that of the root.
+/// Actions that put `entries` in place, and make the directories that are missing above them. The trash has no
+/// directories, so each gets the mode of the one that it is in; `mode` is that of the root.
 pub(super) fn actions(tree: &Tree, entries: Vec<(RelPathBuf, Entry)>, mode: u16) -> Vec<Action> {
     let mut dirs: BTreeSet<RelPathBuf> = BTreeSet::new();
     for (path, _) in &entries {
@@ -99,9 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_the_way() {
+    fn what_is_in_the_way() {
         for (at, why) in [
-            ("d/f/x", Some("d/f is no directory")),
+            ("d/f/x", Some("d/f is not a directory")),
             ("d", Some("a directory stands there")),
             ("busy", Some("being written")),
             ("special", Some("cannot be replaced")),
@@ -110,21 +111,21 @@ mod tests {
             ("d/new", None),
             ("new/deep/x", None),
         ] {
-            match (obstacle(&tree(), &path(at), file(2)), why) {
+            match (needed(&tree(), &path(at), file(2)), why) {
                 (Ok(found), None) => assert_eq!(found, Some(file(2)), "{at}"),
                 (Err(why), Some(words)) => assert!(why.contains(words), "{at}: {why}"),
                 (found, why) => assert_eq!(found.err().as_deref(), why, "{at}"),
             }
         }
-        assert_eq!(obstacle(&tree(), &path("d/f"), file(2)), Ok(Some(file(2))));
-        assert_eq!(obstacle(&tree(), &path("d/f"), file(1)), Ok(None), "it stands there already");
+        assert_eq!(needed(&tree(), &path("d/f"), file(2)), Ok(Some(file(2))));
+        assert_eq!(needed(&tree(), &path("d/f"), file(1)), Ok(None), "it is there already");
     }
 
     #[test]
     fn missing_directories_are_made_as_the_one_they_are_in() {
-        let wished = ["d/f", "d/e/x", "d/e/y/z", "g/x"].map(|at| (path(at), file(2))).to_vec();
-        let actions = actions(&tree(), wished, 0o755);
-        let told: Vec<(String, Option<u16>)> = actions
+        let entries = ["d/f", "d/e/x", "d/e/y/z", "g/x"].map(|at| (path(at), file(2))).to_vec();
+        let actions = actions(&tree(), entries, 0o755);
+        let modes: Vec<(String, Option<u16>)> = actions
             .iter()
             .map(|action| match action.result() {
                 Some(Entry::Dir(meta)) => (action.path.escaped(), Some(meta.mode)),
@@ -140,7 +141,7 @@ mod tests {
             ("d/e/y/z", None),
             ("g/x", None),
         ];
-        assert_eq!(told, expected.map(|(at, mode)| (at.to_owned(), mode)));
-        assert_eq!(actions[3].expected, Some(file(1)), "what stands there goes to the trash");
+        assert_eq!(modes, expected.map(|(at, mode)| (at.to_owned(), mode)));
+        assert_eq!(actions[3].expected, Some(file(1)), "what is there now goes to the trash");
     }
 }

@@ -1,4 +1,4 @@
-//! Whether this host may act as Main at all: in a pair of XiVO servers, only the master does.
+//! Whether this host may act as Main at all: of a pair of XiVO servers, only the master may.
 
 use std::io;
 use std::path::Path;
@@ -7,16 +7,16 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 /// Where XiVO's high availability says what this host is.
-pub(super) const PATH: &str = "/etc/xivo/ha.conf";
+pub const PATH: &str = "/etc/xivo/ha.conf";
 
 #[derive(Deserialize)]
 struct Ha {
     node_type: Option<String>,
 }
 
-/// What this host is, when it is not the one whose files count. A slave's files are copies, hours old:
-/// pushing them would undo what was done on the master since.
-pub(super) fn standby(path: &Path) -> anyhow::Result<Option<String>> {
+/// The role of this host, unless it is the master's. A slave's files are copies, hours old: pushing them would undo
+/// what was done on the master since.
+pub fn standby(path: &Path) -> anyhow::Result<Option<String>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -48,6 +48,6 @@ mod tests {
             assert_eq!(standby(&path).unwrap().as_deref(), expected, "{text}");
         }
         std::fs::write(&path, "node_type = slave").unwrap();
-        assert!(standby(&path).is_err(), "who cannot tell must not push");
+        assert!(standby(&path).is_err(), "an unreadable role must not push");
     }
 }

@@ -1,0 +1,66 @@
+//! `xds-sync nodes list`.
+
+use serde::Serialize;
+
+use super::super::{Context, exit, load};
+use super::{EXAMPLES, Nodes, table};
+use crate::config::Node;
+use crate::model::escape::escape_for_people;
+use crate::site::KnownNodes;
+
+/// The source of a node that stands in the configuration.
+const CONFIGURED: &str = "config";
+
+/// List every known node
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    address: &'a str,
+    user: &'a str,
+    labels: &'a [String],
+    source: &'a str,
+    /// When its source named it, if that does not answer now.
+    last_good: Option<&'a str>,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    let known = load::nodes(context)?;
+    let nodes: Vec<Listed<'_>> = known.config().nodes.iter().map(|node| listed(node, &known)).collect();
+    let text = match args.json {
+        true => serde_json::to_string(&Nodes { nodes })? + "\n",
+        false => table(nodes.iter().map(row)),
+    };
+    context.ui.result(text.as_bytes())?;
+    Ok(known.exit_code(exit::DONE))
+}
+
+fn listed<'a>(node: &'a Node, known: &'a KnownNodes) -> Listed<'a> {
+    let found = known.found(&node.name);
+    Listed {
+        name: &node.name,
+        address: &node.address,
+        user: node.user.as_deref().unwrap_or(&known.config().ssh.user),
+        labels: &node.labels,
+        source: found.map_or(CONFIGURED, |found| found.source),
+        last_good: found.and_then(|found| found.last_good.as_deref()),
+    }
+}
+
+fn row(node: &Listed<'_>) -> [String; 5] {
+    let source = match node.last_good {
+        Some(at) => format!("{}, last answer of {at}", node.source),
+        None => node.source.to_owned(),
+    };
+    let labels = node.labels.join(",");
+    let [name, address, user, labels] =
+        [node.name, node.address, node.user, &labels].map(|text| escape_for_people(text.as_bytes()));
+    [name, address, user, labels, source]
+}

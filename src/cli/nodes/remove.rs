@@ -1,0 +1,33 @@
+//! `xds-sync nodes remove`.
+
+use anyhow::{Context as _, bail};
+
+use super::super::{Context, exit, load};
+use super::{EXAMPLES, file};
+use crate::enroll::nodes_file::without_node;
+
+/// Take a node out of `conf.d/nodes.toml`; its files stay as they are
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Its name
+    name: String,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    let name = &args.name;
+    let config = load::config(context)?;
+    load::check_nodes(std::slice::from_ref(name), &config).with_context(|| {
+        match config.discovery.is_used() {
+            true => "nodes that are found are removed where they are found",
+            false => "nothing was removed",
+        }
+    })?;
+    let path = file::path(context);
+    file::edit(context, |text| match without_node(text, name)? {
+        Some(text) => Ok(text),
+        None => bail!("{name} is not in {}; 'xds-sync config show' tells where it is", path.display()),
+    })?;
+    context.ui.message(&format!("removed {name}; its files stay as they are"));
+    Ok(exit::DONE)
+}

@@ -1,0 +1,145 @@
+//! What a run leaves behind: its entry in the history, the status, the stamp of the last success, and syslog lines.
+//!
+//! The caller holds the lock of a run. Nothing here can change how the run ended: what cannot be written is logged,
+//! or becomes a problem of the report.
+
+use log::Level;
+
+use crate::logging::SYSLOG_ONLY;
+use crate::model::escape::clean;
+use crate::report::exit::IN_STEP;
+use crate::report::status::{Scope, Status};
+use crate::report::syslog::{self, Line, Severity};
+use crate::report::{Problem, Report, words};
+use crate::state::{RunRecord, StateDir};
+
+/// Records a finished run that ended with `exit_code`. A dry run leaves nothing.
+///
+/// A history that cannot be written is added to the report's problems.
+pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_>) {
+    if report.dry_run {
+        return;
+    }
+    let record = RunRecord {
+        run: report.run.clone(),
+        started: report.started,
+        duration: report.duration,
+        exit_code,
+        changes: report.changes.clone(),
+    };
+    report.problems.extend(history(state, &record).map(|detail| Problem {
+        stage: "history",
+        node: None,
+        directory: None,
+        path: None,
+        detail,
+        fails: false,
+    }));
+    if let Err(error) = status(state, report, exit_code, scope) {
+        log::error!("{error:#}");
+    }
+    syslog::render(report, exit_code).iter().for_each(log_line);
+}
+
+/// Records a restoration, which is a change on Main, beside runs.
+pub fn restoration(state: &StateDir, record: &RunRecord) {
+    for change in &record.changes {
+        log_line(&Line::new(Severity::Info, words::change(change)));
+    }
+    if let Some(problem) = history(state, record) {
+        log::error!("{problem}");
+    }
+}
+
+/// Logs why there is no run. The caller tells its user in its own way.
+pub fn no_run(error: &anyhow::Error) {
+    log_line(&Line::new(Severity::Error, format!("no run: {error:#}")));
+}
+
+/// Logs that a run is not for this host.
+pub fn not_this_host(why: &str) {
+    log_line(&Line::new(Severity::Info, why));
+}
+
+/// What the user is to know about the history: that it was damaged, or that it cannot be written.
+fn history(state: &StateDir, record: &RunRecord) -> Option<String> {
+    state.history().record(record).unwrap_or_else(|error| Some(clean(&format!("{error:#}"))))
+}
+
+/// Leaves the status for `xds-sync status`, and the stamp of a full run that left everything in step.
+fn status(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>) -> anyhow::Result<()> {
+    // A status that cannot be read says nothing; the new one replaces it.
+    let before = state.status()?.and_then(|text| Status::parse(&text).ok()).unwrap_or_default();
+    state.save_status(before.after(report, exit_code, scope).to_json().as_bytes())?;
+    if exit_code == IN_STEP && scope.is_full() {
+        state.stamp_last_success(report.started + report.duration)?;
+    }
+    Ok(())
+}
+
+/// To syslog alone: commands print the report on stdout.
+fn log_line(line: &Line) {
+    let level = match line.severity {
+        Severity::Error => Level::Error,
+        Severity::Warning => Level::Warn,
+        Severity::Info => Level::Info,
+    };
+    log::log!(target: SYSLOG_ONLY, level, "{}", line.text);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::report::samples;
+    use crate::state::Asked;
+
+    const FULL: Scope<'_> = Scope { nodes: &[], directories: &[] };
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(&dir.path().join("state")).unwrap();
+        (dir, state)
+    }
+
+    fn runs(state: &StateDir) -> Vec<RunRecord> {
+        state.history().runs(&Asked::default()).unwrap()
+    }
+
+    #[test]
+    fn a_run_leaves_history_and_status_and_a_full_success_its_stamp() {
+        let (_dir, state) = state();
+        let stamp = state.path().join("last-success");
+        let mut report = samples::eventful();
+        run(&state, &mut report, 25, FULL);
+        assert_eq!(runs(&state).len(), 1);
+        assert_eq!(Status::parse(&state.status().unwrap().unwrap()).unwrap().exit_code, Some(25));
+        assert!(!stamp.exists());
+
+        let only = ["mds1".to_owned()];
+        run(&state, &mut samples::report(Vec::new()), 0, Scope { nodes: &only, directories: &[] });
+        assert!(!stamp.exists(), "it was not for all nodes");
+        let mut report = samples::report(Vec::new());
+        run(&state, &mut report, 0, FULL);
+        assert_eq!(stamp.metadata().unwrap().modified().unwrap(), report.started + report.duration);
+    }
+
+    #[test]
+    fn a_dry_run_leaves_nothing() {
+        let (_dir, state) = state();
+        let mut report = samples::eventful();
+        report.dry_run = true;
+        run(&state, &mut report, 0, FULL);
+        assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_history_that_cannot_be_written_is_a_problem_of_the_report() {
+        let (_dir, state) = state();
+        std::fs::create_dir_all(state.path().join("history.db/x")).unwrap();
+        let mut report = samples::report(Vec::new());
+        run(&state, &mut report, 0, FULL);
+        assert!(matches!(&report.problems[..], [problem] if problem.stage == "history" && !problem.fails));
+        assert!(state.status().unwrap().is_some());
+    }
+}

@@ -1,0 +1,219 @@
+//! Everything that a run stands on, opened and owned: configuration, state, lock, nodes, ssh and Main's disk.
+//!
+//! Commands, a daemon and tests open a [`Site`] in the same way; what a run leaves behind is written by
+//! [`record`](crate::record). Nothing here prints.
+
+mod disks;
+mod ha;
+mod install;
+mod known;
+mod lock;
+mod rotation;
+mod ssh;
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use crate::config::{Config, Node};
+use crate::model::escape::clean;
+use crate::node::NodeError;
+use crate::report::Report;
+use crate::state::{Identity, Lock, StateDir};
+use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent};
+use crate::threads::side_by_side;
+
+pub use disks::node_disk;
+pub use ha::{PATH as HA_CONFIG, standby};
+pub use known::KnownNodes;
+pub use lock::{Locked, lock};
+pub use rotation::{Rotated, RotationEnd};
+pub use ssh::Ssh;
+
+/// The epoch of a Main that has never been taken over from another host.
+const FIRST_EPOCH: u64 = 1;
+
+/// The clock.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+/// Makes ULIDs.
+pub type NewId = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What whoever opens a site lends to it.
+#[derive(Clone)]
+pub struct Services {
+    /// The clock.
+    pub now: Clock,
+    /// Makes ids of runs, roots and bases.
+    pub new_id: NewId,
+    /// Is told about bytes on their way.
+    pub progress: Arc<dyn Progress + Send>,
+    /// Once it is set, a run ends at its next safe place.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Services {
+    /// Services of a site whose progress nobody watches and which nobody stops.
+    pub fn new(now: fn() -> SystemTime, new_id: fn() -> String) -> Services {
+        Services {
+            now: Arc::new(now),
+            new_id: Arc::new(new_id),
+            progress: Arc::new(Silent),
+            stop: Arc::default(),
+        }
+    }
+}
+
+/// Whether a site is opened under the lock of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locking {
+    /// It is not: nothing is written to the state that a run depends on.
+    Unlocked,
+    /// It is, or opening fails with [`Locked`] while another process holds the lock.
+    Try,
+    /// It is; opening waits while another process holds the lock.
+    Wait,
+}
+
+/// What nodes are asked to accept from this site's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing that changes them: they refuse it by themselves.
+    ReadOnly,
+    /// Changes.
+    Change,
+}
+
+/// A Main with all that its runs need.
+pub struct Site {
+    nodes: KnownNodes,
+    state: StateDir,
+    lock: Option<Lock>,
+    ssh: Ssh,
+    services: Services,
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("state", &self.state).field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
+impl Site {
+    /// Opens the state directory, takes the lock, finds nodes, and gets ready to reach them.
+    ///
+    /// Discovery that fails is no error: see [`KnownNodes::failures`].
+    pub fn open(
+        config: Config,
+        locking: Locking,
+        access: Access,
+        services: Services,
+    ) -> anyhow::Result<Site> {
+        let state = StateDir::open(&config.sync.state_dir)?;
+        let lock = match locking {
+            Locking::Unlocked => None,
+            Locking::Try => Some(lock(&state, || false)?),
+            Locking::Wait => Some(lock(&state, || true)?),
+        };
+        Site::open_in(state, lock, config, access, services)
+    }
+
+    /// The same, in a state directory that the caller has opened, and locked if the site is to be.
+    pub fn open_in(
+        state: StateDir,
+        lock: Option<Lock>,
+        config: Config,
+        access: Access,
+        services: Services,
+    ) -> anyhow::Result<Site> {
+        let nodes = KnownNodes::find(config, (services.now)())?;
+        if lock.is_some() {
+            nodes.remember(&state);
+        }
+        let identity = identity(&state, access, &services.new_id)?;
+        let ssh = Ssh::new(nodes.config(), &state, identity, access)?;
+        Ok(Site { nodes, state, lock, ssh, services })
+    }
+
+    /// The configuration, with all known nodes.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        self.nodes.config()
+    }
+
+    /// The nodes, and how they came to be known.
+    #[must_use]
+    pub fn nodes(&self) -> &KnownNodes {
+        &self.nodes
+    }
+
+    /// What this Main remembers.
+    #[must_use]
+    pub fn state(&self) -> &StateDir {
+        &self.state
+    }
+
+    /// Whether this site holds the lock of a run.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        (self.services.now)()
+    }
+
+    /// What [`sync`] and [`sync::restore`] work with.
+    #[must_use]
+    pub fn environment(&self) -> Environment<'_> {
+        let Services { now, new_id, progress, stop } = &self.services;
+        Environment {
+            config: self.config(),
+            // A row that was dropped may have been a node, and may be one again.
+            knows_all_nodes: self.nodes.problems().is_empty(),
+            state: &self.state,
+            connect: &self.ssh,
+            main: Mutex::new(disks::main_disk(&self.state, now, new_id)),
+            now: &**now,
+            new_id: &**new_id,
+            progress: &**progress,
+            stop,
+        }
+    }
+
+    /// Carries out one run. Its report includes what went wrong with finding nodes.
+    ///
+    /// What happens to one node or directory is in the report; `Err` is Main's own state that could not be read.
+    pub fn sync(&self, options: &Options) -> anyhow::Result<Report> {
+        let mut report = sync::run(&self.environment(), options)?;
+        report.problems.extend(self.nodes.problems());
+        Ok(report)
+    }
+
+    /// Connects to the agents of these nodes and hangs up again, several at once; results are in the same order.
+    #[must_use]
+    pub fn check(&self, nodes: &[&Node]) -> Vec<Result<(), NodeError>> {
+        let session = (self.services.new_id)();
+        side_by_side(nodes, self.config().sync.parallel, |node| self.ssh.connect(node, &session).map(drop))
+    }
+}
+
+/// Who this Main is: as remembered, or from now on.
+fn identity(state: &StateDir, access: Access, new_id: &NewId) -> anyhow::Result<Identity> {
+    if let Some(identity) = state.identity()? {
+        return Ok(identity);
+    }
+    let identity = Identity { id: new_id(), epoch: FIRST_EPOCH };
+    // A node remembers which Main it obeys from the first session that may change it.
+    if access == Access::Change {
+        state.save_identity(&identity)?;
+    }
+    Ok(identity)
+}
+
+/// An error and its causes in one line.
+fn line_of(error: &anyhow::Error) -> String {
+    clean(&format!("{error:#}"))
+}
