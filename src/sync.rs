@@ -30,7 +30,7 @@ use crate::fault::{Point, reach};
 use crate::model::TrashKeep;
 use crate::model::escape::escape_for_people;
 use crate::node::{Endpoint, Local, NodeError};
-use crate::report::{Problem, Report};
+use crate::report::{Problem, Report, Stage};
 use crate::state::{Ledger, StateDir};
 
 use main_side::{MainSide, MainTree};
@@ -152,14 +152,14 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
         }
         let met = reach(Point::Ledger).map_err(anyhow::Error::from);
         if let Err(error) = met.and_then(|()| site.state.save_ledger(&ledger)) {
-            problems.push(tally::problem("state", None, None, &format!("{error:#}")));
+            problems.push(tally::problem(Stage::State, None, None, &format!("{error:#}")));
         }
     }
     let used = lock(&run.used_tokens);
     for token in options.accept.iter().filter(|token| !used.contains(*token)) {
         let detail =
             format!("the token {} releases no plan of this run", escape_for_people(token.as_bytes()));
-        problems.push(Problem { fails: false, ..tally::problem("plan", None, None, &detail) });
+        problems.push(Problem { fails: false, ..tally::problem(Stage::Plan, None, None, &detail) });
     }
     drop(used);
     let duration = (site.now)().duration_since(started).unwrap_or_default();

@@ -4,8 +4,8 @@ use super::Context;
 use crate::config::Config;
 use crate::enroll::discover::{Discovered, Found, Machine, discover};
 use crate::host;
-use crate::report::Problem;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
+use crate::report::{Problem, Stage};
 use crate::state::{Answers, StateDir};
 
 /// What every host calls itself.
@@ -48,18 +48,11 @@ impl Known {
 
     /// What a run's report says of it.
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let problem = |fails: bool| {
-            move |detail: &String| Problem {
-                stage: "discovery",
-                node: None,
-                directory: None,
-                path: None,
-                detail: detail.clone(),
-                fails,
-            }
-        };
-        let failures = self.discovered.failures.iter().map(problem(true));
-        failures.chain(self.discovered.warnings.iter().map(problem(false))).collect()
+        let failures =
+            self.discovered.failures.iter().map(|failure| Problem::failure(Stage::Discovery, failure));
+        let warnings =
+            self.discovered.warnings.iter().map(|warning| Problem::warning(Stage::Discovery, warning));
+        failures.chain(warnings).collect()
     }
 
     /// Tells on stderr what was passed over, where no report does.

@@ -14,10 +14,10 @@ use super::{Context, discover, exit, ha, load, named};
 use crate::config::{Config, Directory};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
-use crate::model::{Change, ChangeKind, NodeChange, Side};
+use crate::model::{Change, ChangeKind, NodeChange, Reason, Side};
 use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST, USAGE};
 use crate::report::syslog::{self, Line, Severity};
-use crate::report::words;
+use crate::report::{node_change, words};
 use crate::state::{RunRecord, StateDir};
 use crate::sync::Site;
 use crate::sync::restore::{Asked, Came, MAIN, Restored, RootHalted, Search, Version, search};
@@ -235,8 +235,8 @@ fn change(directory: &str, restored: &Restored) -> Option<NodeChange> {
         to: Side::Main,
         kind: if replaced.is_some() { ChangeKind::Update } else { ChangeKind::Create },
         bytes: entry.size,
-        reason: Some(format!("restored: {} of {host}", entry.place.id)),
+        reason: Some(Reason::Restored { id: entry.place.id.to_string(), host: host.clone() }),
     };
     let id = replaced.as_ref().map(TrashId::to_string);
-    Some(NodeChange { directory: directory.to_owned(), node: host.clone(), change, id })
+    Some(node_change(directory, host, &change, id))
 }

@@ -156,7 +156,7 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         code => code,
     };
     if !args.dry_run {
-        history::remember(&state, &mut report, code);
+        history::record(&state, &mut report, code);
     }
     if !args.dry_run
         && let Err(error) = remember(&state, args, &report, code)

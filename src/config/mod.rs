@@ -31,7 +31,6 @@ pub use address::{canonical, is_host};
 pub use check::{Loaded, Sources, load};
 pub use convert::{is_root, is_user};
 pub use mistake::{Mistake, Mistakes, Origin};
-pub use nodes::MAIN;
 pub use overlap::clash;
 pub use postgres::{Connection, Vouched};
 pub use show::masked;

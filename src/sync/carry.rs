@@ -7,7 +7,7 @@ use crate::fault::{Point, reach};
 use crate::model::{Action, Digest, Direction, Entry, File, Intent, Outcome, Side, Step, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgePlan, OwnerMap, agree, apply};
-use crate::report::Guard;
+use crate::report::{Guard, Stage, words};
 use crate::snapshot::Root;
 use crate::snapshot::tree_digest;
 use crate::state::{EdgeRecord, InStep, Skip};
@@ -51,9 +51,10 @@ pub(super) fn has_room(edge: &mut EdgeView<'_>, tally: &mut Tally, plan: &EdgePl
 pub(super) fn tell(run: &Run<'_>, edge: &EdgeView<'_>, tally: &mut Tally, plan: &EdgePlan) {
     let node = tally.node.name.clone();
     let known = known_skips(run, &node, &edge.directory.name);
-    let skips = plan.skipped.iter();
-    let skips: Vec<Skip> = skips
-        .map(|(path, side, reason)| Skip { path: path.clone(), side: *side, reason: reason.clone() })
+    let skips: Vec<Skip> = plan
+        .skipped
+        .iter()
+        .map(|of| Skip { path: of.path.clone(), side: of.side, reason: words::reason(&of.reason) })
         .collect();
     tally.planned(edge.directory, plan);
     tally.skipped(edge.directory, &skips, &known);
@@ -78,7 +79,7 @@ pub(super) fn carry(
         match endpoint.prepare(&directory.name, &run.id, &run.trash_keep())? {
             Ok(id) => root = Some(id),
             Err(why) => {
-                tally.fail("commit", directory, &why);
+                tally.fail(Stage::Commit, directory, &why);
                 return Ok(());
             }
         }
@@ -98,7 +99,10 @@ pub(super) fn carry(
 
     let mut in_step = None;
     if actions.is_empty() {
-        let quiet = edge.scanned.settled && job.main.settled && job.plan.changes.is_empty();
+        let quiet = edge.scanned.settled
+            && job.main.settled
+            && job.plan.changes.is_empty()
+            && job.plan.notes.is_empty();
         if quiet && job.complete && job.plan.failed.is_empty() {
             in_step = Some(InStep { main: edge.main_key(job.main), node: edge.scanned.digest });
         }
@@ -126,7 +130,8 @@ pub(super) fn replaces(action: &Action) -> bool {
 
 fn held_nothing(plan: &EdgePlan) -> bool {
     use crate::model::ChangeKind::{Conflict, Hold, Skip};
-    plan.failed.is_empty() && !plan.changes.iter().any(|change| matches!(change.kind, Hold | Conflict | Skip))
+    let changes = plan.changes.iter().map(|planned| &planned.change).chain(&plan.notes);
+    plan.failed.is_empty() && !changes.into_iter().any(|change| matches!(change.kind, Hold | Conflict | Skip))
 }
 
 /// Stages and commits. `None`: a guard stopped the edge.
@@ -146,7 +151,7 @@ fn bring(
         let mut source = match source {
             Ok(source) => source,
             Err(error) => {
-                tally.fail("transfer", directory, &error.detail);
+                tally.fail(Stage::Transfer, directory, &error.detail);
                 return Ok(None);
             }
         };
@@ -312,20 +317,20 @@ fn note(
         Ok(reach(Point::Agree)?)
     };
     if let Err(error) = prepared() {
-        tally.fail("state", edge.directory, &format!("{error:#}"));
+        tally.fail(Stage::State, edge.directory, &format!("{error:#}"));
         return Ok(());
     }
     edge.unconfirmed = false;
     if !same_generation {
         if let Err(why) = endpoint.agree(directory, &new.generation)? {
-            tally.fail("state", edge.directory, &why);
+            tally.fail(Stage::State, edge.directory, &why);
             return Ok(());
         }
         edge.unconfirmed = true;
         let met = reach(Point::Agreed).map_err(anyhow::Error::from);
         match met.and_then(|()| state.promote_edge(directory, &node)) {
             Ok(()) => edge.unconfirmed = false,
-            Err(error) => tally.fail("state", edge.directory, &format!("{error:#}")),
+            Err(error) => tally.fail(Stage::State, edge.directory, &format!("{error:#}")),
         }
     }
     edge.remembered = Some(new);

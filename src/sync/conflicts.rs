@@ -1,15 +1,12 @@
 //! Conflicts between what was remembered of them and what a plan finds.
 
 use crate::config::Directory;
-use crate::model::{Entry, Tree};
+use crate::model::{Entry, MAIN, Tree};
 use crate::plan::both::Resolutions;
 use crate::plan::{Host, Plan};
 use crate::state::{ConflictRecord, Ledger, Version};
 use crate::sync::joint::Seen;
 use crate::sync::{Run, lock};
-
-/// Main's name in lists of versions; no node may have it there.
-const MAIN: &str = "main";
 
 /// What an administrator chose for conflicts that wait, as far as the chosen version is still there.
 pub(super) fn decisions(ledger: &Ledger, directory: &Directory, main: &Tree, seen: &[Seen]) -> Resolutions {

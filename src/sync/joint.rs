@@ -14,7 +14,7 @@ use crate::model::{Action, Digest, Outcome, Side, Tree};
 use crate::node::{Endpoint as _, NodeError};
 use crate::plan::both::both;
 use crate::plan::{EdgeInput, EdgePlan, OwnerMap, Plan, apply, intent, safety};
-use crate::report::Guard;
+use crate::report::{Guard, words};
 use crate::snapshot::tree_digest;
 use crate::sync::carry::{self, Job};
 use crate::sync::main_side::{MainDirectory, MainTree, scan_one};
@@ -314,7 +314,7 @@ fn guard(directory: &Directory, main: &Tree, seen: &[Seen], plan: &Plan) -> Opti
     }
     let (host, deletions) = safety::exceeds(directory.max_delete, plan, main, &nodes)?;
     let host = host.map_or("Main", |index| &seen[index].name);
-    Some((Guard::MaxDelete, format!("{deletions} on {host}")))
+    Some((Guard::MaxDelete, format!("{} on {host}", words::deletions(deletions))))
 }
 
 impl Joint {
@@ -450,8 +450,9 @@ fn bring(
     {
         let Session { edges, tally, .. } = &mut *session;
         let Some(edge) = edge_of(edges, joint) else { return Ok(()) };
+        let told = plan.changes.iter().map(|planned| &planned.change);
         let told: BTreeSet<_> =
-            plan.changes.iter().filter(|change| change.to == Side::Main).map(|change| &change.path).collect();
+            told.filter(|change| change.to == Side::Main).map(|change| &change.path).collect();
         let mine =
             joint.plan.main.iter().zip(&on_main.outcomes).filter(|(action, _)| told.contains(&action.path));
         let (actions, outcomes): (Vec<_>, Vec<_>) =

@@ -1,11 +1,10 @@
 //! Pushed directories of one node, edge by edge.
 
 use crate::config::Directory;
-use crate::model::Tree;
+use crate::model::{Deletions, Tree};
 use crate::node::NodeError;
-use crate::plan::safety::Deletions;
 use crate::plan::{EdgeInput, Plan, Policy, intent, push, safety};
-use crate::report::Guard;
+use crate::report::{Guard, words};
 use crate::sync::carry::{self, Job};
 use crate::sync::session::{self, EdgeView, Session};
 use crate::sync::{Run, reloads};
@@ -87,13 +86,13 @@ fn guard(
     main: &Tree,
     node: &Tree,
 ) -> Option<(Guard, String, String)> {
-    let deletions = Deletions::of(node, &plan.edges[0].actions);
+    let deletions = safety::deletions(node, &plan.edges[0].actions);
     let Deletions { deleted, all } = deletions;
     let path = edge.directory.path.display();
     let (guard, detail) = if deleted.files > 0 && safety::emptied(base, main) {
         (Guard::Emptied, format!("{path} has become empty; {} files would be deleted", deleted.files))
     } else if edge.directory.max_delete.exceeded(deleted, all) {
-        (Guard::MaxDelete, deletions.to_string())
+        (Guard::MaxDelete, words::deletions(deletions))
     } else {
         return None;
     };

@@ -33,8 +33,7 @@ use crate::transfer::{BlobRequest, Sink, Source};
 pub use actions::Obstacle;
 pub use choose::{Asked, Nothing};
 
-/// Main, as `--node` and reports name it; no node may have this name.
-pub const MAIN: &str = "main";
+pub use crate::model::MAIN;
 
 /// A version of a path in the trash of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::disk::marker::Marker;
 use crate::model::{Digest, Direction, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
 use crate::plan::{OwnerMap, intent};
-use crate::report::Guard;
+use crate::report::{Guard, Stage};
 use crate::snapshot::{Root, Scanned};
 use crate::state::{Corrupt, EdgeRecord, Skip};
 use crate::sync::main_side::{MainDirectory, MainTree};
@@ -91,7 +91,7 @@ impl EdgeView<'_> {
             Ok(remembered) => remembered,
             Err(corrupt) => {
                 let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
-                tally.warn("state", directory, &told);
+                tally.warn(Stage::State, directory, &told);
                 None
             }
         };
@@ -102,7 +102,7 @@ impl EdgeView<'_> {
         match (&self.scanned.root, remembered) {
             (Root::Unusable(why), _) => {
                 self.closed = true;
-                tally.fail("scan", directory, &format!("{root}: {why}"));
+                tally.fail(Stage::Scan, directory, &format!("{root}: {why}"));
             }
             (Root::Missing, Some(_)) => {
                 self.closed = true;
@@ -123,7 +123,7 @@ impl EdgeView<'_> {
             (Root::Marked(_) | Root::Unmarked, Some(_)) => {
                 let told = "the node's directory was replaced or restored since the last run; \
                             merging without a base: nothing is deleted";
-                tally.warn("scan", directory, told);
+                tally.warn(Stage::Scan, directory, told);
             }
         }
     }
@@ -150,7 +150,7 @@ impl EdgeView<'_> {
             });
         let base = base.unwrap_or_else(|corrupt| {
             let told = format!("{corrupt}; merging as if there was none: nothing is deleted");
-            tally.warn("state", self.directory, &told);
+            tally.warn(Stage::State, self.directory, &told);
             None
         });
         Ok((node, base))

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use crate::config::{Directory, Node};
-use crate::model::{Action, Change, ChangeKind, NodeChange, Outcome, RelPath, RelPathBuf, Side};
+use crate::model::{Action, Change, ChangeKind, NodeChange, Outcome, Reason, RelPath, RelPathBuf, Side};
 use crate::node::{NodeError, NodeErrorKind};
 use crate::plan::EdgePlan;
 use crate::report::{
-    DirectoryReport, DirectoryState, Guard, Halted, NodeReport, NodeState, Problem, Report, Skipped,
+    Confirmed, DirectoryReport, DirectoryState, Guard, Halted, NodeReport, NodeState, PathNote, Problem,
+    Report, Stage, node_change, words,
 };
 use crate::state::Skip;
 use crate::transfer::trash::{TrashEntry, TrashId};
@@ -20,12 +21,7 @@ pub(super) struct Tally {
     problems: Vec<Problem>,
 }
 
-pub(super) fn problem(
-    stage: &'static str,
-    node: Option<&str>,
-    directory: Option<&str>,
-    detail: &str,
-) -> Problem {
+pub(super) fn problem(stage: Stage, node: Option<&str>, directory: Option<&str>, detail: &str) -> Problem {
     Problem {
         stage,
         node: node.map(str::to_owned),
@@ -59,19 +55,7 @@ impl Tally {
     pub(super) fn directory(&mut self, directory: &Directory) -> &mut DirectoryReport {
         let known = self.node.directories.iter().position(|known| known.name == directory.name);
         let index = known.unwrap_or_else(|| {
-            self.node.directories.push(DirectoryReport {
-                name: directory.name.clone(),
-                state: DirectoryState::InStep,
-                created: 0,
-                updated: 0,
-                deleted: 0,
-                held: 0,
-                conflicts: 0,
-                waiting: 0,
-                failed: 0,
-                bytes: 0,
-                skipped: Vec::new(),
-            });
+            self.node.directories.push(DirectoryReport::new(&directory.name));
             self.node.directories.len() - 1
         });
         &mut self.node.directories[index]
@@ -102,13 +86,13 @@ impl Tally {
     }
 
     /// Something worth saying that is no failure.
-    pub(super) fn warn(&mut self, stage: &'static str, directory: &Directory, detail: &str) {
+    pub(super) fn warn(&mut self, stage: Stage, directory: &Directory, detail: &str) {
         let warning = problem(stage, Some(&self.node.name), Some(&directory.name), detail);
         self.problems.push(Problem { fails: false, ..warning });
     }
 
     /// The edge as a whole could not be done.
-    pub(super) fn fail(&mut self, stage: &'static str, directory: &Directory, detail: &str) {
+    pub(super) fn fail(&mut self, stage: Stage, directory: &Directory, detail: &str) {
         self.problems.push(problem(stage, Some(&self.node.name), Some(&directory.name), detail));
         let report = self.directory(directory);
         report.failed += 1;
@@ -119,7 +103,7 @@ impl Tally {
     /// One entry could not be done.
     pub(super) fn fail_path(
         &mut self,
-        stage: &'static str,
+        stage: Stage,
         directory: &Directory,
         path: &RelPathBuf,
         side: Side,
@@ -136,66 +120,52 @@ impl Tally {
 
     /// What a plan says about an edge, before or without carrying it out.
     pub(super) fn planned(&mut self, directory: &Directory, plan: &EdgePlan) {
-        for change in &plan.changes {
-            self.change(directory, change.clone());
+        for change in Confirmed::in_dry_run(&plan.changes).into_changes(&plan.notes) {
+            self.change(directory, &change);
         }
-        for (path, side, reason) in &plan.failed {
-            self.fail_path("scan", directory, path, *side, reason);
+        for blocked in &plan.failed {
+            let detail = words::reason(&blocked.reason);
+            self.fail_path(Stage::Scan, directory, &blocked.path, blocked.side, &detail);
         }
     }
 
     /// What is never carried; only what is not `known` from an earlier run is told as a change.
     pub(super) fn skipped(&mut self, directory: &Directory, skips: &[Skip], known: &[Skip]) {
         for skip in skips.iter().filter(|skip| !known.contains(skip)) {
-            let change = Change {
-                path: skip.path.clone(),
-                to: other(skip.side),
+            self.changes.push(NodeChange {
+                directory: directory.name.clone(),
+                node: self.node.name.clone(),
+                to: skip.side.other(),
                 kind: ChangeKind::Skip,
+                path: skip.path.clone(),
                 bytes: 0,
                 reason: Some(skip.reason.clone()),
-            };
-            self.change(directory, change);
+                id: None,
+            });
         }
-        let skipped =
-            |skip: &Skip| Skipped { path: skip.path.clone(), side: skip.side, reason: skip.reason.clone() };
-        self.directory(directory).skipped = skips.iter().map(skipped).collect();
+        self.directory(directory).skipped = skips
+            .iter()
+            .map(|skip| PathNote {
+                path: skip.path.clone(),
+                side: skip.side,
+                reason: Some(skip.reason.clone()),
+            })
+            .collect();
     }
 
-    fn change(&mut self, directory: &Directory, change: Change) {
-        let report = self.directory(directory);
-        let mut changed = true;
-        match change.kind {
-            ChangeKind::Create => report.created += 1,
-            ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => {
-                report.updated += 1;
-            }
-            ChangeKind::Delete => report.deleted += 1,
-            ChangeKind::Hold => {
-                report.held += 1;
-                changed = false;
-            }
-            ChangeKind::Conflict => report.conflicts += 1,
-            ChangeKind::Skip => changed = false,
-        }
-        if changed && report.state == DirectoryState::InStep {
-            report.state = DirectoryState::Changed;
-        }
-        self.changes.push(NodeChange {
-            directory: directory.name.clone(),
-            node: self.node.name.clone(),
-            change,
-            id: None,
-        });
+    fn change(&mut self, directory: &Directory, change: &Change) {
+        self.directory(directory).count(change.kind);
+        self.changes.push(node_change(&directory.name, &self.node.name, change, None));
     }
 
     /// Notes under which ids lies in the trash what stood on one side before.
     pub(super) fn trashed(&mut self, directory: &Directory, side: Side, trashed: &[TrashEntry]) {
         let ids: HashMap<&RelPath, &TrashId> =
             trashed.iter().map(|entry| (&*entry.place.path, &entry.place.id)).collect();
-        let told = |told: &&mut NodeChange| told.directory == directory.name && told.change.to == side;
+        let told = |told: &&mut NodeChange| told.directory == directory.name && told.to == side;
         for told in self.changes.iter_mut().filter(told) {
-            if let Some(id) = ids.get(&*told.change.path)
-                && !matches!(told.change.kind, ChangeKind::Hold | ChangeKind::Skip)
+            if let Some(id) = ids.get(&*told.path)
+                && !matches!(told.kind, ChangeKind::Hold | ChangeKind::Skip)
             {
                 told.id = Some(id.to_string());
             }
@@ -218,26 +188,23 @@ impl Tally {
             match outcome {
                 Outcome::Done => {}
                 Outcome::Changed => {
-                    let reason = Some("changed during the run; left for the next one".to_owned());
-                    let path = action.path.clone();
-                    self.change(
-                        directory,
-                        Change { path, to: side, kind: ChangeKind::Hold, bytes: 0, reason },
-                    );
+                    let (path, reason) = (action.path.clone(), Some(Reason::ChangedDuringRun));
+                    let held = Change { path, to: side, kind: ChangeKind::Hold, bytes: 0, reason };
+                    self.change(directory, &held);
                 }
-                Outcome::Failed(why) => self.fail_path("commit", directory, &action.path, side, why),
+                Outcome::Failed(why) => self.fail_path(Stage::Commit, directory, &action.path, side, why),
             }
         }
     }
 
     fn take_back(&mut self, directory: &Directory, side: Side, action: &Action) {
         let is_this = |told: &NodeChange| {
-            told.directory == directory.name && told.change.to == side && told.change.path == action.path
+            told.directory == directory.name && told.to == side && told.path == action.path
         };
         let Some(index) = self.changes.iter().position(is_this) else { return };
         let told = self.changes.remove(index);
         let report = self.directory(directory);
-        let count = match told.change.kind {
+        let count = match told.kind {
             ChangeKind::Create => &mut report.created,
             ChangeKind::Delete => &mut report.deleted,
             ChangeKind::Conflict => &mut report.conflicts,
@@ -282,18 +249,11 @@ pub fn state_of(kind: NodeErrorKind) -> NodeState {
     }
 }
 
-fn other(side: Side) -> Side {
-    match side {
-        Side::Main => Side::Node,
-        Side::Node => Side::Main,
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{Entry, Step, Symlink};
+    use crate::model::{Entry, PlannedChange, Step, Symlink};
 
     fn action(path: &str) -> Action {
         let entry = Entry::Symlink(Symlink { target: b"x"[..].into() });
@@ -301,14 +261,18 @@ mod tests {
     }
 
     fn planned(actions: &[Action]) -> EdgePlan {
-        let change = |action: &Action| Change {
-            path: action.path.clone(),
-            to: Side::Node,
-            kind: ChangeKind::Create,
-            bytes: 0,
-            reason: None,
+        let change = |(index, action): (usize, &Action)| PlannedChange {
+            change: Change {
+                path: action.path.clone(),
+                to: Side::Node,
+                kind: ChangeKind::Create,
+                bytes: 0,
+                reason: None,
+            },
+            action: index,
+            clearing: None,
         };
-        let changes = actions.iter().map(change).collect();
+        let changes = actions.iter().enumerate().map(change).collect();
         EdgePlan { actions: actions.to_vec(), changes, ..EdgePlan::default() }
     }
 
@@ -334,8 +298,7 @@ mod tests {
         let report = tally.directory(&directory).clone();
         assert_eq!((report.created, report.held, report.failed), (1, 1, 1));
         assert_eq!(report.state, DirectoryState::Partial);
-        let told: Vec<_> =
-            tally.changes.iter().map(|told| (told.change.path.escaped(), told.change.kind)).collect();
+        let told: Vec<_> = tally.changes.iter().map(|told| (told.path.escaped(), told.kind)).collect();
         assert_eq!(told, [("done".to_owned(), ChangeKind::Create), ("changed".to_owned(), ChangeKind::Hold)]);
         assert_eq!(tally.problems.len(), 1);
         assert_eq!(tally.node.state, NodeState::Partial);

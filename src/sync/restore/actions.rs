@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{Action, Entry, Meta, Owner, RelPath, RelPathBuf, Step, Tree};
+use crate::report::words;
 
 /// Why a file cannot come back to its place.
 pub type Obstacle = String;
@@ -22,7 +23,8 @@ pub(super) fn obstacle(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Opti
         Some(Entry::Dir(_)) => Err("a directory stands there now; move it away first".to_owned()),
         Some(Entry::Excluded) => Err("it is excluded".to_owned()),
         Some(Entry::Busy(busy)) => {
-            Err(format!("what stands there is being written: {busy}; try again later"))
+            let why = words::busy(*busy);
+            Err(format!("what stands there is being written: {why}; try again later"))
         }
         Some(Entry::Problem(problem)) => {
             Err(format!("what stands there cannot be replaced: {problem}; move it away first"))
