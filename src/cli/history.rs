@@ -1,17 +1,16 @@
 //! `xds-sync history`.
 
+use serde::Serialize;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
-
-use serde::Serialize;
 
 use super::{Context, exit, load, named};
 use crate::config::Config;
 use crate::host;
+use crate::model::NodeChange;
 use crate::report::exit::IN_STEP;
 use crate::report::text::Verbosity;
-use crate::report::{json, words};
+use crate::report::{milliseconds, rfc3339, to_json, words};
 use crate::state::{Asked, RunRecord, StateDir};
 
 const EXAMPLES: &str = "\
@@ -25,7 +24,7 @@ Examples:
 A version that was replaced or deleted has an id; it lies in the trash of the host that had it:
   xds-sync restore moh jazz/a.wav --id ID";
 
-/// Tell what runs did, to which files
+/// Show what runs did, to which files
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -56,10 +55,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     };
     let runs = StateDir::open(&config.sync.state_dir)?.history().runs(&asked)?;
     if runs.is_empty() {
-        // What is no longer configured may be asked about, as long as there is something to tell.
+        // Names that are no longer configured are fine as long as the history knows them.
         check_names(&config, &asked)?;
     }
-    let text = if args.json { to_json(&runs)? } else { text(&runs, context.ui.verbosity()) };
+    let text = if args.json { json(&runs) } else { text(&runs, context.ui.verbosity()) };
     context.ui.result(text.as_bytes())?;
     if !args.json && runs.is_empty() {
         context.ui.message("no run on record did anything of this kind");
@@ -79,25 +78,20 @@ fn check_names(config: &Config, asked: &Asked) -> anyhow::Result<()> {
 fn text(runs: &[RunRecord], verbosity: Verbosity) -> String {
     let mut text = String::new();
     for run in runs {
-        // Most runs find everything in step; nobody looks for those.
+        // Most runs find everything in step and are of no interest.
         let is_quiet = run.changes.is_empty() && run.exit_code == IN_STEP;
         if is_quiet && verbosity < Verbosity::Verbose {
             continue;
         }
-        let (began, took) = (time(run.started), words::duration(run.duration));
+        let (began, took) = (rfc3339(run.started), words::duration(run.duration));
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{began} run {} ({took}), exit {}", words::name(&run.run), run.exit_code);
-        for of in &run.changes {
-            let before = of.id.as_ref().map(|id| format!("; before: {}", words::name(id)));
-            let change = words::change(of);
-            let _ = writeln!(text, "    {change}{}", before.unwrap_or_default());
+        for change in &run.changes {
+            let before = change.id.as_ref().map(|id| format!("; before: {}", words::name(id)));
+            let _ = writeln!(text, "    {}{}", words::change(change), before.unwrap_or_default());
         }
     }
     text
-}
-
-fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 #[derive(Serialize)]
@@ -111,38 +105,37 @@ struct Run<'a> {
     started: String,
     duration_ms: u64,
     exit_code: u8,
-    changes: Vec<Change<'a>>,
+    changes: Vec<RecordedChange<'a>>,
 }
 
+/// A change as in `sync --json`, and which version it replaced.
 #[derive(Serialize)]
-struct Change<'a> {
+struct RecordedChange<'a> {
     #[serde(flatten)]
-    change: json::Change<'a>,
+    change: &'a NodeChange,
     id: Option<&'a str>,
 }
 
-fn to_json(runs: &[RunRecord]) -> anyhow::Result<String> {
-    let runs = runs.iter().map(|run| Run {
-        run: &run.run,
-        started: time(run.started),
-        duration_ms: milliseconds(run.duration),
-        exit_code: run.exit_code,
-        changes: run
-            .changes
-            .iter()
-            .map(|of| Change { change: json::change_of(of), id: of.id.as_deref() })
-            .collect(),
-    });
-    Ok(serde_json::to_string(&History { runs: runs.collect() })? + "\n")
+fn json(runs: &[RunRecord]) -> String {
+    to_json(&History { runs: runs.iter().map(run_of).collect() })
 }
 
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+fn run_of(run: &RunRecord) -> Run<'_> {
+    let changes = run.changes.iter().map(|change| RecordedChange { change, id: change.id.as_deref() });
+    Run {
+        run: &run.run,
+        started: rfc3339(run.started),
+        duration_ms: milliseconds(run.duration),
+        exit_code: run.exit_code,
+        changes: changes.collect(),
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::report::samples;
 
@@ -178,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_machine_reads_the_changes_as_in_sync_and_the_ids() {
-        let json: serde_json::Value = serde_json::from_str(&to_json(&runs()).unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&json(&runs())).unwrap();
         let runs = json["runs"].as_array().unwrap();
         assert_eq!(runs.iter().map(|run| &run["exit_code"]).collect::<Vec<_>>(), [0, 41, 0]);
         assert_eq!(runs[2]["started"], "2026-01-02T03:04:05Z");

@@ -203,8 +203,8 @@ fn change(directory: &str, restored: &Restored) -> Option<NodeChange> {
         to: Side::Main,
         kind: if replaced.is_some() { ChangeKind::Update } else { ChangeKind::Create },
         bytes: entry.size,
-        reason: Some(format!("restored: {} of {host}", entry.place.id)),
+        reason: Some(Reason::Restored { id: entry.place.id.to_string(), host: host.clone() }),
     };
     let id = replaced.as_ref().map(TrashId::to_string);
-    Some(NodeChange { directory: directory.to_owned(), node: host.clone(), change, id })
+    Some(node_change(directory, host, &change, id))
 }

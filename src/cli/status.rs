@@ -13,7 +13,7 @@ Examples:
 
 The exit code is the last run's, so a monitor can call this as it would call the run.";
 
-/// Tell who is in step, since when, and what is held or owed
+/// Show who is in step, since when, and what is held or owed
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

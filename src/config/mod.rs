@@ -31,7 +31,6 @@ pub(crate) use address::{canonical, is_host};
 pub use check::{Loaded, Sources, load};
 pub(crate) use convert::{is_root, is_user};
 pub use mistake::{Mistake, Mistakes, Origin};
-pub(crate) use nodes::MAIN;
 pub(crate) use overlap::clash;
 pub use postgres::{Connection, TlsTrust};
 pub(crate) use show::masked;

@@ -8,9 +8,7 @@ use super::overlap::check_node;
 use super::raw::{Fields, Raw};
 use super::reader::{Notes, Reader};
 use super::{Directory, Node, address, convert};
-
-/// What Main is called in reports and by `conflicts resolve --keep main`, whatever its name.
-pub(crate) const MAIN: &str = "main";
+use crate::model::MAIN;
 
 /// What nodes are checked against.
 pub(super) struct Around<'a> {

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
 
-use crate::config::{self, Directory, MAIN, Node};
+use crate::config::{self, Directory, Node};
+use crate::model::MAIN;
 use crate::model::escape::escape_for_people;
 use crate::state::Named;
 

@@ -142,7 +142,7 @@ pub enum EntryProblem {
 }
 
 impl EntryProblem {
-    /// A standing skip is a fact of the site, told once, and no failure of a run.
+    /// Whether it is a standing skip: a fact of the site, which is reported once and does not make a run fail.
     #[must_use]
     pub fn is_standing(&self) -> bool {
         match self {
@@ -192,23 +192,11 @@ impl Entry {
     }
 }
 
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Busy::Open => "open for writing",
-            Busy::Empty => "still empty",
-            Busy::Unfinished => "recording not finished",
-            Busy::Young => "written a moment ago",
-            Busy::Changing => "changing while read",
-        })
-    }
-}
-
 impl fmt::Display for EntryProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EntryProblem::Unreadable(why) => write!(f, "cannot be read: {why}"),
-            EntryProblem::Special => f.write_str("a device, socket or FIFO is not carried"),
+            EntryProblem::Special => f.write_str("a device, socket or FIFO"),
             EntryProblem::EscapingLink => f.write_str("a symlink that is absolute or leaves the directory"),
             EntryProblem::Mount => f.write_str("another filesystem is mounted here"),
             EntryProblem::TooLong => f.write_str("the path is too long"),

@@ -4,6 +4,7 @@
 //! the plain values that cross the wire or lie on disk.
 
 pub mod bounded;
+mod change;
 mod codec;
 pub mod digest;
 pub mod entry;
@@ -15,14 +16,19 @@ pub mod plan;
 pub mod policy;
 mod size;
 pub mod tree;
+pub mod words;
 
+pub use change::{BlockedPath, Change, ChangeKind, HostName, NodeChange, PlannedChange, Reason, Side};
 pub use codec::Malformed;
 pub use digest::Digest;
 pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
 pub use intent::Intent;
 pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
-pub use plan::{Action, Change, ChangeKind, NodeChange, Side, Step};
-pub use policy::{Amount, ConflictPolicy, DeletePolicy, Direction, MaxDelete, TrashKeep, TrashMax};
+pub use plan::{Action, Step};
+pub use policy::{
+    Amount, ConflictPolicy, DeletePolicy, Deletions, Direction, MaxDelete, TrashKeep, TrashMax,
+};
 pub use size::{NotASize, Size};
 pub use tree::Tree;
+pub use words::MAIN;

@@ -55,6 +55,15 @@ impl Amount {
     }
 }
 
+/// What actions would delete of a host's files. Moves do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletions {
+    /// What goes.
+    pub deleted: Amount,
+    /// What there is.
+    pub all: Amount,
+}
+
 /// How much an edge may lose in one run before the delete guard stops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MaxDelete {

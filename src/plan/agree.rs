@@ -2,7 +2,7 @@
 
 use super::OwnerMap;
 use super::walk::walk;
-use crate::model::{Direction, Entry, Tree};
+use crate::model::{Direction, Entry, RelPath, Tree};
 
 /// The next base of an edge, from the trees as they are after the run's confirmed actions.
 ///
@@ -14,7 +14,7 @@ pub fn agree(direction: Direction, base: Option<&Tree>, main: &Tree, node: &Tree
     let empty = Tree::default();
     let mut agreed = Tree::default();
     // What an opaque entry covers is as unknown as the entry.
-    let mut opaque: Option<(&crate::model::RelPath, bool)> = None;
+    let mut opaque: Option<(&RelPath, bool)> = None;
     walk(&[base.unwrap_or(&empty), main, node], |path, row| {
         let [base, main, node] = [row[0], row[1], row[2]];
         if let Some((dir, excluded)) = opaque
@@ -32,7 +32,7 @@ pub fn agree(direction: Direction, base: Option<&Tree>, main: &Tree, node: &Tree
         }
         let next = match (main, node) {
             _ if excluded => None,
-            (Some(main), Some(node)) if names.satisfied(main, node) && !main.is_opaque() => Some(main),
+            (Some(main), Some(node)) if names.matches(main, node) && !main.is_opaque() => Some(main),
             (None, None) => None,
             (None, Some(node)) if direction == Direction::Push => {
                 // Still in the base's state: a deletion that was kept, halted or failed. Otherwise it is

@@ -2,51 +2,40 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Wish, Wishes};
-use crate::model::{Action, Change, ChangeKind, Digest, Entry, RelPath, RelPathBuf, Side, Step, Tree};
+use super::{Desired, DesiredEntry};
+use crate::model::{
+    Action, Change, ChangeKind, Digest, Entry, PlannedChange, Reason, RelPath, RelPathBuf, Side, Step, Tree,
+};
 
-/// The actions that make of `from` the tree `to`, except for what is opaque in either.
-#[must_use]
-pub fn diff(from: &Tree, to: &Tree) -> Vec<Action> {
-    let mut wishes = Wishes::default();
-    super::walk::walk(&[from, to], |path, row| {
-        if row[0] != row[1] && !row.iter().flatten().any(|entry| entry.is_opaque()) {
-            wishes.set(path, row[1].cloned(), ChangeKind::Update, None);
-        }
-    });
-    wishes.spare_inhabited(from);
-    actions(from, &wishes)
-}
-
-/// Orders wishes into actions on a host that has `tree`.
+/// The ordered actions that give a host with `tree` what is desired.
 ///
-/// First goes what stands where something of another type shall be, innermost first; then directories and
-/// files come, outermost first; then the rest goes, innermost first. So a file is in its new place before
+/// First, what stands where something of another type shall be is removed, innermost first; then directories and
+/// files are put, outermost first; then the rest is removed, innermost first. So a file is in its new place before
 /// it leaves its old one, and no directory is removed before what is in it.
-pub(super) fn actions(tree: &Tree, wishes: &Wishes) -> Vec<Action> {
-    let replaced: BTreeSet<&RelPath> = wishes
+pub(super) fn actions(tree: &Tree, desired: &Desired) -> Vec<Action> {
+    let replaced: BTreeSet<&RelPath> = desired
         .0
         .iter()
-        .filter(|(path, wish)| changes_type(tree.get(path), wish))
+        .filter(|(path, want)| changes_type(tree.get(path), want))
         .map(|(path, _)| &**path)
         .collect();
     let is_cleared = |path: &RelPath| path.ancestors().any(|dir| replaced.contains(dir));
 
     let mut cleared = Vec::new();
     let mut removed = Vec::new();
-    for (path, wish) in &wishes.0 {
+    for (path, want) in &desired.0 {
         let Some(have) = tree.get(path) else { continue };
         let delete = || Action { path: path.clone(), expected: Some(have.clone()), step: Step::Delete };
-        if replaced.contains(&**path) || (wish.entry.is_none() && is_cleared(path)) {
+        if replaced.contains(&**path) || (want.entry.is_none() && is_cleared(path)) {
             cleared.push(delete());
-        } else if wish.entry.is_none() {
+        } else if want.entry.is_none() {
             removed.push(delete());
         }
     }
     let mut movable = Movable::of(&removed);
     let mut put = Vec::new();
-    for (path, wish) in &wishes.0 {
-        let Some(entry) = &wish.entry else { continue };
+    for (path, want) in &desired.0 {
+        let Some(entry) = &want.entry else { continue };
         let have = tree.get(path).filter(|_| !replaced.contains(&**path));
         let step = match (have, entry) {
             (Some(have), entry) if have.same_content(entry) => Step::SetMeta(entry.clone()),
@@ -71,24 +60,24 @@ pub(super) fn actions(tree: &Tree, wishes: &Wishes) -> Vec<Action> {
     cleared
 }
 
-/// Whether what stands must go before the wish can come: only of two files or links can one take the
-/// other's place in a single step.
-fn changes_type(have: Option<&Entry>, wish: &Wish) -> bool {
+/// Whether what stands must be removed before the desired entry can be put: only of two files or links can one take
+/// the other's place in a single step.
+fn changes_type(have: Option<&Entry>, want: &DesiredEntry) -> bool {
     let is_dir = |entry: &Entry| matches!(entry, Entry::Dir(_));
-    match (have, &wish.entry) {
+    match (have, &want.entry) {
         (Some(have), Some(entry)) => is_dir(have) != is_dir(entry),
         _ => false,
     }
 }
 
-/// Files that are about to be deleted, by content: one of them may be just what is wanted elsewhere.
+/// Files that are about to be deleted, by content: what is created elsewhere may be one of them, moved.
 struct Movable(BTreeMap<Digest, Vec<(RelPathBuf, Entry)>>);
 
 impl Movable {
     fn of(removed: &[Action]) -> Movable {
         let mut by_digest: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for action in removed {
-            // An empty file is nobody's move: they are all alike.
+            // All empty files are alike, so that one says nothing about where another came from.
             if let Some(Entry::File(file)) = &action.expected
                 && file.size > 0
             {
@@ -101,7 +90,7 @@ impl Movable {
         Movable(by_digest)
     }
 
-    /// One with this content, rather one with the same name.
+    /// One with this content; preferably one with the same name.
     fn take(&mut self, digest: &Digest, path: &RelPath) -> Option<(RelPathBuf, Entry)> {
         let candidates = self.0.get_mut(digest)?;
         let best = candidates.iter().position(|(from, _)| from.name() == path.name()).unwrap_or(0);
@@ -109,21 +98,27 @@ impl Movable {
     }
 }
 
-/// The same told to people, in tree order.
-pub(super) fn changes(actions: &[Action], wishes: &Wishes, to: Side) -> Vec<Change> {
-    let size = |entry: Option<&Entry>| entry.and_then(Entry::as_file).map_or(0, |file| file.size);
-    let mut changes = BTreeMap::new();
-    for action in actions {
-        let wish = wishes.0.get(&*action.path);
-        let mut kind = wish.map_or(ChangeKind::Update, |wish| wish.kind);
-        let mut reason = wish.and_then(|wish| wish.reason.clone());
-        if let Step::Move { from, .. } = &action.step {
-            kind = ChangeKind::Rename;
-            reason = Some(format!("from {}", from.for_people()));
-        }
-        let bytes = size(action.result().or(action.expected.as_ref()));
-        // Of the two steps of a changed type, the second tells the whole.
-        changes.insert(action.path.clone(), Change { path: action.path.clone(), to, kind, bytes, reason });
+/// What the actions change, in tree order, each change with its actions.
+///
+/// An action's path is that of its change. Two actions have the same path only where the first removes what is of
+/// another type than the second puts; they are one change.
+pub(super) fn changes(actions: &[Action], desired: &Desired, to: Side) -> Vec<PlannedChange> {
+    let mut changes: BTreeMap<&RelPath, PlannedChange> = BTreeMap::new();
+    for (index, action) in actions.iter().enumerate() {
+        let clearing = changes.get(&*action.path).map(|first| first.action);
+        let change = change(action, desired.0.get(&*action.path), to);
+        changes.insert(&action.path, PlannedChange { change, action: index, clearing });
     }
     changes.into_values().collect()
+}
+
+fn change(action: &Action, want: Option<&DesiredEntry>, to: Side) -> Change {
+    let (kind, reason) = match (&action.step, want) {
+        (Step::Move { from, .. }, _) => (ChangeKind::Rename, Some(Reason::MovedFrom(from.clone()))),
+        (_, Some(want)) => (want.kind, want.reason.clone()),
+        (_, None) => (ChangeKind::Update, None),
+    };
+    let entry = action.result().or(action.expected.as_ref());
+    let bytes = entry.and_then(Entry::as_file).map_or(0, |file| file.size);
+    Change { path: action.path.clone(), to, kind, bytes, reason }
 }

@@ -11,7 +11,7 @@ pub mod apply;
 pub mod both;
 pub mod diff;
 pub mod intent;
-pub mod names;
+pub mod owners;
 pub mod push;
 pub mod safety;
 #[cfg(test)]
@@ -21,10 +21,11 @@ mod walk;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Action, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxDelete, RelPathBuf, Side, Tree,
+    Action, BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxDelete, PlannedChange,
+    Reason, RelPath, RelPathBuf, Tree,
 };
 
-pub use names::OwnerMap;
+pub use owners::OwnerMap;
 
 /// What an administrator decided about the directory that is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct Policy {
 /// One edge as the planner sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct EdgeInput<'a> {
-    /// The node's name, for reasons.
+    /// The node's name, for reasons that name a host.
     pub name: &'a str,
     /// What both ends last agreed on; `None` for a new, rebuilt or restored node.
     pub base: Option<&'a Tree>,
@@ -71,13 +72,28 @@ pub struct Plan {
 pub struct EdgePlan {
     /// On the node.
     pub actions: Vec<Action>,
-    /// The same told to people, and what is held, skipped or decided; in tree order, those to Main last.
-    pub changes: Vec<Change>,
-    /// Entries left alone because they cannot be read or are in each other's way.
-    pub failed: Vec<(RelPathBuf, Side, String)>,
-    /// Standing skips: facts of the site that are told once, see
+    /// What these actions, and those of [`Plan::main`] whose content comes from this node, change; in tree order,
+    /// those on Main last. Over all edges of a plan, every action belongs to exactly one of them.
+    pub changes: Vec<PlannedChange>,
+    /// What the plan leaves as it is and a report names all the same: files that are being written, edits that are
+    /// kept, conflicts that wait. In tree order. No action touches such a path on this edge.
+    pub notes: Vec<Change>,
+    /// Paths left alone because of what cannot be read or is in each other's way; the run has failed there.
+    pub failed: Vec<BlockedPath>,
+    /// Standing skips: facts of the site that are reported once, see
     /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing).
-    pub skipped: Vec<(RelPathBuf, Side, String)>,
+    pub skipped: Vec<BlockedPath>,
+}
+
+impl EdgePlan {
+    fn leave_alone(&mut self, blocked: BlockedPath) {
+        let is_standing = matches!(&blocked.reason, Reason::Problem(problem) if problem.is_standing());
+        if is_standing {
+            self.skipped.push(blocked);
+        } else {
+            self.failed.push(blocked);
+        }
+    }
 }
 
 /// A path that several ends changed differently since their bases.
@@ -102,42 +118,37 @@ pub enum Host {
 
 /// What shall stand at some paths of a host, and why: the input of [`diff`].
 #[derive(Clone, Debug, Default)]
-struct Wishes(BTreeMap<RelPathBuf, Wish>);
+struct Desired(BTreeMap<RelPathBuf, DesiredEntry>);
 
 #[derive(Clone, Debug)]
-struct Wish {
+struct DesiredEntry {
     /// `None`: nothing.
     entry: Option<Entry>,
     kind: ChangeKind,
-    reason: Option<String>,
+    reason: Option<Reason>,
 }
 
-impl Wishes {
-    fn set(
-        &mut self,
-        path: &crate::model::RelPath,
-        entry: Option<Entry>,
-        kind: ChangeKind,
-        reason: Option<&str>,
-    ) {
-        self.0.insert(path.to_owned(), Wish { entry, kind, reason: reason.map(str::to_owned) });
+impl Desired {
+    fn set(&mut self, path: &RelPath, entry: Option<Entry>, kind: ChangeKind, reason: Option<Reason>) {
+        self.0.insert(path.to_owned(), DesiredEntry { entry, kind, reason });
     }
 
-    /// Drops the wishes to remove a directory of `tree` in which something would be left.
-    fn spare_inhabited(&mut self, tree: &Tree) {
-        let doomed: Vec<RelPathBuf> =
-            self.0.iter().filter(|(_, wish)| wish.entry.is_none()).map(|(path, _)| path.clone()).collect();
-        // Innermost first: a directory that is spared keeps those around it.
-        for path in doomed.iter().rev() {
-            let gone = |(below, _): (&crate::model::RelPath, &Entry)| {
-                self.0.get(below).is_some_and(|wish| wish.entry.is_none())
-            };
-            if !tree.below(path).all(gone) {
+    /// Keeps every directory of `tree` that would not be empty when it is removed.
+    fn keep_non_empty_dirs(&mut self, tree: &Tree) {
+        let removed: Vec<RelPathBuf> = self
+            .0
+            .iter()
+            .filter(|(_, desired)| desired.entry.is_none())
+            .map(|(path, _)| path.clone())
+            .collect();
+        // Innermost first: a directory that is kept keeps those around it.
+        for path in removed.iter().rev() {
+            let is_emptied = tree
+                .below(path)
+                .all(|(below, _)| self.0.get(below).is_some_and(|desired| desired.entry.is_none()));
+            if !is_emptied {
                 self.0.remove(path);
             }
         }
     }
 }
-
-/// The words for a change of a kind that speaks for itself.
-const NO_REASON: Option<&str> = None;

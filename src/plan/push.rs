@@ -1,8 +1,11 @@
 //! Main → node: what each path of one edge shall become on the node.
 
 use super::walk::walk;
-use super::{EdgeInput, EdgePlan, NO_REASON, Plan, Policy, Wishes, diff};
-use crate::model::{Change, ChangeKind, DeletePolicy, Entry, EntryProblem, RelPath, RelPathBuf, Side, Tree};
+use super::{Desired, EdgeInput, EdgePlan, Plan, Policy, diff};
+use crate::model::{
+    BlockedPath, Change, ChangeKind, DeletePolicy, Entry, EntryProblem, Reason, RelPath, RelPathBuf, Side,
+    Tree,
+};
 
 /// Plans a pushed directory. Its edges do not depend on each other.
 #[must_use]
@@ -14,7 +17,7 @@ pub fn push(policy: &Policy, main: &Tree, edges: &[EdgeInput<'_>]) -> Plan {
 struct Push<'a> {
     policy: &'a Policy,
     edge: &'a EdgeInput<'a>,
-    wishes: Wishes,
+    desired: Desired,
     plan: EdgePlan,
     /// Nothing is done below this path: one end is not to be touched or cannot be seen there.
     opaque: Option<RelPathBuf>,
@@ -28,7 +31,7 @@ impl<'a> Push<'a> {
         let mut push = Push {
             policy,
             edge,
-            wishes: Wishes::default(),
+            desired: Desired::default(),
             plan: EdgePlan::default(),
             opaque: None,
             cleared: None,
@@ -36,13 +39,11 @@ impl<'a> Push<'a> {
         walk(&[main, edge.base.unwrap_or(&empty), edge.node], |path, row| {
             push.path(path, row[0], row[1], row[2]);
         });
-        push.wishes.spare_inhabited(edge.node);
-        let actions = diff::actions(edge.node, &push.wishes);
-        let mut plan = push.plan;
-        plan.changes.extend(diff::changes(&actions, &push.wishes, Side::Node));
-        plan.changes.sort_by(|a, b| a.path.cmp(&b.path));
-        plan.actions = actions;
-        plan
+        let Push { mut desired, plan, .. } = push;
+        desired.keep_non_empty_dirs(edge.node);
+        let actions = diff::actions(edge.node, &desired);
+        let changes = diff::changes(&actions, &desired, Side::Node);
+        EdgePlan { actions, changes, ..plan }
     }
 
     fn path(&mut self, path: &RelPath, main: Option<&Entry>, base: Option<&Entry>, node: Option<&Entry>) {
@@ -50,9 +51,9 @@ impl<'a> Push<'a> {
             return;
         }
         if self.cleared.as_ref().is_some_and(|cleared| path.is_below(cleared)) {
-            // Main has a file or link above: there is nothing of Main's here.
+            // Main has a file or link above, so it has nothing here.
             if node.is_some() {
-                self.wishes.set(path, None, ChangeKind::Delete, Some("makes way for Main's"));
+                self.delete(path, Some(Reason::MakesWayForMains));
             }
             return;
         }
@@ -65,21 +66,21 @@ impl<'a> Push<'a> {
             (None, Some(node)) => self.not_on_main(path, base, node),
             (Some(main), None) => {
                 // A node that lost a pushed file gets it again.
-                let lost = base.map(|_| "deleted on the node");
-                self.wish(path, main, ChangeKind::Create, lost);
+                let reason = base.map(|_| Reason::LostOnNode);
+                self.put(path, main, ChangeKind::Create, reason);
             }
             (Some(main), Some(node)) => self.on_both(path, main, base, node),
         }
     }
 
-    /// Whether this path, and all below it, is to be left alone; reports why.
+    /// Whether this path, and all below it, is to be left alone; notes why.
     fn is_opaque(&mut self, path: &RelPath, main: Option<&Entry>, node: Option<&Entry>) -> bool {
         if matches!(main, Some(Entry::Excluded)) || matches!(node, Some(Entry::Excluded)) {
             return true;
         }
         match main {
             Some(Entry::Busy(busy)) => {
-                self.report(path, Side::Node, ChangeKind::Hold, busy.to_string());
+                self.note(path, ChangeKind::Hold, Reason::Busy(*busy));
                 return true;
             }
             Some(Entry::Problem(problem)) => {
@@ -90,7 +91,7 @@ impl<'a> Push<'a> {
         }
         match node {
             Some(Entry::Busy(busy)) => {
-                self.report(path, Side::Node, ChangeKind::Hold, format!("on the node: {busy}"));
+                self.note(path, ChangeKind::Hold, Reason::BusyOnNode(*busy));
                 true
             }
             // A link or special file in the place of one of Main's is replaced; any other is the node's own.
@@ -107,75 +108,68 @@ impl<'a> Push<'a> {
         let Some(base) = base else {
             let known_extra = self.edge.base.is_some() && self.edge.same_rules;
             if self.policy.delete == DeletePolicy::Mirror && known_extra {
-                self.wishes.set(path, None, ChangeKind::Delete, Some("not on Main"));
+                self.delete(path, Some(Reason::NotOnMain));
             }
             return;
         };
         match self.policy.delete {
             DeletePolicy::Keep => {}
             DeletePolicy::Propagate | DeletePolicy::Mirror if base.same_content(node) => {
-                self.wishes.set(path, None, ChangeKind::Delete, NO_REASON);
+                self.delete(path, None);
             }
             DeletePolicy::Propagate | DeletePolicy::Mirror => {
-                let kept = "deleted on Main, changed on the node: kept as the node's own";
-                self.report(path, Side::Node, ChangeKind::Drift, kept.to_owned());
+                self.note(path, ChangeKind::Drift, Reason::KeptAsNodesOwn);
             }
         }
     }
 
     fn on_both(&mut self, path: &RelPath, main: &Entry, base: Option<&Entry>, node: &Entry) {
         if main.same_content(node) {
-            if !self.edge.names.satisfied(main, node) {
-                self.wish(path, main, ChangeKind::Metadata, NO_REASON);
+            if !self.edge.names.matches(main, node) {
+                self.put(path, main, ChangeKind::Metadata, None);
             }
             return;
         }
         if matches!(node, Entry::Dir(_)) {
             // At this point Main has a file or link where the node has a directory.
             if let Some(kept) = first_kept(self.edge.node, path) {
-                let why = format!(
-                    "the node has a directory here, with {} in it, which must stay",
-                    kept.for_people()
-                );
-                self.plan.failed.push((path.to_owned(), Side::Node, why));
+                let reason = Reason::NodeDirectoryInTheWay { kept: kept.to_owned() };
+                self.plan.leave_alone(BlockedPath { path: path.to_owned(), side: Side::Node, reason });
                 self.opaque = Some(path.to_owned());
                 return;
             }
             self.cleared = Some(path.to_owned());
         }
-        let own = !base.is_some_and(|base| base.same_content(node));
-        match (own, node) {
+        let is_nodes_own = !base.is_some_and(|base| base.same_content(node));
+        match (is_nodes_own, node) {
             (true, Entry::Problem(problem)) => {
-                self.wish(
-                    path,
-                    main,
-                    ChangeKind::Drift,
-                    Some(&format!("replaces what is on the node: {problem}")),
-                );
+                self.put(path, main, ChangeKind::Drift, Some(Reason::ReplacesProblem(problem.clone())));
             }
-            (true, _) => {
-                let reason = "changed on the node; its version is in the node's trash";
-                self.wish(path, main, ChangeKind::Drift, Some(reason));
-            }
-            (false, _) => self.wish(path, main, ChangeKind::Update, NO_REASON),
+            (true, _) => self.put(path, main, ChangeKind::Drift, Some(Reason::ChangedOnNode)),
+            (false, _) => self.put(path, main, ChangeKind::Update, None),
         }
     }
 
-    fn wish(&mut self, path: &RelPath, main: &Entry, kind: ChangeKind, reason: Option<&str>) {
-        self.wishes.set(path, Some(self.edge.names.adapt(main)), kind, reason);
+    fn put(&mut self, path: &RelPath, main: &Entry, kind: ChangeKind, reason: Option<Reason>) {
+        self.desired.set(path, Some(self.edge.names.adapt(main)), kind, reason);
     }
 
-    fn report(&mut self, path: &RelPath, to: Side, kind: ChangeKind, reason: String) {
-        self.plan.changes.push(Change { path: path.to_owned(), to, kind, bytes: 0, reason: Some(reason) });
+    fn delete(&mut self, path: &RelPath, reason: Option<Reason>) {
+        self.desired.set(path, None, ChangeKind::Delete, reason);
+    }
+
+    fn note(&mut self, path: &RelPath, kind: ChangeKind, reason: Reason) {
+        let (path, reason) = (path.to_owned(), Some(reason));
+        self.plan.notes.push(Change { path, to: Side::Node, kind, bytes: 0, reason });
     }
 
     fn skip(&mut self, path: &RelPath, side: Side, problem: &EntryProblem) {
-        let list = if problem.is_standing() { &mut self.plan.skipped } else { &mut self.plan.failed };
-        list.push((path.to_owned(), side, problem.to_string()));
+        let reason = Reason::Problem(problem.clone());
+        self.plan.leave_alone(BlockedPath { path: path.to_owned(), side, reason });
     }
 }
 
-/// Something below `dir` that must not be removed with it.
+/// The first path below `dir` that must not be removed with it.
 fn first_kept<'a>(tree: &'a Tree, dir: &'a RelPath) -> Option<&'a RelPath> {
     tree.below(dir).find(|(_, entry)| must_stay(entry)).map(|(path, _)| path)
 }

@@ -1,9 +1,7 @@
-//! When so much would go that somebody should look first.
-
-use std::fmt;
+//! When so much would be deleted that somebody should look first.
 
 use super::Plan;
-use crate::model::{Action, Amount, Entry, MaxDelete, Size, Step, Tree};
+use crate::model::{Action, Amount, Deletions, Entry, MaxDelete, Step, Tree};
 
 /// Whether one end of an edge lost everything: a root that was wiped, not mounted or replaced looks just
 /// like an administrator's deletion of every file, and is far more often the reason.
@@ -12,47 +10,20 @@ pub fn emptied(base: Option<&Tree>, tree: &Tree) -> bool {
     base.is_some_and(Tree::has_content) && !tree.has_content()
 }
 
-/// The same for an end of a both-ways directory, where the last recording of all may go like any other: it is
-/// one file, and it lies in the trash.
+/// The same for an end of a both-ways directory, where deleting the only recording there is must not stop a run.
 #[must_use]
 pub fn emptied_of_several(base: Option<&Tree>, tree: &Tree) -> bool {
     emptied(base, tree) && base.is_some_and(|base| base.files() > 1)
 }
 
-/// What actions would delete of a host's files. Moves do not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deletions {
-    /// What goes.
-    pub deleted: Amount,
-    /// What there is.
-    pub all: Amount,
+/// What these actions would delete on the host with this tree. Moves do not count.
+#[must_use]
+pub fn deletions(tree: &Tree, actions: &[Action]) -> Deletions {
+    Deletions { deleted: amount(deleted_files(actions)), all: amount(tree.iter().map(|(_, entry)| entry)) }
 }
 
-impl Deletions {
-    /// By these actions on the host with this tree.
-    #[must_use]
-    pub fn of(tree: &Tree, actions: &[Action]) -> Deletions {
-        let sum =
-            |amount: Amount, entry: &Entry| entry.as_file().map_or(amount, |file| amount.and(file.size));
-        Deletions {
-            deleted: deleted_files(actions).fold(Amount::default(), sum),
-            all: tree.iter().map(|(_, entry)| entry).fold(Amount::default(), sum),
-        }
-    }
-}
-
-impl fmt::Display for Deletions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Deletions { deleted, all } = self;
-        write!(
-            f,
-            "{} of {} files, {} of {}, would be deleted",
-            deleted.files,
-            all.files,
-            Size(deleted.bytes),
-            Size(all.bytes)
-        )
-    }
+fn amount<'a>(entries: impl Iterator<Item = &'a Entry>) -> Amount {
+    entries.filter_map(Entry::as_file).fold(Amount::default(), |amount, file| amount.and(file.size))
 }
 
 /// The first host, Main or an edge's node, that would lose too much: which of the edges (`None`: Main), and
@@ -68,12 +39,12 @@ pub fn exceeds(
         plan.edges.iter().zip(nodes).enumerate().map(|(i, (edge, node))| (Some(i), *node, &edge.actions)),
     );
     hosts
-        .map(|(host, tree, actions)| (host, Deletions::of(tree, actions)))
-        .find(|(_, deletions)| max.exceeded(deletions.deleted, deletions.all))
+        .map(|(host, tree, actions)| (host, deletions(tree, actions)))
+        .find(|(_, lost)| max.exceeded(lost.deleted, lost.all))
 }
 
-/// The token that releases the deletions of a plan, and of no other plan: it is bound to the directory and to
-/// every file that goes, by path and content, whichever host it goes on.
+/// The token that releases the deletions of this plan and of no other: it is bound to the directory and to every
+/// file that would be deleted, by path and content, on whichever host.
 #[must_use]
 pub fn token(directory: &str, plan: &Plan) -> String {
     let mut files: Vec<(&[u8], &Entry)> = plan
@@ -93,7 +64,7 @@ pub fn token(directory: &str, plan: &Plan) -> String {
             hash.update(&file.digest.0);
         }
     }
-    // 48 bits: nobody guesses it by accident, and it is short enough to type.
+    // 48 bits: short enough to type, and long enough that no other plan has the same by accident.
     hash.finalize().to_hex()[..12].to_owned()
 }
 

@@ -1,7 +1,7 @@
-//! What a run tells its caller: rsync's numbers where the meaning is the same.
+//! The exit codes of a run: rsync's numbers where the meaning is the same.
 
-use super::{DirectoryState, Guard, Halted, NodeReport, NodeState, Report};
-use crate::model::{ChangeKind, ReloadState};
+use super::{DirectoryReport, DirectoryState, Guard, Halted, NodeReport, NodeState, Report, Stage};
+use crate::model::ReloadState;
 
 /// Every node is in step.
 pub const IN_STEP: u8 = 0;
@@ -34,7 +34,7 @@ pub const INTERNAL: u8 = 70;
 /// Another run holds the lock.
 pub const LOCKED: u8 = 75;
 
-/// When several apply, the first of these is told.
+/// When several apply, the first of these is reported.
 const PRECEDENCE: [u8; 13] = [
     USAGE,
     LOCKED,
@@ -51,7 +51,7 @@ const PRECEDENCE: [u8; 13] = [
     RELOAD,
 ];
 
-/// The one code that is told for all of `codes`; [`IN_STEP`] for none.
+/// The one code that stands for all of `codes`; [`IN_STEP`] for none.
 pub(super) fn first_of(codes: &[u8]) -> u8 {
     PRECEDENCE.into_iter().find(|code| codes.contains(code)).unwrap_or(IN_STEP)
 }
@@ -75,12 +75,10 @@ impl Report {
             codes.push(ALL_LOST);
         }
         for problem in self.problems.iter().filter(|problem| problem.fails) {
-            codes.push(match (problem.stage, self.nodes.is_empty()) {
-                // Nodes that nobody could name are as far away as nodes that do not answer.
-                ("discovery", true) => ALL_LOST,
-                ("discovery", false) => SOME_LOST,
-                ("reload", _) => RELOAD,
-                _ => PARTIAL,
+            codes.push(match problem.stage.exit_code() {
+                // Nodes that could not be discovered count as nodes that do not answer.
+                SOME_LOST if self.nodes.is_empty() => ALL_LOST,
+                code => code,
             });
         }
         first_of(&codes)
@@ -111,7 +109,7 @@ impl Report {
         }
         for problem in self.problems.iter().filter(|problem| problem.fails) {
             if problem.node.as_deref() == Some(&*node.name) {
-                codes.push(if problem.stage == "reload" { RELOAD } else { PARTIAL });
+                codes.push(problem.stage.exit_code());
             }
         }
         first_of(&codes)
@@ -120,7 +118,26 @@ impl Report {
     /// Whether anything is or would be changed; what is held back or skipped is no change.
     #[must_use]
     pub fn has_differences(&self) -> bool {
-        self.changes.iter().any(|of| !matches!(of.change.kind, ChangeKind::Hold | ChangeKind::Skip))
+        self.changes.iter().any(|change| change.kind.is_difference())
+    }
+}
+
+impl Stage {
+    /// What a failure in this stage means for the run, and for its node if it has one.
+    fn exit_code(self) -> u8 {
+        match self {
+            Stage::Discovery => SOME_LOST,
+            Stage::Reload => RELOAD,
+            Stage::Internal => INTERNAL,
+            Stage::Config
+            | Stage::Connect
+            | Stage::Scan
+            | Stage::Plan
+            | Stage::Transfer
+            | Stage::Commit
+            | Stage::State
+            | Stage::History => PARTIAL,
+        }
     }
 }
 
@@ -144,7 +161,7 @@ impl Halted {
     /// Whether it stopped an edge of this node.
     #[must_use]
     pub fn concerns(&self, node: &NodeReport) -> bool {
-        let stopped = |directory: &super::DirectoryReport| {
+        let stopped = |directory: &DirectoryReport| {
             directory.name == self.directory && directory.state == DirectoryState::Halted
         };
         match self.nodes.is_empty() {
@@ -159,6 +176,7 @@ mod tests {
     use super::super::samples::{directory, halted, node, problem, report};
     use super::*;
     use crate::model::ReloadOutcome;
+    use crate::report::Problem;
 
     fn in_state(state: NodeState) -> NodeReport {
         NodeReport { state, ..node("mds1") }
@@ -169,7 +187,7 @@ mod tests {
         NodeReport { reloads: vec![reload], state: NodeState::Partial, ..node("mds1") }
     }
 
-    fn with(change: impl Fn(&mut super::super::DirectoryReport)) -> NodeReport {
+    fn with(change: impl Fn(&mut DirectoryReport)) -> NodeReport {
         let mut directory = directory("moh");
         change(&mut directory);
         NodeReport { directories: vec![directory], ..node("mds1") }
@@ -188,6 +206,7 @@ mod tests {
             ("silent", report(vec![in_state(NodeState::Timeout)]), 30, 30),
             ("an entry failed", report(vec![with(|moh| moh.failed = 1)]), 23, 23),
             ("partial", report(vec![with(|moh| moh.state = DirectoryState::Partial)]), 23, 23),
+            ("not reached", report(vec![with(|moh| moh.count_planned(4))]), 23, 23),
             ("held back", report(vec![with(|moh| moh.held = 1)]), 0, 0),
             ("conflict decided", report(vec![with(|moh| moh.conflicts = 1)]), 0, 0),
             ("conflict waits", report(vec![with(|moh| (moh.conflicts, moh.waiting) = (1, 1))]), 43, 43),
@@ -225,20 +244,31 @@ mod tests {
     #[test]
     fn each_problem_has_its_code() {
         for (stage, fails, nodes, code) in [
-            ("discovery", true, vec![node("mds1")], 40),
-            ("discovery", true, vec![], 41),
-            ("transfer", true, vec![node("mds1")], 23),
-            ("reload", true, vec![node("mds1")], 42),
-            ("config", false, vec![node("mds1")], 0),
+            (Stage::Discovery, true, vec![node("mds1")], 40),
+            (Stage::Discovery, true, vec![], 41),
+            (Stage::Transfer, true, vec![node("mds1")], 23),
+            (Stage::Reload, true, vec![node("mds1")], 42),
+            (Stage::Config, false, vec![node("mds1")], 0),
         ] {
             let mut report = report(nodes);
-            report.problems = vec![super::super::Problem { fails, ..problem(stage) }];
-            assert_eq!(report.exit_code(), code, "{stage}");
+            report.problems = vec![Problem { fails, ..problem(stage) }];
+            assert_eq!(report.exit_code(), code, "{stage:?}");
         }
     }
 
     #[test]
-    fn the_first_in_precedence_is_told() {
+    fn a_panic_is_the_code_of_its_node_and_of_the_run() {
+        let mut report = report(vec![node("mds1"), in_state(NodeState::Unreachable)]);
+        report.nodes[1].name = "mds2".to_owned();
+        report.problems = vec![Problem { node: Some("mds1".to_owned()), ..problem(Stage::Internal) }];
+        let codes: Vec<u8> = report.nodes.iter().map(|node| report.node_exit_code(node)).collect();
+        assert_eq!((codes, report.exit_code()), (vec![70, 41], 70));
+        report.interrupted = true;
+        assert_eq!(report.exit_code(), 70);
+    }
+
+    #[test]
+    fn the_first_in_precedence_is_reported() {
         // Each line adds one cause that comes earlier than all before it.
         let mut report = report(vec![owing()]);
         assert_eq!(report.exit_code(), 42);

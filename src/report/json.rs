@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use super::{DirectoryState, Guard, NodeState, Report};
-use crate::model::{ChangeKind, NodeChange, ReloadOutcome, Side};
+use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
+use crate::model::{NodeChange, ReloadOutcome};
+
+// These three are the report with what follows from it: exit codes stand among the fields of nodes, and the nodes of a
+// halted directory are in the status only. All else in them is serialised as it is.
 
 #[derive(Serialize)]
 struct Run<'a> {
@@ -13,9 +16,9 @@ struct Run<'a> {
     dry_run: bool,
     exit_code: u8,
     nodes: Vec<Node<'a>>,
-    changes: Vec<Change<'a>>,
-    halted: Vec<Halted<'a>>,
-    problems: Vec<Problem<'a>>,
+    changes: &'a [NodeChange],
+    halted: Vec<HaltedDirectory<'a>>,
+    problems: &'a [Problem],
 }
 
 #[derive(Serialize)]
@@ -25,123 +28,52 @@ struct Node<'a> {
     state: NodeState,
     exit_code: u8,
     error: Option<&'a str>,
-    directories: Vec<Directory<'a>>,
+    directories: &'a [DirectoryReport],
     reloads: &'a [ReloadOutcome],
 }
 
 #[derive(Serialize)]
-struct Directory<'a> {
-    name: &'a str,
-    state: DirectoryState,
-    created: u64,
-    updated: u64,
-    deleted: u64,
-    held: u64,
-    conflicts: u64,
-    failed: u64,
-    bytes: u64,
-}
-
-/// A change, as every object that has one tells it.
-#[derive(Serialize)]
-pub(crate) struct Change<'a> {
-    directory: &'a str,
-    node: &'a str,
-    to: Side,
-    action: ChangeKind,
-    path: String,
-    bytes: u64,
-    reason: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct Halted<'a> {
+struct HaltedDirectory<'a> {
     directory: &'a str,
     guard: Guard,
     detail: &'a str,
     token: Option<&'a str>,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
-    stage: &'a str,
-    node: Option<&'a str>,
-    directory: Option<&'a str>,
-    path: Option<String>,
-    detail: &'a str,
-}
-
 /// The report as JSON, with a newline at its end. `exit_code` is what the process will exit with.
 #[must_use]
 pub fn render(report: &Report, exit_code: u8) -> String {
-    let run = Run {
+    super::to_json(&Run {
         run: &report.run,
-        started: humantime::format_rfc3339_seconds(report.started).to_string(),
-        duration_ms: u64::try_from(report.duration.as_millis()).unwrap_or(u64::MAX),
+        started: super::rfc3339(report.started),
+        duration_ms: super::milliseconds(report.duration),
         dry_run: report.dry_run,
         exit_code,
         nodes: report.nodes.iter().map(|node| node_of(report, node)).collect(),
-        changes: report.changes.iter().map(change_of).collect(),
-        halted: report
-            .halted
-            .iter()
-            .map(|halted| Halted {
-                directory: &halted.directory,
-                guard: halted.guard,
-                detail: &halted.detail,
-                token: halted.token.as_deref(),
-            })
-            .collect(),
-        problems: report
-            .problems
-            .iter()
-            .map(|problem| Problem {
-                stage: problem.stage,
-                node: problem.node.as_deref(),
-                directory: problem.directory.as_deref(),
-                path: problem.path.as_ref().map(|path| path.escaped()),
-                detail: &problem.detail,
-            })
-            .collect(),
-    };
-    super::to_json(&run)
+        changes: &report.changes,
+        halted: report.halted.iter().map(halted_of).collect(),
+        problems: &report.problems,
+    })
 }
 
-fn node_of<'a>(report: &Report, node: &'a super::NodeReport) -> Node<'a> {
+fn node_of<'a>(report: &Report, node: &'a NodeReport) -> Node<'a> {
     Node {
         name: &node.name,
         address: &node.address,
         state: node.state,
         exit_code: report.node_exit_code(node),
         error: node.error.as_deref(),
-        directories: node
-            .directories
-            .iter()
-            .map(|directory| Directory {
-                name: &directory.name,
-                state: directory.state,
-                created: directory.created,
-                updated: directory.updated,
-                deleted: directory.deleted,
-                held: directory.held,
-                conflicts: directory.conflicts,
-                failed: directory.failed,
-                bytes: directory.bytes,
-            })
-            .collect(),
+        directories: &node.directories,
         reloads: &node.reloads,
     }
 }
 
-pub(crate) fn change_of(of: &NodeChange) -> Change<'_> {
-    Change {
-        directory: &of.directory,
-        node: &of.node,
-        to: of.change.to,
-        action: of.change.kind,
-        path: of.change.path.escaped(),
-        bytes: of.change.bytes,
-        reason: of.change.reason.as_deref(),
+fn halted_of(halted: &Halted) -> HaltedDirectory<'_> {
+    HaltedDirectory {
+        directory: &halted.directory,
+        guard: halted.guard,
+        detail: &halted.detail,
+        token: halted.token.as_deref(),
     }
 }
 
@@ -153,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_run_in_step() {
-        insta::assert_snapshot!(render(&report(vec![node("mds1")]), 0), @r#"{"run":"01KDYC00000000000000000000","started":"2026-01-02T03:04:05Z","duration_ms":412,"dry_run":false,"exit_code":0,"nodes":[{"name":"mds1","address":"10.0.0.11","state":"ok","exit_code":0,"error":null,"directories":[{"name":"moh","state":"in-step","created":0,"updated":0,"deleted":0,"held":0,"conflicts":0,"failed":0,"bytes":0}],"reloads":[]}],"changes":[],"halted":[],"problems":[]}"#);
+        insta::assert_snapshot!(render(&report(vec![node("mds1")]), 0), @r#"{"run":"01KDYC00000000000000000000","started":"2026-01-02T03:04:05Z","duration_ms":412,"dry_run":false,"exit_code":0,"nodes":[{"name":"mds1","address":"10.0.0.11","state":"ok","exit_code":0,"error":null,"directories":[{"name":"moh","state":"in-step","created":0,"updated":0,"deleted":0,"planned":0,"held":0,"conflicts":0,"failed":0,"bytes":0}],"reloads":[]}],"changes":[],"halted":[],"problems":[]}"#);
     }
 
     #[test]
@@ -217,6 +149,7 @@ mod tests {
                   "failed": 0,
                   "held": 0,
                   "name": "moh",
+                  "planned": 0,
                   "state": "changed",
                   "updated": 1
                 }
@@ -244,6 +177,7 @@ mod tests {
                   "failed": 0,
                   "held": 0,
                   "name": "moh",
+                  "planned": 0,
                   "state": "halted",
                   "updated": 0
                 },
@@ -255,6 +189,7 @@ mod tests {
                   "failed": 1,
                   "held": 1,
                   "name": "recordings",
+                  "planned": 0,
                   "state": "partial",
                   "updated": 0
                 }

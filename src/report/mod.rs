@@ -1,8 +1,10 @@
 //! Stage 6: outcomes → people and machines.
 //!
-//! A run fills one [`Report`]; the printers here are pure functions of it. None of them decides anything:
-//! what a run did stands in the value, and so does its exit code.
+//! A run fills one [`Report`]; the printers here are pure functions of it. None of them decides anything: the value
+//! says what a run did, and its exit code follows from it. The same structs are what `sync --json`, `status.json` and
+//! the history are written from.
 
+mod confirm;
 pub mod exit;
 pub mod json;
 #[cfg(test)]
@@ -18,7 +20,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{NodeChange, RelPathBuf, ReloadOutcome, Side};
+use crate::model::words::words as word_table;
+use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
+
+pub use confirm::{Confirmed, FailedChange, confirmed};
 
 /// What one run did, or in a dry run what it would do.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +38,7 @@ pub struct Report {
     pub dry_run: bool,
     /// Every node that the run was for, in configured order.
     pub nodes: Vec<NodeReport>,
-    /// Every change, ordered by directory, node and path.
+    /// Every change, ordered by node, directory and path.
     pub changes: Vec<NodeChange>,
     /// Directories, or edges of them, that a guard stopped.
     pub halted: Vec<Halted>,
@@ -46,11 +51,9 @@ pub struct Report {
 /// One node's part in a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeReport {
-    /// Its name.
     pub name: String,
     /// The address it was reached at.
     pub address: String,
-    /// How far it got.
     pub state: NodeState,
     /// Why it could not take part, and what to do about it.
     pub error: Option<String>,
@@ -66,15 +69,15 @@ pub struct NodeReport {
 pub enum NodeState {
     /// In step, as far as no guard stopped a directory of all nodes.
     Ok,
-    /// Something of it is not: an entry failed, an edge halted, a reload is owed.
+    /// Something of it is not in step: an entry failed, an edge halted, a reload is owed.
     Partial,
     /// No connection, or it broke.
     Unreachable,
-    /// Its sshd or its agent said no.
+    /// Its sshd or its agent refused Main.
     Refused,
     /// Its agent speaks another version.
     Incompatible,
-    /// It has no agent. Told as `incompatible`: the remedy is the same.
+    /// It has no agent. Reported as `incompatible`: the remedy is the same.
     #[serde(rename(serialize = "incompatible"))]
     AgentMissing,
     /// It fell silent.
@@ -82,11 +85,9 @@ pub enum NodeState {
 }
 
 /// One edge's part in a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DirectoryReport {
-    /// The directory's name.
     pub name: String,
-    /// How far it got.
     pub state: DirectoryState,
     /// Entries that were not there, on either end.
     pub created: u64,
@@ -94,29 +95,31 @@ pub struct DirectoryReport {
     pub updated: u64,
     /// Entries that went to the trash.
     pub deleted: u64,
+    /// Changes that were to be made and were not reached.
+    pub planned: u64,
     /// Files held back as busy.
     pub held: u64,
     /// Paths that both ends changed differently, decided or not.
     pub conflicts: u64,
-    /// Conflicts that wait for an administrator; some of `conflicts`.
+    /// Conflicts that wait for an administrator; some of `conflicts`. In the status only.
+    #[serde(skip)]
     pub waiting: u64,
     /// Entries that could not be read, sent or put in place; the next run tries again.
     pub failed: u64,
     /// Bytes of content on the wire, in both directions.
     pub bytes: u64,
-    /// What is never carried, see [`model::EntryProblem::is_standing`](crate::model::EntryProblem::is_standing).
-    pub skipped: Vec<Skipped>,
+    /// What is not carried for as long as it stands there, see
+    /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing). In the status only.
+    #[serde(skip)]
+    pub skipped: Vec<PathNote>,
 }
 
-/// A standing skip.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Skipped {
-    /// Where.
+/// A path that is left alone on an edge, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathNote {
     pub path: RelPathBuf,
-    /// On which end.
     pub side: Side,
-    /// Why it is not carried.
-    pub reason: String,
+    pub reason: Option<String>,
 }
 
 /// How far an edge got.
@@ -127,18 +130,72 @@ pub enum DirectoryState {
     InStep,
     /// All that was to be done is done; in a dry run, there is something to do.
     Changed,
-    /// Some entries failed. Busy files and conflicts alone do not make it this.
+    /// Something failed or was not reached. Busy files and conflicts alone do not make it this.
     Partial,
     /// A guard stopped it; nothing was touched.
     Halted,
 }
 
+impl DirectoryReport {
+    /// An edge on which nothing has happened yet.
+    #[must_use]
+    pub fn new(name: &str) -> DirectoryReport {
+        DirectoryReport {
+            name: name.to_owned(),
+            state: DirectoryState::InStep,
+            created: 0,
+            updated: 0,
+            deleted: 0,
+            planned: 0,
+            held: 0,
+            conflicts: 0,
+            waiting: 0,
+            failed: 0,
+            bytes: 0,
+            skipped: Vec::new(),
+        }
+    }
+
+    /// Counts a change.
+    pub fn count(&mut self, kind: ChangeKind) {
+        match kind {
+            ChangeKind::Create => self.created += 1,
+            ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => {
+                self.updated += 1;
+            }
+            ChangeKind::Delete => self.deleted += 1,
+            ChangeKind::Conflict => self.conflicts += 1,
+            ChangeKind::Hold => self.held += 1,
+            ChangeKind::Skip => {}
+        }
+        if kind.is_difference() && self.state == DirectoryState::InStep {
+            self.state = DirectoryState::Changed;
+        }
+    }
+
+    /// Counts what could not be done.
+    pub fn count_failed(&mut self, number: u64) {
+        self.failed += number;
+        self.is_partial_if(number > 0);
+    }
+
+    /// Counts what was not reached.
+    pub fn count_planned(&mut self, number: u64) {
+        self.planned += number;
+        self.is_partial_if(number > 0);
+    }
+
+    fn is_partial_if(&mut self, partial: bool) {
+        if partial && self.state != DirectoryState::Halted {
+            self.state = DirectoryState::Partial;
+        }
+    }
+}
+
 /// What a guard stopped.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Halted {
-    /// The directory.
     pub directory: String,
-    /// Which guard.
     pub guard: Guard,
     /// What it saw: counts, paths, what is expected.
     pub detail: String,
@@ -150,7 +207,7 @@ pub struct Halted {
 
 /// What stops a run that would delete suspiciously much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Guard {
     /// Main's root is not there.
     RootMissing,
@@ -162,7 +219,7 @@ pub enum Guard {
     RootUnusable,
     /// One end has become empty.
     Emptied,
-    /// More than `max_delete` would go.
+    /// More than `max_delete` would be deleted.
     MaxDelete,
     /// Less room than the plan needs.
     FreeSpace,
@@ -170,28 +227,105 @@ pub enum Guard {
     NodeRootMissing,
 }
 
+word_table!(Guard {
+    RootMissing => "root_missing",
+    RootUnmarked => "root_unmarked",
+    RootReplaced => "root_replaced",
+    RootUnusable => "root_unusable",
+    Emptied => "emptied",
+    MaxDelete => "max_delete",
+    FreeSpace => "free_space",
+    NodeRootMissing => "node_root_missing",
+});
+
 /// What went wrong, beside halted directories and lost nodes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// `config`, `discovery`, `connect`, `scan`, `plan`, `transfer`, `commit`, `reload`, `state`
-    /// or `history`.
-    pub stage: &'static str,
+    pub stage: Stage,
     /// On which node; none: on Main.
     pub node: Option<String>,
-    /// In which directory.
     pub directory: Option<String>,
-    /// At which path of it.
     pub path: Option<RelPathBuf>,
     /// What, for people; one line.
     pub detail: String,
-    /// Whether the run is incomplete by it; otherwise it is a warning. A failed discovery decides by
-    /// itself, see [`Report::exit_code`].
+    /// Whether the run is incomplete because of it; otherwise it is a warning. The exit code says so to machines.
+    #[serde(skip)]
     pub fails: bool,
 }
 
+/// What a run was doing when something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
+pub enum Stage {
+    Config,
+    Discovery,
+    Connect,
+    Scan,
+    Plan,
+    Transfer,
+    Commit,
+    Reload,
+    State,
+    History,
+    /// A bug: the thread of a node panicked.
+    Internal,
+}
+
+word_table!(Stage {
+    Config => "config",
+    Discovery => "discovery",
+    Connect => "connect",
+    Scan => "scan",
+    Plan => "plan",
+    Transfer => "transfer",
+    Commit => "commit",
+    Reload => "reload",
+    State => "state",
+    History => "history",
+    Internal => "internal",
+});
+
+impl Problem {
+    /// A problem that leaves the run incomplete.
+    #[must_use]
+    pub fn failure(stage: Stage, detail: impl Into<String>) -> Problem {
+        let detail = detail.into();
+        Problem { stage, node: None, directory: None, path: None, detail, fails: true }
+    }
+
+    /// A problem that does not.
+    #[must_use]
+    pub fn warning(stage: Stage, detail: impl Into<String>) -> Problem {
+        Problem { fails: false, ..Problem::failure(stage, detail) }
+    }
+}
+
+/// A change in words. `id` names what stood there before in the trash of the host whose copy changed.
+pub(crate) fn node_change(directory: &str, node: &str, change: &Change, id: Option<String>) -> NodeChange {
+    NodeChange {
+        directory: directory.to_owned(),
+        node: node.to_owned(),
+        to: change.to,
+        kind: change.kind,
+        path: change.path.clone(),
+        bytes: change.bytes,
+        reason: change.reason.as_ref().map(words::reason),
+        id,
+    }
+}
+
+/// RFC 3339, in whole seconds.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// One line of JSON with a newline at its end.
-fn to_json(value: &impl Serialize) -> String {
-    // Only maps whose keys are no text and writers that fail could fail, and there is neither.
+pub(crate) fn to_json(value: &impl Serialize) -> String {
+    // Serialising fails only for maps whose keys are no text and for writers that fail; there is neither here.
     let mut text = serde_json::to_string(value).unwrap_or_default();
     text.push('\n');
     text

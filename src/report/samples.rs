@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::model::{Change, ChangeKind, ReloadState};
+use crate::model::ReloadState;
 
 /// 2026-01-02T03:04:05Z.
 pub(crate) fn started() -> SystemTime {
@@ -36,19 +36,7 @@ pub(crate) fn node(name: &str) -> NodeReport {
 }
 
 pub(crate) fn directory(name: &str) -> DirectoryReport {
-    DirectoryReport {
-        name: name.to_owned(),
-        state: DirectoryState::InStep,
-        created: 0,
-        updated: 0,
-        deleted: 0,
-        held: 0,
-        conflicts: 0,
-        waiting: 0,
-        failed: 0,
-        bytes: 0,
-        skipped: vec![],
-    }
+    DirectoryReport::new(name)
 }
 
 pub(crate) fn halted(directory: &str, guard: Guard) -> Halted {
@@ -61,21 +49,21 @@ pub(crate) fn halted(directory: &str, guard: Guard) -> Halted {
     }
 }
 
-pub(crate) fn problem(stage: &'static str) -> Problem {
-    Problem {
-        stage,
-        node: None,
-        directory: None,
-        path: None,
-        detail: "it went wrong".to_owned(),
-        fails: true,
-    }
+pub(crate) fn problem(stage: Stage) -> Problem {
+    Problem::failure(stage, "it went wrong")
 }
 
 pub(crate) fn change(node: &str, kind: ChangeKind, path: &[u8], bytes: u64) -> NodeChange {
-    let path = RelPathBuf::new(path).unwrap();
-    let change = Change { path, to: Side::Node, kind, bytes, reason: None };
-    NodeChange { directory: "moh".to_owned(), node: node.to_owned(), change, id: None }
+    NodeChange {
+        directory: "moh".to_owned(),
+        node: node.to_owned(),
+        to: Side::Node,
+        kind,
+        path: RelPathBuf::new(path).unwrap(),
+        bytes,
+        reason: None,
+        id: None,
+    }
 }
 
 /// One node got files with hostile names, one gave a recording, one is away, a guard halted.
@@ -114,14 +102,10 @@ pub(crate) fn eventful() -> Report {
         change("mds1", ChangeKind::Update, b"jazz/a.wav", 5_242_880),
         change("mds1", ChangeKind::Create, b"a\n\x1b[31m\xff\xe2\x80\xae.wav", 12),
         NodeChange {
-            id: None,
             directory: "recordings".to_owned(),
-            node: "mds2".to_owned(),
-            change: Change {
-                to: Side::Main,
-                reason: Some("open for writing".to_owned()),
-                ..change("mds2", ChangeKind::Hold, b"monitor/1.wav", 44).change
-            },
+            to: Side::Main,
+            reason: Some("open for writing".to_owned()),
+            ..change("mds2", ChangeKind::Hold, b"monitor/1.wav", 44)
         },
     ];
     report.halted = vec![Halted { nodes: vec!["mds2".to_owned()], ..halted("moh", Guard::MaxDelete) }];
@@ -131,12 +115,12 @@ pub(crate) fn eventful() -> Report {
             directory: Some("recordings".to_owned()),
             path: Some(RelPathBuf::new(&b"monitor/\t2.wav"[..]).unwrap()),
             detail: "No space left on device".to_owned(),
-            ..problem("commit")
+            ..problem(Stage::Commit)
         },
         Problem {
             fails: false,
             detail: "row 3: the name \"a\u{7}b\" is dropped".to_owned(),
-            ..problem("discovery")
+            ..problem(Stage::Discovery)
         },
     ];
     report

@@ -2,13 +2,13 @@
 //!
 //! A run for some nodes or directories speaks for these alone; the rest stays as the run before said.
 
-use std::time::SystemTime;
-
 use serde::{Deserialize, Serialize};
 
 use super::exit::{IN_STEP, first_of};
-use super::{DirectoryState, Guard, NodeReport, NodeState, Report};
-use crate::model::{ChangeKind, ReloadOutcome, ReloadState, Side};
+use super::{
+    DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report, rfc3339,
+};
+use crate::model::{ChangeKind, ReloadOutcome, ReloadState};
 
 /// What is known after the last run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,14 +22,13 @@ pub struct Status {
     /// Every node, as far as known.
     pub nodes: Vec<NodeStatus>,
     /// What is halted.
-    pub halted: Vec<HaltedStatus>,
+    pub halted: Vec<Halted>,
     /// What went wrong beside that.
-    pub problems: Vec<ProblemStatus>,
+    pub problems: Vec<Problem>,
 }
 
 /// One node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are those of the run's report")]
 pub struct NodeStatus {
     pub name: String,
     pub address: String,
@@ -38,7 +37,7 @@ pub struct NodeStatus {
     pub error: Option<String>,
     /// When this state began.
     pub since: String,
-    /// The end of the last full run that left it in step.
+    /// The end of the last run over all directories that left it in step.
     pub last_success: Option<String>,
     pub directories: Vec<DirectoryStatus>,
     pub reloads: Vec<ReloadOutcome>,
@@ -48,49 +47,17 @@ pub struct NodeStatus {
 
 /// One edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are those of the run's report")]
 pub struct DirectoryStatus {
     pub name: String,
     pub state: DirectoryState,
     pub held: u64,
     /// The files that `held` counts.
-    pub held_paths: Vec<PathStatus>,
+    pub held_paths: Vec<PathNote>,
     /// Conflicts that wait for a decision.
     pub waiting: u64,
     pub failed: u64,
-    /// What is never carried.
-    pub skipped: Vec<PathStatus>,
-}
-
-/// One path, and why it is where it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are those of the run's report")]
-pub struct PathStatus {
-    pub path: String,
-    pub side: Side,
-    pub reason: Option<String>,
-}
-
-/// What a guard stopped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are those of the run's report")]
-pub struct HaltedStatus {
-    pub directory: String,
-    pub guard: Guard,
-    pub detail: String,
-    pub token: Option<String>,
-    pub nodes: Vec<String>,
-}
-
-/// What went wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names are those of the run's report")]
-pub struct ProblemStatus {
-    pub stage: String,
-    pub node: Option<String>,
-    pub directory: Option<String>,
-    pub path: Option<String>,
-    pub detail: String,
+    /// What is not carried for as long as it stands there.
+    pub skipped: Vec<PathNote>,
 }
 
 /// What a run was for; empty lists mean all.
@@ -139,7 +106,7 @@ impl Status {
     /// What is known after one more run, which was no dry run.
     #[must_use]
     pub fn after(&self, report: &Report, exit_code: u8, scope: Scope<'_>) -> Status {
-        let ended = time(report.started + report.duration);
+        let ended = rfc3339(report.started + report.duration);
         let known = |name: &str| self.nodes.iter().find(|known| known.name == name);
         let mut nodes: Vec<NodeStatus> = report
             .nodes
@@ -149,35 +116,17 @@ impl Status {
         // A node that a full run does not name is no longer configured.
         nodes.extend(self.nodes.iter().filter(|node| !scope.has_node(&node.name)).cloned());
 
-        let mut halted: Vec<HaltedStatus> = self
-            .halted
-            .iter()
-            .filter(|of| match of.nodes.as_slice() {
-                [] => !scope.covers(None, Some(&of.directory)),
-                nodes => !nodes.iter().all(|node| scope.covers(Some(node), Some(&of.directory))),
-            })
-            .cloned()
-            .collect();
-        halted.extend(report.halted.iter().map(|of| HaltedStatus {
-            directory: of.directory.clone(),
-            guard: of.guard,
-            detail: of.detail.clone(),
-            token: of.token.clone(),
-            nodes: of.nodes.clone(),
-        }));
-        let mut problems: Vec<ProblemStatus> = self
-            .problems
-            .iter()
-            .filter(|of| !scope.covers(of.node.as_deref(), of.directory.as_deref()))
-            .cloned()
-            .collect();
-        problems.extend(report.problems.iter().map(|of| ProblemStatus {
-            stage: of.stage.to_owned(),
-            node: of.node.clone(),
-            directory: of.directory.clone(),
-            path: of.path.as_ref().map(|path| path.escaped()),
-            detail: of.detail.clone(),
-        }));
+        let is_outdated_halt = |halted: &Halted| match halted.nodes.as_slice() {
+            [] => scope.covers(None, Some(&halted.directory)),
+            nodes => nodes.iter().all(|node| scope.covers(Some(node), Some(&halted.directory))),
+        };
+        let mut halted = self.halted.clone();
+        halted.retain(|halted| !is_outdated_halt(halted));
+        halted.extend(report.halted.iter().cloned());
+        let mut problems = self.problems.clone();
+        problems.retain(|problem| !scope.covers(problem.node.as_deref(), problem.directory.as_deref()));
+        // Whether they are failures or warnings is part of the exit code, not of the file.
+        problems.extend(report.problems.iter().map(|problem| Problem { fails: false, ..problem.clone() }));
         Status {
             run: Some(report.run.clone()),
             ended: Some(ended),
@@ -189,6 +138,7 @@ impl Status {
     }
 }
 
+/// What is known of a node after a run that was for it.
 fn node_after(
     before: Option<&NodeStatus>,
     report: &Report,
@@ -196,69 +146,132 @@ fn node_after(
     ended: &str,
     scope: Scope<'_>,
 ) -> NodeStatus {
-    let mut directories: Vec<DirectoryStatus> =
-        node.directories.iter().map(|directory| directory_after(report, node, directory)).collect();
-    let mut reloads = node.reloads.clone();
-    if let Some(before) = before {
-        // What this run did not look at is as it was: other directories, and a node that was not reached.
-        let looked = |name: &str| scope.has_directory(name) && !node.directories.is_empty();
-        let other = before.directories.iter().filter(|directory| !looked(&directory.name));
-        directories.extend(other.cloned());
-        let named = |name: &str| node.reloads.iter().any(|reload| reload.name == name);
-        let is_owed = |reload: &&ReloadOutcome| is_owed(reload) && !named(&reload.name);
-        if !scope.directories.is_empty() || node.directories.is_empty() {
-            reloads.extend(before.reloads.iter().filter(is_owed).cloned());
-        }
-    }
-    let owed: Vec<String> =
-        reloads.iter().filter(|reload| is_owed(reload)).map(|of| of.name.clone()).collect();
-    let code = report.node_exit_code(node);
-    let rest_in_step =
-        directories.iter().all(|of| of.state == DirectoryState::InStep && of.waiting == 0) && owed.is_empty();
-    let (state, exit_code) = match (node.state, code) {
-        (NodeState::Ok | NodeState::Partial, IN_STEP) if rest_in_step => (NodeState::Ok, IN_STEP),
-        (NodeState::Ok | NodeState::Partial, code) => {
-            let before = before.filter(|_| !scope.is_full()).map_or(IN_STEP, |before| before.exit_code);
-            (NodeState::Partial, if scope.is_full() { code } else { first_of(&[code, before]) })
-        }
-        (lost, code) => (lost, code),
+    let known = if scope.directories.is_empty() {
+        after_all_directories(before, report, node)
+    } else {
+        after_some_directories(before, report, node, scope)
     };
-    let since = before.filter(|before| told_alike(before.state, state)).map(|before| before.since.clone());
-    let success = scope.directories.is_empty() && exit_code == IN_STEP && !report.interrupted;
+    let is_same_state = |before: &&NodeStatus| written_alike(before.state, known.state);
+    let since = before.filter(is_same_state).map_or(ended, |before| &before.since);
+    let is_success = scope.directories.is_empty() && known.exit_code == IN_STEP && !report.interrupted;
+    let last_success = match is_success {
+        true => Some(ended.to_owned()),
+        false => before.and_then(|before| before.last_success.clone()),
+    };
     NodeStatus {
         name: node.name.clone(),
         address: node.address.clone(),
-        state,
-        exit_code,
+        state: known.state,
+        exit_code: known.exit_code,
         error: node.error.clone(),
-        since: since.unwrap_or_else(|| ended.to_owned()),
-        last_success: match success {
-            true => Some(ended.to_owned()),
-            false => before.and_then(|before| before.last_success.clone()),
-        },
-        directories,
-        reloads,
-        owed,
+        since: since.to_owned(),
+        last_success,
+        owed: known
+            .reloads
+            .iter()
+            .filter(|reload| is_owed(reload))
+            .map(|reload| reload.name.clone())
+            .collect(),
+        directories: known.directories,
+        reloads: known.reloads,
     }
+}
+
+/// How a node stands.
+struct Known {
+    state: NodeState,
+    exit_code: u8,
+    directories: Vec<DirectoryStatus>,
+    reloads: Vec<ReloadOutcome>,
+}
+
+/// After a run over all directories: it says all there is to know of the node. Of one that it did not reach, it says
+/// why; the node's directories and owed reloads are as they were.
+fn after_all_directories(before: Option<&NodeStatus>, report: &Report, node: &NodeReport) -> Known {
+    let code = report.node_exit_code(node);
+    let mut directories = directories_of(report, node);
+    let mut reloads = node.reloads.clone();
+    if let (true, Some(before)) = (node.directories.is_empty(), before) {
+        directories.clone_from(&before.directories);
+        reloads.extend(still_owed(before, node));
+    }
+    let (state, exit_code) = match is_lost(node.state) {
+        true => (node.state, code),
+        false if code == IN_STEP && are_in_step(&directories, &reloads) => (NodeState::Ok, IN_STEP),
+        false => (NodeState::Partial, code),
+    };
+    Known { state, exit_code, directories, reloads }
+}
+
+/// After a run over some directories: the others, and reloads that were owed and not tried now, are as they were. So
+/// the node is in step only if all of that is, and otherwise what was wrong before counts on.
+fn after_some_directories(
+    before: Option<&NodeStatus>,
+    report: &Report,
+    node: &NodeReport,
+    scope: Scope<'_>,
+) -> Known {
+    let code = report.node_exit_code(node);
+    let was_looked_at = |name: &str| scope.has_directory(name) && !node.directories.is_empty();
+    let mut directories = directories_of(report, node);
+    let mut reloads = node.reloads.clone();
+    if let Some(before) = before {
+        let others = before.directories.iter().filter(|directory| !was_looked_at(&directory.name));
+        directories.extend(others.cloned());
+        reloads.extend(still_owed(before, node));
+    }
+    let (state, exit_code) = match is_lost(node.state) {
+        true => (node.state, code),
+        false if code == IN_STEP && are_in_step(&directories, &reloads) => (NodeState::Ok, IN_STEP),
+        // That it was lost before is over; it was reached now.
+        false => {
+            let code_before =
+                before.filter(|before| !is_lost(before.state)).map_or(IN_STEP, |before| before.exit_code);
+            (NodeState::Partial, first_of(&[code, code_before]))
+        }
+    };
+    Known { state, exit_code, directories, reloads }
+}
+
+fn is_lost(state: NodeState) -> bool {
+    match state {
+        NodeState::Ok | NodeState::Partial => false,
+        NodeState::Unreachable
+        | NodeState::Refused
+        | NodeState::Incompatible
+        | NodeState::AgentMissing
+        | NodeState::Timeout => true,
+    }
+}
+
+fn are_in_step(directories: &[DirectoryStatus], reloads: &[ReloadOutcome]) -> bool {
+    directories.iter().all(|directory| directory.state == DirectoryState::InStep && directory.waiting == 0)
+        && !reloads.iter().any(is_owed)
 }
 
 fn is_owed(reload: &ReloadOutcome) -> bool {
     matches!(reload.state, ReloadState::Owed | ReloadState::Failed)
 }
 
+/// The reloads that were owed before, and that this run says nothing of.
+fn still_owed(before: &NodeStatus, node: &NodeReport) -> impl Iterator<Item = ReloadOutcome> {
+    let is_named = |name: &str| node.reloads.iter().any(|reload| reload.name == name);
+    before.reloads.iter().filter(move |reload| is_owed(reload) && !is_named(&reload.name)).cloned()
+}
+
 /// Whether two states read the same in the file.
-fn told_alike(a: NodeState, b: NodeState) -> bool {
+fn written_alike(a: NodeState, b: NodeState) -> bool {
     let written = |state| if state == NodeState::AgentMissing { NodeState::Incompatible } else { state };
     written(a) == written(b)
 }
 
-fn directory_after(
-    report: &Report,
-    node: &NodeReport,
-    directory: &super::DirectoryReport,
-) -> DirectoryStatus {
-    let held = report.changes.iter().filter(|of| {
-        of.change.kind == ChangeKind::Hold && of.node == node.name && of.directory == directory.name
+fn directories_of(report: &Report, node: &NodeReport) -> Vec<DirectoryStatus> {
+    node.directories.iter().map(|directory| directory_after(report, node, directory)).collect()
+}
+
+fn directory_after(report: &Report, node: &NodeReport, directory: &DirectoryReport) -> DirectoryStatus {
+    let held = report.changes.iter().filter(|change| {
+        change.kind == ChangeKind::Hold && change.node == node.name && change.directory == directory.name
     });
     DirectoryStatus {
         name: directory.name.clone(),
@@ -269,24 +282,16 @@ fn directory_after(
         },
         held: directory.held,
         held_paths: held
-            .map(|of| PathStatus {
-                path: of.change.path.escaped(),
-                side: of.change.to,
-                reason: of.change.reason.clone(),
+            .map(|change| PathNote {
+                path: change.path.clone(),
+                side: change.to,
+                reason: change.reason.clone(),
             })
             .collect(),
         waiting: directory.waiting,
         failed: directory.failed,
-        skipped: directory
-            .skipped
-            .iter()
-            .map(|of| PathStatus { path: of.path.escaped(), side: of.side, reason: Some(of.reason.clone()) })
-            .collect(),
+        skipped: directory.skipped.clone(),
     }
-}
-
-fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 #[cfg(test)]
@@ -296,7 +301,7 @@ mod tests {
 
     use super::super::samples::{directory, eventful, halted, node, problem, report, started};
     use super::*;
-    use crate::report::DirectoryReport;
+    use crate::report::{Guard, Stage};
 
     const FULL: Scope<'static> = Scope { nodes: &[], directories: &[] };
 
@@ -357,7 +362,7 @@ mod tests {
         };
         let mut first = later(0, vec![mds1]);
         first.halted = vec![halted("sounds", Guard::MaxDelete), halted("moh", Guard::MaxDelete)];
-        first.problems = vec![problem("discovery")];
+        first.problems = vec![problem(Stage::Discovery)];
         let status = after(&Status::default(), &first, FULL);
         let only = ["moh".to_owned()];
         let status = after(&status, &later(1, vec![node("mds1")]), Scope { nodes: &[], directories: &only });
@@ -383,6 +388,112 @@ mod tests {
         assert_eq!(status.nodes[0].owed, ["dialplan"]);
         let status = after(&status, &later(2, vec![node(&owing.name)]), FULL);
         assert!(status.nodes[0].owed.is_empty());
+    }
+
+    /// What is known of mds1 after a run that found `before` and one in `scope` that found `now`: its state, exit code,
+    /// directories with their states, and owed reloads.
+    fn known(before: NodeReport, now: NodeReport, directories: &[String]) -> String {
+        let first = after(&Status::default(), &later(0, vec![before]), FULL);
+        let status = after(&first, &later(1, vec![now]), Scope { nodes: &[], directories });
+        let node = &status.nodes[0];
+        let directories = node.directories.iter().map(|of| format!("{}:{:?}", of.name, of.state));
+        let directories = directories.collect::<Vec<_>>().join(",");
+        format!("{:?} {} {directories} {}", node.state, node.exit_code, node.owed.join(","))
+    }
+
+    fn with(states: &[(&str, DirectoryState)]) -> NodeReport {
+        let directories =
+            states.iter().map(|(name, state)| DirectoryReport { state: *state, ..directory(name) });
+        let is_partial = states.iter().any(|(_, state)| *state == DirectoryState::Partial);
+        let state = if is_partial { NodeState::Partial } else { NodeState::Ok };
+        NodeReport { state, directories: directories.collect(), ..node("mds1") }
+    }
+
+    fn owing(node: NodeReport) -> NodeReport {
+        let reload = ReloadOutcome { name: "moh".to_owned(), state: ReloadState::Failed, detail: None };
+        NodeReport { state: NodeState::Partial, reloads: vec![reload], ..node }
+    }
+
+    #[test]
+    fn a_run_over_all_directories_says_all() {
+        use DirectoryState::{Changed, InStep, Partial};
+        for (rule, before, now, expected) in [
+            ("what is done is in step", lost("mds1"), with(&[("moh", Changed)]), "Ok 0 moh:InStep "),
+            (
+                "what fails is partial",
+                with(&[("moh", InStep)]),
+                with(&[("moh", Partial)]),
+                "Partial 23 moh:Partial ",
+            ),
+            ("what failed is over", with(&[("moh", Partial)]), with(&[("moh", InStep)]), "Ok 0 moh:InStep "),
+            (
+                "a directory that is no longer there goes",
+                with(&[("old", Partial)]),
+                with(&[("moh", InStep)]),
+                "Ok 0 moh:InStep ",
+            ),
+            (
+                "an owed reload that is not named is over",
+                owing(node("mds1")),
+                node("mds1"),
+                "Ok 0 moh:InStep ",
+            ),
+            (
+                "a lost node keeps its directories",
+                with(&[("moh", Partial)]),
+                lost("mds1"),
+                "Unreachable 41 moh:Partial ",
+            ),
+            ("a lost node still owes", owing(node("mds1")), lost("mds1"), "Unreachable 41 moh:InStep moh"),
+        ] {
+            assert_eq!(known(before, now, &[]), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_run_over_some_directories_leaves_the_others() {
+        use DirectoryState::{Changed, InStep, Partial};
+        let moh = ["moh".to_owned()];
+        let both = |moh, sounds| with(&[("moh", moh), ("sounds", sounds)]);
+        for (rule, before, now, expected) in [
+            (
+                "all in step",
+                both(Partial, InStep),
+                with(&[("moh", Changed)]),
+                "Ok 0 moh:InStep,sounds:InStep ",
+            ),
+            (
+                "the other one is not",
+                both(InStep, Partial),
+                with(&[("moh", Changed)]),
+                "Partial 23 moh:InStep,sounds:Partial ",
+            ),
+            (
+                "this one is not",
+                both(InStep, InStep),
+                with(&[("moh", Partial)]),
+                "Partial 23 moh:Partial,sounds:InStep ",
+            ),
+            (
+                "a reload stays owed",
+                owing(node("mds1")),
+                with(&[("moh", InStep)]),
+                "Partial 42 moh:InStep moh",
+            ),
+            ("lost now", both(InStep, Partial), lost("mds1"), "Unreachable 41 moh:InStep,sounds:Partial "),
+            ("no longer lost", lost("mds1"), with(&[("moh", Partial)]), "Partial 23 moh:Partial "),
+        ] {
+            assert_eq!(known(before, now, &moh), expected, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_run_for_one_node_over_all_its_directories_says_all_of_it() {
+        let first = after(&Status::default(), &later(0, vec![lost("mds1")]), FULL);
+        let only = ["mds1".to_owned()];
+        let now = with(&[("moh", DirectoryState::Partial)]);
+        let status = after(&first, &later(1, vec![now]), Scope { nodes: &only, directories: &[] });
+        assert_eq!((status.nodes[0].state, status.nodes[0].exit_code), (NodeState::Partial, 23));
     }
 
     #[test]

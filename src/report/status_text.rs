@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use super::status::{DirectoryStatus, NodeStatus, PathStatus, Status};
+use super::status::{DirectoryStatus, NodeStatus, Status};
 use super::text::{Paint, Style, Verbosity};
 use super::words;
 use crate::model::escape::clean;
-use crate::report::{DirectoryState, Halted};
+use crate::report::{DirectoryState, PathNote};
 
 impl Status {
     /// Writes a table of the nodes, and below each what is held, owed or wrong.
@@ -34,22 +34,15 @@ impl Status {
                 writeln!(out, "{:width$}  {line}", "")?;
             }
         }
-        for of in &self.halted {
-            let halted = Halted {
-                directory: of.directory.clone(),
-                guard: of.guard,
-                detail: of.detail.clone(),
-                token: of.token.clone(),
-                nodes: of.nodes.clone(),
-            };
-            writeln!(out, "{} {}", style.paint(Paint::Wrong, "HALTED"), words::halted(&halted))?;
-            writeln!(out, "       {}", words::remedy(&halted))?;
+        for halted in &self.halted {
+            writeln!(out, "{} {}", style.paint(Paint::Wrong, "HALTED"), words::halted(halted))?;
+            writeln!(out, "       {}", words::remedy(halted))?;
         }
-        for of in &self.problems {
-            let path = of.path.as_deref().map(clean);
-            let at = [of.node.as_deref().map(words::name), of.directory.as_deref().map(words::name), path];
-            let at: String = at.into_iter().flatten().map(|part| part + ": ").collect();
-            writeln!(out, "{} {at}{}", style.paint(Paint::Attention, "problem"), clean(&of.detail))?;
+        for problem in &self.problems {
+            let place = words::problem_place(problem);
+            let place = if place.is_empty() { place } else { place + ": " };
+            let word = style.paint(Paint::Attention, "problem");
+            writeln!(out, "{word} {place}{}", clean(&problem.detail))?;
         }
         if style.verbosity > Verbosity::Quiet || self.exit_code != Some(0) {
             let code = self.exit_code.unwrap_or_default();
@@ -84,12 +77,13 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
 }
 
 fn paths(name: &str, directory: &DirectoryStatus) -> Vec<String> {
-    let line = |what: &str, of: &PathStatus| {
-        let reason = of.reason.as_deref().map(|reason| format!(" ({})", clean(reason)));
-        format!("{name}: {what} {}{}", clean(&of.path), reason.unwrap_or_default())
-    };
-    let held = directory.held_paths.iter().map(|of| line("held back", of));
-    held.chain(directory.skipped.iter().map(|of| line("never carried", of))).collect()
+    let held = directory.held_paths.iter().map(|note| path_line(name, "held back", note));
+    held.chain(directory.skipped.iter().map(|note| path_line(name, "skipped", note))).collect()
+}
+
+fn path_line(directory: &str, what: &str, note: &PathNote) -> String {
+    let reason = note.reason.as_deref().map(|reason| format!(" ({})", clean(reason)));
+    format!("{directory}: {what} {}{}", note.path.for_people(), reason.unwrap_or_default())
 }
 
 /// `2026-01-02T03:04:05Z (5m ago)`.

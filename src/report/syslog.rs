@@ -48,8 +48,8 @@ pub fn render(report: &Report, exit_code: u8) -> Vec<Line> {
         .map(|change| Line::new(Severity::Info, words::change(change)))
         .collect();
     let mut rest: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
-    for of in report.changes.iter().skip(MAX_CHANGES) {
-        *rest.entry((&of.directory, &of.node, words::action(of.change.kind))).or_default() += 1;
+    for change in report.changes.iter().skip(MAX_CHANGES) {
+        *rest.entry((&change.directory, &change.node, change.kind.word())).or_default() += 1;
     }
     lines.extend(rest.into_iter().map(|((directory, node, action), number)| {
         let (directory, node) = (words::name(directory), words::name(node));

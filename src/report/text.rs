@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Report, words};
 use crate::model::{ChangeKind, ReloadState};
 
-/// How much is told, and whether in colour.
+/// How much is written, and whether in colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// How much.
@@ -14,7 +14,7 @@ pub struct Style {
     pub color: bool,
 }
 
-/// How much is told.
+/// How much is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     /// What went wrong, and nothing otherwise.
@@ -50,10 +50,10 @@ impl Style {
 /// Writes the report: changes, nodes, what is halted and how to release it, problems, a summary.
 pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     if style.verbosity > Verbosity::Quiet {
-        for of in &report.changes {
-            let line = words::change(of);
+        for change in &report.changes {
+            let line = words::change(change);
             let attention = matches!(
-                of.change.kind,
+                change.kind,
                 ChangeKind::Drift | ChangeKind::Conflict | ChangeKind::Hold | ChangeKind::Skip
             );
             writeln!(out, "{}", if attention { style.paint(Paint::Attention, &line) } else { line })?;
@@ -82,13 +82,13 @@ fn write_nodes(report: &Report, style: Style, out: &mut dyn Write) -> io::Result
     for node in &report.nodes {
         let code = report.node_exit_code(node);
         let line = words::node(report, node);
-        let told = match style.verbosity {
+        let is_shown = match style.verbosity {
             Verbosity::Quiet => code != 0,
             // A dry run's changes say it all; a node that is in step needs no line of its own.
             Verbosity::Normal => code != 0 || (!report.dry_run && line != "in step"),
             Verbosity::Verbose => true,
         };
-        if !told {
+        if !is_shown {
             continue;
         }
         let paint = match code {

@@ -1,10 +1,13 @@
-//! Sentences that text and syslog share. Names in them are harmless to a terminal and to a log.
+//! Sentences for people: the only place where reasons and states become words. Names in them are escaped, so that
+//! they are harmless to a terminal and to a log.
 
 use std::time::Duration;
 
 use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
 use crate::model::escape::{clean, escape_for_people};
-use crate::model::{ChangeKind, NodeChange, ReloadOutcome, ReloadState, Side, Size};
+use crate::model::{
+    Busy, Deletions, EntryProblem, HostName, MAIN, NodeChange, Reason, ReloadOutcome, ReloadState, Side, Size,
+};
 
 /// `1 file`, `2 files`.
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
@@ -30,48 +33,108 @@ pub(crate) fn name(text: &str) -> String {
     escape_for_people(text.as_bytes())
 }
 
-/// `create`, as in JSON.
-pub(super) fn action(kind: ChangeKind) -> &'static str {
-    match kind {
-        ChangeKind::Create => "create",
-        ChangeKind::Update => "update",
-        ChangeKind::Delete => "delete",
-        ChangeKind::Metadata => "metadata",
-        ChangeKind::Rename => "rename",
-        ChangeKind::Drift => "drift",
-        ChangeKind::Conflict => "conflict",
-        ChangeKind::Hold => "hold",
-        ChangeKind::Skip => "skip",
+/// Why a change is made, or why a path is left alone.
+pub(crate) fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::MakesWayForMains => "makes way for Main's".to_owned(),
+        Reason::MakesWayForFile => "makes way for a file".to_owned(),
+        Reason::LostOnNode => "deleted on the node".to_owned(),
+        Reason::NotOnMain => "not on Main".to_owned(),
+        Reason::ChangedOnNode => "changed on the node; its version is in the node's trash".to_owned(),
+        Reason::ReplacesProblem(problem) => {
+            format!("replaces what is on the node: {}", entry_problem(problem))
+        }
+        Reason::KeptAsNodesOwn => "deleted on Main, changed on the node: kept as the node's own".to_owned(),
+        Reason::ChangeBeatsDeletion { changed_on } => {
+            format!("changed {}, which beats a deletion elsewhere", on(changed_on))
+        }
+        Reason::KeptByPolicy => "deleted elsewhere; this directory keeps deleted files".to_owned(),
+        Reason::ConflictDecided { winner } => {
+            format!("changed on several hosts; the version {} stays", on(winner))
+        }
+        Reason::ConflictWaits => {
+            "changed on several hosts; waits for a decision, see 'xds-sync conflicts'".to_owned()
+        }
+        Reason::MovedFrom(path) => format!("from {}", path.for_people()),
+        Reason::Restored { id, host } => format!("restored: {id} of {host}"),
+        Reason::Busy(busy) => self::busy(*busy).to_owned(),
+        Reason::BusyOnNode(busy) => format!("on the node: {}", self::busy(*busy)),
+        Reason::ChangedDuringRun => "changed during the run; left for the next one".to_owned(),
+        Reason::Problem(problem) => entry_problem(problem),
+        Reason::NodeDirectoryInTheWay { kept } => {
+            format!("the node has a directory here, with {} in it, which must stay", kept.for_people())
+        }
+        Reason::DirectoryInTheWay { kept } => {
+            format!("a file here would replace a directory with {} in it, which must stay", kept.for_people())
+        }
     }
 }
 
+fn on(host: &HostName) -> String {
+    match host {
+        HostName::Main => "on Main".to_owned(),
+        HostName::Node(name) => format!("on {name}"),
+    }
+}
+
+pub(crate) fn busy(busy: Busy) -> &'static str {
+    match busy {
+        Busy::Open => "open for writing",
+        Busy::Empty => "still empty",
+        Busy::Unfinished => "recording not finished",
+        Busy::Young => "written a moment ago",
+        Busy::Changing => "changing while read",
+    }
+}
+
+fn entry_problem(problem: &EntryProblem) -> String {
+    problem.to_string()
+}
+
+/// `40 of 60 files, 3 of 5 MiB, would be deleted`.
+pub(crate) fn deletions(deletions: Deletions) -> String {
+    let Deletions { deleted, all } = deletions;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    format!(
+        "{} of {} files, {} of {} MiB, would be deleted",
+        deleted.files,
+        all.files,
+        mib(deleted.bytes),
+        mib(all.bytes)
+    )
+}
+
 /// `moh: main -> mds1: update jazz/a.wav (5.0 MiB)`.
-pub(crate) fn change(of: &NodeChange) -> String {
-    let node = name(&of.node);
-    let way = match of.change.to {
-        Side::Node => format!("main -> {node}"),
-        Side::Main => format!("{node} -> main"),
+pub(crate) fn change(change: &NodeChange) -> String {
+    let node = name(&change.node);
+    let way = match change.to {
+        Side::Node => format!("{MAIN} -> {node}"),
+        Side::Main => format!("{node} -> {MAIN}"),
     };
-    let size = (of.change.bytes > 0).then(|| bytes(of.change.bytes));
-    let notes: Vec<String> = size.into_iter().chain(of.change.reason.as_deref().map(clean)).collect();
+    let size = (change.bytes > 0).then(|| bytes(change.bytes));
+    let notes: Vec<String> = size.into_iter().chain(change.reason.as_deref().map(clean)).collect();
     let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
-    let path = of.change.path.for_people();
-    format!("{}: {way}: {} {path}{notes}", name(&of.directory), action(of.change.kind))
+    let (directory, kind, path) = (name(&change.directory), change.kind.word(), change.path.for_people());
+    format!("{directory}: {way}: {kind} {path}{notes}")
 }
 
 /// `commit mds2: recordings: monitor/2.wav: No space left on device`.
 pub(super) fn problem(problem: &Problem) -> String {
-    let at = [
+    let (stage, place, detail) = (problem.stage.word(), problem_place(problem), clean(&problem.detail));
+    match place.is_empty() {
+        true => format!("{stage}: {detail}"),
+        false => format!("{stage} {place}: {detail}"),
+    }
+}
+
+/// `mds2: recordings: monitor/2.wav`, as far as it is known.
+pub(super) fn problem_place(problem: &Problem) -> String {
+    let place = [
         problem.node.as_deref().map(name),
         problem.directory.as_deref().map(name),
         problem.path.as_ref().map(|path| path.for_people()),
     ];
-    let at: Vec<String> = at.into_iter().flatten().collect();
-    let detail = clean(&problem.detail);
-    match at.is_empty() {
-        true => format!("{}: {detail}", problem.stage),
-        false => format!("{} {}: {detail}", problem.stage, at.join(": ")),
-    }
+    place.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 /// `moh on mds1: 40 of 60 files would be deleted (max_delete); nothing was touched`.
@@ -79,20 +142,7 @@ pub(super) fn halted(halted: &Halted) -> String {
     let nodes: Vec<String> = halted.nodes.iter().map(|node| name(node)).collect();
     let on = if nodes.is_empty() { String::new() } else { format!(" on {}", nodes.join(", ")) };
     let (directory, detail) = (name(&halted.directory), clean(&halted.detail));
-    format!("{directory}{on}: {detail} ({}); nothing was touched", guard(halted.guard))
-}
-
-fn guard(guard: Guard) -> &'static str {
-    match guard {
-        Guard::RootMissing => "root_missing",
-        Guard::RootUnmarked => "root_unmarked",
-        Guard::RootReplaced => "root_replaced",
-        Guard::RootUnusable => "root_unusable",
-        Guard::Emptied => "emptied",
-        Guard::MaxDelete => "max_delete",
-        Guard::FreeSpace => "free_space",
-        Guard::NodeRootMissing => "node_root_missing",
-    }
+    format!("{directory}{on}: {detail} ({}); nothing was touched", halted.guard.word())
 }
 
 /// What an administrator does about a halt: a sentence, with the command in it where there is one.
@@ -137,12 +187,16 @@ pub(super) fn reload(reload: &ReloadOutcome) -> Option<String> {
     Some(format!("{} reload {state}{}", name(&reload.name), detail.unwrap_or_default()))
 }
 
-/// `3 changed, 5.0 MiB sent, 1 held back; moh reload done`, or `in step`.
+/// `3 changed, 5.0 MiB on the wire, 1 held back, moh reload done`, or `in step`. Where not all was reached, `3 of 9
+/// done`.
 pub(super) fn node(report: &Report, node: &NodeReport) -> String {
     let sum = |number: fn(&DirectoryReport) -> u64| node.directories.iter().map(number).sum::<u64>();
     let changed = sum(|of| of.created) + sum(|of| of.updated) + sum(|of| of.deleted);
+    let planned = sum(|of| of.planned);
     let mut parts = Vec::new();
-    if changed > 0 {
+    if planned > 0 {
+        parts.push(format!("{changed} of {} done", changed + planned));
+    } else if changed > 0 {
         parts.push(format!("{changed} {}", if report.dry_run { "to change" } else { "changed" }));
     }
     if sum(|of| of.bytes) > 0 {
@@ -174,11 +228,7 @@ pub(super) fn node(report: &Report, node: &NodeReport) -> String {
 pub(super) fn summary(report: &Report) -> String {
     let in_step = report.nodes.iter().filter(|node| report.node_exit_code(node) == 0).count() as u64;
     let nodes = report.nodes.len() as u64;
-    let changes = report
-        .changes
-        .iter()
-        .filter(|of| !matches!(of.change.kind, ChangeKind::Hold | ChangeKind::Skip))
-        .count() as u64;
+    let changes = report.changes.iter().filter(|change| change.kind.is_difference()).count() as u64;
     let mut parts = Vec::new();
     if report.interrupted {
         parts.push("interrupted".to_owned());
@@ -198,23 +248,50 @@ pub(super) fn summary(report: &Report) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::samples;
     use super::*;
+    use crate::model::RelPathBuf;
 
     #[test]
-    fn sizes_and_times_are_short() {
-        for (number, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (5_242_880, "5.0 MiB"),
-            (1_048_575, "1.0 MiB"),
-            (u64::MAX, "16.0 EiB"),
-        ] {
-            assert_eq!(bytes(number), text);
-        }
+    fn times_are_short() {
         for (ms, text) in [(0, "0 ms"), (412, "412 ms"), (3_200, "3.2 s"), (250_900, "4m 10s")] {
             assert_eq!(duration(Duration::from_millis(ms)), text);
+        }
+    }
+
+    #[test]
+    fn what_was_not_reached_stands_in_the_line_of_its_node() {
+        let mut node = samples::node("mds1");
+        node.state = NodeState::Partial;
+        node.directories[0].created = 5;
+        node.directories[0].count_planned(4);
+        let report = samples::report(vec![node]);
+        assert_eq!(super::node(&report, &report.nodes[0]), "5 of 9 done");
+        assert_eq!(summary(&report), "0 of 1 node in step (412 ms)");
+    }
+
+    #[test]
+    fn a_reason_names_hosts_and_paths() {
+        let path = |bytes: &[u8]| RelPathBuf::new(bytes).unwrap();
+        for (reason, words) in [
+            (
+                Reason::ConflictDecided { winner: HostName::Main },
+                "changed on several hosts; the version on Main stays",
+            ),
+            (
+                Reason::ChangeBeatsDeletion { changed_on: HostName::Node("mds1".to_owned()) },
+                "changed on mds1, which beats a deletion elsewhere",
+            ),
+            (Reason::MovedFrom(path(b"old/a\n.wav")), "from old/a\\x0a.wav"),
+            (Reason::BusyOnNode(Busy::Open), "on the node: open for writing"),
+            (
+                Reason::NodeDirectoryInTheWay { kept: path(b"a/x") },
+                "the node has a directory here, with a/x in it, which must stay",
+            ),
+        ] {
+            assert_eq!(super::reason(&reason), words);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What each run did: `history.db`, an SQLite database of runs and their changes.
 //!
-//! Nothing that a run decides depends on it. So a damaged one never stops a run: it is set aside, and a new one
-//! begins. A run is written in one transaction when it is over, in SQLite's rollback journal: there is one file
+//! Nothing that a run decides depends on it. So a damaged one never stops a run: it is set aside, and a new one is
+//! started. A run is written in one transaction when it is over, in SQLite's rollback journal: there is one file
 //! at rest, nothing is left beside it by a process that was killed but what the next one rolls back, and whoever
 //! reads meanwhile sees all of a run or nothing.
 
@@ -9,22 +9,24 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow};
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
 
-use crate::model::{Change, ChangeKind, NodeChange, RelPath, RelPathBuf, Side};
+use crate::model::words::UnknownWord;
+use crate::model::{NodeChange, RelPath, RelPathBuf};
 
 /// What a run did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunRecord {
     /// Its ULID.
     pub run: String,
-    /// When it began; kept in milliseconds.
+    /// When it began, in whole milliseconds.
     pub started: SystemTime,
-    /// How long it took; kept in milliseconds.
+    /// How long it took, in whole milliseconds.
     pub duration: Duration,
     /// What the process ended with.
     pub exit_code: u8,
@@ -32,8 +34,8 @@ pub struct RunRecord {
     pub changes: Vec<NodeChange>,
 }
 
-/// Which runs are asked for, and which of their changes. What is `None` limits nothing; a run of whose changes
-/// none is asked for is told only where nothing but the time is limited.
+/// Which runs to return, and which of their changes. What is `None` limits nothing. A run without any of these
+/// changes is returned only where nothing but the time is limited.
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     /// Of this directory.
@@ -46,13 +48,13 @@ pub struct Asked {
     pub since: Option<SystemTime>,
 }
 
-/// How long a run is remembered: a year and a month, so that last year's summer can be looked up.
+/// How long a run is kept: a year and a month, so that last year's summer can be looked up.
 const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
-/// Most runs that are remembered, whatever their age: four months of one each minute, some 10 MB.
+/// Most runs that are kept, whatever their age: four months of one each minute, some 10 MB.
 const MOST_RUNS: i64 = 200_000;
-/// Most changes that are remembered, in all: some 80 MB.
+/// Most changes that are kept, over all runs: some 80 MB.
 const MOST_CHANGES: i64 = 500_000;
-/// How long another process that reads or writes is waited for; each takes milliseconds.
+/// How long to wait for another process that reads or writes; each takes milliseconds.
 const WAIT: Duration = Duration::from_secs(5);
 /// `user_version` of the database.
 const VERSION: i64 = 1;
@@ -80,19 +82,6 @@ const SCHEMA: &str = "
     CREATE INDEX change_of_run ON change (run);
     PRAGMA user_version = 1;";
 
-const SIDES: [(Side, &str); 2] = [(Side::Node, "node"), (Side::Main, "main")];
-const KINDS: [(ChangeKind, &str); 9] = [
-    (ChangeKind::Create, "create"),
-    (ChangeKind::Update, "update"),
-    (ChangeKind::Delete, "delete"),
-    (ChangeKind::Metadata, "metadata"),
-    (ChangeKind::Rename, "rename"),
-    (ChangeKind::Drift, "drift"),
-    (ChangeKind::Conflict, "conflict"),
-    (ChangeKind::Hold, "hold"),
-    (ChangeKind::Skip, "skip"),
-];
-
 /// The database of one Main.
 #[derive(Clone, Debug)]
 pub struct History {
@@ -101,9 +90,9 @@ pub struct History {
 
 /// Why the database cannot be used.
 enum Trouble {
-    /// It is not what was written: it can only be set aside.
+    /// It does not contain what was written: it can only be set aside.
     Damaged(String),
-    /// It may be fine: the disk is full, or somebody holds it.
+    /// It may be fine: the disk is full, or another process has locked it.
     Other(anyhow::Error),
 }
 
@@ -128,8 +117,8 @@ impl History {
         History { path }
     }
 
-    /// Remembers a run, and forgets those that are kept no longer. `Ok` may have something to tell: the database
-    /// was damaged, and is set aside.
+    /// Records a run, and drops those that are kept no longer. `Ok(Some(warning))`: the database was damaged, and is set
+    /// aside.
     pub fn record(&self, run: &RunRecord) -> anyhow::Result<Option<String>> {
         let why = match self.write(run) {
             Ok(()) => return Ok(None),
@@ -139,7 +128,7 @@ impl History {
         let aside = self.set_aside().with_context(|| self.cannot("set aside"))?;
         match self.write(run) {
             Ok(()) => Ok(Some(format!(
-                "{} cannot be trusted: {why}; it is set aside as {}, and the history begins anew",
+                "{} cannot be trusted: {why}; it is set aside as {}, and a new history is started",
                 self.path.display(),
                 aside.display()
             ))),
@@ -148,7 +137,7 @@ impl History {
         }
     }
 
-    /// The runs that are asked for, the oldest first.
+    /// The runs that match, the oldest first.
     pub fn runs(&self, asked: &Asked) -> anyhow::Result<Vec<RunRecord>> {
         if !self.path.try_exists().with_context(|| self.cannot("read"))? {
             return Ok(Vec::new());
@@ -156,7 +145,7 @@ impl History {
         self.read(asked).map_err(|trouble| match trouble {
             Trouble::Other(error) => error.context(self.cannot("read")),
             Trouble::Damaged(why) => anyhow!(
-                "{} cannot be trusted: {why}; the next run sets it aside and begins a new one",
+                "{} cannot be trusted: {why}; the next run sets it aside and starts a new one",
                 self.path.display()
             ),
         })
@@ -182,21 +171,21 @@ impl History {
                 "INSERT INTO change (run, directory, node, side, action, path, bytes, reason, id)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?;
-            for of in run.changes.iter().take(MOST_CHANGES as usize) {
+            for change in run.changes.iter().take(MOST_CHANGES as usize) {
                 insert.execute(params![
                     number,
-                    of.directory,
-                    of.node,
-                    word(&SIDES, of.change.to),
-                    word(&KINDS, of.change.kind),
-                    of.change.path.as_bytes(),
-                    i64::try_from(of.change.bytes).unwrap_or(i64::MAX),
-                    of.change.reason,
-                    of.id,
+                    change.directory,
+                    change.node,
+                    change.to.word(),
+                    change.kind.word(),
+                    change.path.as_bytes(),
+                    i64::try_from(change.bytes).unwrap_or(i64::MAX),
+                    change.reason,
+                    change.id,
                 ])?;
             }
         }
-        forget(&transaction, milliseconds(run.started), number)?;
+        drop_oldest(&transaction, milliseconds(run.started), number)?;
         Ok(transaction.commit()?)
     }
 
@@ -214,7 +203,7 @@ impl History {
              WHERE started_ms >= ?6 AND (?7 OR change.number IS NOT NULL)
              ORDER BY run.number, change.number",
         )?;
-        // All that is below `a` lies between `a/` and `a0`: the slash is right before the zero.
+        // All paths below `a` are between `a/` and `a0`: the slash comes right before the zero.
         let path = asked.path.as_deref().map(RelPath::as_bytes);
         let [from, to] = [b"/", b"0"].map(|end| path.map(|path| [path, end].concat()));
         let is_all = asked.directory.is_none() && asked.node.is_none() && path.is_none();
@@ -237,7 +226,7 @@ impl History {
     }
 
     fn open(&self) -> Result<Connection, Trouble> {
-        // SQLite would make it for everybody to read; its journal has the rights of the file.
+        // SQLite would create it readable for everybody. Its journal gets the mode of the file.
         let made = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
         let own = made.and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)));
         own.map_err(|error| Trouble::Other(error.into()))?;
@@ -252,7 +241,7 @@ impl History {
         }
     }
 
-    /// Moves the database away, and with it the journal, which must not be rolled back into another one.
+    /// Renames the database, and with it its journal, which must not be rolled back into the next one.
     fn set_aside(&self) -> io::Result<PathBuf> {
         let aside = with_end(&self.path, ".damaged");
         fs::rename(&self.path, &aside)?;
@@ -273,14 +262,14 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// How many changes there are: what goes is always the oldest, so that their numbers have no gaps. SQLite finds one
-/// end without reading what is between, but both only if they are asked for one by one.
+/// The number of changes: the oldest are dropped first, so the numbers have no gaps. SQLite finds the minimum or the
+/// maximum without reading what is between, but only in a query of its own.
 const CHANGES: &str =
     "SELECT ifnull((SELECT max(number) FROM change) - (SELECT min(number) FROM change) + 1, 0)";
 const OLDEST: &str = "SELECT number, started_ms FROM run ORDER BY number LIMIT 1";
 
-/// Forgets the oldest runs, as long as they are kept no longer; never `newest`.
-fn forget(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::Result<()> {
+/// Drops the oldest runs while there are too many or they are too old; never `newest`.
+fn drop_oldest(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::Result<()> {
     loop {
         let changes: i64 = connection.query_row(CHANGES, [], |row| row.get(0))?;
         let found = connection.query_row(OLDEST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -293,7 +282,7 @@ fn forget(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::Result
     }
 }
 
-/// Whether the oldest run is kept no longer: it is `age_ms` old, and there are so many runs and changes in all.
+/// Whether the oldest run is dropped: it is `age_ms` old, and there are this many runs and changes in all.
 fn is_too_much(age_ms: i64, runs: i64, changes: i64) -> bool {
     age_ms > KEEP.as_millis() as i64 || runs > MOST_RUNS || changes > MOST_CHANGES
 }
@@ -314,23 +303,20 @@ fn run_of(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
 fn change_of(row: &Row<'_>) -> Result<NodeChange, Trouble> {
     let path: Vec<u8> = row.get(9)?;
     let path = RelPathBuf::new(path).map_err(|bad| Trouble::Damaged(bad.to_string()))?;
-    let change = Change {
+    Ok(NodeChange {
+        directory: row.get(5)?,
+        node: row.get(6)?,
+        to: parse(&row.get::<_, String>(7)?)?,
+        kind: parse(&row.get::<_, String>(8)?)?,
         path,
-        to: meaning(&SIDES, &row.get::<_, String>(7)?)?,
-        kind: meaning(&KINDS, &row.get::<_, String>(8)?)?,
         bytes: row.get::<_, i64>(10)?.unsigned_abs(),
         reason: row.get(11)?,
-    };
-    Ok(NodeChange { directory: row.get(5)?, node: row.get(6)?, change, id: row.get(12)? })
+        id: row.get(12)?,
+    })
 }
 
-fn word<T: PartialEq>(words: &[(T, &'static str)], meant: T) -> &'static str {
-    words.iter().find(|(known, _)| *known == meant).map_or("", |(_, word)| word)
-}
-
-fn meaning<T: Copy>(words: &[(T, &str)], found: &str) -> Result<T, Trouble> {
-    let known = words.iter().find(|(_, word)| *word == found);
-    known.map(|(meant, _)| *meant).ok_or_else(|| Trouble::Damaged(format!("it speaks of {found:?}")))
+fn parse<T: FromStr<Err = UnknownWord>>(text: &str) -> Result<T, Trouble> {
+    text.parse().map_err(|error: UnknownWord| Trouble::Damaged(error.to_string()))
 }
 
 /// Since 1970.
@@ -343,6 +329,7 @@ fn milliseconds(time: SystemTime) -> i64 {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::model::{ChangeKind, Side};
 
     fn history() -> (tempfile::TempDir, History) {
         let dir = tempfile::tempdir().unwrap();
@@ -355,15 +342,16 @@ mod tests {
     }
 
     fn change(directory: &str, node: &str, at: &[u8]) -> NodeChange {
-        let change = Change {
-            path: path(at),
+        NodeChange {
+            directory: directory.to_owned(),
+            node: node.to_owned(),
             to: Side::Node,
             kind: ChangeKind::Update,
+            path: path(at),
             bytes: 5,
             reason: Some("two\nlines".to_owned()),
-        };
-        let (directory, node) = (directory.to_owned(), node.to_owned());
-        NodeChange { directory, node, change, id: Some("01KQ-0".to_owned()) }
+            id: Some("01KQ-0".to_owned()),
+        }
     }
 
     fn run(day: u64, changes: Vec<NodeChange>) -> RunRecord {
@@ -378,7 +366,7 @@ mod tests {
 
     fn told(history: &History, asked: &Asked) -> Vec<(String, Vec<String>)> {
         let runs = history.runs(asked).unwrap();
-        let paths = |run: &RunRecord| run.changes.iter().map(|of| of.change.path.escaped()).collect();
+        let paths = |run: &RunRecord| run.changes.iter().map(|change| change.path.escaped()).collect();
         runs.iter().map(|run| (run.run.clone(), paths(run))).collect()
     }
 
@@ -387,10 +375,10 @@ mod tests {
         let (_dir, history) = history();
         assert_eq!(history.runs(&Asked::default()).unwrap(), []);
         let mut changes = vec![change("moh", "mds1", b"jazz/\xff\n.wav")];
-        for (to, _) in SIDES {
-            for (kind, _) in KINDS {
-                let change = Change { to, kind, reason: None, ..change("moh", "mds2", b"a").change };
-                changes.push(NodeChange { change, id: None, ..changes[0].clone() });
+        for to in Side::ALL {
+            for kind in ChangeKind::ALL {
+                let of_mds1 = change("moh", "mds1", b"a");
+                changes.push(NodeChange { to, kind, reason: None, id: None, ..of_mds1 });
             }
         }
         let written = [run(1, changes), run(2, Vec::new())];

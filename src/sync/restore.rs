@@ -35,8 +35,7 @@ use crate::transfer::{BlobRequest, Sink, Source};
 
 pub use choose::{NotFound, Selection};
 
-/// Main, as `--node` and reports name it; no node may have this name.
-pub const MAIN: &str = "main";
+pub use crate::model::MAIN;
 
 /// A version of a path in the trash of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -410,10 +410,7 @@ fn everything(world: &World) -> Listing {
 }
 
 pub fn lines(report: &Report) -> String {
-    let changes = report
-        .changes
-        .iter()
-        .map(|change| format!("{} {} {:?}", change.directory, change.node, change.change));
+    let changes = report.changes.iter().map(|change| format!("{change:?}"));
     let halted = report.halted.iter().map(|halted| format!("{halted:?}"));
     let problems = report.problems.iter().map(|problem| format!("{problem:?}"));
     changes.chain(halted).chain(problems).collect::<Vec<_>>().join("\n  ")

@@ -8,7 +8,6 @@ use crate::model::{Direction, Tree};
 use crate::plan::agree::agree;
 use crate::plan::apply::apply;
 use crate::plan::both::{Resolutions, both};
-use crate::plan::diff::diff;
 use crate::plan::push::push;
 use crate::plan::safety;
 
@@ -29,6 +28,49 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 fn any_edges() -> impl Strategy<Value = Vec<(Option<Tree>, Tree)>> {
     let base = prop::option::of(any_tree().prop_map(|tree| plain(&tree)));
     prop::collection::vec((base, any_tree()), 1..4)
+}
+
+/// The actions that make `to` of `from`; neither has anything opaque.
+fn difference(from: &Tree, to: &Tree) -> Vec<Action> {
+    let mut desired = Desired::default();
+    walk::walk(&[from, to], |path, row| {
+        if row[0] != row[1] {
+            desired.set(path, row[1].cloned(), ChangeKind::Update, None);
+        }
+    });
+    desired.keep_non_empty_dirs(from);
+    diff::actions(from, &desired)
+}
+
+/// Every action belongs to exactly one planned change, on the side and at the path that this change names. No node's
+/// action is at a path that the same edge's plan only makes a note of, nor below one that is held or in conflict.
+fn changes_stand_on_actions(plan: &Plan) -> Result<(), TestCaseError> {
+    let mut on_main = vec![0; plan.main.len()];
+    for edge in &plan.edges {
+        let mut on_node = vec![0; edge.actions.len()];
+        for planned in &edge.changes {
+            let (actions, uses) = match planned.change.to {
+                Side::Node => (&edge.actions, &mut on_node),
+                Side::Main => (&plan.main, &mut on_main),
+            };
+            prop_assert!(planned.clearing.is_none_or(|clearing| clearing < planned.action));
+            for index in planned.actions() {
+                prop_assert_eq!(&actions[index].path, &planned.change.path);
+                uses[index] += 1;
+            }
+        }
+        prop_assert!(on_node.iter().all(|uses| *uses == 1), "{:#?}", edge);
+        for note in &edge.notes {
+            let waits = matches!(note.kind, ChangeKind::Hold | ChangeKind::Conflict);
+            let touched = edge
+                .actions
+                .iter()
+                .find(|action| action.path == note.path || (waits && action.path.is_below(&note.path)));
+            prop_assert!(touched.is_none(), "{:?} but {:?}", note, touched);
+        }
+    }
+    prop_assert!(on_main.iter().all(|uses| *uses == 1), "{:#?}", plan);
+    Ok(())
 }
 
 const NODES: [&str; 3] = ["mds1", "mds2", "mds3"];
@@ -78,7 +120,7 @@ proptest! {
     #[test]
     fn apply_undoes_diff(a in any_tree(), b in any_tree()) {
         let (a, b) = (plain(&a), plain(&b));
-        let actions = diff(&a, &b);
+        let actions = difference(&a, &b);
         prop_assert_eq!(&perform(&a, &actions), &b);
         prop_assert_eq!(&apply(&a, &actions), &b);
     }
@@ -88,6 +130,7 @@ proptest! {
         let names = OwnerMap::default();
         let edges = edges(&trees, &names);
         let plan = push(&policy, &main, &edges);
+        changes_stand_on_actions(&plan)?;
         for (edge, done) in edges.iter().zip(&plan.edges) {
             let after = perform(edge.node, &done.actions);
             leaves_opaque_alone(edge.node, &done.actions, true)?;
@@ -107,6 +150,7 @@ proptest! {
         let names = OwnerMap::default();
         let edges = edges(&trees, &names);
         let plan = both(&policy, &main, &names, &edges, &Resolutions::new());
+        changes_stand_on_actions(&plan)?;
         let main_after = perform(&main, &plan.main);
         leaves_opaque_alone(&main, &plan.main, false)?;
         loses_nothing(&main, &main_after, &plan.main)?;

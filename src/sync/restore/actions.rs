@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{Action, Entry, Meta, Owner, RelPath, RelPathBuf, Step, Tree};
+use crate::report::words;
 
 /// What must be put at `path` for `entry` to be there: `None` when the same is there already. `Err` says what is in
 /// the way.
@@ -23,7 +24,8 @@ pub(super) fn needed(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Option
         Some(Entry::Dir(_)) => Err("a directory stands there now; move it away first".to_owned()),
         Some(Entry::Excluded) => Err("it is excluded".to_owned()),
         Some(Entry::Busy(busy)) => {
-            Err(format!("what is there now is being written: {busy}; try again later"))
+            let why = words::busy(*busy);
+            Err(format!("what stands there is being written: {why}; try again later"))
         }
         Some(Entry::Problem(problem)) => {
             Err(format!("what is there now cannot be replaced: {problem}; move it away first"))

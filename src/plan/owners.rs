@@ -30,35 +30,40 @@ impl OwnerMap {
     /// The entry with an owner that the host can set.
     #[must_use]
     pub fn adapt(&self, entry: &Entry) -> Entry {
-        let meta = |meta: &Meta| Meta { mode: meta.mode, owner: self.settable(&meta.owner) };
         match entry {
-            Entry::Dir(dir) => Entry::Dir(meta(dir)),
-            Entry::File(file) => Entry::File(File { meta: meta(&file.meta), ..file.clone() }),
+            Entry::Dir(meta) => Entry::Dir(self.adapt_meta(meta)),
+            Entry::File(file) => Entry::File(File { meta: self.adapt_meta(&file.meta), ..file.clone() }),
             other => other.clone(),
         }
+    }
+
+    fn adapt_meta(&self, meta: &Meta) -> Meta {
+        Meta { mode: meta.mode, owner: self.settable(&meta.owner) }
     }
 
     /// Whether `have`, on this host, is as good as `want`: same content, mode and mtime, and the owner as
     /// far as the host can set it.
     #[must_use]
-    pub fn satisfied(&self, want: &Entry, have: &Entry) -> bool {
+    pub fn matches(&self, want: &Entry, have: &Entry) -> bool {
         if want == have {
             return true;
         }
-        let meta = |want: &Meta, have: &Meta| {
-            let owner = self.settable(&want.owner);
-            let agrees = |want: Option<&str>, have: Option<&str>| want.is_none() || want == have;
-            want.mode == have.mode
-                && agrees(owner.user(), have.owner.user())
-                && agrees(owner.group(), have.owner.group())
-        };
         match (want, have) {
-            (Entry::Dir(want), Entry::Dir(have)) => meta(want, have),
+            (Entry::Dir(want), Entry::Dir(have)) => self.matches_meta(want, have),
             (Entry::File(want), Entry::File(have)) => {
-                want.digest == have.digest && want.mtime == have.mtime && meta(&want.meta, &have.meta)
+                want.digest == have.digest
+                    && want.mtime == have.mtime
+                    && self.matches_meta(&want.meta, &have.meta)
             }
             _ => false,
         }
+    }
+
+    fn matches_meta(&self, want: &Meta, have: &Meta) -> bool {
+        let owner = self.settable(&want.owner);
+        want.mode == have.mode
+            && owner.user().is_none_or(|user| have.owner.user() == Some(user))
+            && owner.group().is_none_or(|group| have.owner.group() == Some(group))
     }
 }
 
@@ -73,11 +78,11 @@ mod tests {
     #[test]
     fn an_unknown_owner_is_left_to_the_host_or_to_the_fallback() {
         let mut names = OwnerMap { unknown_users: ["asterisk".to_owned()].into(), ..OwnerMap::default() };
-        assert!(names.satisfied(&dir(Some("asterisk")), &dir(Some("nobody"))));
-        assert!(!names.satisfied(&dir(Some("daemon")), &dir(Some("nobody"))));
+        assert!(names.matches(&dir(Some("asterisk")), &dir(Some("nobody"))));
+        assert!(!names.matches(&dir(Some("daemon")), &dir(Some("nobody"))));
         names.fallback = Owner::new(Some("pbx"), None);
-        assert!(!names.satisfied(&dir(Some("asterisk")), &dir(Some("nobody"))));
-        assert!(names.satisfied(&dir(Some("asterisk")), &dir(Some("pbx"))));
-        assert!(names.satisfied(&dir(None), &dir(Some("pbx"))));
+        assert!(!names.matches(&dir(Some("asterisk")), &dir(Some("nobody"))));
+        assert!(names.matches(&dir(Some("asterisk")), &dir(Some("pbx"))));
+        assert!(names.matches(&dir(None), &dir(Some("pbx"))));
     }
 }

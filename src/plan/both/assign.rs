@@ -1,0 +1,77 @@
+//! Pass 4: what was decided, as actions of each host.
+//!
+//! Given I1 to I5. Guarantees I6 and I7.
+
+use std::collections::BTreeMap;
+
+use super::{Decided, DecidedPath, Goal, Input};
+use crate::model::{Action, ChangeKind, Entry, RelPath, RelPathBuf, Side, Step, Tree};
+use crate::plan::{Desired, EdgePlan, Host, OwnerMap, diff};
+
+/// Completes the plans of the edges. Returns the actions on Main, and which edges those with a file's content get it
+/// from.
+pub(super) fn assign(
+    input: Input<'_>,
+    paths: &[DecidedPath],
+    plans: &mut [EdgePlan],
+) -> (Vec<Action>, BTreeMap<RelPathBuf, usize>) {
+    let mut on_main = Desired::default();
+    let mut on_nodes = vec![Desired::default(); input.edges.len()];
+    let mut sources: BTreeMap<&RelPath, Host> = BTreeMap::new();
+    for DecidedPath { path, decided, edges } in paths {
+        let Decided::Becomes(goal) = decided else { continue };
+        if desire(&mut on_main, path, goal, Host::Main, input.main, input.main_names) {
+            sources.insert(path, goal.source);
+        }
+        for &index in edges {
+            let edge = &input.edges[index];
+            desire(&mut on_nodes[index], path, goal, Host::Node(index), edge.node, edge.names);
+        }
+    }
+    for ((desired, edge), plan) in on_nodes.iter_mut().zip(input.edges).zip(&mut *plans) {
+        desired.keep_non_empty_dirs(edge.node);
+        plan.actions = diff::actions(edge.node, desired);
+        plan.changes = diff::changes(&plan.actions, desired, Side::Node);
+    }
+    on_main.keep_non_empty_dirs(input.main);
+    let main = diff::actions(input.main, &on_main);
+    for change in diff::changes(&main, &on_main, Side::Main) {
+        let from = match sources.get(&*change.change.path) {
+            Some(Host::Node(index)) => *index,
+            // Main has the content and gets metadata alone.
+            _ => 0,
+        };
+        if let Some(plan) = plans.get_mut(from) {
+            plan.changes.push(change);
+        }
+    }
+    let pulls = main.iter().filter_map(|action| match (&action.step, sources.get(&*action.path)?) {
+        (Step::Put(Entry::File(_)), Host::Node(index)) => Some((action.path.clone(), *index)),
+        _ => None,
+    });
+    let pulls = pulls.collect();
+    (main, pulls)
+}
+
+/// Sets what a host shall have at a path, unless it has that already; whether anything was set.
+fn desire(
+    desired: &mut Desired,
+    path: &RelPath,
+    goal: &Goal,
+    host: Host,
+    tree: &Tree,
+    names: &OwnerMap,
+) -> bool {
+    let kind = match (&goal.entry, tree.get(path)) {
+        (None, None) => return false,
+        (Some(want), Some(have)) if names.matches(want, have) => return false,
+        (Some(want), Some(have)) if want.same_content(have) => ChangeKind::Metadata,
+        _ if goal.losers.contains(&host) => ChangeKind::Conflict,
+        (None, Some(_)) => ChangeKind::Delete,
+        (Some(_), None) => ChangeKind::Create,
+        (Some(_), Some(_)) => ChangeKind::Update,
+    };
+    let reason = goal.reason.clone().filter(|_| kind != ChangeKind::Metadata);
+    desired.set(path, goal.entry.as_ref().map(|want| names.adapt(want)), kind, reason);
+    true
+}

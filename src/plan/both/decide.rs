@@ -1,0 +1,285 @@
+//! Pass 1: what each path becomes, looked at by itself.
+//!
+//! Given: trees and bases, in which only directories have anything below them. Guarantees I1, I2 and I3.
+
+use super::{Decided, DecidedPath, Goal, Input};
+use crate::model::{
+    BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, EntryProblem, Reason, RelPath,
+    RelPathBuf, Side, Tree,
+};
+use crate::plan::walk::walk;
+use crate::plan::{Conflict, EdgePlan, Host};
+
+/// What pass 1 finds.
+pub(super) struct Decisions {
+    /// In tree order.
+    pub(super) paths: Vec<DecidedPath>,
+    /// What is noted, has failed and is skipped on each edge; nothing else yet.
+    pub(super) plans: Vec<EdgePlan>,
+    pub(super) conflicts: Vec<Conflict>,
+}
+
+pub(super) fn decide(input: Input<'_>) -> Decisions {
+    let empty = Tree::default();
+    let mut trees = vec![input.main];
+    for edge in input.edges {
+        trees.push(edge.base.unwrap_or(&empty));
+        trees.push(edge.node);
+    }
+    let edges = input.edges.len();
+    let mut decider = Decider {
+        input,
+        found: Decisions {
+            paths: Vec::new(),
+            plans: vec![EdgePlan::default(); edges],
+            conflicts: Vec::new(),
+        },
+        opaque: None,
+        opaque_on: vec![None; edges],
+    };
+    walk(&trees, |path, row| decider.path(path, row));
+    decider.found
+}
+
+struct Decider<'a> {
+    input: Input<'a>,
+    found: Decisions,
+    /// Nothing is decided below this path.
+    opaque: Option<RelPathBuf>,
+    /// Edge by edge: at and below this path the edge does not take part.
+    opaque_on: Vec<Option<RelPathBuf>>,
+}
+
+/// One path as every host that takes part has it.
+struct Row<'r, 'a> {
+    path: &'r RelPath,
+    main: Option<&'a Entry>,
+    edges: Vec<Ends<'a>>,
+}
+
+struct Ends<'a> {
+    index: usize,
+    base: Option<&'a Entry>,
+    node: Option<&'a Entry>,
+}
+
+fn same(a: Option<&Entry>, b: Option<&Entry>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.same_content(b),
+        _ => false,
+    }
+}
+
+impl<'a> Decider<'a> {
+    /// `entries`: Main's, and for each edge that of the base and that of the node.
+    fn path(&mut self, path: &RelPath, entries: &[Option<&'a Entry>]) {
+        if self.opaque.as_ref().is_some_and(|opaque| path.is_below(opaque)) {
+            return;
+        }
+        let main = entries[0];
+        if self.is_untouchable(path, main, &entries[1..]) {
+            self.opaque = Some(path.to_owned());
+            self.push(path, Decided::Untouchable, Vec::new());
+            return;
+        }
+        let mut edges = Vec::with_capacity(self.input.edges.len());
+        for index in 0..self.input.edges.len() {
+            let (base, node) = (entries[1 + 2 * index], entries[2 + 2 * index]);
+            if !self.is_opaque_on(index, path, node) {
+                edges.push(Ends { index, base, node });
+            }
+        }
+        let row = Row { path, main, edges };
+        let decided = self.decide(&row);
+        if matches!(decided, Decided::Waiting) {
+            self.opaque = Some(path.to_owned());
+        }
+        self.push(path, decided, row.edges.iter().map(|ends| ends.index).collect());
+    }
+
+    fn push(&mut self, path: &RelPath, decided: Decided, edges: Vec<usize>) {
+        self.found.paths.push(DecidedPath { path: path.to_owned(), decided, edges });
+    }
+
+    /// Whether the path is left alone on every host: it is not known what Main has, or some host excludes it.
+    fn is_untouchable(&mut self, path: &RelPath, main: Option<&Entry>, ends: &[Option<&Entry>]) -> bool {
+        match main {
+            Some(Entry::Busy(busy)) => {
+                for index in 0..self.input.edges.len() {
+                    self.note(index, path, Side::Node, ChangeKind::Hold, Reason::Busy(*busy));
+                }
+                true
+            }
+            Some(Entry::Problem(problem)) => {
+                for index in 0..self.input.edges.len() {
+                    self.skip(index, path, Side::Main, problem);
+                }
+                true
+            }
+            Some(Entry::Excluded) => true,
+            _ => ends.chunks(2).any(|edge| matches!(edge[1], Some(Entry::Excluded))),
+        }
+    }
+
+    /// Whether the edge does not take part, because it is not known what its node has.
+    fn is_opaque_on(&mut self, index: usize, path: &RelPath, node: Option<&Entry>) -> bool {
+        if self.opaque_on[index].as_ref().is_some_and(|opaque| path.is_below(opaque)) {
+            return true;
+        }
+        match node {
+            Some(Entry::Busy(busy)) => {
+                self.note(index, path, Side::Main, ChangeKind::Hold, Reason::Busy(*busy));
+            }
+            Some(Entry::Problem(problem)) => self.skip(index, path, Side::Node, problem),
+            _ => return false,
+        }
+        self.opaque_on[index] = Some(path.to_owned());
+        true
+    }
+
+    /// Decides by the contents that changed against the base of their own edge.
+    ///
+    /// At this point no entry of the row is opaque.
+    fn decide(&mut self, row: &Row<'_, 'a>) -> Decided {
+        let mut deleted = false;
+        let mut superseded = false;
+        let mut main_changed = false;
+        let mut changed: Vec<(Host, &Entry)> = Vec::new();
+        for ends in &row.edges {
+            let main_differs = !same(row.main, ends.base);
+            let node_differs = !same(ends.node, ends.base);
+            main_changed |= main_differs;
+            superseded |= ends.base.is_some() && !main_differs && node_differs;
+            // Without an entry in the base nothing can have been deleted.
+            deleted |= ends.base.is_some()
+                && ((main_differs && row.main.is_none()) || (node_differs && ends.node.is_none()));
+            if let (true, Some(node)) = (node_differs, ends.node) {
+                changed.push((Host::Node(ends.index), node));
+            }
+        }
+        if let (true, false, Some(main)) = (main_changed, superseded, row.main) {
+            changed.insert(0, (Host::Main, main));
+        }
+        let Some(&(first, content)) = changed.first() else {
+            return self.without_changes(row, deleted);
+        };
+        if !changed.iter().all(|(_, other)| other.same_content(content)) {
+            return self.settle_conflict(row, &changed);
+        }
+        // At this point all who changed it made the same of it.
+        Decided::Becomes(Goal {
+            entry: Some(self.with_latest_meta(row, content)),
+            source: row.holder(content).unwrap_or(first),
+            losers: Vec::new(),
+            reason: deleted.then(|| Reason::ChangeBeatsDeletion { changed_on: self.input.host_name(first) }),
+        })
+    }
+
+    /// At this point no host has a content that is new to its edge.
+    fn without_changes(&mut self, row: &Row<'_, 'a>, deleted: bool) -> Decided {
+        let left: Vec<_> = row.all().collect();
+        let (source, entry) = match left.first() {
+            Some(&first) if !deleted || self.input.policy.delete == DeletePolicy::Keep => first,
+            // Every host has deleted it, or is about to.
+            _ => {
+                let source = row.deleter();
+                return Decided::Becomes(Goal { entry: None, source, losers: Vec::new(), reason: None });
+            }
+        };
+        if !left.iter().all(|(_, other)| other.same_content(entry)) {
+            // Nodes that were away for different times have different versions of what Main deleted.
+            return self.settle_conflict(row, &left);
+        }
+        Decided::Becomes(Goal {
+            entry: Some(self.with_latest_meta(row, entry)),
+            source,
+            losers: Vec::new(),
+            reason: deleted.then_some(Reason::KeptByPolicy),
+        })
+    }
+
+    /// At this point the contents in `changed` are not all the same. Main's comes first if Main changed it, then the
+    /// nodes' in configured order.
+    fn settle_conflict(&mut self, row: &Row<'_, 'a>, changed: &[(Host, &Entry)]) -> Decided {
+        let winner = match (self.input.resolutions.get(row.path), self.input.policy.conflict) {
+            (Some(host), _) => row.all().find(|(this, _)| this == host),
+            (None, ConflictPolicy::Main) => changed.first().copied(),
+            // Of several that are equally new max_by_key takes the last one, so the first comes last.
+            (None, ConflictPolicy::Newer) => {
+                changed.iter().rev().max_by_key(|(_, entry)| mtime(entry)).copied()
+            }
+            (None, ConflictPolicy::Manual) => None,
+        };
+        self.found.conflicts.push(Conflict {
+            path: row.path.to_owned(),
+            winner: winner.map(|(host, _)| host),
+            versions: row.all().map(|(host, entry)| (host, entry.clone())).collect(),
+        });
+        let Some((source, content)) = winner else {
+            for ends in &row.edges {
+                self.note(ends.index, row.path, Side::Node, ChangeKind::Conflict, Reason::ConflictWaits);
+            }
+            return Decided::Waiting;
+        };
+        let losers = changed.iter().filter(|(_, other)| !other.same_content(content));
+        Decided::Becomes(Goal {
+            entry: Some(self.with_latest_meta(row, content)),
+            source: row.holder(content).unwrap_or(source),
+            losers: losers.map(|(host, _)| *host).collect(),
+            reason: Some(Reason::ConflictDecided { winner: self.input.host_name(source) }),
+        })
+    }
+
+    /// `content` with the mode, owner and mtime that changed last: Main's, unless only a node changed them.
+    fn with_latest_meta(&self, row: &Row<'_, '_>, content: &Entry) -> Entry {
+        let of_main = row.main.filter(|main| main.same_content(content));
+        for ends in &row.edges {
+            let names = self.input.edges[ends.index].names;
+            let (Some(node), Some(base)) = (ends.node.filter(|node| node.same_content(content)), ends.base)
+            else {
+                continue;
+            };
+            let node_changed = base.same_content(content) && !names.matches(base, node);
+            let main_unchanged = of_main.is_some_and(|main| main == base);
+            if node_changed && main_unchanged {
+                return node.clone();
+            }
+        }
+        of_main.unwrap_or(content).clone()
+    }
+
+    fn note(&mut self, index: usize, path: &RelPath, to: Side, kind: ChangeKind, reason: Reason) {
+        let (path, reason) = (path.to_owned(), Some(reason));
+        self.found.plans[index].notes.push(Change { path, to, kind, bytes: 0, reason });
+    }
+
+    fn skip(&mut self, index: usize, path: &RelPath, side: Side, problem: &EntryProblem) {
+        let reason = Reason::Problem(problem.clone());
+        self.found.plans[index].leave_alone(BlockedPath { path: path.to_owned(), side, reason });
+    }
+}
+
+/// What is no file is older than every file.
+fn mtime(entry: &Entry) -> i64 {
+    entry.as_file().map_or(i64::MIN, |file| file.mtime)
+}
+
+impl<'a> Row<'_, 'a> {
+    /// Every host that has something here, Main first.
+    fn all(&self) -> impl Iterator<Item = (Host, &'a Entry)> {
+        let nodes = self.edges.iter().filter_map(|ends| Some((Host::Node(ends.index), ends.node?)));
+        self.main.map(|main| (Host::Main, main)).into_iter().chain(nodes)
+    }
+
+    /// Who can give a content: Main rather than a node, an earlier node rather than a later one.
+    fn holder(&self, content: &Entry) -> Option<Host> {
+        self.all().find(|(_, entry)| entry.same_content(content)).map(|(host, _)| host)
+    }
+
+    /// The first node that no longer has what its base has; Main if there is none.
+    fn deleter(&self) -> Host {
+        let deleter = self.edges.iter().find(|ends| ends.base.is_some() && ends.node.is_none());
+        deleter.map_or(Host::Main, |ends| Host::Node(ends.index))
+    }
+}
