@@ -10,7 +10,7 @@ use crate::model::escape::clean;
 use crate::report::exit::IN_STEP;
 use crate::report::status::{Scope, Status};
 use crate::report::syslog::{self, Line, Severity};
-use crate::report::{Problem, Report, words};
+use crate::report::{Problem, Report, Stage, words};
 use crate::state::{RunRecord, StateDir};
 
 /// Records a finished run that ended with `exit_code`. A dry run leaves nothing.
@@ -27,14 +27,7 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
         exit_code,
         changes: report.changes.clone(),
     };
-    report.problems.extend(history(state, &record).map(|detail| Problem {
-        stage: "history",
-        node: None,
-        directory: None,
-        path: None,
-        detail,
-        fails: false,
-    }));
+    report.problems.extend(history(state, &record).map(|detail| Problem::warning(Stage::History, detail)));
     if let Err(error) = status(state, report, exit_code, scope) {
         log::error!("{error:#}");
     }
@@ -139,7 +132,7 @@ mod tests {
         std::fs::create_dir_all(state.path().join("history.db/x")).unwrap();
         let mut report = samples::report(Vec::new());
         run(&state, &mut report, 0, FULL);
-        assert!(matches!(&report.problems[..], [problem] if problem.stage == "history" && !problem.fails));
+        assert!(matches!(&report.problems[..], [problem] if problem.stage == Stage::History && !problem.fails));
         assert!(state.status().unwrap().is_some());
     }
 }

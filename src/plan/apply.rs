@@ -12,8 +12,8 @@ pub fn apply(tree: &Tree, actions: &[Action]) -> Tree {
 
 /// The tree after those actions whose outcome is [`Outcome::Done`].
 #[must_use]
-pub fn apply_done(tree: &Tree, actions: &[Action], outcomes: &[Outcome]) -> Tree {
-    apply_where(tree, actions, |index| outcomes.get(index) == Some(&Outcome::Done))
+pub fn apply_done(tree: &Tree, actions: &[Action], outcomes: &[Option<Outcome>]) -> Tree {
+    apply_where(tree, actions, |index| outcomes.get(index) == Some(&Some(Outcome::Done)))
 }
 
 fn apply_where(tree: &Tree, actions: &[Action], done: impl Fn(usize) -> bool) -> Tree {

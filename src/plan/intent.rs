@@ -30,7 +30,7 @@ pub fn intent<'a>(actions: impl IntoIterator<Item = &'a Action>, main: &Tree, no
 /// the other end has since become something else than it was, that other end was changed by people, and what both
 /// were to have is what they had in common.
 #[must_use]
-pub fn believed(base: &Tree, intent: &Intent, main: &Tree, node: &Tree) -> Tree {
+pub fn recover_base(base: &Tree, intent: &Intent, main: &Tree, node: &Tree) -> Tree {
     let mut known = BTreeMap::new();
     for (path, goal) in intent.goal.iter() {
         let is_goal = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.same_content(goal));

@@ -86,6 +86,14 @@ pub struct EdgePlan {
 }
 
 impl EdgePlan {
+    /// Whether something is left to do, or to decide, even when every action is done.
+    pub(crate) fn leaves_anything(&self) -> bool {
+        let is_open = |kind| matches!(kind, ChangeKind::Hold | ChangeKind::Conflict | ChangeKind::Skip);
+        !self.failed.is_empty()
+            || self.notes.iter().any(|note| is_open(note.kind))
+            || self.changes.iter().any(|planned| is_open(planned.change.kind))
+    }
+
     fn leave_alone(&mut self, blocked: BlockedPath) {
         let is_standing = matches!(&blocked.reason, Reason::Problem(problem) if problem.is_standing());
         if is_standing {

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use crate::config::Config;
 use crate::enroll::discover::{Discovered, Found, Machine, discover};
 use crate::host;
-use crate::report::Problem;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
+use crate::report::{Problem, Stage};
 use crate::state::{Answers, StateDir};
 
 /// What every host calls itself.
@@ -68,8 +68,8 @@ impl KnownNodes {
     /// Failures and warnings as problems of a report.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        let failures = self.failures().iter().map(|detail| problem(detail, true));
-        failures.chain(self.warnings().iter().map(|detail| problem(detail, false))).collect()
+        let failures = self.failures().iter().map(|detail| Problem::failure(Stage::Discovery, detail));
+        failures.chain(self.warnings().iter().map(|detail| Problem::warning(Stage::Discovery, detail))).collect()
     }
 
     /// The exit code of a command that ended with `code`, if only finding nodes went wrong.
@@ -99,8 +99,4 @@ impl KnownNodes {
             log::error!("the answers of discovery cannot be kept: {error:#}");
         }
     }
-}
-
-fn problem(detail: &str, fails: bool) -> Problem {
-    Problem { stage: "discovery", node: None, directory: None, path: None, detail: detail.to_owned(), fails }
 }

@@ -35,8 +35,9 @@ pub(super) fn apply(
     let mut after = view.tree.as_ref().clone();
     let mut in_step = None;
     if is_idle {
-        let is_quiet = edge.scanned.settled && origin.settled && !edge.result.plan.holds_anything();
-        if is_quiet {
+        let plan = &edge.result.plan;
+        let is_quiet = edge.scanned.settled && origin.settled && plan.notes.is_empty();
+        if is_quiet && !plan.leaves_anything() {
             in_step = Some(InStep { main: edge.main_key(origin), node: edge.scanned.digest });
         }
     } else {
@@ -52,7 +53,7 @@ pub(super) fn apply(
         edge.loaded = now.loaded;
         // What was not done is absent from `after` as well. The two are the same then, and something is left to do.
         let as_planned = all_done && now.digest == tree_digest(&after);
-        if as_planned && now.settled && origin.settled && !edge.result.plan.holds_anything() {
+        if as_planned && now.settled && origin.settled && !edge.result.plan.leaves_anything() {
             in_step = Some(InStep { main: edge.main_key(origin), node: now.digest });
         }
     }

@@ -1,9 +1,8 @@
 //! Every guard of a run: what stops a plan that would lose suspiciously much, or for which there is no room.
 
 use crate::model::{Action, Step, Tree};
-use crate::plan::safety::{self, Deletions};
-use crate::plan::{EdgePlan, Plan};
-use crate::report::Guard;
+use crate::plan::{EdgePlan, Plan, safety};
+use crate::report::{Guard, words};
 use crate::snapshot::{Root, Scanned};
 use crate::sync::origin::Origin;
 use crate::sync::spec::DirectorySpec;
@@ -89,7 +88,7 @@ fn too_many_deletions(
     if deletes && members.iter().any(main_emptied) {
         let detail = match (directory.is_two_way(), members, plan.edges.as_slice()) {
             (false, [member], [edge]) => {
-                let files = Deletions::of(member.tree, &edge.actions).deleted.files;
+                let files = safety::deletions(member.tree, &edge.actions).deleted.files;
                 format!("{path} has become empty; {files} files would be deleted")
             }
             _ => format!("{path} has become empty; its files would be deleted everywhere"),
@@ -98,8 +97,9 @@ fn too_many_deletions(
     }
     let nodes: Vec<&Tree> = members.iter().map(|member| member.tree).collect();
     let (host, deletions) = safety::exceeds(directory.policy.max_delete, plan, main, &nodes)?;
+    let deletions = words::deletions(deletions);
     let detail = match (directory.is_two_way(), host) {
-        (false, _) => deletions.to_string(),
+        (false, _) => deletions,
         (true, Some(index)) => format!("{deletions} on {}", members[index].name),
         (true, None) => format!("{deletions} on Main"),
     };

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{Change, ChangeKind, NodeChange, Outcome, RelPath, Side};
+use crate::model::{Change, ChangeKind, NodeChange, Outcome, RelPath, ReloadState, Side};
 use crate::node::NodeErrorKind;
 use crate::plan::EdgePlan;
 use crate::report::{
     Confirmed, DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report,
-    Stage, confirmed, node_change, reason_in_words,
+    Stage, confirmed, node_change, words,
 };
 use crate::state::Skip;
 use crate::sync::edge::{EdgeRun, EdgeState};
@@ -88,7 +88,7 @@ pub(super) fn skips(plan: &EdgePlan) -> Vec<Skip> {
         .map(|skip| Skip {
             path: skip.path.clone(),
             side: skip.side,
-            reason: reason_in_words(&skip.reason),
+            reason: words::reason(&skip.reason),
         })
         .collect()
 }
@@ -111,10 +111,10 @@ pub(super) fn report(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
             Some(detail)
         }
     };
-    let is_partial = directories.iter().any(|directory| directory.is_partial())
+    let is_partial = directories.iter().any(|directory| directory.state == DirectoryState::Partial)
         || node.edges.iter().any(|edge| matches!(edge.state, EdgeState::Halted(_)))
         || report.problems[problems..].iter().any(|problem| problem.fails)
-        || node.reloads.iter().any(|reload| reload.is_owed());
+        || node.reloads.iter().any(|reload| matches!(reload.state, ReloadState::Owed | ReloadState::Failed));
     if is_partial && state == NodeState::Ok {
         state = NodeState::Partial;
     }
@@ -144,7 +144,7 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
     directory.count_failed(result.plan.failed.len() as u64);
     for obstacle in &result.plan.failed {
         let host = (obstacle.side == Side::Node).then_some(node);
-        let problem = problem(Stage::Scan, host, Some(name), reason_in_words(&obstacle.reason));
+        let problem = problem(Stage::Scan, host, Some(name), words::reason(&obstacle.reason));
         report.problems.push(Problem { path: Some(obstacle.path.clone()), ..problem });
     }
     for (stage, detail, severity) in &result.problems {

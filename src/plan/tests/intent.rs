@@ -1,7 +1,7 @@
 //! What a run that was cut off had done, and what people did since.
 
 use super::*;
-use crate::plan::intent::{believed, intent};
+use crate::plan::intent::{recover_base, intent};
 
 fn put(path: &str, content: &str) -> Action {
     let (path, entry) = entry(&format!("{path}={content}"));
@@ -11,12 +11,12 @@ fn put(path: &str, content: &str) -> Action {
 /// `a` was `before` when the run set out to make it `g`; now it is something else.
 fn base_of_a(base: &str, before: (&str, &str), now: (&str, &str)) -> Tree {
     let intent = intent(&[put("a", "g")], &tree(before.0), &tree(before.1));
-    believed(&tree(base), &intent, &tree(now.0), &tree(now.1))
+    recover_base(&tree(base), &intent, &tree(now.0), &tree(now.1))
 }
 
 #[test]
 fn who_came_to_the_goal_and_who_was_changed_since() {
-    for (what, base, before, now, believed) in [
+    for (what, base, before, now, expected) in [
         ("nothing was done yet", "a=0", ("a=g", "a=0"), ("a=g", "a=0"), "a=0"),
         ("both came to it", "a=0", ("a=g", "a=0"), ("a=g", "a=g"), "a=0"),
         ("Main has it, and the node's people went on", "a=0", ("a=0", "a=g"), ("a=g", "a=n"), "a=g"),
@@ -30,7 +30,7 @@ fn who_came_to_the_goal_and_who_was_changed_since() {
         ("nobody sees what the node has", "a=0", ("a=g", "a=0"), ("a=g", "a~"), "a=0"),
         ("nobody sees what Main has", "a=0", ("a=g", "a=0"), ("a?", "a=g"), "a=0"),
     ] {
-        assert_eq!(base_of_a(base, before, now), tree(believed), "{what}");
+        assert_eq!(base_of_a(base, before, now), tree(expected), "{what}");
     }
 }
 
