@@ -5,6 +5,7 @@ mod sources;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sources::sources;
@@ -48,4 +49,19 @@ fn every_test_and_file_that_is_named_exists() {
         }
     }
     assert!(checked > 100, "only {checked} names were found");
+}
+
+/// The first commands of README.md stand in a block that can be pasted into a shell as it is.
+#[test]
+fn the_first_commands_can_be_pasted() {
+    let text = fs::read_to_string("README.md").unwrap();
+    let block = text.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let commands: Vec<&str> = block.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(commands, ["scripts/demo", "scripts/test"]);
+    for command in commands {
+        let mode = fs::metadata(command).unwrap().permissions().mode();
+        assert_eq!(mode & 0o111, 0o111, "{command} cannot be executed");
+    }
+    let syntax = std::process::Command::new("bash").args(["-n", "-c", block]).status().unwrap();
+    assert!(syntax.success());
 }

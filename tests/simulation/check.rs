@@ -8,7 +8,7 @@ use xds_sync::state::StateDir;
 
 use super::disk::{self, Listing, Thing};
 use super::history::{DIRECTORIES, History, Listings};
-use super::script::{BOTH, PUSH};
+use super::script::{BOTH, PUSH, Setup};
 use super::world::names_and_contents;
 
 impl History {
@@ -16,7 +16,7 @@ impl History {
     pub(super) fn check_bases(&mut self) {
         let state = StateDir::open(&self.world.state_dir(0)).unwrap();
         for node in 1..=self.world.nodes {
-            for dir in [PUSH, BOTH] {
+            for dir in self.world.setup.directories().iter().copied() {
                 let marker = fs::read_to_string(self.world.root(node, dir).join(".xds-sync/root.json"));
                 let generation = marker.ok().and_then(|text| {
                     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -123,7 +123,7 @@ impl History {
                         || path.starts_with(&format!("{above}/"))
                         || above.starts_with(&format!("{path}/")))
             });
-            !blocked && !disk::is_excluded(path)
+            !blocked && !self.world.setup.is_excluded(path)
         };
         self.check_pushed(&all, &free)?;
         self.check_both(&all, &free)?;
@@ -191,7 +191,7 @@ impl History {
         all: &Listings,
         free: &dyn Fn(usize, &str) -> bool,
     ) -> Result<(), String> {
-        let main = &all[&(0, BOTH)];
+        let Some(main) = all.get(&(0, BOTH)) else { return Ok(()) };
         // Excluded anywhere, left alone everywhere, with what is below.
         for node in 1..=self.world.nodes {
             let has = &all[&(node, BOTH)];
@@ -199,9 +199,9 @@ impl History {
                 let (on_main, on_node) = (main.get(path), has.get(path));
                 let is_dir = |seen: Option<&disk::Seen>| seen.is_none_or(|seen| seen.thing == Thing::Dir);
                 let keeps_excluded = |listing: &Listing| {
-                    listing
-                        .keys()
-                        .any(|below| below.starts_with(&format!("{path}/")) && disk::is_excluded(below))
+                    listing.keys().any(|below| {
+                        below.starts_with(&format!("{path}/")) && self.world.setup.is_excluded(below)
+                    })
                 };
                 if is_dir(on_main)
                     && is_dir(on_node)
@@ -284,7 +284,7 @@ impl History {
     pub(super) fn check_loaded(&self, all: &Listings) -> Result<(), String> {
         let loaded = self.world.loaded.lock().unwrap();
         for node in 1..=self.world.nodes {
-            let now = names_and_contents(&all[&(node, PUSH)]);
+            let now = names_and_contents(&self.world.setup, &all[&(node, PUSH)]);
             if loaded.get(&node) != Some(&now) {
                 return Err(format!(
                     "node {node} has not loaded what it has: {:?} and {now:?}",
@@ -300,7 +300,7 @@ impl History {
             return Ok(());
         }
         for host in 0..=self.world.nodes {
-            for dir in [PUSH, BOTH] {
+            for dir in self.world.setup.directories().iter().copied() {
                 let left = disk::stage(&self.world.root(host, dir));
                 if !left.is_empty() {
                     return Err(format!("in the stage of {} on host {host}: {left:?}", DIRECTORIES[dir]));
@@ -330,6 +330,7 @@ pub(super) fn check_contents(all: &Listings) -> Result<(), String> {
 }
 
 pub(super) fn check_excluded(
+    setup: &Setup,
     before: &Listings,
     after: &Listings,
     touched: &BTreeSet<(usize, usize)>,
@@ -338,7 +339,7 @@ pub(super) fn check_excluded(
         let of = |listing: &Listing| -> Listing {
             listing
                 .iter()
-                .filter(|(path, _)| disk::is_excluded(path))
+                .filter(|(path, _)| setup.is_excluded(path))
                 .map(|(path, seen)| (path.clone(), seen.clone()))
                 .collect()
         };

@@ -37,10 +37,6 @@ pub fn content(number: u32) -> Vec<u8> {
     format!("{number:08};").repeat(times).into_bytes()
 }
 
-pub fn is_excluded(path: &str) -> bool {
-    path.split('/').any(|name| name.starts_with("xds_override") || name.ends_with(".bak"))
-}
-
 /// Links that lead out of their root are not.
 pub fn is_carried(path: &str, seen: &Seen) -> bool {
     match &seen.thing {
@@ -72,7 +68,7 @@ fn list_below(dir: &Path, above: &str, carved: Option<&str>, listing: &mut Listi
     for entry in entries.flatten() {
         let name = entry.file_name().into_string().unwrap();
         let path = if above.is_empty() { name } else { format!("{above}/{name}") };
-        if path == ".xds-sync" || Some(&*path) == carved {
+        if entry.file_name() == ".xds-sync" || Some(&*path) == carved {
             continue;
         }
         let metadata = entry.metadata().unwrap();

@@ -16,7 +16,7 @@ use xds_sync::sync::{self, Environment, Options, Silent};
 use super::check::{check_contents, check_excluded, numbers};
 use super::disk::{self, Listing, Thing};
 use super::net::{Net, words};
-use super::script::{BOTH, Fault, PUSH, Run, Script, Step};
+use super::script::{BOTH, Fault, PUSH, Run, Script, Setting, Step};
 use super::watch;
 use super::world::{self, World, names_and_contents};
 
@@ -41,6 +41,8 @@ pub struct History {
     /// A node lost its base: what it still has may come back.
     pub(super) merged: bool,
     pub(super) images: BTreeSet<usize>,
+    /// Host, directory and path of what came into a directory by a change of the configuration since the last run.
+    uncovered: BTreeSet<(usize, usize, String)>,
     /// Nodes answer in the opposite order.
     backwards: bool,
 }
@@ -65,6 +67,7 @@ impl History {
             troubled: false,
             merged: false,
             images: BTreeSet::new(),
+            uncovered: BTreeSet::new(),
             backwards,
         }
     }
@@ -76,12 +79,18 @@ impl History {
         }
         self.last().map_err(|wrong| format!("at the end:\n  {wrong}"))?;
         let all = self.world.list_all();
-        Ok(all.into_iter().map(|(place, listing)| (place, names_and_contents(&listing))).collect())
+        Ok(all
+            .into_iter()
+            .map(|(place, listing)| (place, names_and_contents(&self.world.setup, &listing)))
+            .collect())
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Change { host, dir, op } => {
+                if !self.world.setup.directories().contains(dir) {
+                    return Ok(());
+                }
                 let before = self.world.list(*host, *dir);
                 self.world.edit(*host, *dir, op);
                 self.note(*host, *dir, &before);
@@ -90,6 +99,7 @@ impl History {
             Step::Run(run) => {
                 self.run(run)?;
             }
+            Step::Configure(setting) => self.configure(*setting),
             Step::Converge => self.converge()?,
             Step::Image { node } => {
                 let image = self.world.base.join(format!("image{node}"));
@@ -124,6 +134,12 @@ impl History {
                     }
                 }
             }
+            Step::StandsOn { host, dir, path, content } => {
+                let now = self.world.list(*host, *dir).remove(*path).map(|seen| seen.thing);
+                if now != Some(Thing::File(*content)) {
+                    return Err(format!("it is {now:?}"));
+                }
+            }
             Step::Unmounted { dir } => self.unmounted(*dir)?,
             Step::DamagedBase { node, dir } => {
                 let path = self.world.state_dir(0).join(format!("edges/{}/node{node}", DIRECTORIES[*dir]));
@@ -156,6 +172,41 @@ impl History {
         }
     }
 
+    /// What belongs to a directory from now on may have been there unseen: nothing is known of how it must end, but
+    /// that the next run deletes nothing of it on a node that alone has it.
+    fn configure(&mut self, setting: Setting) {
+        let before = self.world.list_all();
+        self.world.configure(setting);
+        for ((host, dir), listing) in self.world.list_all() {
+            let known = before.get(&(host, dir));
+            let is_new = |path: &String| {
+                let was_excluded = matches!(setting, Setting::BakExcluded(false)) && path.ends_with(".bak");
+                was_excluded || known.is_some_and(|known| !known.contains_key(path))
+            };
+            self.uncovered.extend(listing.into_keys().filter(is_new).map(|path| (host, dir, path)));
+        }
+        self.changed.clear();
+        self.buried.clear();
+        self.merged = true;
+    }
+
+    /// What came into a directory by a change of the configuration stands on nodes that alone have it.
+    fn check_uncovered(&self, before: &Listings, after: &Listings) -> Result<(), String> {
+        for (host, dir, path) in &self.uncovered {
+            let stood = |host: usize| before.get(&(host, *dir)).and_then(|listing| listing.get(path));
+            let stands = after.get(&(*host, *dir)).is_some_and(|listing| listing.contains_key(path));
+            let is_file = stood(*host).is_some_and(|seen| matches!(seen.thing, Thing::File(_)));
+            let others = (0..=self.world.nodes).filter(|other| other != host);
+            if is_file && !stands && others.into_iter().all(|other| stood(other).is_none()) {
+                return Err(format!(
+                    "{}/{path} was deleted on node {host} by the first run that it belonged to",
+                    DIRECTORIES[*dir]
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// A node's base is gone: whatever it has may come to stand again, and what its people did last may not.
     fn lost_base(&mut self, node: usize) {
         for by in self.changed.values_mut() {
@@ -177,7 +228,7 @@ impl History {
         }
         for node in 1..=self.world.nodes {
             // With no reload on record, what a node has before its first run counts as loaded.
-            let now = names_and_contents(&self.world.list(node, PUSH));
+            let now = names_and_contents(&self.world.setup, &self.world.list(node, PUSH));
             self.world.loaded.lock().unwrap().entry(node).or_insert(now);
         }
         let calm = run.faults.is_empty() && run.cuts.is_empty();
@@ -199,13 +250,18 @@ impl History {
         let after = self.world.list_all();
         self.check_bases();
         check_contents(&after)?;
-        check_excluded(&before, &after, &touched)?;
+        check_excluded(&self.world.setup, &before, &after, &touched)?;
         self.check_nothing_lost(&before, &after, &lost_by_hand)?;
         if !touched.contains(&(0, PUSH)) && before[&(0, PUSH)] != after[&(0, PUSH)] {
             return Err("Main's pushed directory was changed by a run".to_owned());
         }
         if accept.is_empty() && edited.is_empty() {
             self.check_guard(&before, &after)?;
+            self.check_uncovered(&before, &after)?;
+        }
+        // From then on it is as everything else.
+        if report.is_some() {
+            self.uncovered.clear();
         }
         if let (Some(told), Some(report)) = (told, &report)
             && lines(&told) != lines(report)
@@ -259,7 +315,8 @@ impl History {
         }
         let run = &run;
         let in_order = world.setup.parallel >= world.nodes;
-        let net = Net::new(run, world.nodes, in_order, dry_run, world.base.clone(), disk);
+        let net =
+            Net::new(run, world.nodes, in_order, dry_run, world.base.clone(), world.clock.clone(), disk);
         let streams = Arc::clone(&net.streams);
         let hang_up = move || {
             for stream in &*streams.lock().unwrap() {
@@ -271,8 +328,10 @@ impl History {
             let edited = Arc::clone(edited);
             move |host: usize, dir: usize, op: &super::script::Op| {
                 let root = world::root(&base, &setup, host, dir);
-                let carved = (dir == PUSH && setup.nested).then_some("rec");
-                edited.lock().unwrap().push((host, dir, disk::list(&root, carved)));
+                if !setup.directories().contains(&dir) {
+                    return;
+                }
+                edited.lock().unwrap().push((host, dir, disk::list(&root, setup.carved(dir))));
                 clock.advance(Duration::from_millis(200));
                 world::edit(&root, clock.read(), op);
             }
@@ -317,7 +376,8 @@ impl History {
 
     /// Main without one of its directories: nothing is deleted anywhere.
     fn unmounted(&mut self, dir: usize) -> Result<(), String> {
-        if self.ever.is_empty() || (dir == PUSH && self.world.setup.nested) {
+        let setup = &self.world.setup;
+        if self.ever.is_empty() || (dir == PUSH && setup.nested) || !setup.directories().contains(&dir) {
             return Ok(());
         }
         let (root, away) = (self.world.root(0, dir), self.world.base.join("away"));
@@ -369,7 +429,7 @@ impl History {
     fn last(&mut self) -> Result<(), String> {
         self.converge()?;
         self.world.clock.advance(Duration::from_secs(8 * 24 * 3600));
-        for dir in [PUSH, BOTH] {
+        for dir in self.world.setup.directories().iter().copied() {
             let op = super::script::Op::Write { path: "last", content: 9_000 + u32::try_from(dir).unwrap() };
             let before = self.world.list(0, dir);
             self.world.edit(0, dir, &op);
@@ -379,7 +439,7 @@ impl History {
         self.troubled = false;
         // Where nothing comes to Main, nothing is swept there.
         for host in 1..=self.world.nodes {
-            for dir in [PUSH, BOTH] {
+            for dir in self.world.setup.directories().iter().copied() {
                 let left = disk::stage(&self.world.root(host, dir));
                 if !left.is_empty() {
                     return Err(format!(

@@ -2,7 +2,7 @@
 
 use xds_sync::fault::Point;
 
-use super::script::{Act, BOTH, Fault, Op, PUSH, Run, Script, Setup, Step};
+use super::script::{Act, BOTH, Fault, Op, PUSH, Run, Script, Setting, Setup, Step};
 use super::workers::alone;
 
 fn setup() -> Setup {
@@ -12,6 +12,8 @@ fn setup() -> Setup {
         conflict: "main",
         max_delete: "50%",
         nested: false,
+        recordings: true,
+        bak_excluded: true,
         parallel: 8,
         exchange: true,
     }
@@ -110,4 +112,43 @@ fn a_run_cut_off_between_both_notes_of_a_base_forgets_no_deletion() {
         delete(1, BOTH, "a"),
         (BOTH, "a", None),
     );
+}
+
+/// The base of the outer directory was taken for one that knows what lies in the inner one: all that nodes alone had
+/// there was what a mirror deletes.
+#[test]
+fn what_a_nested_directory_held_on_a_node_alone_outlives_its_section() {
+    alone(&Script {
+        nodes: 1,
+        twice: false,
+        setup: Setup { push_delete: "mirror", nested: true, ..setup() },
+        steps: vec![
+            write(0, PUSH, "a", 1),
+            write(0, BOTH, "b", 2),
+            Step::Converge,
+            write(1, BOTH, "c", 3),
+            Step::Wait { seconds: 60 },
+            Step::Configure(Setting::Recordings(false)),
+            Step::Run(Run::default()),
+            Step::StandsOn { host: 1, dir: PUSH, path: "rec/c", content: 3 },
+        ],
+    });
+}
+
+#[test]
+fn what_was_excluded_on_a_node_alone_outlives_the_end_of_its_exclusion() {
+    alone(&Script {
+        nodes: 1,
+        twice: false,
+        setup: Setup { push_delete: "mirror", ..setup() },
+        steps: vec![
+            write(0, PUSH, "a", 1),
+            write(1, PUSH, "x.bak", 2),
+            Step::Converge,
+            Step::Wait { seconds: 60 },
+            Step::Configure(Setting::BakExcluded(false)),
+            Step::Run(Run::default()),
+            Step::StandsOn { host: 1, dir: PUSH, path: "x.bak", content: 2 },
+        ],
+    });
 }

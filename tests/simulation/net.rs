@@ -18,6 +18,7 @@ use xds_sync::sync::Connect;
 
 use super::script::Run;
 use super::watch;
+use super::world::VirtualClock;
 
 /// Makes the disk of the node with this number.
 pub type Disk = Arc<dyn Fn(usize) -> LocalOptions + Send + Sync>;
@@ -30,6 +31,7 @@ pub struct Net {
     nodes: usize,
     dry_run: bool,
     base: PathBuf,
+    clock: VirtualClock,
     disk: Disk,
     /// Main's ends; shut down when Main is killed.
     pub streams: Arc<Mutex<Vec<UnixStream>>>,
@@ -39,7 +41,15 @@ pub struct Net {
 }
 
 impl Net {
-    pub fn new(run: &Run, nodes: usize, in_order: bool, dry_run: bool, base: PathBuf, disk: Disk) -> Net {
+    pub fn new(
+        run: &Run,
+        nodes: usize,
+        in_order: bool,
+        dry_run: bool,
+        base: PathBuf,
+        clock: VirtualClock,
+        disk: Disk,
+    ) -> Net {
         let mut run = run.clone();
         if !in_order {
             run.order.clear();
@@ -49,6 +59,7 @@ impl Net {
             nodes,
             dry_run,
             base,
+            clock,
             disk,
             streams: Arc::default(),
             agents: Mutex::default(),
@@ -91,7 +102,9 @@ impl Net {
         let (main, far) = UnixStream::pair().map_err(lost)?;
         self.streams.lock().unwrap().push(main.try_clone().map_err(lost)?);
         let left = self.run.cuts.iter().find(|(cut, _)| *cut == node).map_or(i64::MAX, |(_, bytes)| *bytes);
-        let far = Frail { stream: far, left: Arc::new(AtomicI64::new(left)) };
+        let slow = self.run.slow.iter().find(|(slow, _)| *slow == node);
+        let slow = slow.map(|(_, millis)| (self.clock.clone(), Duration::from_millis(*millis)));
+        let far = Frail { stream: far, left: Arc::new(AtomicI64::new(left)), slow };
         let (options, base) = (Arc::clone(&self.disk), self.base.clone());
         let agent = std::thread::spawn(move || {
             watch::become_host(node);
@@ -100,7 +113,7 @@ impl Net {
                 let progress = Arc::clone(&options.progress);
                 let accept = accept(&base, node);
                 let mut local = Local::new(options);
-                let output = Frail { stream: far.stream.try_clone().unwrap(), left: Arc::clone(&far.left) };
+                let output = far.clone();
                 let _ = agent::serve(far, output, &mut local, &accept, &progress);
             }));
             match served {
@@ -159,12 +172,33 @@ impl Peer for Nobody {
 }
 
 /// A stream that breaks once so many bytes have gone through it, in the middle of a message or between two.
+/// A slow one lets few bytes through at a time, lets all other threads go first, and takes simulated time.
 struct Frail {
     stream: UnixStream,
     left: Arc<AtomicI64>,
+    slow: Option<(VirtualClock, Duration)>,
+}
+
+/// How many bytes go over a slow line at a time, and how often others go first.
+const SLOW_BYTES: usize = 700;
+const SLOW_TURNS: usize = 20;
+
+impl Clone for Frail {
+    fn clone(&self) -> Frail {
+        let stream = self.stream.try_clone().unwrap();
+        Frail { stream, left: Arc::clone(&self.left), slow: self.slow.clone() }
+    }
 }
 
 impl Frail {
+    /// How many of so many bytes go through now.
+    fn passing(&self, bytes: usize) -> usize {
+        let Some((clock, time)) = &self.slow else { return bytes };
+        clock.advance(*time);
+        (0..SLOW_TURNS).for_each(|_| std::thread::yield_now());
+        bytes.min(SLOW_BYTES)
+    }
+
     fn spend(&self, bytes: usize) -> io::Result<usize> {
         let left = self.left.fetch_sub(bytes as i64, Ordering::Relaxed);
         if left >= bytes as i64 {
@@ -185,7 +219,8 @@ impl Frail {
 
 impl Read for Frail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.read(buffer)?;
+        let most = self.passing(buffer.len());
+        let read = self.stream.read(&mut buffer[..most])?;
         let read = self.spend(read);
         self.hang_up_when_spent();
         read
@@ -194,7 +229,7 @@ impl Read for Frail {
 
 impl Write for Frail {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = self.spend(bytes.len());
+        let taken = self.spend(self.passing(bytes.len()));
         let written = taken.and_then(|taken| self.stream.write(&bytes[..taken]));
         self.hang_up_when_spent();
         written

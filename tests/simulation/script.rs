@@ -21,11 +21,32 @@ pub struct Setup {
     pub both_delete: &'static str,
     pub conflict: &'static str,
     pub max_delete: &'static str,
-    /// Recordings lie in the pushed directory, and are carved out of it.
+    /// Recordings lie in the pushed directory, and are carved out of it while they are a directory of their own.
     pub nested: bool,
+    /// Recordings are a configured directory.
+    pub recordings: bool,
+    /// `*.bak` is excluded.
+    pub bak_excluded: bool,
     pub parallel: usize,
     /// Its filesystems know `RENAME_EXCHANGE`.
     pub exchange: bool,
+}
+
+impl Setup {
+    /// The directories that are configured.
+    pub fn directories(&self) -> &'static [usize] {
+        if self.recordings { &[PUSH, BOTH] } else { &[PUSH] }
+    }
+
+    /// What of a directory's root belongs to another directory.
+    pub fn carved(&self, dir: usize) -> Option<&'static str> {
+        (dir == PUSH && self.nested && self.recordings).then_some("rec")
+    }
+
+    pub fn is_excluded(&self, path: &str) -> bool {
+        path.split('/')
+            .any(|name| name.starts_with("xds_override") || (self.bak_excluded && name.ends_with(".bak")))
+    }
 }
 
 /// The two directories of a cluster.
@@ -45,6 +66,8 @@ pub enum Step {
         seconds: u64,
     },
     Run(Run),
+    /// The administrator changes the configuration.
+    Configure(Setting),
     /// All nodes are there and nothing fails, until nothing is left to do.
     Converge,
     /// A node's disks are copied.
@@ -70,11 +93,28 @@ pub enum Step {
         path: &'static str,
         content: Option<u32>,
     },
+    /// This content stands at a path of a host.
+    StandsOn {
+        host: usize,
+        dir: usize,
+        path: &'static str,
+        content: u32,
+    },
     /// Main's memory of an edge is damaged.
     DamagedBase {
         node: usize,
         dir: usize,
     },
+}
+
+/// One line of the configuration, and what it becomes.
+#[derive(Clone, Copy, Debug)]
+pub enum Setting {
+    PushDelete(&'static str),
+    BothDelete(&'static str),
+    /// The section `[[directory]]` of recordings is there, or not.
+    Recordings(bool),
+    BakExcluded(bool),
 }
 
 #[derive(Clone, Debug)]
@@ -120,6 +160,8 @@ pub struct Run {
     pub faults: Vec<Fault>,
     /// After so many bytes in either direction a node's connection is gone.
     pub cuts: Vec<(usize, i64)>,
+    /// Nodes whose lines let few bytes through at a time, and how many milliseconds each of these takes.
+    pub slow: Vec<(usize, u64)>,
 }
 
 /// Something that happens at a host's nth time at a point.
@@ -180,6 +222,8 @@ impl Script {
             conflict: random.pick(&["main", "main", "newer"]),
             max_delete: random.pick(&["50%", "50%", "3"]),
             nested: random.chance(50),
+            recordings: true,
+            bak_excluded: true,
             parallel: random.pick(&[8, 8, 1]),
             exchange: random.chance(80),
         };
@@ -199,6 +243,9 @@ impl Script {
                     steps.push(Step::Wait { seconds: 3 + maker.random.below(60) as u64 });
                 }
             }
+            if maker.random.chance(25) {
+                steps.push(Step::Configure(maker.setting()));
+            }
             if calm {
                 if maker.random.chance(40) {
                     steps.push(maker.run(true));
@@ -216,7 +263,7 @@ impl Script {
     /// Whether it is all about who changed what: nothing fails, and nodes can be told when to answer.
     pub fn is_about_order(&self) -> bool {
         let good = |step: &Step| match step {
-            Step::Run(run) => run.faults.is_empty() && run.cuts.is_empty(),
+            Step::Run(run) => run.faults.is_empty() && run.cuts.is_empty() && run.slow.is_empty(),
             Step::Change { .. } | Step::Wait { .. } | Step::Converge | Step::Stands { .. } => true,
             _ => false,
         };
@@ -246,6 +293,11 @@ impl Script {
             for cut in 0..run.cuts.len() {
                 let mut run = run.clone();
                 run.cuts.remove(cut);
+                simpler.push(run);
+            }
+            for slow in 0..run.slow.len() {
+                let mut run = run.clone();
+                run.slow.remove(slow);
                 simpler.push(run);
             }
             for away in 0..run.away.len() {
@@ -308,6 +360,15 @@ impl Maker {
         Step::Change { host, dir, op: self.op() }
     }
 
+    fn setting(&mut self) -> Setting {
+        match self.random.below(4) {
+            0 => Setting::PushDelete(self.random.pick(&["propagate", "keep", "mirror"])),
+            1 => Setting::BothDelete(self.random.pick(&["propagate", "keep"])),
+            2 => Setting::Recordings(self.random.chance(50)),
+            _ => Setting::BakExcluded(self.random.chance(50)),
+        }
+    }
+
     fn run(&mut self, calm: bool) -> Step {
         let mut run = Run { order: self.random.shuffled(self.nodes), ..Run::default() };
         for node in 1..=self.nodes {
@@ -318,6 +379,9 @@ impl Maker {
         if calm {
             run.dry_first = self.random.chance(50);
             return Step::Run(run);
+        }
+        if self.random.chance(30) {
+            run.slow.push((1 + self.random.below(self.nodes), self.random.pick(&[1, 20, 500])));
         }
         for _ in 0..self.random.below(3) {
             run.faults.push(self.fault());

@@ -15,7 +15,7 @@ use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::Clock;
 
 use super::disk::{self, Listing};
-use super::script::{BOTH, Op, PUSH, Script, Setup};
+use super::script::{BOTH, Op, PUSH, Script, Setting, Setup};
 
 /// Time that only a script moves.
 #[derive(Clone)]
@@ -83,7 +83,7 @@ impl World {
         let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
         let base = dir.path().to_owned();
         let setup = script.setup.clone();
-        let config = configure(&base, script);
+        let config = configure(&base, script.nodes, &setup);
         let clock = VirtualClock::new();
         let ids = Ids(clock.clone(), Arc::default());
         let world =
@@ -100,19 +100,25 @@ impl World {
         root(&self.base, &self.setup, host, dir)
     }
 
-    /// Part of the pushed directory that belongs to the other one.
-    fn carved(&self, dir: usize) -> Option<&'static str> {
-        (dir == PUSH && self.setup.nested).then_some("rec")
+    pub fn list(&self, host: usize, dir: usize) -> Listing {
+        disk::list(&self.root(host, dir), self.setup.carved(dir))
     }
 
-    pub fn list(&self, host: usize, dir: usize) -> Listing {
-        disk::list(&self.root(host, dir), self.carved(dir))
+    /// Lets the administrator change the configuration.
+    pub fn configure(&mut self, setting: Setting) {
+        match setting {
+            Setting::PushDelete(delete) => self.setup.push_delete = delete,
+            Setting::BothDelete(delete) => self.setup.both_delete = delete,
+            Setting::Recordings(configured) => self.setup.recordings = configured,
+            Setting::BakExcluded(excluded) => self.setup.bak_excluded = excluded,
+        }
+        self.config = configure(&self.base, self.nodes, &self.setup);
     }
 
     /// Every host's directories.
     pub fn list_all(&self) -> BTreeMap<(usize, usize), Listing> {
-        let all = (0..=self.nodes).flat_map(|host| [(host, PUSH), (host, BOTH)]);
-        all.map(|(host, dir)| ((host, dir), self.list(host, dir))).collect()
+        let places = |host| self.setup.directories().iter().map(move |dir| (host, *dir));
+        (0..=self.nodes).flat_map(places).map(|(host, dir)| ((host, dir), self.list(host, dir))).collect()
     }
 
     pub fn state_dir(&self, host: usize) -> PathBuf {
@@ -153,9 +159,8 @@ pub fn local(
     host: usize,
 ) -> LocalOptions {
     let root = root(&base, &setup, host, PUSH);
-    let carved = setup.nested.then_some("rec");
     let reload = move |request: &ReloadRequest| {
-        let now = names_and_contents(&disk::list(&root, carved));
+        let now = names_and_contents(&setup, &disk::list(&root, setup.carved(PUSH)));
         loaded.lock().unwrap().insert(host, now);
         ReloadOutcome { name: request.name.clone(), state: ReloadState::Done, detail: None }
     };
@@ -170,43 +175,48 @@ pub fn local(
 }
 
 /// What a reload depends on, of what is not excluded.
-pub fn names_and_contents(listing: &Listing) -> BTreeMap<String, disk::Thing> {
+pub fn names_and_contents(setup: &Setup, listing: &Listing) -> BTreeMap<String, disk::Thing> {
     let carried =
-        listing.iter().filter(|(path, seen)| !disk::is_excluded(path) && disk::is_carried(path, seen));
+        listing.iter().filter(|(path, seen)| !setup.is_excluded(path) && disk::is_carried(path, seen));
     carried.map(|(path, seen)| (path.clone(), seen.thing.clone())).collect()
 }
 
-fn configure(base: &Path, script: &Script) -> Config {
-    let setup = &script.setup;
+fn configure(base: &Path, nodes: usize, setup: &Setup) -> Config {
     let rec = root(Path::new(""), setup, 0, BOTH);
+    let exclude = if setup.bak_excluded { "[\"*.bak\"]" } else { "[]" };
     let text = format!(
         "[main]\nname = \"main\"\nhost = \"main\"\n\
          [sync]\nparallel = {}\ntimeout = \"20s\"\ntrash_keep = \"2d\"\nstate_dir = \"{base}/h0/state\"\n\
          [[directory]]\nname = \"conf\"\npath = \"{base}/h0/conf\"\ndelete = \"{}\"\nmax_delete = \"{max}\"\n\
-         exclude = [\"*.bak\"]\nreload = [\"dialplan\"]\nsettle = \"2s\"\n\
-         [[directory]]\nname = \"rec\"\npath = \"{base}/{rec}\"\ndirection = \"both\"\ndelete = \"{}\"\n\
-         conflict = \"{}\"\nmax_delete = \"{max}\"\nexclude = [\"*.bak\"]\nsettle = \"2s\"\n",
+         exclude = {exclude}\nreload = [\"dialplan\"]\nsettle = \"2s\"\n",
         setup.parallel,
         setup.push_delete,
-        setup.both_delete,
-        setup.conflict,
         max = setup.max_delete,
         base = base.display(),
-        rec = rec.display(),
     );
-    let nodes: String = (1..=script.nodes)
+    let recordings = format!(
+        "[[directory]]\nname = \"rec\"\npath = \"{}/{}\"\ndirection = \"both\"\ndelete = \"{}\"\n\
+         conflict = \"{}\"\nmax_delete = \"{}\"\nexclude = {exclude}\nsettle = \"2s\"\n",
+        base.display(),
+        rec.display(),
+        setup.both_delete,
+        setup.conflict,
+        setup.max_delete,
+    );
+    let nodes: String = (1..=nodes)
         .map(|node| {
-            let rec = root(base, setup, node, BOTH);
+            let rec = format!(", rec = {:?}", root(base, setup, node, BOTH));
             format!(
                 "[[node]]\nname = \"node{node}\"\naddress = \"node{node}\"\n\
-                 paths = {{ conf = \"{}/h{node}/conf\", rec = \"{}\" }}\n",
+                 paths = {{ conf = \"{}/h{node}/conf\"{} }}\n",
                 base.display(),
-                rec.display()
+                if setup.recordings { &rec } else { "" }
             )
         })
         .collect();
     let file = base.join("config.toml");
-    fs::write(&file, text + &nodes).unwrap();
+    let recordings = if setup.recordings { &*recordings } else { "" };
+    fs::write(&file, text + recordings + &nodes).unwrap();
     let sources = Sources { file, home: "/root".into(), host_name: "main".to_owned(), ..Sources::default() };
     config::load(&sources).unwrap_or_else(|mistakes| panic!("{mistakes}")).config
 }
