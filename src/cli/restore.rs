@@ -11,13 +11,14 @@ use super::restore_text::{self, Found};
 use super::{Context, exit, load, named};
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
-use crate::model::{Change, ChangeKind, NodeChange, Side};
+use crate::model::{Change, ChangeKind, MAIN, NodeChange, Reason, Side};
 use crate::record;
 use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST, USAGE};
+use crate::report::node_change;
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::state::RunRecord;
 use crate::sync::restore::{
-    MAIN, RestoreOutcome, Restored, RootHalted, Search, Selection, TrashedVersion, search,
+    RestoreOutcome, Restored, RootHalted, Search, Selection, TrashedVersion, search,
 };
 use crate::transfer::trash::TrashId;
 

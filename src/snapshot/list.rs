@@ -132,6 +132,9 @@ impl Lister<'_> {
                 (Entry::Excluded, None, Next::Done)
             } else {
                 match stat(fd, name) {
+                    Ok(stat) if is_dir(&stat) && self.rules.excludes_dir(path) => {
+                        (Entry::Excluded, None, Next::Done)
+                    }
                     Ok(stat) => {
                         let stamp = Stamp::of_statx(&stat);
                         let digest = || known.as_mut().and_then(|known| known.digest(name, &stamp));
@@ -201,6 +204,10 @@ impl Lister<'_> {
             kind == FileType::Directory && (stat.stx_dev_major, stat.stx_dev_minor) != self.device;
         other_device || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
     }
+}
+
+fn is_dir(stat: &Statx) -> bool {
+    FileType::from_raw_mode(stat.stx_mode.into()) == FileType::Directory
 }
 
 /// A regular file's entry.

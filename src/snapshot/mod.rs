@@ -20,6 +20,7 @@ pub use digest::{loaded_digest, tree_digest};
 pub use rules::Rules;
 pub use scan::{Snapshot, scan};
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -52,6 +53,34 @@ pub struct ScanSpec {
     /// Read every file again, whatever the hash cache says.
     pub checksum: bool,
 }
+
+impl ScanSpec {
+    /// Digest of what decides which paths are kept out: the globs and the roots of other directories inside this one,
+    /// as a scan on this host carves them out. Neither their order nor repetitions matter, nor does `settle`.
+    ///
+    /// Whoever remembers it remembers it for long, so that its encoding is fixed: the version of the encoding as one
+    /// byte, then both lists, each sorted, as the number of items and, of each item, its length in bytes and its bytes.
+    /// Numbers are 64 bits, little endian.
+    #[must_use]
+    pub fn rules_digest(&self) -> Digest {
+        let carved = carve::carved(&self.root, &self.other_roots);
+        let globs: BTreeSet<&[u8]> = self.exclude.iter().map(String::as_bytes).collect();
+        let carved: BTreeSet<&[u8]> = carved.iter().map(|root| root.as_bytes()).collect();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[RULES_ENCODING]);
+        for items in [globs, carved] {
+            hasher.update(&(items.len() as u64).to_le_bytes());
+            for item in items {
+                hasher.update(&(item.len() as u64).to_le_bytes());
+                hasher.update(item);
+            }
+        }
+        Digest(hasher.finalize().into())
+    }
+}
+
+/// Version of the encoding of [`ScanSpec::rules_digest`], and of what the same globs mean.
+const RULES_ENCODING: u8 = 1;
 
 /// What a scan found, in few bytes: the tree itself stays where it was scanned until it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,39 +19,73 @@ const MAX_GLOB: usize = PATH_MAX;
 /// The exclusion rules of one directory.
 #[derive(Debug)]
 pub struct Rules {
-    /// Globs without a slash; they match a name.
-    names: GlobSet,
-    /// Globs with one; they match the whole path.
-    paths: GlobSet,
+    /// Of everything.
+    any: Globs,
+    /// Of directories alone.
+    dirs: Globs,
     /// Roots of other directories.
     carved: Vec<RelPathBuf>,
+}
+
+#[derive(Debug)]
+struct Globs {
+    /// Those without a slash; they match a name.
+    names: GlobSet,
+    /// Those with one; they match the whole path.
+    paths: GlobSet,
+}
+
+impl Globs {
+    fn matches(&self, path: &RelPath) -> bool {
+        (!self.names.is_empty() && self.names.is_match(OsStr::from_bytes(path.name())))
+            || (!self.paths.is_empty() && self.paths.is_match(OsStr::from_bytes(path.as_bytes())))
+    }
+}
+
+struct GlobsBuilder {
+    names: GlobSetBuilder,
+    paths: GlobSetBuilder,
+}
+
+impl GlobsBuilder {
+    fn new() -> GlobsBuilder {
+        GlobsBuilder { names: GlobSetBuilder::new(), paths: GlobSetBuilder::new() }
+    }
+
+    fn build(self) -> Result<Globs, String> {
+        // Each glob is fine; what can fail here is their number.
+        let build = |set: GlobSetBuilder| set.build().map_err(|error| format!("exclude: {error}"));
+        Ok(Globs { names: build(self.names)?, paths: build(self.paths)? })
+    }
 }
 
 impl Rules {
     /// From globs in [`globset`]'s syntax and the paths of other directories' roots.
     ///
-    /// A glob without `/` matches the name at any depth, one with `/` the path from the root; a slash at
-    /// the beginning or end changes only which of the two it is: `/a.conf` matches at the top alone,
-    /// `cache/` matches every `cache`. The error is for the administrator and names the glob.
+    /// As in rsync and git: a glob without `/` matches the name at any depth, one with `/` at its beginning or in its
+    /// middle the path from the root, and one with `/` at its end matches directories only. So `/a.conf` matches at
+    /// the top alone, and `cache/` every directory `cache`. The error is for the administrator and names the glob.
     pub fn new(globs: &[String], carved: Vec<RelPathBuf>) -> Result<Rules, String> {
-        let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        let (mut any, mut dirs) = (GlobsBuilder::new(), GlobsBuilder::new());
         for glob in globs {
             if glob.len() > MAX_GLOB {
                 let length = glob.len();
                 return Err(format!("exclude: a pattern of {length} bytes, more than {MAX_GLOB}"));
             }
-            let pattern = glob.strip_suffix('/').unwrap_or(glob);
-            let set = if pattern.contains('/') { &mut paths } else { &mut names };
+            let (pattern, builder) = match glob.strip_suffix('/') {
+                Some(pattern) => (pattern, &mut dirs),
+                None => (&**glob, &mut any),
+            };
+            let set = if pattern.contains('/') { &mut builder.paths } else { &mut builder.names };
             let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
             let built = GlobBuilder::new(pattern).literal_separator(true).build();
             set.add(built.map_err(|error| format!("exclude {glob:?}: {}", error.kind()))?);
         }
-        // Each glob is fine; what can fail here is their number.
-        let build = |set: GlobSetBuilder| set.build().map_err(|error| format!("exclude: {error}"));
-        Ok(Rules { names: build(names)?, paths: build(paths)?, carved })
+        Ok(Rules { any: any.build()?, dirs: dirs.build()?, carved })
     }
 
-    /// Whether a rule keeps `path` itself out. What lies below an excluded directory is never asked.
+    /// Whether a rule keeps `path` itself out, whatever stands there. What lies below an excluded directory is never
+    /// asked.
     #[must_use]
     pub fn excludes(&self, path: &RelPath) -> bool {
         let name = path.name();
@@ -59,14 +93,20 @@ impl Rules {
         name.starts_with(OVERRIDE_PREFIX)
             || name == OWN_DIR.as_bytes()
             || self.carved.iter().any(|root| **root == *path)
-            || (!self.names.is_empty() && self.names.is_match(OsStr::from_bytes(name)))
-            || (!self.paths.is_empty() && self.paths.is_match(OsStr::from_bytes(path.as_bytes())))
+            || self.any.matches(path)
     }
 
-    /// Whether a rule keeps out `path` or anything that it is in: for a path that no scan came to.
+    /// The same of a path where a directory stands. A symlink to one is none.
+    #[must_use]
+    pub fn excludes_dir(&self, path: &RelPath) -> bool {
+        self.excludes(path) || self.dirs.matches(path)
+    }
+
+    /// Whether a rule keeps out what is no directory at `path`, or anything that it is in: for a path that no scan
+    /// came to.
     #[must_use]
     pub fn keeps_out(&self, path: &RelPath) -> bool {
-        std::iter::once(path).chain(path.ancestors()).any(|path| self.excludes(path))
+        self.excludes(path) || path.ancestors().any(|dir| self.excludes_dir(dir))
     }
 }
 
@@ -79,17 +119,18 @@ mod tests {
         RelPathBuf::new(bytes).unwrap()
     }
 
-    fn excluded(globs: &[&str], carved: &[&str], of: &[u8]) -> bool {
+    fn excluded(globs: &[&str], carved: &[&str], of: &[u8], is_dir: bool) -> bool {
         let globs: Vec<String> = globs.iter().map(|&glob| glob.to_owned()).collect();
         let carved = carved.iter().map(|root| path(root.as_bytes())).collect();
-        Rules::new(&globs, carved).unwrap().excludes(&path(of))
+        let rules = Rules::new(&globs, carved).unwrap();
+        if is_dir { rules.excludes_dir(&path(of)) } else { rules.excludes(&path(of)) }
     }
 
     macro_rules! excluded {
         ($name:ident, $globs:expr, $path:expr) => {
             #[test]
             fn $name() {
-                assert!(excluded(&$globs, &["carved/root"], $path.as_ref()));
+                assert!(excluded(&$globs, &["carved/root"], $path.as_ref(), true));
             }
         };
     }
@@ -98,7 +139,7 @@ mod tests {
         ($name:ident, $globs:expr, $path:expr) => {
             #[test]
             fn $name() {
-                assert!(!excluded(&$globs, &["carved/root"], $path.as_ref()));
+                assert!(!excluded(&$globs, &["carved/root"], $path.as_ref(), true));
             }
         };
     }
@@ -136,6 +177,37 @@ mod tests {
     excluded!(class, ["[0-9]*"], "7up");
     excluded!(any_of_several, ["*.bak", "*~"], "x~");
     included!(no_globs, [], "a/b");
+
+    #[test]
+    fn a_slash_behind_matches_directories_only() {
+        for (glob, at, is_dir, out) in [
+            ("cache/", "cache", true, true),
+            ("cache/", "cache", false, false),
+            ("cache/", "a/cache", true, true),
+            ("cache/", "a/cache", false, false),
+            ("a/cache/", "a/cache", true, true),
+            ("a/cache/", "a/cache", false, false),
+            ("a/cache/", "b/a/cache", true, false),
+            ("/cache/", "cache", true, true),
+            ("/cache/", "cache", false, false),
+            ("/cache/", "a/cache", true, false),
+            ("*.d/", "x.d", true, true),
+            ("*.d/", "x.d", false, false),
+            ("cache", "cache", true, true),
+            ("cache", "cache", false, true),
+            ("xds*/", "xds_override", false, true),
+        ] {
+            assert_eq!(excluded(&[glob], &[], at.as_bytes(), is_dir), out, "{glob} {at} directory: {is_dir}");
+        }
+    }
+
+    #[test]
+    fn what_an_excluded_directory_holds_is_out_and_what_a_file_was_is_not() {
+        let rules = Rules::new(&["cache/".to_owned()], Vec::new()).unwrap();
+        for (at, out) in [("cache/x", true), ("a/cache/x", true), ("cache", false), ("a/x", false)] {
+            assert_eq!(rules.keeps_out(&path(at.as_bytes())), out, "{at}");
+        }
+    }
 
     /// Of as many braces and stars as one may have, on the stack of a thread.
     #[test]

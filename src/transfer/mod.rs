@@ -6,15 +6,20 @@
 //! and a pull are the same thing read in two directions.
 
 mod alter;
-mod commit;
+mod blobs;
 mod chunker;
+mod commit;
 mod durable;
 mod export;
+mod hashing;
+mod local_blobs;
 mod metadata;
 mod own;
-mod signature;
+mod partial;
 mod place;
 mod put;
+mod room;
+mod signature;
 mod source;
 mod stage;
 mod stager;
@@ -38,7 +43,6 @@ pub use own::OwnDir;
 pub use signature::{MAX_BASES, Signature, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
-pub use stager::Stager;
 pub use sweep::sweep;
 
 /// One content that one end needs and another has.

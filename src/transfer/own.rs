@@ -1,10 +1,11 @@
 //! `.xds-sync/` of a root: the stage and the trash, held open.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::disk::{HeldRoot, OWN_DIR, open_beneath};
 use crate::fault::{Point, reach};
+use crate::model::Digest;
 
 const STAGE: &str = "stage";
 const TRASH: &str = "trash";
@@ -35,6 +37,8 @@ pub struct OwnDir {
     stage: OwnedFd,
     trash: OwnedFd,
     progress: Arc<AtomicU64>,
+    /// Blobs of the stage that were verified since the lock was taken: what an earlier process left is not trusted.
+    verified: RwLock<HashSet<Digest>>,
     /// Its lock is held as long as this is open: a process that is killed leaves none.
     _own: OwnedFd,
 }
@@ -52,7 +56,14 @@ impl OwnDir {
             // Nothing could be renamed between them in one step.
             bail!("{}: is not on the filesystem of its root", root.path().join(OWN_DIR).display());
         }
-        Ok(OwnDir { root: root.clone(), stage, trash, progress: Arc::clone(progress), _own: own })
+        Ok(OwnDir {
+            root: root.clone(),
+            stage,
+            trash,
+            progress: Arc::clone(progress),
+            verified: RwLock::default(),
+            _own: own,
+        })
     }
 
     /// The root.
@@ -66,7 +77,16 @@ impl OwnDir {
         &self.progress
     }
 
-    /// Where contents wait to be put in place.
+    /// Notes that the stage has these blobs, verified.
+    pub(super) fn mark_verified<'d>(&self, digests: impl IntoIterator<Item = &'d Digest>) {
+        self.verified.write().unwrap_or_else(PoisonError::into_inner).extend(digests);
+    }
+
+    pub(super) fn is_verified(&self, digest: &Digest) -> bool {
+        self.verified.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    }
+
+    /// Where blobs wait to be put in place.
     pub(super) fn stage(&self) -> BorrowedFd<'_> {
         self.stage.as_fd()
     }

@@ -4,18 +4,17 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::Ordering;
 
 use anyhow::anyhow;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::blobs::create;
 use super::commit::{Commit, failed};
+use super::hashing::{hash_and_copy, hash_file};
 use super::own::OwnDir;
 use super::put::{Put, changed_if_exists};
-use super::source::{Part, stream};
-use super::stager::{create, hash_zeros};
 use super::swap::{Name, exchange, rename_new};
 use super::writers::threads_for;
 use crate::disk::{HeldRoot, Stamp};
@@ -98,42 +97,19 @@ pub(super) fn copy_content(
     reach(Point::CopyCreate)?;
     let to = create(stage, name)?;
     let copied = if rustix::fs::ioctl_ficlone(&to, from).is_ok() {
-        hash(&to, file.size, None)
+        hash_file(&to, file.size, &mut || ())
     } else {
-        hash(from, file.size, Some(&to))
+        hash_and_copy(from, file.size, &to)
     };
     let copied = copied.and_then(|digest| {
         to.set_len(file.size)?;
         fault::wrote(&to);
-        Ok(if digest == file.digest.0 { Copied::Right } else { Copied::Other })
+        Ok(if digest == file.digest { Copied::Right } else { Copied::Other })
     });
     if !matches!(copied, Ok(Copied::Right)) {
         Name::new(stage, name.as_ref()).remove()?;
     }
     copied
-}
-
-/// Hashes a file, and writes what it reads to another.
-fn hash(from: &std::fs::File, size: u64, to: Option<&std::fs::File>) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    let mut at = 0;
-    stream::<io::Error>(from, 0, size, &mut |part| {
-        match part {
-            Part::Data(bytes) => {
-                hasher.update(bytes);
-                if let Some(to) = to {
-                    to.write_all_at(bytes, at)?;
-                }
-                at += bytes.len() as u64;
-            }
-            Part::Hole(length) => {
-                hash_zeros(&mut hasher, length);
-                at += length;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(hasher.finalize())
 }
 
 impl Commit<'_> {

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use anyhow::bail;
 use rustix::fs::{AtFlags, FileType, Mode};
 
+use super::blobs::{open_verified, temporary_name as making};
 use super::commit::{Acted, Commit};
 use super::metadata::{self, Mask};
 use super::own::open_dir;
 use super::place::{At, Copied, Ready, copy_content};
 use super::source::open_file;
 use super::swap::{Name, rename_new};
-use super::sweep::making;
 use crate::disk::Stamp;
 use crate::fault::{Point, reach};
 use crate::model::{Action, Entry, File, Meta, Outcome, RelPathBuf, Symlink};
@@ -44,12 +44,10 @@ impl Commit<'_> {
         if at.is_dir() {
             bail!("a directory is in the way");
         }
-        let mut staged = match self.staged(file.digest.to_string()) {
-            Ok(staged) if staged.stamp.size == file.size => staged,
-            Ok(_) => bail!("its content did not arrive"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!("its content did not arrive"),
-            Err(error) => return Err(error.into()),
+        let Some((content, stamp)) = open_verified(self.own, &file.digest, file.size)? else {
+            bail!("its content did not arrive");
         };
+        let mut staged = Staged { name: file.digest.to_string(), content, stamp };
         if !last_use {
             staged = self.copy(index, &staged.content, file)?;
         }

@@ -101,7 +101,7 @@ fn send_by(
     }
     match send() {
         Ok(()) => {}
-        Err(Broken::Content(error)) => return Ok(Err(error.to_string())),
+        Err(Broken::Source(error)) => return Ok(Err(error.to_string())),
         Err(Broken::Sink(error)) => return Err(error),
     }
     match rustix::fs::fstat(file) {
@@ -111,17 +111,17 @@ fn send_by(
     }
 }
 
-/// Why a content was not sent whole.
+/// Why a blob was not sent whole.
 pub(super) enum Broken {
-    /// This one cannot be read.
-    Content(io::Error),
-    /// Nothing can be given any more.
+    /// It cannot be read.
+    Source(io::Error),
+    /// The sink is lost.
     Sink(anyhow::Error),
 }
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Broken {
-        Broken::Content(error)
+        Broken::Source(error)
     }
 }
 

@@ -1,288 +1,248 @@
-//! Contents into the stage: written, verified, on disk, and only then under their digest's name.
+//! Blobs as they arrive → the stage.
 
 use std::fs::File;
-use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::Scope;
 
 use anyhow::{bail, ensure};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use super::blobs::{publish, remove_partial};
 use super::durable::Unsynced;
 use super::own::OwnDir;
-use super::source::{Broken, CHUNK, Part, stream};
+use super::partial::Partial;
+use super::source::{Broken, Part, stream};
 use super::writers::{SMALL, Writers};
 use super::{BlobRequest, Received, Signature, Sink};
-use crate::fault::{self, Point, reach};
 use crate::model::Digest;
 
-/// Takes contents into a stage.
+/// Takes blobs into a stage.
 ///
-/// What is cut off stays there as `<digest>.part`, for a later run to go on with, unless it was so short that it
-/// was held until it is whole. What arrives wrong is removed at once; so is what does not fit on the disk, which fails alone.
+/// What is cut off stays there as `<digest>.part`, for a later run to go on with, unless it was so short that it was
+/// held until it is whole. What arrives wrong is removed at once; so is what does not fit on the disk, which fails
+/// alone.
 #[derive(Debug)]
-pub struct Stager<'a> {
+pub(super) struct Stager<'a> {
     own: &'a OwnDir,
     stage: BorrowedFd<'a>,
-    wanted: &'a [BlobRequest],
-    /// What stands where they will.
-    signatures: Vec<Option<Basis>>,
-    /// Who writes small contents, if there are many.
+    requests: &'a [BlobRequest],
+    /// What stands at the paths of the requested blobs.
+    bases: Vec<Option<Basis>>,
+    /// Who writes small blobs, if there are many.
     writers: Option<Writers<'a>>,
-    arriving: Option<Arriving>,
+    incoming: Option<Incoming>,
     results: Received,
     /// Verified, and not on disk yet.
-    written: Vec<usize>,
+    verified: Vec<usize>,
     unsynced: Arc<Unsynced>,
 }
 
-/// A basis of a content, on this host.
+/// A basis of a blob, on this host.
 #[derive(Debug)]
 pub(super) struct Basis {
     pub(super) file: File,
     pub(super) signature: Arc<Signature>,
 }
 
+/// The blob that is arriving.
 #[derive(Debug)]
-struct Arriving {
+struct Incoming {
     index: usize,
-    /// Where it goes, or why nothing more of it is taken.
-    to: Result<To, String>,
-    at: u64,
+    /// Where its bytes go, or why nothing more of it is taken.
+    target: Result<Target, String>,
 }
 
-/// What becomes of bytes that arrive.
 #[derive(Debug)]
-enum To {
+enum Target {
     /// They are written as they come.
-    Part(File, Box<blake3::Hasher>),
-    /// They are held until others write the whole.
+    Partial(Partial),
+    /// They are held until a writer takes the whole.
     Writers(Vec<u8>),
 }
 
+impl Target {
+    /// How many bytes of the blob there are.
+    fn length(&self) -> u64 {
+        match self {
+            Target::Partial(partial) => partial.length(),
+            Target::Writers(held) => held.len() as u64,
+        }
+    }
+}
+
 impl<'a> Stager<'a> {
-    /// Will take `wanted` into the stage of `own`.
-    pub(super) fn new(own: &'a OwnDir, wanted: &'a [BlobRequest]) -> Stager<'a> {
+    /// Will take the requested blobs into the stage of `own`.
+    pub(super) fn new(own: &'a OwnDir, requests: &'a [BlobRequest]) -> Stager<'a> {
         Stager {
             own,
             stage: own.stage(),
-            wanted,
-            signatures: Vec::new(),
+            requests,
+            bases: Vec::new(),
             writers: None,
-            arriving: None,
-            results: wanted.iter().map(|_| Err("it was not sent".to_owned())).collect(),
-            written: Vec::new(),
+            incoming: None,
+            results: requests.iter().map(|_| Err("it was not sent".to_owned())).collect(),
+            verified: Vec::new(),
             unsynced: Arc::default(),
         }
     }
 
-    /// With the basis of each of `wanted`, where there is one.
-    pub(super) fn with_signatures(self, signatures: Vec<Option<Basis>>) -> Stager<'a> {
-        Stager { signatures, ..self }
+    /// With the basis of each requested blob, where there is one.
+    pub(super) fn with_bases(self, bases: Vec<Option<Basis>>) -> Stager<'a> {
+        Stager { bases, ..self }
     }
 
-    /// With others who write small contents.
+    /// With threads that write small blobs.
     pub(super) fn with_writers(self, scope: &'a Scope<'a, '_>) -> Stager<'a> {
-        let writers = Writers::start(scope, self.own, self.wanted, &self.unsynced);
+        let writers = Writers::start(scope, self.own, self.requests, &self.unsynced);
         Stager { writers, ..self }
     }
 
-    /// The content of `wanted[index]` follows from `offset` on, which a part must reach already.
+    /// The blob of `requests[index]` follows from `offset` on, which its partial file must reach already.
     pub(super) fn begin_at(&mut self, index: usize, offset: u64) -> anyhow::Result<()> {
-        ensure!(self.arriving.is_none(), "a content begins before the last one ended");
-        let Some(wanted) = self.wanted.get(index) else { bail!("a content that nobody wants") };
+        ensure!(self.incoming.is_none(), "a blob begins before the last one ended");
+        let Some(request) = self.requests.get(index) else { bail!("a blob that nobody asked for") };
         let is_held = self.writers.is_some()
             && offset == 0
-            && wanted.size <= SMALL
-            && self.signatures.get(index).is_none_or(Option::is_none);
-        let to = if is_held {
-            Ok(To::Writers(Vec::with_capacity(usize::try_from(wanted.size).unwrap_or(0))))
+            && request.size <= SMALL
+            && self.bases.get(index).is_none_or(Option::is_none);
+        let target = if is_held {
+            Ok(Target::Writers(Vec::with_capacity(usize::try_from(request.size).unwrap_or(0))))
         } else {
-            let mut hasher = Box::new(blake3::Hasher::new());
-            let part = self.open_part(wanted, offset, &mut hasher);
-            part.map(|part| To::Part(part, hasher)).map_err(|error| error.to_string())
+            let partial = match offset {
+                0 => Partial::create(self.stage, &request.digest),
+                _ => Partial::resume(self.own, &request.digest, offset),
+            };
+            partial.map(Target::Partial).map_err(|error| error.to_string())
         };
-        self.arriving = Some(Arriving { index, to, at: offset });
+        self.incoming = Some(Incoming { index, target });
         Ok(())
     }
 
-    fn open_part(&self, wanted: &BlobRequest, offset: u64, hasher: &mut blake3::Hasher) -> io::Result<File> {
-        if offset == 0 {
-            return create_part(self.stage, &wanted.digest);
-        }
-        let part = open_part(self.stage, &wanted.digest)?;
-        let mut begun = (&part).take(offset);
-        let mut buffer = vec![0; CHUNK];
-        let mut read = 0;
-        loop {
-            match begun.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => {
-                    hasher.update(&buffer[..length]);
-                    read += length as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if read < offset {
-            return Err(io::Error::other("the part in the stage is shorter than it was"));
-        }
-        Ok(part)
-    }
-
-    /// Whatever was verified is on disk and under its name when this returns.
+    /// What was verified is on disk and under its name when this returns.
     pub(super) fn finish(mut self) -> Received {
         for (index, result) in self.writers.take().into_iter().flat_map(Writers::finish).flatten() {
             if result.is_ok() {
-                self.written.push(index);
+                self.verified.push(index);
             }
             self.results[index] = result;
         }
-        if self.written.is_empty() {
+        if self.verified.is_empty() {
             return self.results;
         }
-        let synced = reach(Point::StageSync).and_then(|()| self.unsynced.sync(self.own));
-        let named = synced.and_then(|()| {
-            for index in &self.written {
-                let digest = &self.wanted[*index].digest;
-                reach(Point::StageRename)?;
-                rustix::fs::renameat(self.stage, part_name(digest), self.stage, digest.to_string())?;
-            }
-            reach(Point::StageDirSync)?;
-            Ok(rustix::fs::fsync(self.stage)?)
-        });
-        let result = named.map_err(|error| format!("could not be written to disk: {error}"));
-        for index in &self.written {
+        let digests: Vec<&Digest> = self.verified.iter().map(|index| &self.requests[*index].digest).collect();
+        let published = publish(self.own, &digests, &self.unsynced);
+        let result = published.map_err(|error| format!("could not be written to disk: {error}"));
+        for index in &self.verified {
             self.results[*index] = result.clone();
         }
         self.results
     }
 
-    /// Takes in what has arrived; `None` where others say how that went.
-    fn complete(&mut self, arriving: Arriving, sent: Result<(), String>) -> Option<Result<(), String>> {
-        let wanted = &self.wanted[arriving.index];
-        let to = sent.and(arriving.to);
-        match (to, &self.writers) {
-            (Ok(To::Writers(content)), Some(writers)) => {
-                writers.write(arriving.index, content);
+    /// Takes in what has arrived; `None` where a writer says how that went.
+    fn complete(&mut self, incoming: Incoming, sent: Result<(), String>) -> Option<Result<(), String>> {
+        match (sent.and(incoming.target), &self.writers) {
+            (Ok(Target::Writers(blob)), Some(writers)) => {
+                writers.write(incoming.index, blob);
                 None
             }
-            (Ok(To::Writers(_)), None) => Some(Err("nobody writes it".to_owned())),
-            (Ok(To::Part(part, hasher)), _) => {
-                Some(is_right(wanted, arriving.at, &hasher, &part).map(|()| self.unsynced.add(&part)))
+            (Ok(Target::Writers(_)), None) => Some(Err("there is no thread to write it".to_owned())),
+            (Ok(Target::Partial(partial)), _) => {
+                let verified = partial.verified(&self.requests[incoming.index]);
+                Some(verified.map(|file| self.unsynced.add(&file)))
             }
             (Err(why), _) => Some(Err(why)),
         }
     }
 
-    /// A hole cannot be held.
-    fn write_now(&mut self) {
-        let Some(arriving) = &mut self.arriving else { return };
-        let Ok(To::Writers(held)) = &mut arriving.to else { return };
+    /// Writes what is held for the writers now: they cannot make holes.
+    fn stop_holding(&mut self) {
+        let Some(incoming) = &mut self.incoming else { return };
+        let Ok(Target::Writers(held)) = &mut incoming.target else { return };
         let held = std::mem::take(held);
-        let part = create_part(self.stage, &self.wanted[arriving.index].digest);
-        arriving.to = part.map(|part| To::Part(part, Box::default())).map_err(|error| error.to_string());
-        arriving.at = 0;
+        let partial = Partial::create(self.stage, &self.requests[incoming.index].digest);
+        incoming.target = partial.map(Target::Partial).map_err(|error| error.to_string());
         self.take(&held);
     }
 
-    /// Bytes of the content that is arriving.
+    /// The next bytes of the blob that is arriving.
     fn take(&mut self, bytes: &[u8]) {
-        let Some(arriving) = &mut self.arriving else { return };
-        match &mut arriving.to {
-            Ok(To::Writers(held)) => held.extend_from_slice(bytes),
-            Ok(To::Part(part, hasher)) => {
-                hasher.update(bytes);
-                fault::wrote(&*part);
-                let written = reach(Point::StageWrite).and_then(|()| part.write_all_at(bytes, arriving.at));
-                if let Err(error) = written {
-                    arriving.to = Err(error.to_string());
+        let Some(incoming) = &mut self.incoming else { return };
+        match &mut incoming.target {
+            Ok(Target::Writers(held)) => held.extend_from_slice(bytes),
+            Ok(Target::Partial(partial)) => {
+                if let Err(error) = partial.write(bytes) {
+                    incoming.target = Err(error.to_string());
                     // Others may fit into the room that it took.
-                    remove_part(self.stage, &self.wanted[arriving.index].digest);
+                    remove_partial(self.stage, &self.requests[incoming.index].digest);
                 }
             }
             Err(_) => {}
         }
-        arriving.at += bytes.len() as u64;
     }
 }
 
-/// Whether a part holds all that was wanted, and nothing else.
-fn is_right(wanted: &BlobRequest, length: u64, hasher: &blake3::Hasher, part: &File) -> Result<(), String> {
-    if length != wanted.size {
-        return Err(came_short(length, wanted.size));
+impl Incoming {
+    /// Whether `length` more bytes may follow; takes nothing more of it where they may not.
+    fn may_take(&mut self, length: u64, size: u64) -> bool {
+        let Ok(target) = &self.target else { return false };
+        let fits = length <= size.saturating_sub(target.length());
+        if !fits {
+            self.target = Err(format!("expected {size} bytes, got more"));
+        }
+        fits
     }
-    if hasher.finalize() != wanted.digest.0 {
-        return Err(is_another());
-    }
-    // A hole at its end was only skipped so far.
-    part.set_len(wanted.size).map_err(|error| error.to_string())
-}
-
-pub(super) fn came_short(came: u64, of: u64) -> String {
-    format!("{came} of {of} bytes came")
-}
-
-pub(super) fn is_another() -> String {
-    "its content is not what was announced: it changed meanwhile".to_owned()
 }
 
 impl Sink for Stager<'_> {
     fn begin(&mut self, index: usize) -> anyhow::Result<()> {
-        let offset = self.wanted.get(index).map_or(0, |wanted| wanted.offset);
+        let offset = self.requests.get(index).map_or(0, |request| request.offset);
         self.begin_at(index, offset)
     }
 
     fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        let Some(arriving) = &mut self.arriving else { bail!("data outside of a content") };
-        let left = self.wanted[arriving.index].size.saturating_sub(arriving.at);
-        if bytes.len() as u64 > left {
-            arriving.to = Err("more came than was announced".to_owned());
-            return Ok(());
+        let Some(incoming) = &mut self.incoming else { bail!("data outside of a blob") };
+        let size = self.requests[incoming.index].size;
+        if incoming.may_take(bytes.len() as u64, size) {
+            self.take(bytes);
+            self.own.progress().fetch_add(1, Ordering::Relaxed);
         }
-        self.take(bytes);
-        self.own.progress().fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     fn hole(&mut self, length: u64) -> anyhow::Result<()> {
-        self.write_now();
-        let Some(arriving) = &mut self.arriving else { bail!("a hole outside of a content") };
-        let Ok(To::Part(_, hasher)) = &mut arriving.to else { return Ok(()) };
-        if length > self.wanted[arriving.index].size.saturating_sub(arriving.at) {
-            arriving.to = Err("more came than was announced".to_owned());
-            return Ok(());
+        self.stop_holding();
+        let Some(incoming) = &mut self.incoming else { bail!("a hole outside of a blob") };
+        let size = self.requests[incoming.index].size;
+        if incoming.may_take(length, size)
+            && let Ok(Target::Partial(partial)) = &mut incoming.target
+        {
+            partial.skip(length);
         }
-        hash_zeros(hasher, length);
-        arriving.at += length;
         Ok(())
     }
 
     fn basis(&self, index: usize) -> Option<Arc<Signature>> {
-        Some(Arc::clone(&self.signatures.get(index)?.as_ref()?.signature))
+        Some(Arc::clone(&self.bases.get(index)?.as_ref()?.signature))
     }
 
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
-        let Some(index) = self.arriving.as_ref().map(|arriving| arriving.index) else {
-            bail!("a copy outside of a content")
+        let Some(index) = self.incoming.as_ref().map(|incoming| incoming.index) else {
+            bail!("a copy outside of a blob")
         };
-        let Some(basis) = self.signatures.get_mut(index).and_then(Option::take) else {
+        let Some(basis) = self.bases.get_mut(index).and_then(Option::take) else {
             bail!("a copy of what this host has not")
         };
         let copied = stream(&basis.file, from, from.saturating_add(length), &mut |part| match part {
             Part::Data(bytes) => self.data(bytes).map_err(Broken::Sink),
             Part::Hole(length) => self.hole(length).map_err(Broken::Sink),
         });
-        self.signatures[index] = Some(basis);
+        self.bases[index] = Some(basis);
         match copied {
             Err(Broken::Sink(error)) => return Err(error),
-            Err(Broken::Content(error)) => {
-                if let Some(arriving) = &mut self.arriving {
-                    arriving.to = Err(format!("its basis {error}"));
+            Err(Broken::Source(error)) => {
+                if let Some(incoming) = &mut self.incoming {
+                    incoming.target = Err(format!("its basis {error}"));
                 }
             }
             Ok(()) => {}
@@ -291,82 +251,15 @@ impl Sink for Stager<'_> {
     }
 
     fn end(&mut self, sent: Result<(), String>) -> anyhow::Result<()> {
-        let Some(arriving) = self.arriving.take() else { bail!("the end of a content that did not begin") };
-        let index = arriving.index;
-        let Some(result) = self.complete(arriving, sent) else { return Ok(()) };
+        let Some(incoming) = self.incoming.take() else { bail!("the end of a blob that did not begin") };
+        let index = incoming.index;
+        let Some(result) = self.complete(incoming, sent) else { return Ok(()) };
         match &result {
-            Ok(()) => self.written.push(index),
+            Ok(()) => self.verified.push(index),
             // Nothing can be built on it: the next run would have to find out anew that it is wrong.
-            Err(_) => remove_part(self.stage, &self.wanted[index].digest),
+            Err(_) => remove_partial(self.stage, &self.requests[index].digest),
         }
         self.results[index] = result;
         Ok(())
     }
-}
-
-/// As if that many zeros had been read.
-pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, length: u64) {
-    static ZEROS: [u8; CHUNK] = [0; CHUNK];
-    let mut left = length;
-    while left > 0 {
-        let zeros = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        hasher.update(&ZEROS[..zeros]);
-        left -= zeros as u64;
-    }
-}
-
-/// How much of a content an earlier run left in the stage.
-pub(super) fn begun(stage: BorrowedFd<'_>, wanted: &BlobRequest) -> u64 {
-    let length = open_part(stage, &wanted.digest).and_then(|part| Ok(part.metadata()?.len()));
-    length.ok().filter(|length| *length <= wanted.size).unwrap_or(0)
-}
-
-/// Whether a content is in the stage, verified.
-pub(super) fn is_staged(stage: BorrowedFd<'_>, digest: &Digest, size: u64) -> bool {
-    let stat = rustix::fs::statat(stage, digest.to_string(), AtFlags::SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode).is_file() && u64::try_from(stat.st_size) == Ok(size)
-    })
-}
-
-fn part_name(digest: &Digest) -> String {
-    format!("{digest}.part")
-}
-
-/// A new, empty part; what had its name is dropped.
-pub(super) fn create_part(stage: BorrowedFd<'_>, digest: &Digest) -> io::Result<File> {
-    reach(Point::StageCreate)?;
-    let name = part_name(digest);
-    match create(stage, &name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            remove_part(stage, digest);
-            create(stage, &name)
-        }
-        created => created,
-    }
-}
-
-/// A new file that nobody else can open.
-pub(super) fn create(stage: BorrowedFd<'_>, name: &str) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(File::from(rustix::fs::openat(stage, name, flags, Mode::RUSR | Mode::WUSR)?))
-}
-
-fn open_part(stage: BorrowedFd<'_>, digest: &Digest) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let part = rustix::fs::openat(stage, part_name(digest), flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&part)?;
-    let is_ours = FileType::from_raw_mode(stat.st_mode).is_file()
-        && stat.st_nlink == 1
-        && stat.st_uid == rustix::process::geteuid().as_raw();
-    if !is_ours {
-        // Writing to it could be writing to a file elsewhere.
-        return Err(io::Error::other("what is in the stage is not ours"));
-    }
-    Ok(File::from(part))
-}
-
-pub(super) fn remove_part(stage: BorrowedFd<'_>, digest: &Digest) {
-    // Where this fails, making the part anew fails too, and says why.
-    let _ = rustix::fs::unlinkat(stage, part_name(digest), AtFlags::empty());
 }

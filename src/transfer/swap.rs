@@ -39,6 +39,15 @@ impl<'a> Name<'a> {
     pub(super) fn remove(self) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(self.dir, self.name, AtFlags::empty())?)
     }
+
+    /// Removes a directory; `false` when something is in it.
+    pub(super) fn remove_empty_dir(self) -> io::Result<bool> {
+        match rustix::fs::unlinkat(self.dir, self.name, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// Renames, and never replaces: an error of kind `AlreadyExists` when something stands at `to`.

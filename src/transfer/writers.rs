@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use super::BlobRequest;
+use super::blobs::{create_partial, remove_partial};
 use super::durable::Unsynced;
 use super::own::OwnDir;
+use super::partial::{digest_mismatch, truncated};
 use super::source::CHUNK;
-use super::stager::{came_short, create_part, is_another, remove_part};
 use crate::fault::{self, Point, reach};
 use crate::threads::threads;
 
@@ -93,21 +94,21 @@ fn work(queue: &Mutex<Receiver<Job>>, own: &OwnDir, wanted: &[BlobRequest], unsy
 
 fn write(own: &OwnDir, wanted: &BlobRequest, content: &[u8], unsynced: &Unsynced) -> Result<(), String> {
     if content.len() as u64 != wanted.size {
-        return Err(came_short(content.len() as u64, wanted.size));
+        return Err(truncated(content.len() as u64, wanted.size));
     }
     if blake3::hash(content) != wanted.digest.0 {
-        return Err(is_another());
+        return Err(digest_mismatch());
     }
-    let written = create_part(own.stage(), &wanted.digest).and_then(|part| {
-        fault::wrote(&part);
+    let written = create_partial(own.stage(), &wanted.digest).and_then(|partial| {
+        fault::wrote(&partial);
         reach(Point::StageWrite)?;
-        part.write_all_at(content, 0)?;
-        unsynced.add(&part);
+        partial.write_all_at(content, 0)?;
+        unsynced.add(&partial);
         Ok(())
     });
     written.map_err(|error| {
         // Others may fit into the room that it took.
-        remove_part(own.stage(), &wanted.digest);
+        remove_partial(own.stage(), &wanted.digest);
         error.to_string()
     })
 }

@@ -78,6 +78,23 @@ fn a_files_content_and_metadata() {
 }
 
 #[test]
+fn a_pattern_with_a_slash_behind_keeps_directories_out_and_nothing_else() {
+    let mut site = Site::new();
+    site.spec.exclude = vec!["cache/".to_owned()];
+    site.write("cache/inner", "");
+    site.write("a/cache/inner", "");
+    site.write("b/cache", "no directory");
+    std::fs::create_dir(site.path("c")).unwrap();
+    symlink("../cache", site.path("c/cache")).unwrap();
+    let seen = site.seen();
+    for (at, kind) in [("cache", "excluded"), ("a/cache", "excluded"), ("b/cache", "file")] {
+        assert_eq!(seen[at], kind, "{at}");
+    }
+    assert_ne!(seen["c/cache"], "excluded");
+    assert_eq!(seen.len(), 7, "{seen:?}");
+}
+
+#[test]
 fn excluded_names_of_every_kind_are_not_looked_into() {
     let mut site = Site::new();
     site.spec.exclude = vec!["*.bak".to_owned(), "conf/*.tmp".to_owned()];

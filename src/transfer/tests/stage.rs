@@ -121,6 +121,88 @@ fn a_part_that_is_not_right_is_found_out() {
     assert_eq!(fs::read(&victim).unwrap(), &content[..1000]);
 }
 
+/// As a disk may leave it that lost power: its name and its size are right.
+#[test]
+fn a_damaged_leftover_of_the_right_size_is_never_reused() {
+    for content in [b"small".to_vec(), big(1)] {
+        for (suffix, length) in [("", content.len()), (".part", content.len()), (".part", content.len() - 1)]
+        {
+            let world = World::new();
+            let mut source = Memory::of(&[content.as_slice()]);
+            let requests = source.wanted();
+            let mut damaged = content[..length].to_vec();
+            damaged[length / 2] ^= 1;
+            let left = world.in_stage(format!("{}{suffix}", requests[0].digest));
+            let name = format!("{} bytes as *{suffix}, {length}", content.len());
+
+            // A plan may name what nobody staged.
+            fs::write(&left, &damaged).unwrap();
+            assert!(
+                is_failed(&world.commit(&[world.put("a", file(&content))])[0], "did not arrive"),
+                "{name}"
+            );
+            assert!(!world.at("a").exists(), "{name}");
+
+            fs::write(&left, &damaged).unwrap();
+            assert!(world.stage(&requests, &mut Nobody)[0].is_err(), "{name}");
+            assert!(
+                is_failed(&world.commit(&[world.put("a", file(&content))])[0], "did not arrive"),
+                "{name}"
+            );
+            assert!(!world.at("a").exists(), "{name}");
+
+            fs::write(&left, &damaged).unwrap();
+            if length == content.len() {
+                assert_eq!(world.stage(&requests, &mut source), [Ok(())], "{name}");
+            } else {
+                assert!(world.stage(&requests, &mut source)[0].is_err(), "{name}");
+                assert!(!left.exists(), "{name}: the next run would fail as well");
+                assert_eq!(world.stage(&requests, &mut source), [Ok(())], "{name}");
+            }
+            assert_eq!(world.commit(&[world.put("a", file(&content))]), [Outcome::Done], "{name}");
+            assert_eq!(world.read("a"), content, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_leftover_is_read_and_reused_even_with_the_owner_and_mode_it_shall_have() {
+    for suffix in ["", ".part"] {
+        let world = World::new();
+        let contents: Vec<Vec<u8>> = (0..50_u8).map(|n| vec![n; 1 + usize::from(n)]).collect();
+        let requests = Memory::of(&contents).wanted();
+        for (request, content) in requests.iter().zip(&contents) {
+            fs::write(world.in_stage(format!("{}{suffix}", request.digest)), content).unwrap();
+        }
+        if suffix.is_empty() {
+            // A commit was ended after it had readied this one.
+            let ready = world.in_stage(requests[7].digest.to_string());
+            chmod(&ready, 0o400);
+            std::os::unix::fs::chown(&ready, Some(1), Some(1)).unwrap();
+        }
+        assert_eq!(world.stage(&requests, &mut Nobody), vec![Ok(()); 50], "{suffix}");
+        for (request, content) in requests.iter().zip(&contents) {
+            assert_eq!(fs::read(world.in_stage(request.digest.to_string())).unwrap(), *content);
+        }
+    }
+}
+
+#[test]
+fn a_leftover_with_another_name_elsewhere_is_not_reused() {
+    let world = World::new();
+    let mut source = Memory::of(&["content"]);
+    let requests = source.wanted();
+    world.write("elsewhere", "content");
+    fs::hard_link(world.at("elsewhere"), world.in_stage(requests[0].digest.to_string())).unwrap();
+    assert_eq!(world.stage(&requests, &mut source), [Ok(())]);
+    assert_eq!(source.asked.len(), 1);
+    let mode = fs::metadata(world.at("elsewhere")).unwrap().mode();
+    let Entry::File(mut private) = file("content") else { unreachable!() };
+    private.meta.mode = 0o600;
+    assert_eq!(world.commit(&[world.put("a", Entry::File(private))]), [Outcome::Done]);
+    assert_eq!(fs::metadata(world.at("elsewhere")).unwrap().mode(), mode, "its other name stays as it is");
+}
+
 #[test]
 fn what_the_host_has_is_copied_not_sent() {
     let world = World::new();

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{TrashId, Trashed, is_in_the_way, names, runs};
 use crate::disk::{HeldRoot, Owners, Stamp};
-use crate::model::{Digest, Entry, Meta, RelPath, RelPathBuf, Symlink};
+use crate::model::{Entry, Meta, RelPath, RelPathBuf, Symlink};
+use crate::transfer::hashing::hash_file;
 use crate::transfer::metadata::Mask;
 use crate::transfer::own::{TRASH_PATH, open_dir};
-use crate::transfer::source::{Part, open_file, send_open, stream};
-use crate::transfer::stager::hash_zeros;
+use crate::transfer::source::{open_file, send_open};
 use crate::transfer::{BlobRequest, Sink, Source};
 
 /// Most versions that are listed at once: what a person asks for is one path, or a directory of them.
@@ -175,22 +175,12 @@ impl Trashed {
 
     fn look_at_file(&self, root: &HeldRoot, owners: &mut Owners, progress: &AtomicU64) -> io::Result<Entry> {
         let (file, stamp) = self.open(root)?;
-        let mut hasher = blake3::Hasher::new();
-        stream::<io::Error>(&file, 0, stamp.size, &mut |part| {
-            progress.fetch_add(1, Ordering::Relaxed);
-            match part {
-                Part::Data(bytes) => {
-                    hasher.update(bytes);
-                }
-                Part::Hole(length) => hash_zeros(&mut hasher, length),
-            }
-            Ok(())
-        })?;
+        let mut read = || _ = progress.fetch_add(1, Ordering::Relaxed);
+        let digest = hash_file(&file, stamp.size, &mut read)?;
         let stat = rustix::fs::fstat(&file)?;
         // Of what may be carried, as a scan would tell it.
         let mode = u16::try_from(stat.st_mode & Mask::File as u32).unwrap_or(0);
         let meta = Meta { mode, owner: owners.of(stat.st_uid, stat.st_gid) };
-        let digest = Digest(hasher.finalize().into());
         Ok(Entry::File(crate::model::File { size: stamp.size, mtime: stamp.mtime, digest, meta }))
     }
 }
