@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
@@ -34,6 +34,9 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ),
     ("hub", &["enroll", "state", "model"]),
     ("host", &[]),
+    ("logging", &["model"]),
+    ("site", &["config", "enroll", "host", "model", "node", "reload", "report", "state", "sync", "threads"]),
+    ("record", &["logging", "model", "report", "state"]),
     ("cli", &["*"]),
     ("main", &["*"]),
 ];

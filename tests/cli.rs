@@ -68,26 +68,18 @@ impl Run {
     }
 }
 
+/// The names of a command and of all below it, without the program's.
+fn commands(command: &clap::Command, name: &str) -> Vec<String> {
+    let below = command.get_subcommands().filter(|command| command.get_name() != "help");
+    let below = below.flat_map(|command| commands(command, &format!("{name} {}", command.get_name())));
+    std::iter::once(name.to_owned()).chain(below).collect()
+}
+
 #[test]
 fn every_command_has_help_with_examples() {
     let sandbox = Sandbox::new();
-    let commands = [
-        "",
-        "init",
-        "sync",
-        "status",
-        "nodes",
-        "nodes list",
-        "nodes check",
-        "config",
-        "config show",
-        "config check",
-        "serve",
-        "join",
-        "leave",
-        "agent",
-        "completions",
-    ];
+    let commands = commands(&xds_sync::cli::command(), "");
+    assert!(commands.len() > 20, "{commands:?}");
     for command in commands {
         let mut args: Vec<&str> = command.split_whitespace().collect();
         args.push("--help");
@@ -484,10 +476,16 @@ fn a_step_of_leave_that_fails_is_exit_23_and_what_was_done_before_it_is_printed(
 #[test]
 fn a_node_that_cannot_be_written_down_is_exit_23() {
     let sandbox = Sandbox::new();
-    fs::write(sandbox.path("conf.d"), "").unwrap();
-    let run = sandbox.run(&["nodes", "add", "mds1", "10.0.0.11"]);
+    // No file can be made beside this configuration, by no user.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+    command
+        .env_clear()
+        .env("HOME", sandbox.dir.path())
+        .stdin(fs::File::open(sandbox.path("config.toml")).unwrap());
+    command.args(["--config", "/proc/self/fd/0", "nodes", "add", "mds1", "10.0.0.11"]);
+    let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 23, "{run:?}");
-    assert!(run.stderr.contains("nodes.toml"), "{run:?}");
+    assert!(run.stderr.contains("conf.d"), "{run:?}");
 }
 
 #[test]
