@@ -42,6 +42,9 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ),
     ("hub", &["durable", "enroll"]),
     ("host", &[]),
+    ("logging", &["model"]),
+    ("site", &["config", "enroll", "host", "model", "node", "reload", "report", "state", "sync", "threads"]),
+    ("record", &["logging", "model", "report", "state"]),
     ("cli", &["*"]),
     ("main", &["*"]),
 ];

@@ -480,10 +480,16 @@ fn a_step_of_leave_that_fails_is_exit_23_and_what_was_done_before_it_is_printed(
 #[test]
 fn a_node_that_cannot_be_written_down_is_exit_23() {
     let sandbox = Sandbox::new();
-    fs::write(sandbox.path("conf.d"), "").unwrap();
-    let run = sandbox.run(&["nodes", "add", "mds1", "10.0.0.11"]);
+    // No file can be made beside this configuration, by no user.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+    command
+        .env_clear()
+        .env("HOME", sandbox.dir.path())
+        .stdin(fs::File::open(sandbox.path("config.toml")).unwrap());
+    command.args(["--config", "/proc/self/fd/0", "nodes", "add", "mds1", "10.0.0.11"]);
+    let run = Run::of(command.output().unwrap());
     assert_eq!(run.code, 23, "{run:?}");
-    assert!(run.stderr.contains("nodes.toml"), "{run:?}");
+    assert!(run.stderr.contains("conf.d"), "{run:?}");
 }
 
 #[test]

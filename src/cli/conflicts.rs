@@ -17,11 +17,11 @@ use crate::state::{ConflictRecord, Ledger, StateDir, Version};
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync conflicts                                              what waits, and what was decided
-  xds-sync conflicts show recordings greeting.wav                 all that is known of one, with digests
-  xds-sync conflicts resolve recordings greeting.wav --keep main  Main's version stays
-  xds-sync conflicts resolve recordings greeting.wav --keep mds1  that of mds1 stays
-The next run carries a decision out; the other versions go to the trash of their hosts.";
+  xds-sync conflicts                                              all that wait or were decided
+  xds-sync conflicts show recordings greeting.wav                 one in detail, with digests
+  xds-sync conflicts resolve recordings greeting.wav --keep main  keep Main's version
+  xds-sync conflicts resolve recordings greeting.wav --keep mds1  keep the version of mds1
+The next run carries out a decision; the other versions go to the trash of their hosts.";
 
 /// List paths that several hosts changed differently, or decide which version stays
 #[derive(clap::Args, Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Tell all that is known of the conflicts at one path
+    /// Show all that is known of the conflicts at one path
     #[command(after_help = EXAMPLES)]
     Show {
         /// The directory's name
@@ -47,7 +47,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Decide a conflict that waits
+    /// Decide a conflict that waits for a decision
     #[command(after_help = EXAMPLES)]
     Resolve {
         /// The directory's name
@@ -79,7 +79,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
             let mut ledger = state.ledger()?;
             resolve(&mut ledger, directory, path.as_bytes(), keep)?;
             state.save_ledger(&ledger).step("resolve")?;
-            context.ui.message("decided; the next 'xds-sync sync' carries it out");
+            context.ui.message("decided; the next 'xds-sync sync' carries that out");
         }
     }
     Ok(exit::DONE)

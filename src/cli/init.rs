@@ -24,7 +24,7 @@ use crate::state::{Lock, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync init                 key pair, markers, cron job; again changes nothing
+  xds-sync init                 key pair, markers, cron job; run again, it changes nothing
   xds-sync init --adopt moh     accept what is in moh's root now: after a disk was replaced,
                                 or the directory was restored from a backup
   xds-sync init --publish hub   nodes get the key from `xds-sync serve`, on port 8443
@@ -38,7 +38,7 @@ pub(super) struct Args {
     /// Accept the present root of this directory, which a run refused as unmarked or another one
     #[arg(long, value_name = "DIR", num_args = 1..)]
     adopt: Vec<String>,
-    /// Who serves the public key to nodes
+    /// What serves the public key to nodes
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     publish: Publish,
     /// Make a new key, give it to every node, and remove the old one there once the new one works

@@ -43,9 +43,9 @@ const ALIAS: &str = "xivo-xds-sync";
 const EXAMPLES: &str = "\
 Examples:
   xds-sync init              on Main, once: key pair, markers, cron job
-  xds-sync sync --dry-run    what would be done; touches nothing
+  xds-sync sync --dry-run    show what would be done; touches nothing
   xds-sync sync              bring every node in step
-  xds-sync status            who is in step, since when, and why not";
+  xds-sync status            which nodes are in step, since when, and why not";
 
 /// Keeps the files of an Asterisk telephony cluster the same on Main and all media servers.
 #[derive(Debug, Parser)]
@@ -62,7 +62,7 @@ struct Global {
     /// Read this configuration [default: $XDS_SYNC_CONFIG, or /etc/xds-sync/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print more: every node and directory, also those in step
+    /// Print more
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     verbose: bool,
     /// Print only what went wrong

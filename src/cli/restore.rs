@@ -112,7 +112,7 @@ fn show_unsearched(context: &Context, search: &Search<'_>) {
     let unreadable = search.unreadable().iter().map(|(host, why)| (host, why));
     for (host, why) in unreachable.chain(unreadable) {
         let host = escape_for_people(host.as_bytes());
-        context.ui.error(&format!("{host} was not searched: {}", clean(why)));
+        context.ui.error(&format!("{host} was not asked: {}", clean(why)));
     }
 }
 

@@ -70,9 +70,9 @@ pub(super) fn restored(directory: &str, restored: &[Restored]) -> String {
         let words = match &one.outcome {
             RestoreOutcome::Done(None) => format!("restored {}", which(&one.version)),
             RestoreOutcome::Done(Some(old)) => {
-                format!("restored {}; what was there is in Main's trash: {old}", which(&one.version))
+                format!("restored {}; what stood there is in Main's trash: {old}", which(&one.version))
             }
-            RestoreOutcome::AlreadyThere => format!("is there already as {}", which(&one.version)),
+            RestoreOutcome::AlreadyThere => format!("stands there already as {}", which(&one.version)),
             RestoreOutcome::Failed(why) => format!("not restored: {}", clean(why)),
         };
         let _ = writeln!(text, "{directory}: {path}: {words}");
@@ -236,8 +236,8 @@ mod tests {
         let all: Vec<Restored> = outcomes.into_iter().map(one).collect();
         insta::assert_snapshot!(restored("moh", &all), @r"
         moh: jazz/a.wav: restored 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z)
-        moh: jazz/a.wav: restored 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z); what was there is in Main's trash: 01KDYC00000000000000000000-7
-        moh: jazz/a.wav: is there already as 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z)
+        moh: jazz/a.wav: restored 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z); what stood there is in Main's trash: 01KDYC00000000000000000000-7
+        moh: jazz/a.wav: stands there already as 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02T02:50:45Z)
         moh: jazz/a.wav: not restored: a directory stands there
         ");
         let json: serde_json::Value = serde_json::from_str(&restored_json("moh", &all).unwrap()).unwrap();

@@ -16,15 +16,15 @@ use crate::sync::Options;
 const EXAMPLES: &str = "\
 Examples:
   xds-sync sync                          bring every node in step
-  xds-sync sync --dry-run                what that would do; touches nothing
+  xds-sync sync --dry-run                show what that would do; touches nothing
   xds-sync sync --node mds1 mds2         only these nodes
   xds-sync sync --dir moh --checksum     only music on hold, reading every file again
-  xds-sync sync --accept-deletes TOKEN   let a plan go ahead that the delete guard stopped
+  xds-sync sync --accept-deletes TOKEN   carry out a plan that the delete guard stopped
 
 Exit codes:
   0  every node in step                  30  a node fell silent
   1  usage or configuration error        40  some nodes are unreachable
-  2  agent missing or incompatible       41  all nodes are
+  2  agent missing or incompatible       41  all nodes are unreachable
   3  a root is missing or another one    42  files are right, a reload failed
  20  interrupted                         43  a conflict waits for a decision
  23  some entries failed                 70  internal error
@@ -53,10 +53,10 @@ pub(super) struct Args {
     /// Read every file again, whatever its size and times say
     #[arg(long)]
     checksum: bool,
-    /// Reload Asterisk whether due or not
+    /// Reload Asterisk even where no reload is due
     #[arg(long)]
     reload: bool,
-    /// Let the halted plan with this token go ahead
+    /// Carry out the plan with this token, which a guard stopped
     #[arg(long, value_name = "TOKEN", num_args = 1..)]
     accept_deletes: Vec<String>,
     /// With --dry-run: exit with 6 when there are differences

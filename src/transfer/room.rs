@@ -1,6 +1,7 @@
 //! Room for blobs on the filesystem of a stage.
 
 use super::own::OwnDir;
+use crate::model::Size;
 
 /// Left free on the filesystem: a hundredth of it, but no more than this many bytes.
 const MOST_MARGIN: u64 = 64 << 20;
@@ -35,40 +36,10 @@ impl Room {
             }
             None => Err(format!(
                 "needs {}, {} free on {}",
-                human_bytes(size),
-                human_bytes(self.left.min(self.free)),
+                Size(size),
+                Size(self.left.min(self.free)),
                 self.root
             )),
-        }
-    }
-}
-
-/// Such as `1.2 GiB`.
-fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let Some(first) = bytes.checked_ilog2().map(|bits| bits / 10).filter(|unit| *unit > 0) else {
-        return format!("{bytes} B");
-    };
-    let unit = (first as usize).min(UNITS.len());
-    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human_bytes;
-
-    #[test]
-    fn bytes_for_people() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1_288_490_189, "1.2 GiB"),
-            (300 << 20, "300.0 MiB"),
-            (u64::MAX, "16777215.9 TiB"),
-        ] {
-            assert_eq!(human_bytes(bytes), text);
         }
     }
 }
