@@ -1,6 +1,6 @@
 # Shared by the scripts beside it, which source it.
 
-# A toolchain that rustup has just installed is on no PATH yet.
+# A toolchain that rustup has just installed is not yet in PATH.
 command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 
 step() { printf '\n==> %s\n' "$*"; }
@@ -10,7 +10,7 @@ die() {
     exit 1
 }
 
-# apt prints pages where it works and a reason where it fails: only the latter is for anyone.
+# Shows a command's output only when it fails: apt prints pages when all is well.
 quietly() {
     local log
     log=$(mktemp)

@@ -377,7 +377,7 @@ fn a_main_that_cannot_be_joined_changes_nothing() {
     let keys = sandbox.path(".ssh/authorized_keys");
     fs::write(&keys, "# mine\n").unwrap();
     let wrong = format!("SHA256:{}", "A".repeat(43));
-    for (args, said) in [
+    for (args, expected) in [
         (&["join", "http://main"][..], "not https"),
         (&["join", "main/key"], "no HOST"),
         (&["join", "localhost:1", "--fingerprint", "MD5:00"], "no fingerprint"),
@@ -389,7 +389,7 @@ fn a_main_that_cannot_be_joined_changes_nothing() {
         let node_file = sandbox.path("node.toml");
         let run = Run::of(sandbox.command(args).env("XDS_SYNC_NODE_CONFIG", &node_file).output().unwrap());
         assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{args:?}: {run:?}");
-        assert!(run.stderr.contains(said), "{args:?}: {run:?}");
+        assert!(run.stderr.contains(expected), "{args:?}: {run:?}");
         assert_eq!(fs::read(&keys).unwrap(), b"# mine\n");
         assert!(!node_file.exists(), "{args:?}");
     }

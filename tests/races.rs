@@ -1,6 +1,9 @@
 //! A run on a real disk while somebody who may write into the root swaps what it works with for symlinks to
 //! elsewhere, thousands of times a second: nothing is ever read, written, made or removed there.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, missing_docs, dead_code)]
+
+#[path = "support/local.rs"]
+mod local;
 
 use std::fs;
 use std::io::Write as _;
@@ -8,17 +11,12 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use tempfile::TempDir;
 use xds_sync::disk::HeldRoot;
-use xds_sync::model::{
-    Action, Digest, Direction, Entry, File, Meta, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState,
-    Step, TrashKeep, Tree,
-};
-use xds_sync::node::{Endpoint as _, Local, LocalOptions};
-use xds_sync::snapshot::ScanSpec;
+use xds_sync::model::{Action, Digest, Entry, File, Meta, Owner, RelPath, RelPathBuf, Step, TrashKeep, Tree};
+use xds_sync::node::{Endpoint as _, Local};
 use xds_sync::transfer::{BlobRequest, Sink, Source};
 
 const RUN: &str = "01KQ0000000000000000000000";
@@ -34,20 +32,7 @@ struct World {
 impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
-        let options = LocalOptions {
-            cache_dir: dir.path().join("cache"),
-            // Long after everything in the test: nothing is young.
-            clock: Box::new(|| SystemTime::now() + Duration::from_secs(3600)),
-            new_id: Box::new(|| "01KQ0000000000000000000009".to_owned()),
-            reload: Box::new(|request| ReloadOutcome {
-                name: request.name.clone(),
-                state: ReloadState::Owed,
-                detail: None,
-            }),
-            replace_key: Box::new(|_| Err(String::new())),
-            progress: Arc::default(),
-        };
-        let world = World { local: Local::new(options), dir };
+        let world = World { local: Local::new(local::options(dir.path())), dir };
         fs::create_dir_all(world.at("d/sub")).unwrap();
         for outside in ["", "sub"] {
             fs::create_dir_all(world.outside().join(outside)).unwrap();
@@ -66,15 +51,7 @@ impl World {
     }
 
     fn scan(&mut self) -> Arc<Tree> {
-        let spec = ScanSpec {
-            directory: "moh".to_owned(),
-            root: self.at(""),
-            direction: Direction::Push,
-            exclude: Vec::new(),
-            other_roots: Vec::new(),
-            settle: Duration::ZERO,
-            checksum: false,
-        };
+        let spec = local::spec("moh", &self.at(""));
         self.local.scan(&spec).unwrap();
         self.local.tree("moh", None).unwrap()
     }

@@ -2,6 +2,8 @@
 //! for all; and nothing secret leaves it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code, unreachable_pub)]
 
+#[path = "support/local.rs"]
+mod local;
 #[path = "support/wait.rs"]
 mod wait;
 
@@ -16,12 +18,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
-use xds_sync::model::{
-    Action, Digest, Direction, Entry, File, Meta, Outcome, Owner, RelPathBuf, Step, TrashKeep,
-};
+use xds_sync::model::{Action, Digest, Entry, File, Meta, Outcome, Owner, RelPathBuf, Step, TrashKeep};
 use xds_sync::node::{Ended, Endpoint as _, Hello, Peer, Remote};
 use xds_sync::reload::ReloadRequest;
-use xds_sync::snapshot::ScanSpec;
 use xds_sync::transfer::{BlobRequest, Sink, Source};
 
 use wait::{LIMIT, ends_within};
@@ -142,21 +141,9 @@ fn is_private(dir: &Path, but: &[&str]) -> usize {
     count
 }
 
-fn spec(root: &Path) -> ScanSpec {
-    ScanSpec {
-        directory: "moh".to_owned(),
-        root: root.to_owned(),
-        direction: Direction::Push,
-        exclude: Vec::new(),
-        other_roots: Vec::new(),
-        settle: Duration::ZERO,
-        checksum: false,
-    }
-}
-
 /// Puts `content` at `a.wav` in place of `before`.
 fn push(remote: &mut Remote, root: &Path, before: Option<Entry>, content: &'static [u8]) {
-    remote.scan(&spec(root)).unwrap();
+    remote.scan(&local::spec("moh", root)).unwrap();
     remote.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
     let Entry::File(new) = file(content) else { unreachable!() };
     let wanted = BlobRequest { path: path("a.wav"), digest: new.digest, size: new.size, offset: 0 };
@@ -172,7 +159,7 @@ fn a_node_keeps_what_is_private_private_and_shows_what_is_for_all() {
         let (node, mut remote) = Node::start(umask);
         let root = node.at("roots/made/moh");
         push(&mut remote, &root, None, b"old");
-        remote.scan(&spec(&root)).unwrap();
+        remote.scan(&local::spec("moh", &root)).unwrap();
         let seen = remote.tree("moh", None).unwrap().get(&path("a.wav")).cloned();
         push(&mut remote, &root, seen, b"new");
         // The directories that it made on the way to a missing root, and the file, are Asterisk's to read.
@@ -283,9 +270,9 @@ fn no_secret_of_the_configuration_is_told() {
         &["nodes", "check"],
     ] {
         let Output { stdout, stderr, .. } = main.run("022", arguments);
-        let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
-        assert!(!said.contains(SECRET), "{arguments:?}: {said}");
-        assert!(!said.is_empty(), "{arguments:?}");
+        let output = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        assert!(!output.contains(SECRET), "{arguments:?}: {output}");
+        assert!(!output.is_empty(), "{arguments:?}");
     }
     for file in files_below(&main.at("state")) {
         let content = fs::read(&file).unwrap();

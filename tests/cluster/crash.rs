@@ -152,19 +152,25 @@ fn whoever_reads_while_runs_are_killed_never_sees_a_torn_file() {
             }
             reads
         });
-        for generation in 0..15 {
-            write_generation(main, SOUNDS, generation + 1);
-            let number = (places.hash_one(generation) % FILES as u64) as usize;
-            eprintln!("generation {}: killed once {number} is there", generation + 1);
-            kill_once_there(&cluster, SOUNDS, generation, number, |run| {
-                if generation % 2 == 0 {
-                    run.signal(Signal::KILL);
-                } else {
-                    mds1.sh("pkill -KILL -f '[x]ds-sync agent' || true").ok();
-                }
-            });
-        }
+        // A failed assertion must stop the reader too, or the scope never ends.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for generation in 0..15 {
+                write_generation(main, SOUNDS, generation + 1);
+                let number = (places.hash_one(generation) % FILES as u64) as usize;
+                eprintln!("generation {}: killed once {number} is there", generation + 1);
+                kill_once_there(&cluster, SOUNDS, generation, number, |run| {
+                    if generation % 2 == 0 {
+                        run.signal(Signal::KILL);
+                    } else {
+                        mds1.sh("pkill -KILL -f '[x]ds-sync agent' || true").ok();
+                    }
+                });
+            }
+        }));
         over.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
         reader.join().unwrap()
     });
     assert!(reads > FILES, "{reads}");

@@ -1,4 +1,4 @@
-//! What was remembered is wrong, old or damaged: then nothing is deleted.
+//! Main's or a node's state is wrong, old or damaged: then nothing is deleted.
 
 use crate::support::Cluster;
 

@@ -55,9 +55,12 @@ fn nodes_of_the_database_are_synchronised_also_while_it_is_away() {
     let run = main.sync_json([""; 0]);
     run.exits(40);
     assert!(everywhere("b.wav"), "the last good answer stands in");
-    let told = discovery(&run);
-    assert!(told[0].contains("discovery.postgres") && told[0].ends_with("is used: mds1, mds2"), "{told:?}");
-    assert!(run.output.err().contains(&told[0]), "on stderr too: {}", run.output.err());
+    let problems = discovery(&run);
+    assert!(
+        problems[0].contains("discovery.postgres") && problems[0].ends_with("is used: mds1, mds2"),
+        "{problems:?}"
+    );
+    assert!(run.output.err().contains(&problems[0]), "on stderr too: {}", run.output.err());
     main.await_syslog("problem: discovery: discovery.postgres");
     main.xds_sync(["status"]).exits(40);
     let listed = main.xds_sync(["nodes", "list", "--json"]);
@@ -70,16 +73,16 @@ fn nodes_of_the_database_are_synchronised_also_while_it_is_away() {
     main.xds_sync(["nodes", "check"]).exits(40);
 
     // Without any node to go by. What is known of them is kept until they are found again.
-    let remembers = || main.read_text("/var/lib/xds-sync/ledger.json").contains("\"mds1\"");
-    assert!(remembers());
+    let knows_mds1 = || main.read_text("/var/lib/xds-sync/ledger.json").contains("\"mds1\"");
+    assert!(knows_mds1());
     main.rename("/var/lib/xds-sync/discovery.json", "/var/lib/xds-sync/away");
     main.sync_json([""; 0]).exits(41);
     main.write("/var/lib/xds-sync/discovery.json", "{\"version\": 1}");
     let run = main.sync_json([""; 0]);
     run.exits(41);
-    assert!(discovery(&run).iter().any(|told| told.contains("discovery.json cannot be trusted")));
+    assert!(discovery(&run).iter().any(|problem| problem.contains("discovery.json cannot be trusted")));
 
-    assert!(remembers());
+    assert!(knows_mds1());
     main.start_postgres();
     add("c.wav");
     let run = main.sync_json([""; 0]);
@@ -105,8 +108,8 @@ fn a_node_that_the_database_does_not_name_any_more_keeps_its_files() {
     main.remove(format!("{SOUNDS}/a.wav"));
     let run = main.sync_json([""; 0]);
     run.exits(40);
-    let told = discovery(&run);
-    assert!(told[0].contains("names no node any more, where it named mds2"), "{told:?}");
+    let problems = discovery(&run);
+    assert!(problems[0].contains("names no node any more, where it named mds2"), "{problems:?}");
     assert!(!cluster["mds1"].exists(format!("{SOUNDS}/a.wav")), "configured, and so in step");
     assert!(cluster["mds2"].exists(format!("{SOUNDS}/a.wav")), "nothing is done there");
 
@@ -122,15 +125,15 @@ fn a_new_key_leaves_nobody_behind_who_could_not_be_found() {
     let main = &cluster.main;
     main.sync_json([""; 0]).exits(0);
     main.stop_postgres();
-    let said = main.xds_sync(["init", "--publish", "none", "--rotate"]);
-    said.exits(40);
-    assert!(said.text().contains("mds2 has the new key alone"), "{}", said.text());
-    assert!(said.text().contains("could not be found now"), "{}", said.text());
+    let output = main.xds_sync(["init", "--publish", "none", "--rotate"]);
+    output.exits(40);
+    assert!(output.text().contains("mds2 has the new key alone"), "{}", output.text());
+    assert!(output.text().contains("could not be found now"), "{}", output.text());
     assert!(main.exists("/root/.ssh/rsync_xds.old"));
     main.start_postgres();
-    let said = main.xds_sync(["init", "--publish", "none", "--rotate"]);
-    said.exits(0);
-    assert!(!main.exists("/root/.ssh/rsync_xds.old"), "{}", said.text());
+    let output = main.xds_sync(["init", "--publish", "none", "--rotate"]);
+    output.exits(0);
+    assert!(!main.exists("/root/.ssh/rsync_xds.old"), "{}", output.text());
     main.sync_json([""; 0]).exits(0);
 }
 

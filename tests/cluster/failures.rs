@@ -1,4 +1,4 @@
-//! What goes wrong on the way, and how it is told.
+//! What goes wrong in a run, and how it is reported.
 
 use std::time::Duration;
 

@@ -30,8 +30,8 @@ fn more_deletions_than_max_delete_wait_for_their_token() {
     assert_eq!((&guard["directory"], &guard["guard"]), (&"sounds".into(), &"max_delete".into()));
     assert!(cluster["mds1"].exists(sounds("3.wav")));
     let token = guard["token"].as_str().unwrap();
-    let told = main.xds_sync(["sync"]);
-    assert!(told.text().contains(&format!("--accept-deletes {token}")), "{}", told.text());
+    let output = main.xds_sync(["sync"]);
+    assert!(output.text().contains(&format!("--accept-deletes {token}")), "{}", output.text());
 
     // The token is of this plan and of no other.
     main.remove(sounds("16.wav"));

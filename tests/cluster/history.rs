@@ -55,8 +55,8 @@ fn a_file_removed_by_hand_comes_back_from_a_nodes_trash() {
     let shown = restore(main, &["sounds", "jazz/a.wav", "--dry-run"]);
     assert!(shown.ok().contains("mds2"), "{shown:?}");
     assert!(!main.exists(sounds("jazz")), "a dry run");
-    let told = restore(main, &["sounds", "jazz/a.wav"]).ok();
-    assert!(told.starts_with("sounds: jazz/a.wav: restored ") && told.contains(" of mds1 "), "{told}");
+    let output = restore(main, &["sounds", "jazz/a.wav"]).ok();
+    assert!(output.starts_with("sounds: jazz/a.wav: restored ") && output.contains(" of mds1 "), "{output}");
     // With its mode, owner and time, and with the directory that it was in.
     before.assert_same(&main.tree(SOUNDS));
 
@@ -123,8 +123,8 @@ fn a_directory_comes_back_as_a_run_took_it_away() {
     main.remove(sounds("jazz"));
     main.sync_json([""; 0]).exits(0);
 
-    let told = restore(main, &["sounds", "jazz"]).ok();
-    assert_eq!(told.lines().count(), 2, "{told}");
+    let output = restore(main, &["sounds", "jazz"]).ok();
+    assert_eq!(output.lines().count(), 2, "{output}");
     main.sync_json([""; 0]).exits(0);
     let after = main.tree(SOUNDS);
     for path in ["jazz/a.wav", "jazz/deep/b.wav"] {
@@ -228,9 +228,9 @@ fn a_node_that_cannot_be_asked_is_named() {
     main.remove(sounds("a.wav"));
     main.sync_json([""; 0]).exits(0);
     cluster["mds1"].stop_sshd();
-    let told = restore(main, &["sounds", "a.wav", "--json"]);
-    assert!(told.exits(0).err().contains("mds1 was not asked"), "{told:?}");
-    let restored = &told.json()["restored"][0];
+    let output = restore(main, &["sounds", "a.wav", "--json"]);
+    assert!(output.exits(0).err().contains("mds1 was not asked"), "{output:?}");
+    let restored = &output.json()["restored"][0];
     assert_eq!((&restored["host"], &restored["state"]), (&"mds2".into(), &"restored".into()));
     assert_eq!(main.read_text(sounds("a.wav")), "first a.wav");
     restore(main, &["sounds", "never.wav"]).exits(40);

@@ -144,10 +144,10 @@ fn a_new_key_reaches_every_node_and_the_old_one_goes() {
     assert_eq!(public(), old);
     cluster["mds1"].start_sshd();
 
-    let said = rotate();
-    said.exits(40);
-    assert!(said.text().contains("mds1 has the new key alone"), "{}", said.text());
-    assert!(said.text().contains("mds2 has not moved"), "{}", said.text());
+    let output = rotate();
+    output.exits(40);
+    assert!(output.text().contains("mds1 has the new key alone"), "{}", output.text());
+    assert!(output.text().contains("mds2 has not moved"), "{}", output.text());
     let new = public();
     assert_ne!(new, old);
     assert!(keys("mds1").contains(&new) && !keys("mds1").contains(&old), "{}", keys("mds1"));
@@ -172,10 +172,14 @@ fn main_brings_the_program_to_nodes_of_an_existing_xds_cluster() {
     main.sync_json(["--dir", "sounds"]).exits(2);
     mds2.stop_sshd();
 
-    let said = main.xds_sync(["nodes", "install", "mds1", "mds2"]);
-    said.exits(40);
-    assert!(said.text().contains("mds1      installed, and joined"), "{}", said.text());
-    assert!(said.err().contains("mds2: ") && said.err().contains("Connection refused"), "{}", said.err());
+    let output = main.xds_sync(["nodes", "install", "mds1", "mds2"]);
+    output.exits(40);
+    assert!(output.text().contains("mds1      installed, and joined"), "{}", output.text());
+    assert!(
+        output.err().contains("mds2: ") && output.err().contains("Connection refused"),
+        "{}",
+        output.err()
+    );
     let joined = mds1.read_text(KEYS);
     assert!(joined.contains("restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 "), "{joined}");
     assert!(before.starts_with("ssh-ed25519 "), "{before}");
@@ -184,9 +188,9 @@ fn main_brings_the_program_to_nodes_of_an_existing_xds_cluster() {
 
     // Run again, nothing changes; a node that has the program already joins.
     mds2.start_sshd();
-    let said = main.xds_sync(["nodes", "install", "mds1", "mds2"]).ok();
-    assert!(said.contains("mds1      has joined already"), "{said}");
-    assert!(said.contains("mds2      joined; the program was there already"), "{said}");
+    let output = main.xds_sync(["nodes", "install", "mds1", "mds2"]).ok();
+    assert!(output.contains("mds1      has joined already"), "{output}");
+    assert!(output.contains("mds2      joined; the program was there already"), "{output}");
     assert_eq!(mds1.read_text(KEYS), joined);
     main.write_settled("/var/lib/xivo/sounds/a.wav", "a");
     main.sync_json(["--dir", "sounds"]).exits(0);
@@ -199,9 +203,9 @@ fn a_node_that_takes_no_program_keeps_its_key() {
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
     let before = mds1.read(KEYS);
     mds1.sh("mount --bind /usr/bin /usr/bin && mount -o remount,bind,ro /usr/bin").ok();
-    let said = main.xds_sync(["nodes", "install", "mds1"]);
-    said.exits(41);
-    assert!(said.err().contains("mds1: installing the program: "), "{}", said.err());
-    assert!(said.err().contains("Read-only file system"), "{}", said.err());
+    let output = main.xds_sync(["nodes", "install", "mds1"]);
+    output.exits(41);
+    assert!(output.err().contains("mds1: installing the program: "), "{}", output.err());
+    assert!(output.err().contains("Read-only file system"), "{}", output.err());
     assert_eq!(mds1.read(KEYS), before);
 }

@@ -13,7 +13,7 @@ const SOUNDS: &str = "/var/lib/xivo/sounds";
 const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
 /// Pushed directories, then the one that goes both ways.
 const ROOTS: [&str; 3] = [DIALPLAN, SOUNDS, RECORDINGS];
-/// What no commit can be told from but by its name.
+/// The id of a run that never was.
 const OLD_RUN: &str = "01000000000000000000000000";
 
 /// Which process ends, or loses the other one.
@@ -118,7 +118,7 @@ impl Story {
         match self.ends {
             Ends::Main => {
                 let run = main.sh(format!("{} sync --quiet", fault("kill")));
-                // As bash tells what a signal ended: 128 and its number.
+                // What a signal ended, as bash reports it: 128 and its number.
                 run.code == 137
             }
             Ends::Agent | Ends::Connection => {
@@ -179,7 +179,7 @@ impl Story {
 }
 
 /// Ends the process at every point; returns those that it came to.
-fn tell(ends: Ends) -> BTreeSet<Point> {
+fn points_met(ends: Ends) -> BTreeSet<Point> {
     let mut story = Story::begin(ends);
     let mut met = BTreeSet::new();
     for point in Point::ALL {
@@ -220,7 +220,7 @@ fn all_but(left_out: &[Point]) -> BTreeSet<Point> {
 
 #[test]
 fn main_is_killed_at_every_step() {
-    assert_eq!(tell(Ends::Main), all_but(&[&OF_AGENT[..], &OF_FIRST_RUN].concat()));
+    assert_eq!(points_met(Ends::Main), all_but(&[&OF_AGENT[..], &OF_FIRST_RUN].concat()));
 }
 
 #[test]
@@ -241,10 +241,10 @@ fn main_is_killed_at_every_step_of_its_first_run() {
 
 #[test]
 fn the_agent_is_killed_at_every_step() {
-    assert_eq!(tell(Ends::Agent), all_but(&OF_MAIN));
+    assert_eq!(points_met(Ends::Agent), all_but(&OF_MAIN));
 }
 
 #[test]
 fn the_connection_ends_at_every_step() {
-    assert_eq!(tell(Ends::Connection), all_but(&OF_MAIN));
+    assert_eq!(points_met(Ends::Connection), all_but(&OF_MAIN));
 }

@@ -11,8 +11,8 @@ use crate::support::{Builder, Cluster, Host, Output};
 fn package() -> &'static Path {
     static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
     PACKAGE.get_or_init(|| {
-        let said = script("scripts/deb", &["--quick"]);
-        said.lines().last().expect("the last line says where it is").into()
+        let output = script("scripts/deb", &["--quick"]);
+        output.lines().last().expect("the last line says where it is").into()
     })
 }
 
@@ -38,15 +38,17 @@ pub(crate) fn booted_main() -> Host {
 
 fn script(path: &str, args: &[&str]) -> String {
     let mut command = Command::new(path);
-    // What cargo tells a test of itself would have build scripts take this for another build.
-    let told = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
-    for (name, _) in std::env::vars().filter(|(name, _)| told.iter().any(|told| name.starts_with(told))) {
+    // With these, which cargo sets for a test, build scripts would take this for another build.
+    let of_cargo = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+    for (name, _) in
+        std::env::vars().filter(|(name, _)| of_cargo.iter().any(|prefix| name.starts_with(prefix)))
+    {
         command.env_remove(name);
     }
     let output = command.args(args).stdin(Stdio::null()).output().expect(path);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{path}: {said}{}", String::from_utf8_lossy(&output.stderr));
-    said
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{path}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+    stdout
 }
 
 /// The package, brought to a host.

@@ -38,7 +38,7 @@ fn the_hub_is_a_service_that_is_started_when_wanted_and_can_do_little() {
     assert_eq!((is("CapBnd").trim_start_matches('0'), is("NoNewPrivs").as_str()), ("", "1"));
     assert_eq!(is("Seccomp"), "2");
 
-    // Its certificate is kept; what a run remembers is none of its business.
+    // Its certificate is kept; the state of runs does not concern it.
     let certificate = main.read(CERTIFICATE);
     main.sh(format!("systemctl restart {SERVICE}")).ok();
     serves(&main);

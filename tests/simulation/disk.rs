@@ -85,7 +85,7 @@ fn list_below(dir: &Path, above: &str, carved: Option<&str>, listing: &mut Listi
     }
 }
 
-/// The contents in a root's trash.
+/// The numbers of the files in a root's trash.
 pub fn trash(root: &Path) -> BTreeSet<u32> {
     let all = list(&root.join(".xds-sync/trash"), None);
     all.values()

@@ -36,7 +36,7 @@ pub struct History {
     pub(super) own: BTreeSet<(usize, usize, String)>,
     /// By directory and path: what each host's people did last since all were in step; `None`: deleted.
     pub(super) changed: BTreeMap<(usize, String), BTreeMap<usize, Option<Thing>>>,
-    /// Whether anything ever went wrong: a killed run may have left contents in a stage.
+    /// Whether anything ever went wrong: a killed run may have left file content in a stage.
     pub(super) troubled: bool,
     /// A node lost its base: what it still has may come back.
     pub(super) merged: bool,
@@ -93,7 +93,7 @@ impl History {
                 }
                 let before = self.world.list(*host, *dir);
                 self.world.edit(*host, *dir, op);
-                self.note(*host, *dir, &before);
+                self.record_change(*host, *dir, &before);
             }
             Step::Wait { seconds } => self.world.clock.advance(Duration::from_secs(*seconds)),
             Step::Run(run) => {
@@ -152,8 +152,8 @@ impl History {
         Ok(())
     }
 
-    /// Takes down what somebody just changed on a host.
-    fn note(&mut self, host: usize, dir: usize, before: &Listing) {
+    /// Records what somebody just changed on a host.
+    fn record_change(&mut self, host: usize, dir: usize, before: &Listing) {
         let after = self.world.list(host, dir);
         let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for path in paths {
@@ -232,7 +232,7 @@ impl History {
             self.world.loaded.lock().unwrap().entry(node).or_insert(now);
         }
         let calm = run.faults.is_empty() && run.cuts.is_empty();
-        let told = if run.dry_first && calm { Some(self.dry_run(run)?) } else { None };
+        let planned = if run.dry_first && calm { Some(self.dry_run(run)?) } else { None };
         let before = self.world.list_all();
         self.world.clock.advance(Duration::from_millis(10));
         let edited = Arc::new(Mutex::new(Vec::new()));
@@ -243,7 +243,7 @@ impl History {
         let mut lost_by_hand: BTreeSet<u32> = BTreeSet::new();
         let mut touched = BTreeSet::new();
         for (host, dir, was) in &edited {
-            self.note_edit(*host, *dir, was);
+            self.record_edit(*host, *dir, was);
             lost_by_hand.extend(numbers(was));
             touched.insert((*host, *dir));
         }
@@ -263,10 +263,14 @@ impl History {
         if report.is_some() {
             self.uncovered.clear();
         }
-        if let (Some(told), Some(report)) = (told, &report)
-            && lines(&told) != lines(report)
+        if let (Some(planned), Some(report)) = (planned, &report)
+            && lines(&planned) != lines(report)
         {
-            return Err(format!("a dry run said\n  {}\nand the run did\n  {}", lines(&told), lines(report)));
+            return Err(format!(
+                "a dry run printed\n  {}\nand the run did\n  {}",
+                lines(&planned),
+                lines(report)
+            ));
         }
         for ((_, dir), listing) in &after {
             for (path, seen) in listing {
@@ -278,8 +282,8 @@ impl History {
         Ok(report)
     }
 
-    fn note_edit(&mut self, host: usize, dir: usize, before: &Listing) {
-        self.note(host, dir, before);
+    fn record_edit(&mut self, host: usize, dir: usize, before: &Listing) {
+        self.record_change(host, dir, before);
         // Which of a run's doings came before it is not known.
         self.buried.retain(|(of, ..)| *of != dir);
     }
@@ -368,7 +372,7 @@ impl History {
             Ok(Ok(report)) => Ok(Some(report)),
             Ok(Err(error)) if run.faults.is_empty() => Err(format!("the run ended with {error:#}")),
             Ok(Err(_)) => Ok(None),
-            // Where several threads end, what the first one ended with is not told.
+            // Where several threads end, what the first one ended with is lost.
             Err(panic) if killed || panic.is::<watch::Killed>() => Ok(None),
             Err(panic) => Err(format!("the run panicked: {}", words(&*panic))),
         }
@@ -395,7 +399,7 @@ impl History {
             }
         }
         if known && report.is_some_and(|report| report.exit_code() == 0) {
-            return Err("nobody said that Main's directory was not mounted".to_owned());
+            return Err("it was not reported that Main's directory was not mounted".to_owned());
         }
         Ok(())
     }
@@ -433,7 +437,7 @@ impl History {
             let op = super::script::Op::Write { path: "last", content: 9_000 + u32::try_from(dir).unwrap() };
             let before = self.world.list(0, dir);
             self.world.edit(0, dir, &op);
-            self.note(0, dir, &before);
+            self.record_change(0, dir, &before);
         }
         self.converge()?;
         self.troubled = false;

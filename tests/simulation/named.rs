@@ -49,7 +49,7 @@ fn killed(host: usize, point: Point, nth: usize) -> Step {
     Step::Run(Run { faults, ..Run::default() })
 }
 
-/// One thing that a killed run had done and nobody had noted, and what was changed after it.
+/// One thing that a killed run had done and that no base had recorded, and what was changed after it.
 fn cut_off(edit: Step, killed: Step, later: Step, (dir, path, content): (usize, &'static str, Option<u32>)) {
     let steps = vec![
         write(0, PUSH, "a", 1),
@@ -97,7 +97,7 @@ fn what_went_to_a_node_may_be_deleted_after_a_run_that_was_cut_off() {
     cut_off(write(1, BOTH, "b", 3), killed(0, Point::CommitTold, 1), delete(1, BOTH, "b"), (BOTH, "b", None));
 }
 
-/// Between the node's and Main's note of a new base: what is deleted then goes everywhere all the same.
+/// Killed between the two records of a new base, on the node and on Main: a deletion made then spreads all the same.
 #[test]
 fn a_run_cut_off_between_both_notes_of_a_base_forgets_no_deletion() {
     for point in [Point::Agreed, Point::Promote] {

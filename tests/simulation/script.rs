@@ -260,7 +260,7 @@ impl Script {
         Script { nodes, setup, twice, steps }
     }
 
-    /// Whether it is all about who changed what: nothing fails, and nodes can be told when to answer.
+    /// Whether it is all about who changed what: nothing fails, and the order in which nodes answer can be set.
     pub fn is_about_order(&self) -> bool {
         let good = |step: &Step| match step {
             Step::Run(run) => run.faults.is_empty() && run.cuts.is_empty() && run.slow.is_empty(),

@@ -246,7 +246,7 @@ impl Builder {
         lay_wires(&switch, &mut holders);
         let mut hosts = Vec::new();
         for holder in &mut holders {
-            holder.tell("wired");
+            holder.send_line("wired");
         }
         for ((name, address), mut holder) in names.into_iter().zip(addresses).zip(holders) {
             assert_eq!(holder.line(), "ready");

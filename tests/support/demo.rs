@@ -63,8 +63,8 @@ fn main() {
     tour.type_in(main, "xds-sync status");
 
     tour.chapter("All of it is in the system log");
-    let told = || main.syslog().iter().any(|line| line.contains("xivo-xds-sync"));
-    eventually("the runs to be in the system log", LIMIT, told);
+    let is_logged = || main.syslog().iter().any(|line| line.contains("xivo-xds-sync"));
+    eventually("the runs to be in the system log", LIMIT, is_logged);
     tour.type_in(main, "grep xivo-xds-sync /var/log/syslog | tail --lines=12");
 
     tour.chapter("That was all; the three hosts are gone again");

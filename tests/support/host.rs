@@ -1,4 +1,4 @@
-//! One host of a cluster: its processes, its daemons and what they tell. Its files are in `files.rs`.
+//! One host of a cluster: its processes, its daemons, their logs and reloads. Its files are in `files.rs`.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -184,7 +184,7 @@ impl Host {
         self.sh("umount /usr/bin/xds-sync && rm /usr/bin/xds-sync").ok();
     }
 
-    // --- what they tell ----------------------------------------------------------------------------------
+    // --- logs and reloads ---------------------------------------------------------------------------------
 
     /// What Asterisk answers to a console command.
     #[track_caller]
@@ -346,12 +346,12 @@ impl Holder {
 
     /// The same, once [`Holder::pid`] has been asked.
     pub(crate) fn known_pid(&self) -> u32 {
-        assert_ne!(self.pid, 0, "{} has not said its number", self.name);
+        assert_ne!(self.pid, 0, "{} has not printed its number", self.name);
         self.pid
     }
 
     /// Lets the script read a line.
-    pub(crate) fn tell(&mut self, line: &str) {
+    pub(crate) fn send_line(&mut self, line: &str) {
         let stdin = self.child.stdin.as_mut().expect("piped");
         // A script that has failed is noticed, with its reason, where its answer is awaited.
         let _ = writeln!(stdin, "{line}");
@@ -360,9 +360,9 @@ impl Holder {
     /// The next line that the script writes.
     pub(crate) fn line(&mut self) -> String {
         self.lines.recv_timeout(START_LIMIT).unwrap_or_else(|_| {
-            let mut said = String::new();
-            let _ = std::io::Read::read_to_string(&mut self.stderr, &mut said);
-            panic!("host {} does not come up:\n{said}", self.name)
+            let mut stderr = String::new();
+            let _ = std::io::Read::read_to_string(&mut self.stderr, &mut stderr);
+            panic!("host {} does not come up:\n{stderr}", self.name)
         })
     }
 }

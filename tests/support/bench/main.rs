@@ -165,7 +165,7 @@ fn first_copy_to_one(bench: &Bench) {
     });
 }
 
-/// The node has drifted as well, so that it is no longer what was remembered of it.
+/// The node has drifted as well, so that it is no longer in the state that was recorded.
 fn one_file_of_many(bench: &Bench) {
     let cluster = bench.cluster(1, 1, "");
     site::fill(&cluster.main, SOUNDS, 28_000, 2_000);
