@@ -20,7 +20,7 @@ use crate::snapshot::{
     Clock, HashCache, Root, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest,
 };
 use crate::transfer::trash::{TrashEntry, TrashId, TrashSource, Trashed};
-use crate::transfer::{self, BlobRequest, LocalSource, OwnDir, Received, Seen, Sink, Source};
+use crate::transfer::{self, BlobRequest, LocalSource, OwnDir, Received, ScannedTree, Sink, Source};
 
 /// Lets Main in with another key, or says why not.
 pub type ReplaceKey = Box<dyn FnMut(&KeyChange) -> Result<(), String> + Send>;
@@ -85,7 +85,7 @@ impl Staging {
     /// See [`Endpoint::stage`]. No two callers may want the same content at the same time.
     pub fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
         let stamps = |path: &RelPath| self.snapshot.stamp(path);
-        let seen = Seen { tree: &self.snapshot.tree, stamps: &stamps };
+        let seen = ScannedTree { tree: &self.snapshot.tree, stamps: &stamps };
         transfer::stage(&self.ready.own, &seen, wanted, source)
     }
 }
@@ -244,7 +244,7 @@ impl Endpoint for Local {
             return Err(misuse(format!("{directory} was not prepared")));
         };
         let stamps = |path: &RelPath| session.snapshot.stamp(path);
-        let seen = Seen { tree: &session.snapshot.tree, stamps: &stamps };
+        let seen = ScannedTree { tree: &session.snapshot.tree, stamps: &stamps };
         let committed = match transfer::commit(&ready.own, &ready.run, &seen, actions, &mut self.owners) {
             Ok(committed) => committed,
             Err(error) => return Ok(vec![Outcome::Failed(format!("{error:#}")); actions.len()]),

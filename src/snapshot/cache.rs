@@ -66,11 +66,11 @@ impl Bytes {
     fn all(&self) -> Cow<'_, [u8]> {
         match self {
             Bytes::Memory(bytes) => Cow::Borrowed(bytes),
-            Bytes::File(_, length) => Cow::Owned(self.stretch(0..*length).into_owned()),
+            Bytes::File(_, length) => Cow::Owned(self.range(0..*length).into_owned()),
         }
     }
 
-    fn stretch(&self, range: Range<usize>) -> Cow<'_, [u8]> {
+    fn range(&self, range: Range<usize>) -> Cow<'_, [u8]> {
         match self {
             Bytes::Memory(bytes) => Cow::Borrowed(bytes.get(range).unwrap_or_default()),
             Bytes::File(file, _) => {
@@ -103,7 +103,7 @@ impl Record {
         Record { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, digest }
     }
 
-    fn vouches_for(&self, stamp: &Stamp) -> bool {
+    fn matches(&self, stamp: &Stamp) -> bool {
         *self == Record::new(stamp, self.digest)
     }
 }
@@ -223,7 +223,7 @@ impl HashCache {
         let mut records = Vec::new();
         for block in &self.blocks {
             let dir = &self.dirs[block.dir.clone()];
-            let old = self.bytes.stretch(block.records.clone());
+            let old = self.bytes.range(block.records.clone());
             let Some(mut changed) = changed.remove(dir) else {
                 put_block(&mut bytes, dir, &old);
                 continue;
@@ -284,11 +284,11 @@ impl HashCache {
         by_inode.sort_unstable();
         let mut found = Vec::new();
         for block in &self.blocks {
-            for (_, record) in Records(&self.bytes.stretch(block.records.clone())) {
+            for (_, record) in Records(&self.bytes.range(block.records.clone())) {
                 let first = by_inode.partition_point(|(ino, _)| *ino < record.ino);
                 let same = by_inode[first..].iter().take_while(|(ino, _)| *ino == record.ino);
-                let vouched = same.filter(|(_, index)| record.vouches_for(&stamps[*index]));
-                found.extend(vouched.map(|(_, index)| (*index, record.digest)));
+                let same = same.filter(|(_, index)| record.matches(&stamps[*index]));
+                found.extend(same.map(|(_, index)| (*index, record.digest)));
             }
         }
         found
@@ -305,22 +305,22 @@ impl HashCache {
     }
 
     /// What is known of the files in a directory, empty for the root; changes must be [merged](Self::merge).
-    pub(super) fn in_dir(&self, dir: &[u8]) -> Known<'_> {
+    pub(super) fn in_dir(&self, dir: &[u8]) -> KnownDigests<'_> {
         let found = self.blocks.binary_search_by(|block| self.dirs[block.dir.clone()].cmp(dir));
-        let records = found.map(|index| self.bytes.stretch(self.blocks[index].records.clone()));
-        Known { records: records.unwrap_or_default(), at: 0 }
+        let records = found.map(|index| self.bytes.range(self.blocks[index].records.clone()));
+        KnownDigests { records: records.unwrap_or_default(), at: 0 }
     }
 }
 
 /// What the cache knows of one directory's files.
-pub(super) struct Known<'a> {
+pub(super) struct KnownDigests<'a> {
     records: Cow<'a, [u8]>,
     /// Where the next record begins.
     at: usize,
 }
 
-impl Known<'_> {
-    /// The digest of a file that is still as it was. Names must be asked for in the order of their bytes.
+impl KnownDigests<'_> {
+    /// The digest of a file that is still as it was. DirNames must be asked for in the order of their bytes.
     pub(super) fn digest(&mut self, name: &[u8], stamp: &Stamp) -> Option<Digest> {
         let mut records = Records(self.records.get(self.at..).unwrap_or_default());
         loop {
@@ -330,7 +330,7 @@ impl Known<'_> {
             }
             self.at = self.records.len() - records.0.len();
             if known == name {
-                return record.vouches_for(stamp).then_some(record.digest);
+                return record.matches(stamp).then_some(record.digest);
             }
         }
     }

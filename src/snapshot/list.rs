@@ -108,7 +108,7 @@ impl Lister<'_> {
         }
     }
 
-    fn look_at(&self, fd: &OwnedFd, dir: &[u8], names: &Names) -> Listed {
+    fn look_at(&self, fd: &OwnedFd, dir: &[u8], names: &DirNames) -> Listed {
         let mut known = self.cache.map(|cache| cache.in_dir(dir));
         let mut items = Vec::with_capacity(names.ranges.len());
         let mut kept = Vec::with_capacity(names.bytes.len());
@@ -255,15 +255,15 @@ pub(super) fn stat(fd: impl AsFd, name: &[u8]) -> Result<Statx, Errno> {
     rustix::fs::statx(fd, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, fields)
 }
 
-/// Names of a directory.
+/// DirNames of a directory.
 #[derive(Default)]
-struct Names {
+struct DirNames {
     bytes: Vec<u8>,
     ranges: Vec<(usize, usize)>,
 }
 
-fn read_names(fd: &OwnedFd, is_root: bool) -> Result<Names, Errno> {
-    let mut names = Names::default();
+fn read_names(fd: &OwnedFd, is_root: bool) -> Result<DirNames, Errno> {
+    let mut names = DirNames::default();
     let mut buffer = Vec::with_capacity(NAMES_BUFFER);
     let mut dir = RawDir::new(fd, buffer.spare_capacity_mut());
     while let Some(entry) = dir.next() {

@@ -72,47 +72,26 @@ pub(super) fn scan_with(
     progress: &AtomicU64,
     threads: usize,
 ) -> Snapshot {
-    let held = match HeldRoot::open(&spec.root) {
-        Ok(held) => held,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Snapshot::without_tree(Root::Missing, free_above(&spec.root));
-        }
-        Err(error) => return Snapshot::without_tree(unusable(&spec.root, &error), 0),
+    let opened = match OpenRoot::open(spec) {
+        Ok(opened) => opened,
+        Err((root, free)) => return Snapshot::without_tree(root, free),
     };
-    let free = free(&held);
-    let unusable = |why: String| Snapshot::without_tree(Root::Unusable(why), free);
-    let root = match Marker::read(&held) {
-        Ok(Some(marker)) => Root::Marked(marker),
-        Ok(None) => Root::Unmarked,
-        // Not the same as no marker: it may be another root's.
-        Err(error) => return unusable(format!("{}: its marker: {error}", spec.root.display())),
-    };
-    let rules = match Rules::new(&spec.exclude, carved(&spec.root, &spec.other_roots)) {
-        Ok(rules) => rules,
-        Err(why) => return unusable(why),
-    };
-    let device = match stat(&held, b".") {
-        Ok(stat) => (stat.stx_dev_major, stat.stx_dev_minor),
-        Err(error) => return unusable(format!("{}: {}", spec.root.display(), words(error))),
-    };
-
     cache.merge();
+    let known = (!spec.checksum).then_some(&*cache);
     let owners = Mutex::new(Owners::default());
-    let mut found = Found::default();
-    let vouched = (!spec.checksum).then_some(&*cache);
-    let lister = Lister { root: &held, device, rules: &rules, cache: vouched, owners: &owners, progress };
-    let walked = walk(&lister, threads, &mut |path, entry, stamp, hash| found.add(path, entry, stamp, hash));
-    if let Err(entry) = walked {
-        let why = match entry {
-            Entry::Problem(problem) => problem.to_string(),
-            _ => "it was replaced during the scan".to_owned(),
-        };
-        return unusable(format!("{}: {why}", spec.root.display()));
+    let mut builder = match list_all(&opened, known, &owners, progress, threads) {
+        Ok(builder) => builder,
+        Err(why) => {
+            let why = format!("{}: {why}", spec.root.display());
+            return Snapshot::without_tree(Root::Unusable(why), opened.free);
+        }
+    };
+    let from_cache = builder.files - builder.unknown.len();
+    if let Some(cache) = known {
+        builder.know_moved(cache);
     }
-    let known = found.files - found.unknown.len();
-
     let hasher = Hasher {
-        root: &held,
+        root: &opened.held,
         direction: spec.direction,
         settle: spec.settle,
         owners: &owners,
@@ -121,36 +100,73 @@ pub(super) fn scan_with(
         again: spec.direction == Direction::Push,
         open: OnceLock::new(),
     };
-    if let Some(cache) = vouched {
-        found.know_moved(cache);
-    }
-    let unknown = std::mem::take(&mut found.unknown);
-    found.hash(&hasher, &unknown, threads);
-    if let Some(until) = found.until {
-        // Somebody saved a file just now, and then ran us to have it pushed.
-        wait(until, spec.settle, clock, progress);
-        // A process may have opened one meanwhile, so that all are asked again.
-        let hasher = Hasher { again: false, open: OnceLock::new(), ..hasher };
-        let young = std::mem::take(&mut found.young);
-        found.hash(&hasher, &young, threads);
-    }
+    builder.hash_unknown(hasher, threads);
     // In step, the cache stays as it is, and needs not be written.
-    if found.learned > 0 || known != cache.len() {
-        cache.replace(found.sure_files());
+    if builder.learned > 0 || from_cache != cache.len() {
+        cache.replace(builder.sure_files());
     }
-    found.remove_gone();
+    builder.remove_gone();
+    builder.finish(opened)
+}
 
-    let settled = found.tree.iter().all(|(_, entry)| match entry {
-        Entry::Busy(_) => false,
-        Entry::Problem(problem) => problem.is_standing(),
-        Entry::Dir(_) | Entry::File(_) | Entry::Symlink(_) | Entry::Excluded => true,
-    });
-    Snapshot { root, tree: Arc::new(found.tree), held: Some(held), settled, free, stamps: found.stamps }
+/// A root that can be scanned.
+struct OpenRoot {
+    held: HeldRoot,
+    root: Root,
+    rules: Rules,
+    /// Its filesystem.
+    device: (u32, u32),
+    free: u64,
+}
+
+impl OpenRoot {
+    /// The error is the state of a root that cannot be scanned, and the bytes that are free there.
+    fn open(spec: &ScanSpec) -> Result<OpenRoot, (Root, u64)> {
+        let path = || spec.root.display();
+        let held = match HeldRoot::open(&spec.root) {
+            Ok(held) => held,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err((Root::Missing, free_above(&spec.root)));
+            }
+            Err(error) => return Err((Root::Unusable(format!("{}: {error}", path())), 0)),
+        };
+        let free = free(&held);
+        let unusable = |why: String| (Root::Unusable(why), free);
+        let root = match Marker::read(&held) {
+            Ok(Some(marker)) => Root::Marked(marker),
+            Ok(None) => Root::Unmarked,
+            // Not the same as no marker: it may be another root's.
+            Err(error) => return Err(unusable(format!("{}: its marker: {error}", path()))),
+        };
+        let rules = Rules::new(&spec.exclude, carved(&spec.root, &spec.other_roots)).map_err(unusable)?;
+        let stat = stat(&held, b".").map_err(|error| unusable(format!("{}: {}", path(), words(error))))?;
+        let device = (stat.stx_dev_major, stat.stx_dev_minor);
+        Ok(OpenRoot { held, root, rules, device, free })
+    }
+}
+
+/// Walks a root. The error says why it cannot be listed.
+fn list_all(
+    opened: &OpenRoot,
+    cache: Option<&HashCache>,
+    owners: &Mutex<Owners>,
+    progress: &AtomicU64,
+    threads: usize,
+) -> Result<SnapshotBuilder, String> {
+    let OpenRoot { held, rules, device, .. } = opened;
+    let lister = Lister { root: held, device: *device, rules, cache, owners, progress };
+    let mut builder = SnapshotBuilder::default();
+    let mut add = |path: &RelPath, entry, stamp, hash| builder.add(path, entry, stamp, hash);
+    match walk(&lister, threads, &mut add) {
+        Ok(()) => Ok(builder),
+        Err(Entry::Problem(problem)) => Err(problem.to_string()),
+        Err(_) => Err("it was replaced during the scan".to_owned()),
+    }
 }
 
 /// A snapshot in the making.
 #[derive(Default)]
-struct Found {
+struct SnapshotBuilder {
     tree: Tree,
     stamps: Vec<Option<Stamp>>,
     /// Number of files.
@@ -168,7 +184,7 @@ struct Found {
     learned: usize,
 }
 
-impl Found {
+impl SnapshotBuilder {
     fn add(&mut self, path: &RelPath, entry: Entry, stamp: Option<Stamp>, hash: bool) {
         let is_file = entry.as_file().is_some();
         let position = self.tree.len();
@@ -231,6 +247,19 @@ impl Found {
         }
     }
 
+    /// Hashes the files whose digest is not known, and waits once for those that are too young.
+    fn hash_unknown(&mut self, hasher: Hasher, threads: usize) {
+        let unknown = std::mem::take(&mut self.unknown);
+        self.hash(&hasher, &unknown, threads);
+        let Some(until) = self.until else { return };
+        // Somebody saved a file just now, and then ran us to have it pushed.
+        wait(until, hasher.settle, hasher.clock, hasher.progress);
+        // A process may have opened one meanwhile, so that all are asked again.
+        let hasher = Hasher { again: false, open: OnceLock::new(), ..hasher };
+        let young = std::mem::take(&mut self.young);
+        self.hash(&hasher, &young, threads);
+    }
+
     fn sure_files(&self) -> impl Iterator<Item = (&RelPath, Stamp, Digest)> {
         let gone: HashSet<usize> = self.gone.iter().copied().collect();
         self.tree.iter().zip(&self.stamps).enumerate().filter_map(
@@ -256,6 +285,21 @@ impl Found {
         }
         self.tree = self.tree.with(&gone);
     }
+
+    fn finish(self, opened: OpenRoot) -> Snapshot {
+        let OpenRoot { held, root, free, .. } = opened;
+        let settled = is_settled(&self.tree);
+        Snapshot { root, tree: Arc::new(self.tree), held: Some(held), settled, free, stamps: self.stamps }
+    }
+}
+
+/// Whether a tree is free of what is only for the moment as it is.
+fn is_settled(tree: &Tree) -> bool {
+    tree.iter().all(|(_, entry)| match entry {
+        Entry::Busy(_) => false,
+        Entry::Problem(problem) => problem.is_standing(),
+        Entry::Dir(_) | Entry::File(_) | Entry::Symlink(_) | Entry::Excluded => true,
+    })
 }
 
 /// Lets time pass until then, but no longer than `most`.
@@ -268,10 +312,6 @@ fn wait(until: i64, most: Duration, clock: &dyn Clock, progress: &AtomicU64) {
         progress.fetch_add(1, Ordering::Relaxed);
         left -= step;
     }
-}
-
-fn unusable(root: &Path, error: &io::Error) -> Root {
-    Root::Unusable(format!("{}: {error}", root.display()))
 }
 
 /// Bytes free for root, who may use the blocks that are reserved for it: it is root who writes here.

@@ -13,7 +13,7 @@ use rustix::fs::Mode;
 use super::own::OwnDir;
 use super::source::open_file;
 use super::swap::{Name, rename_new};
-use super::{BlobRequest, Seen, Source, metadata, stage};
+use super::{BlobRequest, ScannedTree, Source, metadata, stage};
 use crate::disk::HeldRoot;
 use crate::model::{File, Tree};
 
@@ -52,7 +52,7 @@ fn make(
 ) -> anyhow::Result<()> {
     let own = OwnDir::ready(&HeldRoot::open(beside)?, &Arc::default())?;
     let (tree, stamps) = (Tree::default(), |_: &_| None);
-    let seen = Seen { tree: &tree, stamps: &stamps };
+    let seen = ScannedTree { tree: &tree, stamps: &stamps };
     stage(&own, &seen, std::slice::from_ref(wanted), source)
         .into_iter()
         .collect::<Result<(), _>>()

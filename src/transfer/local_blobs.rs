@@ -5,20 +5,24 @@ use std::fs::File;
 
 use super::own::OwnDir;
 use super::source::open_file;
-use super::{BlobRequest, Seen, trash};
+use super::{BlobRequest, ScannedTree, trash};
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath};
 
 /// Where this host has requested blobs, in the tree as it was scanned or in the trash.
 pub(super) struct LocalBlobs<'a> {
     own: &'a OwnDir,
-    seen: &'a Seen<'a>,
+    seen: &'a ScannedTree<'a>,
     in_tree: HashMap<Digest, &'a RelPath>,
     in_trash: HashMap<Digest, trash::Trashed>,
 }
 
 impl<'a> LocalBlobs<'a> {
-    pub(super) fn new(own: &'a OwnDir, seen: &'a Seen<'a>, requests: &[BlobRequest]) -> LocalBlobs<'a> {
+    pub(super) fn new(
+        own: &'a OwnDir,
+        seen: &'a ScannedTree<'a>,
+        requests: &[BlobRequest],
+    ) -> LocalBlobs<'a> {
         let mut missing: HashSet<Digest> = requests.iter().map(|request| request.digest).collect();
         let mut in_tree = HashMap::new();
         for (path, entry) in seen.tree.iter() {

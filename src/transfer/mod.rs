@@ -12,11 +12,11 @@ mod commit;
 mod durable;
 mod export;
 mod hashing;
+mod live;
 mod local_blobs;
 mod metadata;
 mod own;
 mod partial;
-mod place;
 mod put;
 mod room;
 mod signature;
@@ -28,6 +28,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod trash;
+mod tree_writer;
 mod writers;
 
 use std::sync::Arc;
@@ -37,13 +38,14 @@ use serde::{Deserialize, Serialize};
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 
-pub use commit::{Committed, Placed, commit};
+pub use commit::{Committed, commit};
 pub use export::export;
 pub use own::OwnDir;
 pub use signature::{MAX_BASES, Signature, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
 pub use sweep::sweep;
+pub use tree_writer::Placed;
 
 /// One content that one end needs and another has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,21 +95,21 @@ pub type Received = Vec<Result<(), String>>;
 /// A root as it was scanned: what contents are looked for in, and what is compared with before anything
 /// is touched.
 #[derive(Clone, Copy)]
-pub struct Seen<'a> {
+pub struct ScannedTree<'a> {
     /// What stood there.
     pub tree: &'a Tree,
     /// How to tell whether it still does: of every entry that may be replaced or copied.
     pub stamps: &'a (dyn Fn(&RelPath) -> Option<Stamp> + Sync),
 }
 
-impl Seen<'_> {
+impl ScannedTree<'_> {
     fn stamp(&self, path: &RelPath) -> Option<Stamp> {
         (self.stamps)(path)
     }
 }
 
-impl std::fmt::Debug for Seen<'_> {
+impl std::fmt::Debug for ScannedTree<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seen").field("tree", self.tree).finish_non_exhaustive()
+        f.debug_struct("ScannedTree").field("tree", self.tree).finish_non_exhaustive()
     }
 }

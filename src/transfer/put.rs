@@ -1,177 +1,250 @@
-//! The steps of a commit that make something: a file, a directory, a symlink.
+//! What makes something new in a tree: a file, a directory, a symlink. All of it is made in the stage first.
 
+use std::fs;
 use std::io;
 use std::sync::atomic::Ordering;
 
 use anyhow::bail;
 use rustix::fs::{AtFlags, FileType, Mode};
 
-use super::blobs::{open_verified, temporary_name as making};
-use super::commit::{Acted, Commit};
+use super::blobs::{create, open_verified, temporary_name};
+use super::hashing::{hash_and_copy, hash_file};
+use super::live::TreeName;
 use super::metadata::{self, Mask};
-use super::own::open_dir;
-use super::place::{At, Copied, Ready, copy_content};
+use super::own::{OwnDir, open_dir};
 use super::source::open_file;
 use super::swap::{Name, rename_new};
+use super::tree_writer::{TreeWriter, changed_if_exists};
 use crate::disk::Stamp;
-use crate::fault::{Point, reach};
+use crate::fault::{self, Point, reach};
 use crate::model::{Action, Entry, File, Meta, Outcome, RelPathBuf, Symlink};
 
-/// An action that puts a file in place.
-#[derive(Debug)]
-pub(super) struct Put<'a> {
+/// An action that puts a file in place, and its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PutFile<'a> {
     pub(super) index: usize,
     pub(super) action: &'a Action,
     pub(super) file: &'a File,
-    /// No action after this one needs its content.
-    pub(super) last_use: bool,
 }
 
 /// A file in the stage, open.
-pub(super) struct Staged {
+struct StagedFile {
     name: String,
-    content: std::fs::File,
+    content: fs::File,
     stamp: Stamp,
 }
 
-impl Commit<'_> {
-    /// Readies a file. `None`: what is at its path is not what was expected.
-    pub(super) fn make(&self, put: &Put<'_>) -> anyhow::Result<Option<Ready>> {
-        let Put { index, action, file, last_use } = *put;
-        self.own.progress().fetch_add(1, Ordering::Relaxed);
-        self.may_touch(&action.path)?;
-        let Some(at) = self.look_to_put(&action.path, action.expected.as_ref())? else { return Ok(None) };
-        if at.is_dir() {
-            bail!("a directory is in the way");
-        }
-        let Some((content, stamp)) = open_verified(self.own, &file.digest, file.size)? else {
-            bail!("its content did not arrive");
-        };
-        let mut staged = Staged { name: file.digest.to_string(), content, stamp };
-        if !last_use {
-            staged = self.copy(index, &staged.content, file)?;
-        }
-        self.make_ready(index, action, &at, file, staged, None).map(Some)
+/// A file in the stage that has all it shall have.
+#[derive(Debug)]
+pub(super) struct ReadyFile {
+    /// Of the action.
+    pub(super) index: usize,
+    pub(super) path: RelPathBuf,
+    pub(super) expected: Option<Entry>,
+    pub(super) file: File,
+    /// Its name in the stage.
+    pub(super) staged: String,
+    ino: u64,
+    /// Of a move that is done as a copy: where from.
+    pub(super) then_delete: Option<(RelPathBuf, Entry)>,
+}
+
+impl ReadyFile {
+    pub(super) fn staged<'a>(&'a self, own: &'a OwnDir) -> Name<'a> {
+        Name::new(own.stage(), self.staged.as_ref())
     }
 
-    fn staged(&self, name: String) -> io::Result<Staged> {
-        let (content, stamp) = open_file(self.own.stage(), name.as_bytes())?;
-        Ok(Staged { name, content, stamp })
-    }
-
-    /// Copies a content into the stage once more, for one action alone.
-    fn copy(&self, index: usize, content: &std::fs::File, file: &File) -> anyhow::Result<Staged> {
-        let name = making(self.own, index);
-        match copy_content(content, self.own.stage(), &name, file)? {
-            Copied::Right => Ok(self.staged(name)?),
-            Copied::Other => bail!("its content is not what was scanned"),
-        }
-    }
-
-    /// Lets a copy of an open file be put in place with those of the stage.
-    pub(super) fn put_copy(
-        &mut self,
-        index: usize,
-        action: &Action,
-        at: &At,
-        content: &std::fs::File,
-        file: &File,
-        then_delete: Option<(RelPathBuf, Entry)>,
-    ) -> anyhow::Result<Acted> {
-        let staged = self.copy(index, content, file)?;
-        let ready = self.make_ready(index, action, at, file, staged, then_delete)?;
-        self.ready.push(ready);
-        Ok(Acted::Later)
-    }
-
-    /// Gives a staged file all that it shall have.
-    fn make_ready(
-        &self,
-        index: usize,
-        action: &Action,
-        at: &At,
-        file: &File,
-        staged: Staged,
-        then_delete: Option<(RelPathBuf, Entry)>,
-    ) -> anyhow::Result<Ready> {
-        let Staged { name, content, stamp } = staged;
-        // Nobody said whose it shall be: as the file that it replaces, or as the directory it is in.
-        let fallback = match &at.now {
-            Some(now) if FileType::from_raw_mode(now.st_mode).is_file() => *now,
-            _ => rustix::fs::fstat(&at.parent)?,
-        };
-        metadata::set(&content, &file.meta, Mask::File, &fallback, &self.owners)?;
-        metadata::set_mtime(&content, file.mtime)?;
-        self.unsynced.add(&content);
-        Ok(Ready {
-            index,
-            path: action.path.clone(),
-            expected: action.expected.clone(),
-            file: file.clone(),
-            staged: name,
-            ino: stamp.ino,
-            then_delete,
-        })
-    }
-
-    pub(super) fn put_dir(&mut self, index: usize, at: &At, meta: &Meta) -> anyhow::Result<Outcome> {
-        if at.now.is_some() {
-            if !at.is_dir() {
-                bail!("something that is no directory is in the way");
-            }
-            return self.set_dir_meta(at, meta);
-        }
-        // Made where nobody sees it, so that it never stands there with another mode or owner.
-        let name = making(self.own, index);
-        let new = Name::new(self.own.stage(), name.as_ref());
-        reach(Point::DirCreate)?;
-        rustix::fs::mkdirat(new.dir, new.name, Mode::RWXU)?;
-        let placed = self.ready_dir(new, at, meta).and_then(|()| Ok(rename_new(new, at.name())?));
-        if let Err(error) = placed {
-            let _ = rustix::fs::unlinkat(new.dir, new.name, AtFlags::REMOVEDIR);
-            return changed_if_exists(error);
-        }
-        self.unsynced.add(&at.parent);
-        Ok(Outcome::Done)
-    }
-
-    fn ready_dir(&mut self, new: Name<'_>, at: &At, meta: &Meta) -> anyhow::Result<()> {
-        let dir = open_dir(new.dir, new.name.as_encoded_bytes())?;
-        let fallback = rustix::fs::fstat(&at.parent)?;
-        metadata::set(&dir, meta, Mask::Dir, &fallback, &self.owners)?;
-        self.unsynced.add(&dir);
-        Ok(())
-    }
-
-    pub(super) fn put_symlink(
-        &mut self,
-        index: usize,
-        action: &Action,
-        at: &At,
-        link: &Symlink,
-    ) -> anyhow::Result<Outcome> {
-        if at.is_dir() {
-            bail!("a directory is in the way");
-        }
-        if link.escapes(&action.path) {
-            bail!("the symlink would lead out of the directory");
-        }
-        let name = making(self.own, index);
-        let new = Name::new(self.own.stage(), name.as_ref());
-        reach(Point::LinkCreate)?;
-        rustix::fs::symlinkat(&*link.target, new.dir, new.name)?;
-        let placed = self.place(new, at, &action.path, action.expected.as_ref());
-        if new.stat()?.is_some() {
-            new.remove()?;
-        }
-        placed
+    /// How it stands at a path, if it does.
+    pub(super) fn stamp_at(&self, at: &TreeName) -> io::Result<Option<Stamp>> {
+        let now = at.name().stat()?;
+        Ok(now.filter(|now| now.st_ino == self.ino).map(|now| Stamp::of(&now)))
     }
 }
 
-/// Something came to stand there since we looked: that is left for the next run.
-pub(super) fn changed_if_exists(error: anyhow::Error) -> anyhow::Result<Outcome> {
-    match error.downcast_ref::<io::Error>() {
-        Some(io) if io.kind() == io::ErrorKind::AlreadyExists => Ok(Outcome::Changed),
-        _ => Err(error),
+/// Readies a staged blob. `None`: what is at its path is not what was expected.
+///
+/// The stage has a blob once: an action that is not the last to need it gets a copy.
+pub(super) fn ready_blob(
+    tree: &TreeWriter<'_>,
+    put: &PutFile<'_>,
+    is_last_use: bool,
+) -> anyhow::Result<Option<ReadyFile>> {
+    let PutFile { index, action, file } = *put;
+    tree.own.progress().fetch_add(1, Ordering::Relaxed);
+    tree.live.may_touch(&action.path)?;
+    let Some(at) = tree.live.look_to_put(&action.path, action.expected.as_ref())? else { return Ok(None) };
+    if at.is_dir() {
+        bail!("a directory is in the way");
     }
+    let Some((content, stamp)) = open_verified(tree.own, &file.digest, file.size)? else {
+        bail!("its content did not arrive");
+    };
+    let staged = if is_last_use {
+        StagedFile { name: file.digest.to_string(), content, stamp }
+    } else {
+        copy_into_stage(tree.own, index, &content, file)?
+    };
+    make_ready(tree, put, &at, staged, None).map(Some)
+}
+
+/// Readies a copy of an open file, to be put in place with those of the stage.
+pub(super) fn ready_copy(
+    tree: &TreeWriter<'_>,
+    put: &PutFile<'_>,
+    at: &TreeName,
+    content: &fs::File,
+    then_delete: Option<(RelPathBuf, Entry)>,
+) -> anyhow::Result<ReadyFile> {
+    let staged = copy_into_stage(tree.own, put.index, content, put.file)?;
+    make_ready(tree, put, at, staged, then_delete)
+}
+
+/// Copies an open file into the stage for one action alone; shares its blocks where the filesystem can.
+fn copy_into_stage(
+    own: &OwnDir,
+    index: usize,
+    content: &fs::File,
+    file: &File,
+) -> anyhow::Result<StagedFile> {
+    let name = temporary_name(own, index);
+    reach(Point::CopyCreate)?;
+    let copy = create(own.stage(), &name)?;
+    let digest = if rustix::fs::ioctl_ficlone(&copy, content).is_ok() {
+        hash_file(&copy, file.size, &mut || ())
+    } else {
+        hash_and_copy(content, file.size, &copy)
+    };
+    let copied = digest.and_then(|digest| {
+        copy.set_len(file.size)?;
+        fault::wrote(&copy);
+        Ok(digest == file.digest)
+    });
+    if !matches!(copied, Ok(true)) {
+        Name::new(own.stage(), name.as_ref()).remove()?;
+    }
+    if !copied? {
+        bail!("its content is not what was scanned");
+    }
+    let (content, stamp) = open_file(own.stage(), name.as_bytes())?;
+    Ok(StagedFile { name, content, stamp })
+}
+
+/// Gives a staged file all that it shall have.
+fn make_ready(
+    tree: &TreeWriter<'_>,
+    put: &PutFile<'_>,
+    at: &TreeName,
+    staged: StagedFile,
+    then_delete: Option<(RelPathBuf, Entry)>,
+) -> anyhow::Result<ReadyFile> {
+    let StagedFile { name, content, stamp } = staged;
+    // Nobody said whose it shall be: as the file that it replaces, or as the directory it is in.
+    let fallback = match &at.now {
+        Some(now) if FileType::from_raw_mode(now.st_mode).is_file() => *now,
+        _ => rustix::fs::fstat(&at.parent)?,
+    };
+    metadata::set(&content, &put.file.meta, Mask::File, &fallback, &tree.owners)?;
+    metadata::set_mtime(&content, put.file.mtime)?;
+    tree.unsynced.add(&content);
+    Ok(ReadyFile {
+        index: put.index,
+        path: put.action.path.clone(),
+        expected: put.action.expected.clone(),
+        file: put.file.clone(),
+        staged: name,
+        ino: stamp.ino,
+        then_delete,
+    })
+}
+
+/// Puts a ready file in place; how it stands there then.
+pub(super) fn put_ready(
+    tree: &mut TreeWriter<'_>,
+    ready: &ReadyFile,
+) -> anyhow::Result<(Outcome, Option<Stamp>)> {
+    tree.own.progress().fetch_add(1, Ordering::Relaxed);
+    let expected = ready.expected.as_ref();
+    let Some(at) = tree.live.look_to_put(&ready.path, expected)? else { return Ok((Outcome::Changed, None)) };
+    let mut outcome = tree.place(ready.staged(tree.own), &at, &ready.path, expected)?;
+    if outcome != Outcome::Done {
+        return Ok((outcome, None));
+    }
+    let stamp = ready.stamp_at(&at)?;
+    if let Some((from, expected)) = &ready.then_delete {
+        outcome = match tree.live.look(from, Some(expected))? {
+            Some(at) => tree.delete(&at, Some(expected), from)?,
+            None => Outcome::Changed,
+        };
+    }
+    Ok((outcome, stamp))
+}
+
+pub(super) fn put_dir(
+    tree: &mut TreeWriter<'_>,
+    index: usize,
+    at: &TreeName,
+    meta: &Meta,
+) -> anyhow::Result<Outcome> {
+    if at.now.is_some() {
+        if !at.is_dir() {
+            bail!("something that is no directory is in the way");
+        }
+        return set_dir_meta(tree, at, meta);
+    }
+    // Made where nobody sees it, so that it never stands there with another mode or owner.
+    let name = temporary_name(tree.own, index);
+    let new = Name::new(tree.own.stage(), name.as_ref());
+    reach(Point::DirCreate)?;
+    rustix::fs::mkdirat(new.dir, new.name, Mode::RWXU)?;
+    let placed = ready_dir(tree, new, at, meta).and_then(|()| Ok(rename_new(new, at.name())?));
+    if let Err(error) = placed {
+        let _ = rustix::fs::unlinkat(new.dir, new.name, AtFlags::REMOVEDIR);
+        return changed_if_exists(error);
+    }
+    tree.unsynced.add(&at.parent);
+    Ok(Outcome::Done)
+}
+
+fn ready_dir(tree: &mut TreeWriter<'_>, new: Name<'_>, at: &TreeName, meta: &Meta) -> anyhow::Result<()> {
+    let dir = open_dir(new.dir, new.name.as_encoded_bytes())?;
+    let fallback = rustix::fs::fstat(&at.parent)?;
+    metadata::set(&dir, meta, Mask::Dir, &fallback, &tree.owners)?;
+    tree.unsynced.add(&dir);
+    Ok(())
+}
+
+pub(super) fn put_symlink(
+    tree: &mut TreeWriter<'_>,
+    index: usize,
+    action: &Action,
+    at: &TreeName,
+    link: &Symlink,
+) -> anyhow::Result<Outcome> {
+    if at.is_dir() {
+        bail!("a directory is in the way");
+    }
+    if link.escapes(&action.path) {
+        bail!("the symlink would lead out of the directory");
+    }
+    let name = temporary_name(tree.own, index);
+    let new = Name::new(tree.own.stage(), name.as_ref());
+    reach(Point::LinkCreate)?;
+    rustix::fs::symlinkat(&*link.target, new.dir, new.name)?;
+    let placed = tree.place(new, at, &action.path, action.expected.as_ref());
+    if new.stat()?.is_some() {
+        new.remove()?;
+    }
+    placed
+}
+
+/// Sets mode and owner of the directory that was looked at.
+pub(super) fn set_dir_meta(tree: &mut TreeWriter<'_>, at: &TreeName, meta: &Meta) -> anyhow::Result<Outcome> {
+    let dir = open_dir(&at.parent, at.name.as_encoded_bytes())?;
+    let now = rustix::fs::fstat(&dir)?;
+    if !at.is_inode(now.st_ino) {
+        return Ok(Outcome::Changed);
+    }
+    metadata::set(&dir, meta, Mask::Dir, &now, &tree.owners)?;
+    tree.unsynced.add(&dir);
+    Ok(Outcome::Done)
 }

@@ -132,10 +132,10 @@ impl Signature {
     pub(super) fn send(&self, file: &File, wanted: &BlobRequest, sink: &mut dyn Sink) -> Result<(), Broken> {
         let part = wanted.offset.min(wanted.size)..wanted.size;
         let chunks = cut(file, part.clone(), self.average_for(wanted.size), &AtomicU64::new(0))?;
-        for run in self.runs(part.start, &chunks) {
-            match run {
-                Run::Copy { from, length } => sink.copy(from, length).map_err(Broken::Sink)?,
-                Run::New(new) => stream(file, new.start, new.end, &mut |part| match part {
+        for extent in self.extents(part.start, &chunks) {
+            match extent {
+                Extent::Copy { from, length } => sink.copy(from, length).map_err(Broken::Sink)?,
+                Extent::New(new) => stream(file, new.start, new.end, &mut |part| match part {
                     Part::Data(bytes) => sink.data(bytes).map_err(Broken::Sink),
                     Part::Hole(length) => sink.hole(length).map_err(Broken::Sink),
                 })?,
@@ -147,43 +147,45 @@ impl Signature {
     /// Gives bytes in memory in the same way.
     fn send_bytes(&self, bytes: &[u8], sink: &mut dyn Sink) -> anyhow::Result<()> {
         let chunks = cut_bytes(bytes, self.average_for(bytes.len() as u64))?;
-        for run in self.runs(0, &chunks) {
-            match run {
-                Run::Copy { from, length } => sink.copy(from, length)?,
+        for extent in self.extents(0, &chunks) {
+            match extent {
+                Extent::Copy { from, length } => sink.copy(from, length)?,
                 // All of it is in memory, so that its offsets are numbers of this machine.
-                Run::New(new) => sink.data(&bytes[usize::try_from(new.start)?..usize::try_from(new.end)?])?,
+                Extent::New(new) => {
+                    sink.data(&bytes[usize::try_from(new.start)?..usize::try_from(new.end)?])?
+                }
             }
         }
         Ok(())
     }
 
     /// A later version, of which `chunks` are those from `start` on: what of it is here, and what is new.
-    fn runs(&self, start: u64, chunks: &[Chunk]) -> Vec<Run> {
+    fn extents(&self, start: u64, chunks: &[Chunk]) -> Vec<Extent> {
         let places = self.places();
-        let mut runs = Vec::new();
+        let mut extents = Vec::new();
         let mut at = start;
         for chunk in chunks {
             let size = u64::from(chunk.length);
             let found = places.get(&chunk.digest).filter(|(_, length)| *length == size);
-            match (runs.last_mut(), found) {
+            match (extents.last_mut(), found) {
                 // Signature that follow each other in both versions are copied in one go.
-                (Some(Run::Copy { from, length }), Some((next, _)))
+                (Some(Extent::Copy { from, length }), Some((next, _)))
                     if *from + *length == *next && *length < MOST_COPIED =>
                 {
                     *length += size;
                 }
-                (_, Some((from, _))) => runs.push(Run::Copy { from: *from, length: size }),
-                (Some(Run::New(new)), None) => new.end = at + size,
-                (_, None) => runs.push(Run::New(at..at + size)),
+                (_, Some((from, _))) => extents.push(Extent::Copy { from: *from, length: size }),
+                (Some(Extent::New(new)), None) => new.end = at + size,
+                (_, None) => extents.push(Extent::New(at..at + size)),
             }
             at += size;
         }
-        runs
+        extents
     }
 }
 
 /// A segment of a later version.
-enum Run {
+enum Extent {
     /// Bytes of the basis.
     Copy { from: u64, length: u64 },
     /// Bytes of its own.

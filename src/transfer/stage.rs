@@ -12,14 +12,19 @@ use super::room::Room;
 use super::signature::{MAX_BASES, is_worth_it};
 use super::source::{open_file, send_open};
 use super::stager::{Basis, Stager};
-use super::{BlobRequest, Received, Seen, Signature, Sink as _, Source};
+use super::{BlobRequest, Received, ScannedTree, Signature, Sink as _, Source};
 use crate::model::Digest;
 
 /// Gets blobs into the stage, where [`commit`](super::commit()) finds them by their digests.
 ///
 /// `source` is asked only for what is not in the stage yet, nor elsewhere in the tree as it was scanned, nor in the
 /// trash. Whatever is reused is read and verified. A source that is lost on the way fails what it had not sent yet.
-pub fn stage(own: &OwnDir, seen: &Seen<'_>, requests: &[BlobRequest], source: &mut dyn Source) -> Received {
+pub fn stage(
+    own: &OwnDir,
+    seen: &ScannedTree<'_>,
+    requests: &[BlobRequest],
+    source: &mut dyn Source,
+) -> Received {
     let (mut results, mut missing) = missing(own, requests);
     if !missing.is_empty() {
         let copied = copy_local(own, seen, &missing);
@@ -68,7 +73,7 @@ fn missing(
 }
 
 /// Gets blobs from the source.
-fn fetch(own: &OwnDir, seen: &Seen<'_>, missing: &[BlobRequest], source: &mut dyn Source) -> Received {
+fn fetch(own: &OwnDir, seen: &ScannedTree<'_>, missing: &[BlobRequest], source: &mut dyn Source) -> Received {
     let (sent, received) = std::thread::scope(|scope| {
         let bases = bases(own, seen, missing);
         let mut stager = Stager::new(own, missing).with_bases(bases).with_writers(scope);
@@ -80,7 +85,7 @@ fn fetch(own: &OwnDir, seen: &Seen<'_>, missing: &[BlobRequest], source: &mut dy
 }
 
 /// What stands where requested blobs will, as far as it is worth comparing.
-fn bases(own: &OwnDir, seen: &Seen<'_>, requests: &[BlobRequest]) -> Vec<Option<Basis>> {
+fn bases(own: &OwnDir, seen: &ScannedTree<'_>, requests: &[BlobRequest]) -> Vec<Option<Basis>> {
     let mut left = MAX_BASES;
     let basis = |request: &BlobRequest| {
         let size = seen.tree.get(&request.path)?.as_file()?.size;
@@ -99,7 +104,7 @@ fn bases(own: &OwnDir, seen: &Seen<'_>, requests: &[BlobRequest]) -> Vec<Option<
 }
 
 /// Copies what this host has anyway; `Err` for what it has not, or no longer.
-fn copy_local(own: &OwnDir, seen: &Seen<'_>, requests: &[BlobRequest]) -> Received {
+fn copy_local(own: &OwnDir, seen: &ScannedTree<'_>, requests: &[BlobRequest]) -> Received {
     let local = LocalBlobs::new(own, seen, requests);
     let mut stager = Stager::new(own, requests);
     for (index, request) in requests.iter().enumerate() {

@@ -58,15 +58,15 @@ pub(super) struct RunTrash<'a> {
     index: Vec<u8>,
 }
 
-/// Where something was put.
+/// A name in the trash, where something was put.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct TrashName {
     dir: OwnedFd,
     name: OsString,
     version: u32,
 }
 
-impl Place {
+impl TrashName {
     pub(super) fn name(&self) -> Name<'_> {
         Name::new(self.dir.as_fd(), &self.name)
     }
@@ -89,7 +89,7 @@ impl<'a> RunTrash<'a> {
         path: &RelPath,
         unsynced: &Unsynced,
         mut put: impl FnMut(Name<'_>) -> io::Result<()>,
-    ) -> io::Result<Place> {
+    ) -> io::Result<TrashName> {
         let name = OsStr::from_bytes(path.name());
         for version in 0..MOST_VERSIONS {
             let dir = match self.dir(&version.to_string(), path.parent(), unsynced) {
@@ -101,7 +101,7 @@ impl<'a> RunTrash<'a> {
             match put(Name::new(dir.as_fd(), name)) {
                 Ok(()) => {
                     unsynced.add(&dir);
-                    return Ok(Place { dir, name: name.to_owned(), version });
+                    return Ok(TrashName { dir, name: name.to_owned(), version });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -119,7 +119,7 @@ impl<'a> RunTrash<'a> {
     }
 
     /// Notes the digest of the file that was put at `place`.
-    pub(super) fn note(&mut self, place: &Place, path: &RelPath, digest: &Digest) {
+    pub(super) fn note(&mut self, place: &TrashName, path: &RelPath, digest: &Digest) {
         self.index.extend_from_slice(format!("{digest} {} ", place.version).as_bytes());
         self.index.extend_from_slice(path.as_bytes());
         self.index.push(0);

@@ -84,7 +84,7 @@ fn a_pattern_with_a_slash_behind_keeps_directories_out_and_nothing_else() {
     site.write("cache/inner", "");
     site.write("a/cache/inner", "");
     site.write("b/cache", "no directory");
-    std::fs::create_dir(site.path("c")).unwrap();
+    fs::create_dir(site.path("c")).unwrap();
     symlink("../cache", site.path("c/cache")).unwrap();
     let seen = site.seen();
     for (at, kind) in [("cache", "excluded"), ("a/cache", "excluded"), ("b/cache", "file")] {

@@ -393,21 +393,21 @@ fn a_failing_entry_fails_alone_in_the_systems_words() {
 
 #[test]
 fn without_exchange_a_link_keeps_the_old_one() {
-    use super::super::commit::Commit;
-    use super::super::place::At;
+    use super::super::live::TreeName;
     use super::super::swap::Name;
+    use super::super::tree_writer::TreeWriter;
 
     let world = World::new();
     world.write("a", "old").scan();
     world.stage_all(&["new"]);
     let staged = digest(b"new").to_string();
     let stamps = |path: &RelPath| world.stamp(path);
-    let seen = Seen { tree: &world.tree(), stamps: &stamps };
+    let seen = ScannedTree { tree: &world.tree(), stamps: &stamps };
     let mut owners = Owners::default();
-    let mut commit = Commit::new(&world.own, RUN, &seen, &mut owners).unwrap();
+    let mut commit = TreeWriter::new(&world.own, RUN, &seen, &mut owners).unwrap();
     let new = Name::new(world.own.stage(), staged.as_ref());
     let a = path("a");
-    let at = At::open(world.own.root(), &a).unwrap();
+    let at = TreeName::open(world.own.root(), &a).unwrap();
     let old = Stamp::of(&at.name().stat().unwrap().unwrap());
 
     // Somebody writes between the look and the link.
@@ -415,7 +415,7 @@ fn without_exchange_a_link_keeps_the_old_one() {
     assert_eq!(commit.replace_by_link(new, &at, &old, &a, None).unwrap(), CHANGED);
     assert_eq!(world.read("a"), b"raced");
 
-    let at = At::open(world.own.root(), &a).unwrap();
+    let at = TreeName::open(world.own.root(), &a).unwrap();
     let old = Stamp::of(&at.name().stat().unwrap().unwrap());
     assert_eq!(commit.replace_by_link(new, &at, &old, &a, None).unwrap(), DONE);
     assert_eq!(world.read("a"), b"new");

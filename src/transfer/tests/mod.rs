@@ -19,7 +19,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use rustix::fs::AtFlags;
 
-use super::{BlobRequest, Committed, OwnDir, Received, Seen, Sink, Source};
+use super::{BlobRequest, Committed, OwnDir, Received, ScannedTree, Sink, Source};
 use crate::disk::{HeldRoot, Owners, Stamp};
 use crate::model::{
     Action, Busy, Digest, Entry, EntryProblem, File, Meta, Outcome, Owner, RelPath, RelPathBuf, Step,
@@ -195,7 +195,7 @@ impl World {
 
     pub(super) fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
         let stamps = |path: &RelPath| self.stamp(path);
-        super::stage(&self.own, &Seen { tree: &self.tree(), stamps: &stamps }, wanted, source)
+        super::stage(&self.own, &ScannedTree { tree: &self.tree(), stamps: &stamps }, wanted, source)
     }
 
     /// Stages contents that a source has.
@@ -207,7 +207,7 @@ impl World {
 
     pub(super) fn commit_all(&self, actions: &[Action]) -> Committed {
         let stamps = |path: &RelPath| self.stamp(path);
-        let seen = Seen { tree: &self.tree(), stamps: &stamps };
+        let seen = ScannedTree { tree: &self.tree(), stamps: &stamps };
         super::commit(&self.own, RUN, &seen, actions, &mut Owners::default()).unwrap()
     }
 

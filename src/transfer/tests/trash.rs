@@ -157,7 +157,7 @@ fn what_is_trashed_is_told_and_can_be_looked_at_and_given() {
 fn only_a_run_has_a_trash() {
     let world = World::new();
     let stamps = |_: &RelPath| None;
-    let seen = Seen { tree: &Tree::default(), stamps: &stamps };
+    let seen = ScannedTree { tree: &Tree::default(), stamps: &stamps };
     for run in ["", "..", "../x", "01kq0000000000000000000000", "x"] {
         assert!(super::super::commit(&world.own, run, &seen, &[], &mut Owners::default()).is_err(), "{run}");
     }

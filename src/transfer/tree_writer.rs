@@ -1,188 +1,105 @@
-//! The single steps of a commit: putting in place, replacing, removing.
+//! The single steps that change a tree: putting in place, replacing, removing.
 
-use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::sync::atomic::Ordering;
+use std::os::fd::AsFd as _;
+use std::sync::Mutex;
 
-use anyhow::anyhow;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::blobs::create;
-use super::commit::{Commit, failed};
-use super::hashing::{hash_and_copy, hash_file};
+use super::ScannedTree;
+use super::durable::Unsynced;
+use super::live::{LiveTree, TreeName};
 use super::own::OwnDir;
-use super::put::{Put, changed_if_exists};
 use super::swap::{Name, exchange, rename_new};
-use super::writers::threads_for;
-use crate::disk::{HeldRoot, Stamp};
-use crate::fault::{self, Point, reach};
-use crate::model::{Entry, File, Outcome, RelPath, RelPathBuf};
-use crate::threads::side_by_side;
+use super::trash::{RunTrash, TrashEntry, TrashId, TrashName, Trashed};
+use crate::disk::{Owners, Stamp};
+use crate::fault::{Point, reach};
+use crate::model::{Digest, Entry, File, Outcome, RelPath, RelPathBuf};
 
 /// How often one path is given back to somebody who keeps changing it.
 const MOST_TURNS: usize = 16;
 
-/// A path: the directory it is in, open, and what stands there, as far as that was looked at.
-#[derive(Debug)]
-pub(super) struct At {
-    pub(super) parent: OwnedFd,
-    pub(super) name: OsString,
-    pub(super) now: Option<Stat>,
+/// A file that was put in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Where.
+    pub path: RelPathBuf,
+    /// As it stands there.
+    pub stamp: Stamp,
+    /// Its content.
+    pub digest: Digest,
 }
 
-impl At {
-    pub(super) fn open(root: &HeldRoot, path: &RelPath) -> io::Result<At> {
-        let parent = root.open_parent(path)?;
-        let name = OsStr::from_bytes(path.name()).to_owned();
-        Ok(At { parent, name, now: None })
-    }
-
-    pub(super) fn name(&self) -> Name<'_> {
-        Name::new(self.parent.as_fd(), &self.name)
-    }
-
-    pub(super) fn is_dir(&self) -> bool {
-        self.now.is_some_and(|now| FileType::from_raw_mode(now.st_mode).is_dir())
-    }
-
-    pub(super) fn is_inode(&self, ino: u64) -> bool {
-        self.now.is_some_and(|now| now.st_ino == ino)
-    }
+/// Changes the tree of a root, one step of the kernel at a time, and keeps account of it.
+pub(super) struct TreeWriter<'a> {
+    pub(super) own: &'a OwnDir,
+    run: &'a str,
+    pub(super) live: LiveTree<'a>,
+    pub(super) owners: Mutex<&'a mut Owners>,
+    trash: RunTrash<'a>,
+    pub(super) unsynced: Unsynced,
+    /// See [`Committed`](super::Committed).
+    placed: Vec<Placed>,
+    trashed: Vec<TrashEntry>,
 }
 
-/// A file in the stage that has all it shall have.
-#[derive(Debug)]
-pub(super) struct Ready {
-    /// Of the action.
-    pub(super) index: usize,
-    pub(super) path: RelPathBuf,
-    pub(super) expected: Option<Entry>,
-    pub(super) file: File,
-    /// Its name in the stage.
-    pub(super) staged: String,
-    pub(super) ino: u64,
-    /// Of a move that is done as a copy: where from.
-    pub(super) then_delete: Option<(RelPathBuf, Entry)>,
-}
-
-impl Ready {
-    fn staged<'a>(&'a self, own: &'a OwnDir) -> Name<'a> {
-        Name::new(own.stage(), self.staged.as_ref())
+impl<'a> TreeWriter<'a> {
+    pub(super) fn new(
+        own: &'a OwnDir,
+        run: &'a str,
+        seen: &'a ScannedTree<'a>,
+        owners: &'a mut Owners,
+    ) -> anyhow::Result<TreeWriter<'a>> {
+        Ok(TreeWriter {
+            own,
+            run,
+            live: LiveTree::new(own.root(), seen),
+            owners: Mutex::new(owners),
+            trash: RunTrash::new(own, run)?,
+            unsynced: Unsynced::default(),
+            placed: Vec::new(),
+            trashed: Vec::new(),
+        })
     }
 
-    /// How it stands at a path, if it does.
-    fn stamp_at(&self, at: &At) -> io::Result<Option<Stamp>> {
-        let now = at.name().stat()?;
-        Ok(now.filter(|now| now.st_ino == self.ino).map(|now| Stamp::of(&now)))
+    /// What was put in place, what went to the trash, and whether all of that is on disk.
+    pub(super) fn finish(mut self) -> (Vec<Placed>, Vec<TrashEntry>, io::Result<()>) {
+        // Without its index, the trash is only slower to find blobs in.
+        let _ = self.trash.save_index(&self.unsynced);
+        let synced = reach(Point::CommitSync).and_then(|()| self.unsynced.sync(self.own));
+        (self.placed, self.trashed, synced.and_then(|()| reach(Point::CommitTold)))
     }
-}
 
-/// How a copy came out.
-pub(super) enum Copied {
-    Right,
-    /// It has another content than it should.
-    Other,
-}
-
-/// Copies an open file into the stage; shares its blocks where the filesystem can.
-pub(super) fn copy_content(
-    from: &std::fs::File,
-    stage: BorrowedFd<'_>,
-    name: &str,
-    file: &File,
-) -> io::Result<Copied> {
-    reach(Point::CopyCreate)?;
-    let to = create(stage, name)?;
-    let copied = if rustix::fs::ioctl_ficlone(&to, from).is_ok() {
-        hash_file(&to, file.size, &mut || ())
-    } else {
-        hash_and_copy(from, file.size, &to)
-    };
-    let copied = copied.and_then(|digest| {
-        to.set_len(file.size)?;
-        fault::wrote(&to);
-        Ok(if digest == file.digest { Copied::Right } else { Copied::Other })
-    });
-    if !matches!(copied, Ok(Copied::Right)) {
-        Name::new(stage, name.as_ref()).remove()?;
-    }
-    copied
-}
-
-impl Commit<'_> {
-    /// Readies the files of the stage, and puts them in place once they are on disk.
-    pub(super) fn put_ready(&mut self) {
-        // Copies first: who needs a content last takes it, and gives it a mode that may forbid to read it.
-        let mut puts = std::mem::take(&mut self.puts);
-        puts.sort_by_key(|put| put.last_use);
-        let (copies, last) = puts.split_at(puts.partition_point(|put| !put.last_use));
-        self.make_all(copies);
-        self.make_all(last);
-        let ready = std::mem::take(&mut self.ready);
-        if ready.is_empty() {
-            return;
-        }
-        if let Err(error) = reach(Point::ReadySync).and_then(|()| self.unsynced.sync(self.own)) {
-            let failed = || anyhow!("could not be written to disk: {error}");
-            ready.iter().for_each(|ready| self.note_put(ready, Err(failed())));
-            return;
-        }
-        // One by one: the kernel renames one file of a filesystem at a time, and threads would only wait for it.
-        for ready in ready {
-            let put = self.put(&ready);
-            self.note_put(&ready, put);
+    pub(super) fn note_placed(&mut self, path: &RelPathBuf, file: &File, stamp: Stamp) {
+        if (stamp.size, stamp.mtime) == (file.size, file.mtime) {
+            self.placed.push(Placed { path: path.clone(), stamp, digest: file.digest });
         }
     }
 
-    fn make_all(&mut self, puts: &[Put<'_>]) {
-        let made = side_by_side(puts, threads_for(puts.len()), |put| self.make(put));
-        for (put, made) in puts.iter().zip(made) {
-            match made {
-                Ok(Some(ready)) => self.ready.push(ready),
-                Ok(None) => self.done.outcomes[put.index] = Outcome::Changed,
-                Err(error) => self.done.outcomes[put.index] = failed(&error),
-            }
+    /// Notes what has gone to the trash: what the scan saw at `path`, and now looks like `caught`.
+    pub(super) fn note_trashed(
+        &mut self,
+        place: &TrashName,
+        path: &RelPath,
+        expected: Option<&Entry>,
+        caught: &Stat,
+    ) {
+        let stamp = Stamp::of(caught);
+        self.live.mark_touched(stamp);
+        if let Some(Entry::File(file)) = expected {
+            self.trash.note(place, path, &file.digest);
         }
-    }
-
-    fn note_put(&mut self, ready: &Ready, put: anyhow::Result<(Outcome, Option<Stamp>)>) {
-        let (outcome, stamp) = put.unwrap_or_else(|error| (failed(&error), None));
-        if let Some(stamp) = stamp {
-            self.note_placed(&ready.path, &ready.file, stamp);
+        if let Ok(id) = TrashId::new(self.run, place.version()) {
+            self.trashed.push(TrashEntry::of(Trashed { id, path: path.to_owned() }, caught));
         }
-        if outcome != Outcome::Done && ready.staged != ready.file.digest.to_string() {
-            // Only one more copy; where it is gone already, all the better.
-            let _ = Name::new(self.own.stage(), ready.staged.as_ref()).remove();
-        }
-        self.done.outcomes[ready.index] = outcome;
-    }
-
-    fn put(&mut self, ready: &Ready) -> anyhow::Result<(Outcome, Option<Stamp>)> {
-        self.own.progress().fetch_add(1, Ordering::Relaxed);
-        let expected = ready.expected.as_ref();
-        let Some(at) = self.look_to_put(&ready.path, expected)? else { return Ok((Outcome::Changed, None)) };
-        let mut outcome = self.place(ready.staged(self.own), &at, &ready.path, expected)?;
-        if outcome != Outcome::Done {
-            return Ok((outcome, None));
-        }
-        let stamp = ready.stamp_at(&at)?;
-        if let Some((from, expected)) = &ready.then_delete {
-            outcome = match self.look(from, Some(expected))? {
-                Some(at) => self.delete(&at, Some(expected), from)?,
-                None => Outcome::Changed,
-            };
-        }
-        Ok((outcome, stamp))
     }
 
     /// Lets what stands in the stage as `new` stand at a path instead of what was looked at there.
     pub(super) fn place(
         &mut self,
         new: Name<'_>,
-        at: &At,
+        at: &TreeName,
         path: &RelPath,
         expected: Option<&Entry>,
     ) -> anyhow::Result<Outcome> {
@@ -203,7 +120,7 @@ impl Commit<'_> {
     fn replace(
         &mut self,
         new: Name<'_>,
-        at: &At,
+        at: &TreeName,
         old: &Stamp,
         path: &RelPath,
         expected: Option<&Entry>,
@@ -242,7 +159,7 @@ impl Commit<'_> {
     pub(super) fn replace_by_link(
         &mut self,
         new: Name<'_>,
-        at: &At,
+        at: &TreeName,
         old: &Stamp,
         path: &RelPath,
         expected: Option<&Entry>,
@@ -267,7 +184,7 @@ impl Commit<'_> {
     /// Removes what was looked at: a directory when it is empty, all else into the trash.
     pub(super) fn delete(
         &mut self,
-        at: &At,
+        at: &TreeName,
         expected: Option<&Entry>,
         path: &RelPath,
     ) -> anyhow::Result<Outcome> {
@@ -296,7 +213,7 @@ impl Commit<'_> {
             self.note_trashed(&place, path, expected, &caught);
         }
         self.unsynced.add(&at.parent);
-        self.gone.insert(path.to_owned());
+        self.live.mark_gone(path);
         Ok(Outcome::Done)
     }
 }
@@ -330,4 +247,12 @@ fn give_back(trashed: Name<'_>, at: Name<'_>, ours: Option<(u64, Name<'_>)>) -> 
         }
     }
     Ok(())
+}
+
+/// Something came to stand there since we looked: that is left for the next run.
+pub(super) fn changed_if_exists(error: anyhow::Error) -> anyhow::Result<Outcome> {
+    match error.downcast_ref::<io::Error>() {
+        Some(io) if io.kind() == io::ErrorKind::AlreadyExists => Ok(Outcome::Changed),
+        _ => Err(error),
+    }
 }
