@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::mistake::{Origin, suggestion};
 use super::overlap::check_node;
-use super::raw::{Fields, Raw};
-use super::reader::{Notes, Reader};
 use super::{Directory, Node, address, convert};
+use crate::toml::{Fields, Notes, Origin, Raw, Reader, suggestion};
 
 /// What Main is called in reports and by `conflicts resolve --keep main`, whatever its name.
 pub(crate) const MAIN: &str = "main";
