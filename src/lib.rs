@@ -7,6 +7,7 @@ pub mod model;
 pub mod threads;
 pub(crate) mod durable;
 pub mod disk;
+pub(crate) mod toml;
 pub mod config;
 pub mod snapshot;
 pub mod plan;

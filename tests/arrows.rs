@@ -16,19 +16,20 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
     ("durable", &["fault"]),
     ("disk", &["durable", "fault", "model"]),
-    ("config", &["model", "snapshot"]),
+    ("toml", &["model"]),
+    ("config", &["toml", "model", "snapshot"]),
     ("snapshot", &["disk", "durable", "fault", "threads", "model"]),
     ("plan", &["model"]),
     ("transfer", &["disk", "fault", "threads", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
-    ("node", &["snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "model"]),
+    ("node", &["snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "model"]),
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),

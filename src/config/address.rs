@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::str::FromStr as _;
 
-use super::convert::{Converted, text};
-use super::raw::Raw;
+use crate::toml::Raw;
+use crate::toml::{Converted, text};
 
 pub(super) fn host(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;

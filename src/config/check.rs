@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::mistake::{Mistakes, Origin};
-use super::raw::{Raw, RawFile};
-use super::reader::{Notes, Reader};
+use super::file::RawFile;
 use super::{
     Config, Discovery, HostKeys, Http, Hub, MainHost, Postgres, ReloadPolicy, Schedule, Ssh, SyncOptions,
     address, convert, directories, layers, nodes, schedule,
 };
+use crate::toml::{Converted, Raw, text};
+use crate::toml::{Mistakes, Origin};
+use crate::toml::{Notes, Reader};
 
 /// Where a configuration is read from.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +111,7 @@ fn own_name(
     reader: &mut Reader<'_>,
     key: &'static str,
     sources: &Sources,
-    convert: impl Fn(&Raw) -> convert::Converted<String>,
+    convert: impl Fn(&Raw) -> Converted<String>,
 ) -> Option<String> {
     let default = typed(&sources.host_name);
     if reader.origin_of(key) != Origin::Default || convert(&default).is_ok() {
@@ -133,7 +134,7 @@ fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
     let known_hosts = reader.get("known_hosts", typed("/var/lib/xds-sync/known_hosts"), path);
     let policies = [("accept-new", HostKeys::AcceptNew), ("strict", HostKeys::Strict)];
     let host_keys = reader.get("host_keys", typed("accept-new"), |raw| convert::word(raw, &policies));
-    let agent = reader.get("agent", typed("xds-sync agent"), convert::text);
+    let agent = reader.get("agent", typed("xds-sync agent"), text);
     let options = reader.list("options", convert::ssh_option);
     let persist = reader.get("persist", typed("0s"), convert::persist);
     reader.finish();

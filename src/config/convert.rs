@@ -5,33 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::postgres::Connection;
-use super::raw::Raw;
 use crate::model::{MaxDelete, NotASize, Owner, Size, TrashMax};
 use crate::snapshot::Rules;
-
-pub(super) type Converted<T> = Result<T, String>;
+use crate::toml::{Converted, Raw, absolute, number, text};
 
 /// Waits longer than this are none: a run would never end, and clocks have no such moment.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-pub(super) fn text(raw: &Raw) -> Converted<String> {
-    match raw {
-        Raw::Text(text) | Raw::Untyped(text) if text.is_empty() => Err("must not be empty".to_owned()),
-        Raw::Text(text) | Raw::Untyped(text) if text.contains(['\n', '\r', '\0']) => {
-            Err("must be one line".to_owned())
-        }
-        Raw::Text(text) | Raw::Untyped(text) => Ok(text.clone()),
-        other => Err(format!("expected a string in quotes, found {}", other.kind())),
-    }
-}
-
-pub(super) fn number(raw: &Raw) -> Converted<i64> {
-    match raw {
-        Raw::Number(number) => Ok(*number),
-        Raw::Untyped(text) => text.parse().map_err(|_| format!("expected a number, found '{text}'")),
-        other => Err(format!("expected a number, found {}", other.kind())),
-    }
-}
 
 pub(super) fn port(raw: &Raw) -> Converted<u16> {
     match u16::try_from(number(raw)?) {
@@ -133,17 +112,6 @@ pub(super) fn root(raw: &Raw) -> Converted<PathBuf> {
         return Err("a whole host cannot be synchronised; name a directory below /".to_owned());
     }
     Ok(root)
-}
-
-fn absolute(text: &str, path: &Path) -> Converted<PathBuf> {
-    if !path.is_absolute() {
-        return Err(format!("expected an absolute path, found '{text}'"));
-    }
-    if path.components().any(|part| part == std::path::Component::ParentDir) {
-        return Err(format!("the path must not contain '..', found '{text}'"));
-    }
-    // Without a slash at the end or doubled ones, so that equal roots are equal.
-    Ok(path.components().collect())
 }
 
 pub(super) fn name(raw: &Raw) -> Converted<String> {

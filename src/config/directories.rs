@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::mistake::{Origin, suggestion};
+use super::file::RawFile;
 use super::nodes::{prefix, typed_name};
 use super::overlap::overlap;
-use super::raw::{Fields, Raw};
-use super::reader::{Notes, Reader};
 use super::{Directory, convert};
 use crate::model::{ConflictPolicy, DeletePolicy, Direction};
+use crate::toml::{Fields, Raw};
+use crate::toml::{Mistakes, Origin, suggestion};
+use crate::toml::{Notes, Reader};
 
 /// How old a pushed file must be: an editor's save and a web upload are over by then.
 const SETTLE: &str = "2s";
@@ -37,8 +38,8 @@ direction = "both"
 
 /// The built-in directories, as typed.
 pub(super) fn built_in() -> Vec<(Fields, Origin)> {
-    let mut mistakes = super::Mistakes::default();
-    let raw = super::raw::parse(Path::new("built-in"), BUILT_IN, &mut mistakes).directories;
+    let mut mistakes = Mistakes::default();
+    let raw = RawFile::parse(Path::new("built-in"), BUILT_IN.as_bytes(), &mut mistakes).directories;
     raw.into_iter()
         .map(|(fields, _)| {
             let fields = fields.into_iter().map(|(key, (raw, _))| (key, (raw, Origin::Default)));
@@ -81,12 +82,7 @@ pub(super) fn check(
 }
 
 /// What does nothing, though somebody wrote it. `places` are those of `labels`, `delete` and `conflict`.
-fn warn(
-    directory: &Directory,
-    places: &[Origin; 3],
-    labels: &Option<Vec<String>>,
-    warnings: &mut super::Mistakes,
-) {
+fn warn(directory: &Directory, places: &[Origin; 3], labels: &Option<Vec<String>>, warnings: &mut Mistakes) {
     let name = &directory.name;
     let [labels_at, delete_at, conflict_at] = places;
     for label in &directory.labels {

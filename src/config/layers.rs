@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::check::Sources;
-use super::mistake::{Mistakes, Origin, suggestion};
-use super::raw::{self, Fields, Raw, RawFile, SECTIONS, line_of};
+use super::file::{RawFile, SECTIONS};
+use crate::toml::{Fields, Mistakes, Origin, Raw, suggestion};
 
 const PREFIX: &str = "XDS_SYNC_";
 /// Name files, not keys: which configuration a command reads.
@@ -19,13 +19,7 @@ pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> RawFile {
     let mut all = RawFile::default();
     for path in files(sources, mistakes) {
         match fs::read(&path) {
-            Ok(bytes) => match std::str::from_utf8(&bytes) {
-                Ok(text) => add(&mut all, raw::parse(&path, text, mistakes)),
-                Err(error) => {
-                    let line = line_of(&bytes, error.valid_up_to());
-                    mistakes.add(&Origin::File(path, line), "not UTF-8, which TOML has to be");
-                }
-            },
+            Ok(content) => add(&mut all, RawFile::parse(&path, &content, mistakes)),
             Err(error) if is_absent(&path, &error) && !(sources.file_was_named && path == sources.file) => {}
             Err(error) => mistakes.add(&Origin::File(path, 1), format!("cannot be read: {error}")),
         }

@@ -7,13 +7,11 @@ mod address;
 mod check;
 mod convert;
 mod directories;
+mod file;
 mod layers;
-mod mistake;
 mod nodes;
 mod overlap;
 mod postgres;
-mod raw;
-mod reader;
 mod schedule;
 mod show;
 #[cfg(test)]
@@ -27,10 +25,10 @@ use std::time::Duration;
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
 
+pub use crate::toml::{Mistakes, Origin};
 pub(crate) use address::{canonical, is_host};
 pub use check::{Loaded, Sources, load};
 pub(crate) use convert::{is_root, is_user};
-pub use mistake::{Mistake, Mistakes, Origin};
 pub(crate) use overlap::clash;
 pub use postgres::{Connection, TlsTrust};
 pub(crate) use show::masked;

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::mistake::{Origin, suggestion};
 use super::overlap::check_node;
-use super::raw::{Fields, Raw};
-use super::reader::{Notes, Reader};
 use super::{Directory, Node, address, convert};
 use crate::model::MAIN;
+use crate::toml::{Fields, Notes, Origin, Raw, Reader, suggestion};
 
 /// What nodes are checked against.
 pub(super) struct Around<'a> {

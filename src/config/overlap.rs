@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::mistake::{Mistakes, Origin};
 use super::{Directory, Node};
+use crate::toml::{Mistakes, Origin};
 
 /// Why two directories cannot have these roots on one host, if they cannot. A directory inside another one is
 /// carved out of it, which only makes sense when something else holds for it.

@@ -1,7 +1,7 @@
 //! When cron starts a run: five fields, as in crontab(5).
 
-use super::convert::{Converted, text};
-use super::raw::Raw;
+use crate::toml::Raw;
+use crate::toml::{Converted, text};
 
 /// One of the five.
 struct Field {

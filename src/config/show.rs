@@ -1,7 +1,7 @@
 //! What `config show` prints.
 
 use super::check::Loaded;
-use super::raw::Raw;
+use crate::toml::Raw;
 
 /// What stands for a secret.
 const MASK: &str = "***";

@@ -1,12 +1,13 @@
-//! What a node lets Main do: `/etc/xds-sync/node.toml`.
+//! What a node allows Main to do: `/etc/xds-sync/node.toml`.
 
-use crate::disk::resolved;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
-use toml_edit::{Document, Item, Table, Value};
+
+use crate::disk::resolved;
+use crate::durable;
+use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 
 /// A node's `node.toml`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,26 +29,14 @@ const ROOTS: [&str; 3] = ["/etc/asterisk", "/var/lib/xivo", "/var/lib/asterisk"]
 const RELOADS: [(&str, &str); 2] = [("dialplan", "dialplan reload"), ("moh", "moh reload")];
 const STATE_DIR: &str = "/var/lib/xds-sync";
 
-/// All that is wrong with a file, one line each, beginning with file and line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<String>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
-impl std::error::Error for Mistakes {}
-
 impl Accept {
     /// Reads `file`; without one, the defaults hold. A file with mistakes is an error ([`Mistakes`]):
     /// a typo must not open what it was to close.
     pub fn read(file: &Path) -> anyhow::Result<Accept> {
-        match std::fs::read_to_string(file) {
-            Ok(text) => Ok(Accept::parse(file, &text)?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Accept::default_of(file)),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
+        let content = durable::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        match content {
+            Some(content) => Ok(Accept::parse(file, &content)?),
+            None => Ok(Accept::default_of(file)),
         }
     }
 
@@ -62,14 +51,18 @@ impl Accept {
         }
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Accept, Mistakes> {
-        let mut reader = Reader { file, text, mistakes: Vec::new() };
-        let mut accept = Accept::default_of(file);
-        match Document::parse(text) {
-            Ok(document) => reader.top(document.as_table(), &mut accept),
-            Err(error) => reader.mistake(error.span(), error.message()),
+    fn parse(file: &Path, content: &[u8]) -> Result<Accept, Mistakes> {
+        let mut notes = Notes::default();
+        let fields = toml::parse(file, content, &mut notes.mistakes);
+        let reader = Reader::new(String::new(), fields, Origin::File(file.to_owned(), 1), &mut notes);
+        let accept = written(reader, Accept::default_of(file));
+        match accept {
+            Some(accept) if notes.mistakes.0.is_empty() => Ok(accept),
+            _ => {
+                notes.mistakes.sort(file);
+                Err(notes.mistakes)
+            }
         }
-        if reader.mistakes.is_empty() { Ok(accept) } else { Err(Mistakes(reader.mistakes)) }
     }
 
     /// Whether Main may name this directory; else why not.
@@ -102,85 +95,46 @@ impl Accept {
     }
 }
 
-/// Collects what is wrong.
-struct Reader<'a> {
-    file: &'a Path,
-    text: &'a str,
-    mistakes: Vec<String>,
+/// What a file says, over the defaults.
+fn written(mut reader: Reader<'_>, default: Accept) -> Option<Accept> {
+    let roots = if reader.has("roots") { None } else { Some(default.roots) };
+    let written_roots = reader.list("roots", root);
+    let read_only = reader.get("read_only", Raw::Bool(default.read_only), toml::boolean);
+    let state_dir = reader.get("state_dir", Raw::Text(STATE_DIR.to_owned()), path);
+    let mut reload = default.reload;
+    if let Some(table) = reader.table("reload") {
+        reload.extend(table.names(command).into_iter().map(|(name, command, _)| (name, command)));
+    }
+    reader.finish();
+    Some(Accept {
+        file: default.file,
+        roots: roots.or(written_roots)?,
+        read_only: read_only?,
+        reload,
+        state_dir: state_dir?,
+    })
 }
 
-type Span = Option<std::ops::Range<usize>>;
+fn path(raw: &Raw) -> Converted<PathBuf> {
+    let text = toml::text(raw)?;
+    toml::absolute(&text, Path::new(&text))
+}
 
-impl Reader<'_> {
-    fn mistake(&mut self, span: Span, what: &str) {
-        let before = span.and_then(|span| self.text.get(..span.start)).unwrap_or("");
-        let line = before.matches('\n').count() + 1;
-        self.mistakes.push(format!("{}:{line}: {what}", self.file.display()));
+fn root(raw: &Raw) -> Converted<PathBuf> {
+    match path(raw)? {
+        root if root == Path::new("/") => Err("\"/\" accepts everything; name the directories".to_owned()),
+        root => Ok(root),
     }
+}
 
-    fn top(&mut self, table: &Table, accept: &mut Accept) {
-        for (key, item) in table {
-            match key {
-                "roots" => accept.roots = self.roots(item),
-                "read_only" => match item.as_bool() {
-                    Some(value) => accept.read_only = value,
-                    None => self.mistake(item.span(), "`read_only` is true or false"),
-                },
-                "state_dir" => match item.as_str().map(Path::new).filter(|path| path.is_absolute()) {
-                    Some(path) => accept.state_dir = path.to_owned(),
-                    None => self.mistake(item.span(), "`state_dir` is an absolute path"),
-                },
-                "reload" => self.reloads(item, &mut accept.reload),
-                _ => {
-                    let span = table.key(key).and_then(toml_edit::Key::span);
-                    self.mistake(
-                        span,
-                        &format!("unknown key `{key}`; known: roots, read_only, reload, state_dir"),
-                    );
-                }
-            }
-        }
-    }
-
-    fn roots(&mut self, item: &Item) -> Vec<PathBuf> {
-        let Some(array) = item.as_array() else {
-            self.mistake(item.span(), "`roots` is a list of absolute paths");
-            return Vec::new();
-        };
-        let mut roots = Vec::new();
-        for value in array {
-            let path = value.as_str().map(Path::new);
-            let up = |path: &Path| path.components().any(|part| part == Component::ParentDir);
-            match path.filter(|path| path.is_absolute() && !up(path)) {
-                Some(path) if path == Path::new("/") => {
-                    self.mistake(value.span(), "`/` accepts everything: name the directories");
-                }
-                Some(path) => roots.push(path.to_owned()),
-                None => self.mistake(value.span(), "a root is an absolute path without `..`"),
-            }
-        }
-        roots
-    }
-
-    fn reloads(&mut self, item: &Item, reloads: &mut BTreeMap<String, Vec<String>>) {
-        let Some(table) = item.as_table_like() else {
-            self.mistake(item.span(), "`reload` is a table of names and commands");
-            return;
-        };
-        for (name, command) in table.iter() {
-            let words =
-                command.as_array().map(|array| array.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-            match words.flatten().filter(|words| words.first().is_some_and(|program| !program.is_empty())) {
-                Some(words) => {
-                    reloads.insert(name.to_owned(), words.into_iter().map(str::to_owned).collect());
-                }
-                None => {
-                    let what = format!("the reload `{name}` is a list of a program and its arguments");
-                    self.mistake(command.span(), &what);
-                }
-            }
-        }
-    }
+/// A program and its arguments.
+fn command(raw: &Raw) -> Converted<Vec<String>> {
+    let words: Option<Vec<String>> = match raw {
+        Raw::List(words) => words.iter().map(|(word, _)| word.text()).collect(),
+        _ => None,
+    };
+    let command = words.filter(|words| words.first().is_some_and(|program| !program.is_empty()));
+    command.ok_or_else(|| "expected a list of a program and its arguments, such as [\"true\"]".to_owned())
 }
 
 #[cfg(test)]
@@ -189,7 +143,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Accept, Mistakes> {
-        Accept::parse(Path::new("node.toml"), text)
+        Accept::parse(Path::new("node.toml"), text.as_bytes())
     }
 
     #[test]
@@ -220,11 +174,12 @@ mod tests {
             "root = []\nroots = ['etc', '/a/../b', '/', '/ok']\nread_only = 'no'\n\n[reload]\nmoh = 'reload'\nx = []\n",
         )
         .unwrap_err();
-        let lines: Vec<&str> = error.0.iter().filter_map(|line| line.split(": ").next()).collect();
+        let mistakes: Vec<String> = error.0.iter().map(ToString::to_string).collect();
+        let lines: Vec<&str> = mistakes.iter().filter_map(|line| line.split(": ").next()).collect();
         let at = |line: u32| format!("node.toml:{line}");
         assert_eq!(lines, [at(1), at(2), at(2), at(2), at(3), at(6), at(7)]);
-        assert!(error.0[0].contains("unknown key `root`"), "{error}");
-        assert!(parse("roots = [\n").unwrap_err().0[0].starts_with("node.toml:"));
+        assert!(mistakes[0].contains("unknown key root"), "{error}");
+        assert!(parse("roots = [\n").unwrap_err().to_string().starts_with("node.toml:"));
     }
 
     #[test]

@@ -6,16 +6,16 @@ use super::raw::{Fields, Raw};
 
 /// What `config show` prints, and the mistakes, as they gather.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub(super) mistakes: Mistakes,
+pub(crate) struct Notes {
+    pub(crate) mistakes: Mistakes,
     /// What is allowed and yet probably not meant.
-    pub(super) warnings: Mistakes,
+    pub(crate) warnings: Mistakes,
     /// Full key, value, where it comes from.
-    pub(super) shown: Vec<(String, Raw, Origin)>,
+    pub(crate) shown: Vec<(String, Raw, Origin)>,
 }
 
-pub(super) struct Reader<'a> {
-    /// `sync`, `node.mds1`
+pub(crate) struct Reader<'a> {
+    /// `sync`, `node.mds1`; empty at the top of a file.
     prefix: String,
     fields: Fields,
     /// Where the table begins.
@@ -25,12 +25,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(prefix: String, fields: Fields, origin: Origin, notes: &'a mut Notes) -> Reader<'a> {
+    pub(crate) fn new(prefix: String, fields: Fields, origin: Origin, notes: &'a mut Notes) -> Reader<'a> {
         Reader { prefix, fields, origin, known: Vec::new(), notes }
     }
 
     /// A key that need not be there.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         key: &'static str,
         convert: impl Fn(&Raw) -> Converted<T>,
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A key with a built-in value. A mistake counts as that value until all mistakes are told.
-    pub(super) fn get<T>(
+    pub(crate) fn get<T>(
         &mut self,
         key: &'static str,
         default: Raw,
@@ -56,14 +56,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A list, empty if it is not there. Every item that is wrong is a mistake of its own.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         key: &'static str,
         convert: impl Fn(&Raw) -> Converted<T>,
     ) -> Option<Vec<T>> {
         self.known.push(key);
         let (raw, origin) = self.fields.remove(key).unwrap_or((Raw::List(Vec::new()), Origin::Default));
-        let key = format!("{}.{key}", self.prefix);
+        let key = self.full(key);
         let items = match raw {
             Raw::List(items) => items,
             // From where there are no lists.
@@ -93,14 +93,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A key that must be there.
-    pub(super) fn required<T>(
+    pub(crate) fn required<T>(
         &mut self,
         key: &'static str,
         convert: impl Fn(&Raw) -> Converted<T>,
     ) -> Option<T> {
-        if !self.fields.contains_key(key) {
+        if !self.has(key) {
             self.known.push(key);
-            let message = format!("{}.{key} is missing; add a line {key} = \"…\"", self.prefix);
+            let message = format!("{} is missing; add a line {key} = \"…\"", self.full(key));
             self.notes.mistakes.add(&self.origin, message);
             return None;
         }
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         origin: &Origin,
         convert: impl Fn(&Raw) -> Converted<T>,
     ) -> Option<T> {
-        let key = format!("{}.{key}", self.prefix);
+        let key = self.full(key);
         match convert(&raw) {
             Ok(value) => {
                 self.notes.shown.push((key, raw, origin.clone()));
@@ -127,16 +127,26 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where a key was typed, or else its table.
-    pub(super) fn origin_of(&self, key: &str) -> Origin {
+    /// The key with the table that it is in, for messages.
+    fn full(&self, key: &str) -> String {
+        if self.prefix.is_empty() { key.to_owned() } else { format!("{}.{key}", self.prefix) }
+    }
+
+    /// Whether a key is written.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.fields.contains_key(key)
+    }
+
+    /// Where a key is written, or else its table.
+    pub(crate) fn origin_of(&self, key: &str) -> Origin {
         self.fields.get(key).map_or(&self.origin, |(_, origin)| origin).clone()
     }
 
     /// A table within this one.
-    pub(super) fn table(&mut self, key: &'static str) -> Option<Reader<'_>> {
+    pub(crate) fn table(&mut self, key: &'static str) -> Option<Reader<'_>> {
         self.known.push(key);
         let (raw, origin) = self.fields.remove(key)?;
-        let prefix = format!("{}.{key}", self.prefix);
+        let prefix = self.full(key);
         match raw {
             Raw::Table(fields) => Some(Reader::new(prefix, fields, origin, self.notes)),
             other => {
@@ -148,7 +158,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All that is in a table whose keys are names.
-    pub(super) fn names<T>(mut self, convert: impl Fn(&Raw) -> Converted<T>) -> Vec<(String, T, Origin)> {
+    pub(crate) fn names<T>(mut self, convert: impl Fn(&Raw) -> Converted<T>) -> Vec<(String, T, Origin)> {
         let fields = std::mem::take(&mut self.fields);
         let read = |(name, (raw, at)): (String, (Raw, Origin))| {
             self.convert(&name, raw, &at, &convert).map(|value| (name, value, at))
@@ -157,20 +167,20 @@ impl<'a> Reader<'a> {
     }
 
     /// A mistake that takes more than one key to see.
-    pub(super) fn mistake(&mut self, origin: &Origin, message: &str) {
+    pub(crate) fn mistake(&mut self, origin: &Origin, message: &str) {
         self.notes.mistakes.add(origin, format!("{}.{message}", self.prefix));
     }
 
     /// What is allowed and yet probably not meant.
-    pub(super) fn warn(&mut self, origin: &Origin, message: &str) {
+    pub(crate) fn warn(&mut self, origin: &Origin, message: &str) {
         self.notes.warnings.add(origin, format!("{}.{message}", self.prefix));
     }
 
     /// Whatever key was not asked for is unknown.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         for (key, (_, origin)) in &self.fields {
             let meant = suggestion(key, self.known.iter().copied());
-            self.notes.mistakes.add(origin, format!("unknown key {}.{key}{meant}", self.prefix));
+            self.notes.mistakes.add(origin, format!("unknown key {}{meant}", self.full(key)));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where.
+//! What is wrong with a file, and where.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// All mistakes of a configuration, one a line when displayed.
+/// All mistakes, one a line when displayed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
 
@@ -63,12 +63,12 @@ impl fmt::Display for Mistakes {
 impl std::error::Error for Mistakes {}
 
 impl Mistakes {
-    pub(super) fn add(&mut self, origin: &Origin, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, origin: &Origin, message: impl Into<String>) {
         self.0.push(Mistake { origin: origin.clone(), message: message.into() });
     }
 
-    /// In the order of layers and lines, as one reads them; `main` is the main file.
-    pub(super) fn sort(&mut self, main: &Path) {
+    /// Sorts by layer and line, as people read them; `main` is the main file.
+    pub(crate) fn sort(&mut self, main: &Path) {
         self.0.sort_by(|a, b| rank(&a.origin, main).cmp(&rank(&b.origin, main)));
     }
 }
@@ -84,7 +84,7 @@ fn rank<'o>(origin: &'o Origin, main: &Path) -> (u8, &'o Path, usize) {
 }
 
 /// The known word that an unknown one was probably meant to be, as ` (did you mean 'x'?)`, or nothing.
-pub(super) fn suggestion<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+pub(crate) fn suggestion<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let nearest = known.into_iter().map(|word| (distance(unknown, word), word)).min();
     match nearest {
         Some((distance, word)) if distance <= 2.max(unknown.len() / 3) => {
