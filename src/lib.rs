@@ -8,7 +8,7 @@ pub mod threads;
 pub mod disk;
 pub mod config;
 pub mod snapshot;
-pub mod plan;
+mod plan;
 pub mod transfer;
 pub mod reload;
 pub mod report;

@@ -8,9 +8,9 @@ use syslog::{Error, Formatter3164, Logger, LoggerBackend};
 use super::{Report, words};
 
 /// What every line is logged as.
-pub const IDENT: &str = "xivo-xds-sync";
+pub(crate) const IDENT: &str = "xivo-xds-sync";
 /// Where lines go while no configuration says otherwise.
-pub const DEFAULT_FACILITY: &str = "daemon";
+pub(crate) const DEFAULT_FACILITY: &str = "daemon";
 /// So many changes of one run are logged one by one. A first run has tens of thousands, and a log that
 /// drops lines at that rate would drop other programs' too.
 const MAX_CHANGES: usize = 1000;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Somebody has to do something.
     Error,
     /// Somebody should know.
@@ -30,23 +30,23 @@ pub enum Severity {
 
 /// One line for syslog.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// How much it matters.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// What it says; harmless to who reads it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Line {
     /// A line; `text` must be harmless already.
-    pub fn new(severity: Severity, text: impl Into<String>) -> Line {
+    pub(crate) fn new(severity: Severity, text: impl Into<String>) -> Line {
         Line { severity, text: text.into() }
     }
 }
 
 /// A run's lines: one for each change, node, halt and problem, and one for the run. None for a dry run.
 #[must_use]
-pub fn render(report: &Report, exit_code: u8) -> Vec<Line> {
+pub(crate) fn render(report: &Report, exit_code: u8) -> Vec<Line> {
     if report.dry_run {
         return Vec::new();
     }
@@ -84,7 +84,7 @@ pub fn render(report: &Report, exit_code: u8) -> Vec<Line> {
 }
 
 /// Hands lines to this host's syslog. `Err`: there is none, or it does not read; the lines after that are lost.
-pub fn send(facility: &str, pid: u32, lines: &[Line]) -> Result<(), Error> {
+pub(crate) fn send(facility: &str, pid: u32, lines: &[Line]) -> Result<(), Error> {
     if lines.is_empty() {
         return Ok(());
     }

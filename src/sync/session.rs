@@ -144,7 +144,7 @@ impl EdgeView<'_> {
         let base =
             agreed.and_then(|base| match (base, self.remembered.as_ref().and_then(EdgeRecord::intent)) {
                 (Some(base), Some(intent)) => {
-                    Ok(Some(Arc::new(intent::believed(&base, &intent?, main, &node))))
+                    Ok(Some(Arc::new(intent::recover_base(&base, &intent?, main, &node))))
                 }
                 (base, _) => Ok(base),
             });

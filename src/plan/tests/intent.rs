@@ -1,7 +1,7 @@
 //! What a run that was cut off had done, and what people did since.
 
 use super::*;
-use crate::plan::intent::{believed, intent};
+use crate::plan::intent::{intent, recover_base};
 
 fn put(path: &str, content: &str) -> Action {
     let (path, entry) = entry(&format!("{path}={content}"));
@@ -11,7 +11,7 @@ fn put(path: &str, content: &str) -> Action {
 /// `a` was `before` when the run set out to make it `g`; now it is something else.
 fn base_of_a(base: &str, before: (&str, &str), now: (&str, &str)) -> Tree {
     let intent = intent(&[put("a", "g")], &tree(before.0), &tree(before.1));
-    believed(&tree(base), &intent, &tree(now.0), &tree(now.1))
+    recover_base(&tree(base), &intent, &tree(now.0), &tree(now.1))
 }
 
 #[test]
