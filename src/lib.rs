@@ -10,7 +10,7 @@ pub mod disk;
 pub(crate) mod toml;
 pub mod config;
 pub mod snapshot;
-pub mod plan;
+mod plan;
 pub mod transfer;
 pub mod reload;
 pub mod report;

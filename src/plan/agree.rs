@@ -10,7 +10,13 @@ use crate::model::{Direction, Entry, RelPath, Tree};
 /// next run judges by it again; except for what has become the node's own, and what is excluded, which no
 /// base holds.
 #[must_use]
-pub fn agree(direction: Direction, base: Option<&Tree>, main: &Tree, node: &Tree, names: &OwnerMap) -> Tree {
+pub(crate) fn agree(
+    direction: Direction,
+    base: Option<&Tree>,
+    main: &Tree,
+    node: &Tree,
+    names: &OwnerMap,
+) -> Tree {
     let empty = Tree::default();
     let mut agreed = Tree::default();
     // What an opaque entry covers is as unknown as the entry.

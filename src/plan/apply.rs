@@ -4,21 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::model::{Action, Outcome, Step, Tree};
 
-/// The tree after all actions.
-#[must_use]
-pub fn apply(tree: &Tree, actions: &[Action]) -> Tree {
-    apply_where(tree, actions, |_| true)
-}
-
 /// The tree after those actions whose outcome is [`Outcome::Done`].
 #[must_use]
-pub fn apply_done(tree: &Tree, actions: &[Action], outcomes: &[Option<Outcome>]) -> Tree {
-    apply_where(tree, actions, |index| outcomes.get(index) == Some(&Some(Outcome::Done)))
-}
-
-fn apply_where(tree: &Tree, actions: &[Action], done: impl Fn(usize) -> bool) -> Tree {
+pub(crate) fn apply_done(tree: &Tree, actions: &[Action], outcomes: &[Option<Outcome>]) -> Tree {
     let mut changes = BTreeMap::new();
-    for (_, action) in actions.iter().enumerate().filter(|(index, _)| done(*index)) {
+    let done = actions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Some(Outcome::Done));
+    for (action, _) in done {
         if let Step::Move { from, .. } = &action.step {
             changes.insert(from.clone(), None);
         }

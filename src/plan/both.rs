@@ -36,11 +36,11 @@ use super::{EdgeInput, Host, OwnerMap, Plan, Policy};
 use crate::model::{Entry, HostName, Reason, RelPathBuf, Tree};
 
 /// An administrator's decisions on conflicts: path → whose version stays.
-pub type Resolutions = BTreeMap<RelPathBuf, Host>;
+pub(crate) type Resolutions = BTreeMap<RelPathBuf, Host>;
 
 /// Plans a both-ways directory over all edges together.
 #[must_use]
-pub fn both(
+pub(crate) fn both(
     policy: &Policy,
     main: &Tree,
     main_names: &OwnerMap,

@@ -1,40 +1,41 @@
-//! What a run sets out to do on an edge, and what the next one makes of it when that was cut off.
+//! What a run is about to do on an edge, and what the next run concludes from that if the run was cut off.
 
 use std::collections::BTreeMap;
 
 use crate::model::{Action, Entry, Intent, RelPathBuf, Step, Tree};
 
-/// What these actions, of either end, are about to make of the paths of an edge.
+/// What these actions, on either end, are about to make of the paths of an edge.
 #[must_use]
-pub fn intent<'a>(actions: impl IntoIterator<Item = &'a Action>, main: &Tree, node: &Tree) -> Intent {
-    let opaque =
-        |path| [main, node].into_iter().filter_map(|tree: &Tree| tree.get(path)).any(Entry::is_opaque);
+pub(crate) fn intent<'a>(actions: impl IntoIterator<Item = &'a Action>, main: &Tree, node: &Tree) -> Intent {
     let mut goal: BTreeMap<RelPathBuf, Option<Entry>> = BTreeMap::new();
     for action in actions {
         let (Step::Put(entry) | Step::SetMeta(entry) | Step::Move { entry, .. }) = &action.step else {
             continue;
         };
-        // Directories have no content to mistake.
-        if !matches!(entry, Entry::Dir(_)) && !opaque(&action.path) {
+        // A directory needs no entry: it has no content that could be taken for a change.
+        let is_opaque = [main, node].iter().filter_map(|tree| tree.get(&action.path)).any(Entry::is_opaque);
+        if !matches!(entry, Entry::Dir(_)) && !is_opaque {
             goal.insert(action.path.clone(), Some(entry.clone()));
         }
     }
-    let had = |tree: &Tree| -> BTreeMap<RelPathBuf, Option<Entry>> {
-        goal.keys().filter_map(|path| Some((path.clone(), Some(tree.get(path)?.clone())))).collect()
-    };
-    let tree = |entries| Tree::default().with(entries);
-    Intent { main: tree(&had(main)), node: tree(&had(node)), goal: tree(&goal) }
+    Intent { main: restrict(main, &goal), node: restrict(node, &goal), goal: Tree::default().with(&goal) }
 }
 
-/// The base of an edge whose last run was cut off: where one end came to have what both were to have, and
-/// the other end has since become something else than it was, that other end was changed by people, and what both
-/// were to have is what they had in common.
+/// What the tree has at these paths.
+fn restrict(tree: &Tree, paths: &BTreeMap<RelPathBuf, Option<Entry>>) -> Tree {
+    paths.keys().filter_map(|path| Some((path.clone(), tree.get(path)?.clone()))).collect()
+}
+
+/// The base of an edge whose last run was cut off.
+///
+/// Where one end reached the goal, and the other end is neither there nor as it was before the run, people have changed
+/// that other end since both had the goal: so the goal is what they last had in common.
 #[must_use]
-pub fn recover_base(base: &Tree, intent: &Intent, main: &Tree, node: &Tree) -> Tree {
+pub(crate) fn recover_base(base: &Tree, intent: &Intent, main: &Tree, node: &Tree) -> Tree {
     let mut known = BTreeMap::new();
     for (path, goal) in intent.goal.iter() {
         let is_goal = |entry: Option<&Entry>| entry.is_some_and(|entry| entry.same_content(goal));
-        // What never came to an end was not deleted there.
+        // Deleted by people only if it was there: before the run, with the content of the goal.
         let was_changed = |now: Option<&Entry>, was: Option<&Entry>| match (now, was) {
             (Some(now), Some(was)) => !now.same_content(was),
             (Some(_), None) => true,

@@ -6,14 +6,14 @@
 //! of that, [`safety`] says when so much would go that somebody should look first, and [`agree`] says
 //! what both ends of an edge have in common afterwards.
 
-pub mod agree;
-pub mod apply;
-pub mod both;
-pub mod diff;
-pub mod intent;
-pub mod owners;
-pub mod push;
-pub mod safety;
+pub(crate) mod agree;
+pub(crate) mod apply;
+pub(crate) mod both;
+pub(crate) mod diff;
+pub(crate) mod intent;
+pub(crate) mod owners;
+pub(crate) mod push;
+pub(crate) mod safety;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -25,64 +25,64 @@ use crate::model::{
     Reason, RelPath, RelPathBuf, Tree,
 };
 
-pub use owners::OwnerMap;
+pub(crate) use owners::OwnerMap;
 
 /// What an administrator decided about the directory that is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// What deletions do.
-    pub delete: DeletePolicy,
+    pub(crate) delete: DeletePolicy,
     /// Who wins conflicts; both-ways directories only.
-    pub conflict: ConflictPolicy,
+    pub(crate) conflict: ConflictPolicy,
     /// When the delete guard stops a run.
-    pub max_delete: MaxDelete,
+    pub(crate) max_delete: MaxDelete,
 }
 
 /// One edge as the planner sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct EdgeInput<'a> {
+pub(crate) struct EdgeInput<'a> {
     /// The node's name, for reasons that name a host.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// What both ends last agreed on; `None` for a new, rebuilt or restored node.
-    pub base: Option<&'a Tree>,
+    pub(crate) base: Option<&'a Tree>,
     /// Whether `base` was made under the exclusion rules that hold now. Otherwise what it does not name
     /// may just have been excluded then.
-    pub same_rules: bool,
+    pub(crate) same_rules: bool,
     /// What the node has.
-    pub node: &'a Tree,
+    pub(crate) node: &'a Tree,
     /// Which owners the node can set.
-    pub names: &'a OwnerMap,
+    pub(crate) names: &'a OwnerMap,
 }
 
 /// What a run will do in one directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// On Main; only in both-ways directories.
-    pub main: Vec<Action>,
+    pub(crate) main: Vec<Action>,
     /// For each path of `main` whose content comes from a node: the index of that edge.
-    pub pulls: BTreeMap<RelPathBuf, usize>,
+    pub(crate) pulls: BTreeMap<RelPathBuf, usize>,
     /// Per edge, in the order given.
-    pub edges: Vec<EdgePlan>,
+    pub(crate) edges: Vec<EdgePlan>,
     /// Paths that several ends changed differently.
-    pub conflicts: Vec<Conflict>,
+    pub(crate) conflicts: Vec<Conflict>,
 }
 
 /// What a run will do on one edge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EdgePlan {
+pub(crate) struct EdgePlan {
     /// On the node.
-    pub actions: Vec<Action>,
+    pub(crate) actions: Vec<Action>,
     /// What these actions, and those of [`Plan::main`] whose content comes from this node, change; in tree order,
     /// those on Main last. Over all edges of a plan, every action belongs to exactly one of them.
-    pub changes: Vec<PlannedChange>,
+    pub(crate) changes: Vec<PlannedChange>,
     /// What the plan leaves as it is and a report names all the same: files that are being written, edits that are
     /// kept, conflicts that wait. In tree order. No action touches such a path on this edge.
-    pub notes: Vec<Change>,
+    pub(crate) notes: Vec<Change>,
     /// Paths left alone because of what cannot be read or is in each other's way; the run has failed there.
-    pub failed: Vec<BlockedPath>,
+    pub(crate) failed: Vec<BlockedPath>,
     /// Standing skips: facts of the site that are reported once, see
     /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing).
-    pub skipped: Vec<BlockedPath>,
+    pub(crate) skipped: Vec<BlockedPath>,
 }
 
 impl EdgePlan {
@@ -106,18 +106,18 @@ impl EdgePlan {
 
 /// A path that several ends changed differently since their bases.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
+pub(crate) struct Conflict {
     /// Where.
-    pub path: RelPathBuf,
+    pub(crate) path: RelPathBuf,
     /// Whose version stays; `None` while it waits for an administrator.
-    pub winner: Option<Host>,
+    pub(crate) winner: Option<Host>,
     /// All versions, Main's first if it has one.
-    pub versions: Vec<(Host, Entry)>,
+    pub(crate) versions: Vec<(Host, Entry)>,
 }
 
 /// One end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Host {
+pub(crate) enum Host {
     /// Main.
     Main,
     /// The node of the edge with this index.

@@ -6,19 +6,19 @@ use crate::model::{Entry, File, Meta, Owner};
 
 /// Which owners a host can set, and what stands in for the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnerMap {
+pub(crate) struct OwnerMap {
     /// Users the host does not know.
-    pub unknown_users: BTreeSet<String>,
+    pub(crate) unknown_users: BTreeSet<String>,
     /// Groups the host does not know.
-    pub unknown_groups: BTreeSet<String>,
+    pub(crate) unknown_groups: BTreeSet<String>,
     /// The directory's `owner` setting, as far as the host knows it.
-    pub fallback: Owner,
+    pub(crate) fallback: Owner,
 }
 
 impl OwnerMap {
     /// What the host would make of an owner; `None` parts are left to it.
     #[must_use]
-    pub fn settable(&self, owner: &Owner) -> Owner {
+    pub(crate) fn settable(&self, owner: &Owner) -> Owner {
         let user = owner.user().filter(|user| !self.unknown_users.contains(*user));
         let group = owner.group().filter(|group| !self.unknown_groups.contains(*group));
         if user == owner.user() && user.is_some() && group == owner.group() && group.is_some() {
@@ -29,7 +29,7 @@ impl OwnerMap {
 
     /// The entry with an owner that the host can set.
     #[must_use]
-    pub fn adapt(&self, entry: &Entry) -> Entry {
+    pub(crate) fn adapt(&self, entry: &Entry) -> Entry {
         match entry {
             Entry::Dir(meta) => Entry::Dir(self.adapt_meta(meta)),
             Entry::File(file) => Entry::File(File { meta: self.adapt_meta(&file.meta), ..file.clone() }),
@@ -44,7 +44,7 @@ impl OwnerMap {
     /// Whether `have`, on this host, is as good as `want`: same content, mode and mtime, and the owner as
     /// far as the host can set it.
     #[must_use]
-    pub fn matches(&self, want: &Entry, have: &Entry) -> bool {
+    pub(crate) fn matches(&self, want: &Entry, have: &Entry) -> bool {
         if want == have {
             return true;
         }

@@ -9,7 +9,7 @@ use crate::model::{
 
 /// Plans a pushed directory. Its edges do not depend on each other.
 #[must_use]
-pub fn push(policy: &Policy, main: &Tree, edges: &[EdgeInput<'_>]) -> Plan {
+pub(crate) fn push(policy: &Policy, main: &Tree, edges: &[EdgeInput<'_>]) -> Plan {
     let edges = edges.iter().map(|edge| Push::plan(policy, main, edge)).collect();
     Plan { edges, ..Plan::default() }
 }

@@ -6,19 +6,19 @@ use crate::model::{Action, Amount, Deletions, Entry, MaxDelete, Step, Tree};
 /// Whether one end of an edge lost everything: a root that was wiped, not mounted or replaced looks just
 /// like an administrator's deletion of every file, and is far more often the reason.
 #[must_use]
-pub fn emptied(base: Option<&Tree>, tree: &Tree) -> bool {
+pub(crate) fn emptied(base: Option<&Tree>, tree: &Tree) -> bool {
     base.is_some_and(Tree::has_content) && !tree.has_content()
 }
 
 /// The same for an end of a both-ways directory, where deleting the only recording there is must not stop a run.
 #[must_use]
-pub fn emptied_of_several(base: Option<&Tree>, tree: &Tree) -> bool {
+pub(crate) fn emptied_of_several(base: Option<&Tree>, tree: &Tree) -> bool {
     emptied(base, tree) && base.is_some_and(|base| base.files() > 1)
 }
 
 /// What these actions would delete on the host with this tree. Moves do not count.
 #[must_use]
-pub fn deletions(tree: &Tree, actions: &[Action]) -> Deletions {
+pub(crate) fn deletions(tree: &Tree, actions: &[Action]) -> Deletions {
     Deletions { deleted: amount(deleted_files(actions)), all: amount(tree.iter().map(|(_, entry)| entry)) }
 }
 
@@ -29,7 +29,7 @@ fn amount<'a>(entries: impl Iterator<Item = &'a Entry>) -> Amount {
 /// The first host, Main or an edge's node, that would lose too much: which of the edges (`None`: Main), and
 /// what it would lose.
 #[must_use]
-pub fn exceeds(
+pub(crate) fn exceeds(
     max: MaxDelete,
     plan: &Plan,
     main: &Tree,
@@ -46,7 +46,7 @@ pub fn exceeds(
 /// The token that releases the deletions of this plan and of no other: it is bound to the directory and to every
 /// file that would be deleted, by path and content, on whichever host.
 #[must_use]
-pub fn token(directory: &str, plan: &Plan) -> String {
+pub(crate) fn token(directory: &str, plan: &Plan) -> String {
     let mut files: Vec<(&[u8], &Entry)> = plan
         .edges
         .iter()
@@ -70,7 +70,7 @@ pub fn token(directory: &str, plan: &Plan) -> String {
 
 /// Whether any action deletes a file. Moves do not count.
 #[must_use]
-pub fn deletes(actions: &[Action]) -> bool {
+pub(crate) fn deletes(actions: &[Action]) -> bool {
     deleted_files(actions).next().is_some()
 }
 

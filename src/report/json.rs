@@ -42,7 +42,7 @@ struct HaltedDirectory<'a> {
 
 /// The report as JSON, with a newline at its end. `exit_code` is what the process will exit with.
 #[must_use]
-pub fn render(report: &Report, exit_code: u8) -> String {
+pub(crate) fn render(report: &Report, exit_code: u8) -> String {
     super::to_json(&Run {
         run: &report.run,
         started: super::rfc3339(report.started),

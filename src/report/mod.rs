@@ -6,14 +6,14 @@
 
 mod confirm;
 pub mod exit;
-pub mod json;
+pub(crate) mod json;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod samples;
 pub mod status;
 mod status_text;
-pub mod syslog;
-pub mod text;
+pub(crate) mod syslog;
+pub(crate) mod text;
 pub(crate) mod words;
 
 use std::time::{Duration, SystemTime};

@@ -11,7 +11,7 @@ use crate::report::{DirectoryState, PathNote};
 
 impl Status {
     /// Writes a table of the nodes, and below each what is held, owed or wrong.
-    pub fn write(&self, now: SystemTime, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write(&self, now: SystemTime, style: Style, out: &mut dyn Write) -> io::Result<()> {
         let (Some(run), Some(ended)) = (&self.run, &self.ended) else {
             return writeln!(out, "no run yet: xds-sync sync");
         };

@@ -10,7 +10,7 @@ const MAX_CHANGES: usize = 1000;
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Somebody has to do something.
     Error,
     /// Somebody should know.
@@ -21,23 +21,23 @@ pub enum Severity {
 
 /// One line for syslog.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(crate) struct Line {
     /// How much it matters.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// What it says; harmless to who reads it.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Line {
     /// A line; `text` must be harmless already.
-    pub fn new(severity: Severity, text: impl Into<String>) -> Line {
+    pub(crate) fn new(severity: Severity, text: impl Into<String>) -> Line {
         Line { severity, text: text.into() }
     }
 }
 
 /// A run's lines: one for each change, node, halt and problem, and one for the run. None for a dry run.
 #[must_use]
-pub fn render(report: &Report, exit_code: u8) -> Vec<Line> {
+pub(crate) fn render(report: &Report, exit_code: u8) -> Vec<Line> {
     if report.dry_run {
         return Vec::new();
     }

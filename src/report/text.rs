@@ -7,16 +7,16 @@ use crate::model::{ChangeKind, ReloadState};
 
 /// How much is written, and whether in colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Style {
+pub(crate) struct Style {
     /// How much.
-    pub verbosity: Verbosity,
+    pub(crate) verbosity: Verbosity,
     /// Whether the reader understands colours.
-    pub color: bool,
+    pub(crate) color: bool,
 }
 
 /// How much is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verbosity {
+pub(crate) enum Verbosity {
     /// What went wrong, and nothing otherwise.
     Quiet,
     /// Every change; one line when all is in step.
@@ -48,7 +48,7 @@ impl Style {
 }
 
 /// Writes the report: changes, nodes, what is halted and how to release it, problems, a summary.
-pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     if style.verbosity > Verbosity::Quiet {
         for change in &report.changes {
             let line = words::change(change);

@@ -17,11 +17,11 @@ pub(super) fn assign(
 ) -> (Vec<Action>, BTreeMap<RelPathBuf, usize>) {
     let mut on_main = Desired::default();
     let mut on_nodes = vec![Desired::default(); input.edges.len()];
-    let mut sources: BTreeMap<&RelPath, Host> = BTreeMap::new();
+    let mut sources: BTreeMap<&RelPath, usize> = BTreeMap::new();
     for DecidedPath { path, decided, edges } in paths {
         let Decided::Becomes(goal) = decided else { continue };
         if desire(&mut on_main, path, goal, Host::Main, input.main, input.main_names) {
-            sources.insert(path, goal.source);
+            sources.insert(path, source_edge(input, path, goal, edges));
         }
         for &index in edges {
             let edge = &input.edges[index];
@@ -36,21 +36,28 @@ pub(super) fn assign(
     on_main.keep_non_empty_dirs(input.main);
     let main = diff::actions(input.main, &on_main);
     for change in diff::changes(&main, &on_main, Side::Main) {
-        let from = match sources.get(&*change.change.path) {
-            Some(Host::Node(index)) => *index,
-            // Main has the content and gets metadata alone.
-            _ => 0,
-        };
+        let from = sources.get(&*change.change.path).copied().unwrap_or_default();
         if let Some(plan) = plans.get_mut(from) {
             plan.changes.push(change);
         }
     }
     let pulls = main.iter().filter_map(|action| match (&action.step, sources.get(&*action.path)?) {
-        (Step::Put(Entry::File(_)), Host::Node(index)) => Some((action.path.clone(), *index)),
+        (Step::Put(Entry::File(_)), index) => Some((action.path.clone(), *index)),
         _ => None,
     });
     let pulls = pulls.collect();
     (main, pulls)
+}
+
+/// The edge that a change of Main's comes from.
+///
+/// Where Main is the source of the content, it gets only the metadata of a node that has the content too.
+fn source_edge(input: Input<'_>, path: &RelPath, goal: &Goal, edges: &[usize]) -> usize {
+    let has_goal = |index: &&usize| input.edges[**index].node.get(path) == goal.entry.as_ref();
+    match goal.source {
+        Host::Node(index) => index,
+        Host::Main => edges.iter().find(has_goal).copied().unwrap_or_default(),
+    }
 }
 
 /// Sets what a host shall have at a path, unless it has that already; whether anything was set.

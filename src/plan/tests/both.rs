@@ -94,6 +94,14 @@ fn changes_name_where_they_come_from() {
 }
 
 #[test]
+fn metadata_comes_from_the_node_that_changed_it() {
+    let edges = [(Some("a=1"), "a=1"), (Some("a=1"), "a=1+600")];
+    let after = run(propagate(), "a=1", &edges, &Resolutions::new());
+    assert_eq!(told(&after.plan.edges[0]), ["metadata a"]);
+    assert_eq!(told(&after.plan.edges[1]), ["< metadata a"]);
+}
+
+#[test]
 fn the_loser_of_a_conflict_is_told() {
     let after = run(propagate(), "a=2", &[(Some("a=1"), "a=3"), (Some("a=1"), "a=1")], &Resolutions::new());
     assert_eq!(told(&after.plan.edges[0]), ["conflict a"]);

@@ -1,7 +1,7 @@
 //! What a run that was cut off had done, and what people did since.
 
 use super::*;
-use crate::plan::intent::{recover_base, intent};
+use crate::plan::intent::{intent, recover_base};
 
 fn put(path: &str, content: &str) -> Action {
     let (path, entry) = entry(&format!("{path}={content}"));

@@ -10,7 +10,7 @@ mod push;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Busy, Digest, EntryProblem, File, Meta, Owner, Side, Step, Symlink};
+use crate::model::{Busy, Digest, EntryProblem, File, Meta, Outcome, Owner, Side, Step, Symlink};
 
 /// A tree from words: `d/` a directory, `a=1` a file with content `1` (`a=1@5` modified at 5, `a=1+600`
 /// with mode 600), `l>a` a link, `x!` excluded, `b~` busy, `p?` unreadable, `s%` special.
@@ -81,9 +81,9 @@ pub(super) fn perform(tree: &Tree, actions: &[Action]) -> Tree {
             }
         }
     }
-    let tree = Tree::from_iter(now);
-    assert_eq!(tree, apply::apply(&tree, &[]));
-    tree
+    let after = Tree::from_iter(now);
+    assert_eq!(apply::apply_done(tree, actions, &vec![Outcome::Done; actions.len()]), after);
+    after
 }
 
 /// What a plan reports: `kind path`, with `<` for changes to Main.
