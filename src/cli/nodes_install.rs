@@ -8,7 +8,7 @@ use super::connect::Ssh;
 use super::steps::Steps;
 use super::{Context, discover, exit, load};
 use crate::config::{Config, Node};
-use crate::enroll::handover::{self, Found};
+use crate::enroll::handover::{self, Probe};
 use crate::enroll::key;
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
@@ -65,7 +65,7 @@ impl Handover<'_> {
     /// First a program that works, and only then the key that opens nothing else.
     fn to_one(&self, node: &Node) -> anyhow::Result<&'static str> {
         let asked = self.ssh.shell(node, &handover::probe(), &[]).map_err(lost)?;
-        let Some(found) = Found::read(&asked.out) else {
+        let Some(found) = Probe::read(&asked.out) else {
             self.ssh.reach(node, &self.session).map_err(|error| {
                 anyhow!("Main's key opens no shell there, and no agent answers either: {error}")
             })?;
