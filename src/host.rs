@@ -1,6 +1,6 @@
-//! What only the machine knows: the time, chance, its name, its directories.
+//! The machine: clock, randomness, names, directories, this process.
 //!
-//! Everything else is handed these as values, so that it can be tested without a machine.
+//! All other code takes these as values, so that it can be tested without a machine.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, ToSocketAddrs as _};
@@ -12,29 +12,27 @@ use nix::unistd::{Uid, User};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 
-/// Makes this process what it is to be, whatever started it: cron, sshd, systemd or a shell.
+/// Sets up this process in the same way whatever started it: cron, sshd, systemd or a shell.
 pub fn settle() {
-    // What is private is made so where it is made; what is for all, such as a new root, must not be private
-    // because of whom we were started by.
+    // Private files get their mode where they are made. Public ones, such as a new root, must not become private
+    // because of an inherited umask.
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
-    // No core and no other process of the same user gets at the keys and recordings that we hold. Unlike a limit
-    // on core files, this is not inherited by an Asterisk that a reload may restart. No kernel refuses it.
+    // Keeps keys and recordings in memory from core files and from other processes of the same user. Unlike a limit
+    // on core files, this is not inherited by an Asterisk that a reload may restart. It cannot fail on Linux.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
-
-/// The time.
 #[must_use]
 pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// A name that nothing else has or will have: of a run, a root, a base.
+/// A ULID, unique for ever: for a run, a root or a base.
 #[must_use]
 pub fn ulid() -> String {
     ulid::Ulid::generate().to_string()
 }
 
-/// The addresses of its network interfaces; none when they cannot be asked for.
+/// The addresses of the network interfaces; empty when they cannot be read.
 #[must_use]
 pub fn addresses() -> Vec<IpAddr> {
     let of = |interface: InterfaceAddress| {
@@ -45,32 +43,32 @@ pub fn addresses() -> Vec<IpAddr> {
     getifaddrs().map(|interfaces| interfaces.filter_map(of).collect()).unwrap_or_default()
 }
 
-/// The addresses that a host's name stands for; none when nobody knows it.
+/// The addresses of a host name; empty when it cannot be resolved.
 #[must_use]
 pub fn lookup(name: &str) -> Vec<IpAddr> {
     (name, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default()
 }
 
-/// Where key material comes from.
+/// The source of randomness for keys.
 #[must_use]
 pub fn random() -> ssh_key::rand_core::OsRng {
     ssh_key::rand_core::OsRng
 }
 
-/// The host's name, as `uname -n` says it.
+/// The host name, as `uname -n` prints it.
 #[must_use]
 pub fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The user's home directory: `$HOME`, or what the system knows where a service is started without it.
+/// The home directory of the user: `$HOME`, or that of the user database for a service that is started without it.
 #[must_use]
 pub fn home() -> Option<PathBuf> {
     let told = variable("HOME").map(PathBuf::from);
     told.or_else(|| User::from_uid(Uid::effective()).ok().flatten().map(|user| user.dir))
 }
 
-/// The environment; what is not text is left out, no variable of ours is.
+/// The environment, without variables that are not UTF-8; ours are.
 #[must_use]
 pub fn environment() -> Vec<(String, String)> {
     let text =
@@ -111,8 +109,6 @@ pub fn has_aes() -> bool {
     let has = false;
     has
 }
-
-/// This process.
 #[must_use]
 pub fn pid() -> u32 {
     std::process::id()

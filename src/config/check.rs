@@ -1,4 +1,4 @@
-//! Raw → checked.
+//! From raw values to the checked configuration.
 
 use std::path::{Path, PathBuf};
 

@@ -9,7 +9,7 @@ use crate::model::{MaxDelete, NotASize, Owner, Size, TrashMax};
 use crate::snapshot::Rules;
 use crate::toml::{Converted, Raw, absolute, number, text};
 
-/// Waits longer than this are none: a run would never end, and clocks have no such moment.
+/// Longest wait: beyond it a run would never end, and clocks could overflow.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn port(raw: &Raw) -> Converted<u16> {
@@ -246,7 +246,7 @@ pub(super) fn ssh_option(raw: &Raw) -> Converted<String> {
     }
 }
 
-/// A PostgreSQL connection. What is wrong with it is told without it: it may hold a password.
+/// A PostgreSQL connection. Errors do not quote it: it may hold a password.
 pub(super) fn postgres_url(raw: &Raw) -> Converted<(String, Connection)> {
     let url = text(raw)?;
     let is_url = ["postgresql://", "postgres://"].iter().any(|scheme| url.starts_with(scheme));

@@ -81,7 +81,7 @@ pub(super) fn check(
     (directories.into_iter().map(|(directory, _)| directory).collect(), names)
 }
 
-/// What does nothing, though somebody wrote it. `places` are those of `labels`, `delete` and `conflict`.
+/// Warns of settings without effect. `places` are those of `labels`, `delete` and `conflict`.
 fn warn(directory: &Directory, places: &[Origin; 3], labels: &Option<Vec<String>>, warnings: &mut Mistakes) {
     let name = &directory.name;
     let [labels_at, delete_at, conflict_at] = places;

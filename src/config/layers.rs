@@ -1,4 +1,4 @@
-//! The layers, in their order, as one.
+//! Reads the layers and merges them.
 
 use std::fs;
 use std::io;
@@ -9,12 +9,12 @@ use super::file::{RawFile, SECTIONS};
 use crate::toml::{Fields, Mistakes, Origin, Raw, suggestion};
 
 const PREFIX: &str = "XDS_SYNC_";
-/// Name files, not keys: which configuration a command reads.
+/// These say which file a command reads; they are no keys.
 const NO_KEYS: [&str; 2] = ["XDS_SYNC_CONFIG", "XDS_SYNC_NODE_CONFIG"];
 /// Tables within sections.
 const TABLES: [(&str, &str); 2] = [("discovery", "postgres"), ("discovery", "http")];
 
-/// Reads all layers and lays each over the ones before; lists are put one after the other.
+/// Reads all layers; each overrides the ones before, lists are appended.
 pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> RawFile {
     let mut all = RawFile::default();
     for path in files(sources, mistakes) {
@@ -59,8 +59,8 @@ fn files(sources: &Sources, mistakes: &mut Mistakes) -> Vec<PathBuf> {
     files
 }
 
-/// Whether nothing bears this name. A symlink that leads nowhere is no absence: to go on with what is built in
-/// would synchronise other directories than those that somebody configured.
+/// Whether there is nothing at this path. A dangling symlink does not count as absent: with the built-in values,
+/// other directories would be synchronised than those that were configured.
 fn is_absent(path: &Path, error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err()
 }
@@ -73,7 +73,7 @@ fn add(all: &mut RawFile, file: RawFile) {
     all.directories.extend(file.directories);
 }
 
-/// A later key wins, a later table only with the keys that it has.
+/// Keys of `upper` win; tables are merged key by key.
 fn lay_over(lower: &mut Fields, upper: Fields) {
     for (key, (raw, origin)) in upper {
         match (lower.get_mut(&key), raw) {

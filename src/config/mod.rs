@@ -59,7 +59,7 @@ pub struct Config {
 pub struct MainHost {
     /// Its name in reports.
     pub name: String,
-    /// What nodes reach it by.
+    /// Host name or address at which nodes reach it.
     pub host: String,
 }
 
@@ -70,7 +70,7 @@ pub struct Ssh {
     pub user: String,
     /// TCP port.
     pub port: u16,
-    /// The private key.
+    /// Path of the private key.
     pub identity: PathBuf,
     /// Our own list of host keys.
     pub known_hosts: PathBuf,
@@ -98,7 +98,7 @@ pub enum HostKeys {
 pub struct SyncOptions {
     /// Most nodes at once.
     pub parallel: usize,
-    /// Silence after which a node is given up for the run.
+    /// After this time without an answer, a node is given up for the run.
     pub timeout: Duration,
     /// Bytes a second of content for all nodes together; none: unlimited.
     pub bandwidth: Option<u64>,
@@ -110,7 +110,7 @@ pub struct SyncOptions {
     pub trash_keep: Duration,
     /// How much the trash of a root may take.
     pub trash_max: TrashMax,
-    /// Where runs remember things.
+    /// Where Main keeps its state.
     pub state_dir: PathBuf,
     /// Syslog's facility.
     pub syslog_facility: String,
@@ -200,7 +200,6 @@ pub struct Http {
 /// `[[node]]`: a media server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its name.
     pub name: String,
     /// What ssh connects to.
     pub address: String,
@@ -219,7 +218,6 @@ pub struct Node {
 /// `[[directory]]`: a tree that is kept the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
-    /// Its name.
     pub name: String,
     /// Its root on Main.
     pub path: PathBuf,
@@ -227,13 +225,13 @@ pub struct Directory {
     pub direction: Direction,
     /// What deletions do.
     pub delete: DeletePolicy,
-    /// Globs of what stays out.
+    /// Globs of excluded paths.
     pub exclude: Vec<String>,
-    /// Reloads that its changes call for.
+    /// Reloads that are due after a change.
     pub reload: Vec<String>,
     /// Only for nodes with one of these; empty: for all.
     pub labels: Vec<String>,
-    /// How old a file must be before it is carried.
+    /// How old a file must be before it is synchronised.
     pub settle: Duration,
     /// Who wins conflicts.
     pub conflict: ConflictPolicy,
@@ -244,7 +242,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Whether a node has a part in it.
+    /// Whether it is synchronised with a node.
     #[must_use]
     pub fn is_for(&self, node: &Node) -> bool {
         self.labels.is_empty() || self.labels.iter().any(|label| node.labels.contains(label))

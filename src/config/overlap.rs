@@ -1,4 +1,4 @@
-//! Roots that cannot stand side by side on one host.
+//! Roots that exclude each other on one host.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::{Directory, Node};
 use crate::toml::{Mistakes, Origin};
 
 /// Why two directories cannot have these roots on one host, if they cannot. A directory inside another one is
-/// carved out of it, which only makes sense when something else holds for it.
+/// carved out of it, which makes sense only under different rules.
 pub(super) fn overlap(known: (&Directory, &Path), new: (&Directory, &Path)) -> Option<String> {
     let ((known, known_root), (new, new_root)) = (known, new);
     if known_root == new_root {
@@ -43,7 +43,7 @@ pub(super) fn check_node(
     }
 }
 
-/// Why a node cannot have the roots that its `paths` say, if it cannot.
+/// Why a node cannot have the roots in its `paths`, if it cannot.
 #[must_use]
 pub(crate) fn clash(node: &Node, directories: &[Directory]) -> Option<String> {
     clashes(node, directories).into_iter().next().map(|(_, why)| why)

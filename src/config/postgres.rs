@@ -12,7 +12,7 @@ const SOCKETS: &str = "/var/run/postgresql";
 pub struct Connection {
     /// Host, user, database and so on.
     pub to: tokio_postgres::Config,
-    /// Who says that the server's certificate is right.
+    /// Which certificates are trusted.
     pub trust: TlsTrust,
 }
 

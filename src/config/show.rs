@@ -3,7 +3,7 @@
 use super::check::Loaded;
 use crate::toml::Raw;
 
-/// What stands for a secret.
+/// Shown in the place of a secret.
 const MASK: &str = "***";
 /// Parts of names of URL parameters whose values are secrets, such as libpq's `sslpassword`.
 const SECRET: [&str; 5] = ["pass", "token", "secret", "key", "auth"];
@@ -25,7 +25,7 @@ impl Loaded {
     }
 }
 
-/// A URL without the secrets in it. In doubt it hides too much.
+/// A URL without its secrets. It rather hides too much than too little.
 #[must_use]
 pub(crate) fn masked(url: &str) -> String {
     // libpq's other form, `host=… password=…`, has quoting of its own.

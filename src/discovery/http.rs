@@ -25,7 +25,7 @@ pub(super) fn ask(source: &Http, timeout: Duration) -> anyhow::Result<RawAnswer>
     said(&fetch::get_with(&url, headers, &trust, limits)?, source)
 }
 
-/// Lines of `Name: value`. What is wrong with one is told without it: its value is a secret.
+/// Reads lines of `Name: value`. Messages do not quote them: values are secrets.
 fn headers(file: &Path) -> anyhow::Result<HeaderMap> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     let mut headers = HeaderMap::new();

@@ -1,7 +1,7 @@
-//! Nodes that nobody configured: found in a database, in a JSON document or in a workers-list.
+//! Nodes that are not configured: found in a database, in a JSON document or in a workers-list.
 //!
-//! What a source says is not believed before `rows` has looked at it. A source that fails, or that suddenly
-//! names nobody, is told; its last good answer stands in for it where it failed.
+//! Answers of sources are validated in [`rows`] before they are used. A source that fails, or whose answer is suddenly
+//! empty, is reported; where it failed, its last good answer is used instead.
 
 mod http;
 mod postgres;
@@ -13,6 +13,7 @@ pub mod workers_list;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -25,46 +26,42 @@ use crate::state::{Answer, Answers, DISCOVERY, Named};
 use rows::{MOST, RawAnswer, Row, Validated, Validator, duplicate_of};
 use workers_list::Worker;
 
-/// How many bytes a source may say. Ten thousand nodes fit in.
+/// Most bytes in the answer of a source; enough for ten thousand nodes.
 const LIMIT: u64 = 4 << 20;
 
-/// What only the machine knows.
+/// What only the machine can tell.
 pub(crate) struct Machine<'a> {
-    /// Names of this host, which is no node of its own.
+    /// Names of this host, which is never one of its own nodes.
     pub(crate) names: Vec<String>,
     /// Its addresses.
     pub(crate) addresses: Vec<IpAddr>,
-    /// The addresses that a name stands for; may take its time.
+    /// The addresses of a name; may block.
     pub(crate) lookup: &'a (dyn Fn(&str) -> Vec<IpAddr> + Sync),
-    /// The time.
     pub(crate) now: SystemTime,
 }
 
-/// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Discovered {
     /// Nodes that are not configured, each once, in the order of sources and of what they say.
     pub(crate) nodes: Vec<DiscoveredNode>,
-    /// Why a source has failed, and what is done about it; one line each.
+    /// Why a source failed, and what is used instead; one line each.
     pub(crate) failures: Vec<String>,
-    /// What was passed over, and why; one line each.
+    /// What was ignored, and why; one line each.
     pub(crate) warnings: Vec<String>,
-    /// To be remembered for the next time.
+    /// To be saved for the next call.
     pub(crate) answers: Answers,
 }
 
-/// A node that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiscoveredNode {
-    /// It.
     pub(crate) node: Node,
-    /// Where: `postgres`, `http` or `file`.
+    /// `postgres`, `http` or `file`.
     pub(crate) source: &'static str,
-    /// When the source said so, if that was not now.
+    /// When the source gave this answer; `None`: now.
     pub(crate) last_good: Option<String>,
 }
 
-/// Asks all sources at once. `last` is what they said before.
+/// Asks all sources at the same time. `last` has their last good answers.
 #[must_use]
 pub(crate) fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -> Discovered {
     let sources = sources(&config.discovery);
@@ -72,14 +69,12 @@ pub(crate) fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -
     let validator =
         Validator { directories: &config.directories, names: &machine.names, addresses: &machine.addresses };
     let answers: Vec<anyhow::Result<RawAnswer>> = thread::scope(|scope| {
-        let ask =
-            |source: &NodeSource<'_>| source.ask(timeout, config).map(|said| said.resolve(machine.lookup));
-        let asked: Vec<_> = sources.iter().map(|source| scope.spawn(move || ask(source))).collect();
-        let answer = |thread: thread::ScopedJoinHandle<'_, _>| match thread.join() {
-            Ok(answer) => answer,
-            Err(panic) => std::panic::resume_unwind(panic),
+        let ask = |source: &NodeSource<'_>| {
+            let answer = source.ask(timeout, config)?;
+            Ok(answer.resolve(machine.lookup))
         };
-        asked.into_iter().map(answer).collect()
+        let threads: Vec<_> = sources.iter().map(|source| scope.spawn(move || ask(source))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
     });
 
     let mut discovered = Discovered::default();
@@ -98,7 +93,7 @@ pub(crate) fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -
     discovered
 }
 
-/// What a source said before, and which nodes that are.
+/// The last good answer of a source, and the nodes in it.
 struct Last<'a> {
     answer: &'a Answer,
     nodes: Vec<Node>,
@@ -113,17 +108,17 @@ impl Discovered {
         dropped: &[String],
         now: SystemTime,
     ) {
-        self.warnings.extend(dropped.iter().map(|why| clean(&format!("{}: {why}", source.told()))));
+        self.warnings.extend(dropped.iter().map(|why| clean(&format!("{}: {why}", source.label()))));
         let at = humantime::format_rfc3339_seconds(now).to_string();
         self.keep(source, Answer { at, nodes: nodes.iter().map(to_keep).collect() });
         self.add(config, source, nodes, None);
     }
 
-    /// A table that is being filled again looks just like one whose nodes are all gone: somebody has to say which
-    /// it is. Until then, doing nothing loses nothing.
+    /// A table that is being filled again cannot be told from one whose nodes are all gone: an administrator has to
+    /// decide. Until then nothing is done with these nodes, so nothing is lost.
     fn empty_answer(&mut self, config: &Config, source: &NodeSource<'_>, last: Option<Last<'_>>) {
         let Some(last) = last else { return };
-        // Nodes that are configured by now may well have gone there.
+        // Nodes that have been configured since may have been removed from the source for that reason.
         let gone: Vec<&Node> =
             last.nodes.iter().filter(|node| duplicate_of(node, &config.nodes).is_none()).collect();
         if gone.is_empty() {
@@ -132,7 +127,7 @@ impl Discovered {
         self.failures.push(clean(&format!(
             "{} names no node any more, where it named {} at {}: nothing is synchronised with them, and nothing \
              deleted. If that is right, remove {}",
-            source.told(),
+            source.label(),
             names(gone),
             last.answer.at,
             config.sync.state_dir.join(DISCOVERY).display(),
@@ -145,7 +140,7 @@ impl Discovered {
             Some(last) => format!("its answer of {} is used: {}", last.answer.at, names(&last.nodes)),
             None => "there is no earlier answer to go by".to_owned(),
         };
-        self.failures.push(clean(&format!("{}: {why}; {instead}", source.told())));
+        self.failures.push(clean(&format!("{}: {why}; {instead}", source.label())));
         if let Some(Last { answer, nodes }) = last {
             self.keep(source, answer.clone());
             self.add(config, source, nodes, Some(&answer.at));
@@ -156,7 +151,7 @@ impl Discovered {
         self.answers.0.insert(source.name().to_owned(), answer);
     }
 
-    /// The first to name a node, or an address, is right; what is configured comes before all.
+    /// The first source that has a name or an address wins; configured nodes come first.
     fn add(&mut self, config: &Config, source: &NodeSource<'_>, nodes: Vec<Node>, last_good: Option<&str>) {
         for node in nodes {
             let known = config.nodes.iter().chain(self.nodes.iter().map(|found| &found.node));
@@ -169,7 +164,7 @@ impl Discovered {
 }
 
 fn names<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> String {
-    /// More would bury what the line is about.
+    /// More would make the line unreadable.
     const MOST: usize = 20;
     let mut names: Vec<&str> = nodes.into_iter().map(|node| &*node.name).collect();
     let more = names.len().saturating_sub(MOST);
@@ -183,14 +178,14 @@ fn to_keep(node: &Node) -> Named {
     Named { name, address, user, paths }
 }
 
-/// Where nodes are found.
+/// A configured source.
 enum NodeSource<'a> {
     Postgres(&'a config::Postgres),
     Http(&'a config::Http),
     File(&'a Path),
 }
 
-/// In the order in which they count.
+/// In order of precedence.
 fn sources(discovery: &Discovery) -> Vec<NodeSource<'_>> {
     let Discovery { postgres, http, file } = discovery;
     let all = [
@@ -210,8 +205,8 @@ impl NodeSource<'_> {
         }
     }
 
-    /// For messages: the key, and what it leads to.
-    fn told(&self) -> String {
+    /// For messages: the configuration key, and where it leads.
+    fn label(&self) -> String {
         let place = match self {
             NodeSource::Postgres(postgres) => config::masked(&postgres.url),
             NodeSource::Http(http) => config::masked(&http.url),
@@ -221,14 +216,14 @@ impl NodeSource<'_> {
     }
 
     fn ask(&self, timeout: Duration, config: &Config) -> anyhow::Result<RawAnswer> {
-        let said = match self {
+        let answer = match self {
             NodeSource::Postgres(postgres) => postgres::ask(postgres, timeout)?,
             NodeSource::Http(http) => http::ask(http, timeout)?,
             NodeSource::File(path) => workers(&read(path)?, &config.directories),
         };
-        let count = said.rows.len();
+        let count = answer.rows.len();
         ensure!(count <= MOST, "it names {count} nodes, and more than {MOST} cannot be meant");
-        Ok(said)
+        Ok(answer)
     }
 }
 

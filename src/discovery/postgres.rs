@@ -16,16 +16,16 @@ pub(super) fn ask(source: &Postgres, timeout: Duration) -> anyhow::Result<RawAns
     let is_in = Cell::new(false);
     let answer =
         runtime.block_on(async { tokio::time::timeout(timeout, query(source, timeout, &is_in)).await });
-    // Not dropped: that would wait for the lookup of a name that nobody answers.
+    // Dropping it would wait for a name lookup that is never answered.
     runtime.shutdown_background();
     match answer {
         Ok(answer) => answer,
         Err(_) if is_in.get() => bail!("the query was not answered within {timeout:?}"),
-        Err(_) => bail!("it did not let us in within {timeout:?}"),
+        Err(_) => bail!("the login did not succeed within {timeout:?}"),
     }
 }
 
-/// Sets `is_in` once the server has let us in.
+/// Sets `is_in` once the server has accepted the login.
 async fn query(source: &Postgres, timeout: Duration, is_in: &Cell<bool>) -> anyhow::Result<RawAnswer> {
     let connection = &source.connection;
     let trust = match &connection.trust {
@@ -37,7 +37,7 @@ async fn query(source: &Postgres, timeout: Duration, is_in: &Cell<bool>) -> anyh
     let (client, wire) = connection.to.connect(tls).await.map_err(|error| explained(&error))?;
     is_in.set(true);
     tokio::spawn(wire);
-    // A query that is given up here is to end there too, and a wrong one must not change anything.
+    // The server must also give up a query that times out here, and a wrong query must not change anything.
     let careful = format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET statement_timeout = {}",
         timeout.as_millis()

@@ -1,4 +1,5 @@
-//! From what a source says to nodes: what is no node is dropped, and named. Pure, but for [`RawAnswer::resolve`].
+//! Validates the answers of sources: rows that are no nodes are dropped, with the reason. Pure, except for
+//! [`RawAnswer::resolve`].
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,12 +11,12 @@ use crate::model::MAIN;
 use crate::model::escape::escape_for_people;
 use crate::state::Named;
 
-/// More nodes than one Main could serve: whoever says so answers another question.
+/// More nodes than one Main could serve: such an answer is a mistake in the query.
 pub(super) const MOST: usize = 10_000;
 /// How many names are looked up at once.
 const LOOKUPS: usize = 64;
 
-/// What a source says of one node.
+/// One node as a source describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Row {
     /// Which one it is, for messages: `row 3`.
@@ -24,7 +25,7 @@ pub(super) struct Row {
     pub(super) address: Option<String>,
     pub(super) user: Option<String>,
     pub(super) paths: BTreeMap<String, PathBuf>,
-    /// What the address stands for, where it is a name.
+    /// The addresses of `address`, where that is a name.
     pub(super) resolved: Vec<IpAddr>,
 }
 
@@ -32,12 +33,12 @@ pub(super) struct Row {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RawAnswer {
     pub(super) rows: Vec<Row>,
-    /// What could not even be read as a row, and why.
+    /// What could not be read as a row, and why.
     pub(super) dropped: Vec<String>,
 }
 
 impl RawAnswer {
-    /// What a source said before.
+    /// The answer that a source gave before.
     pub(super) fn again(nodes: &[Named]) -> RawAnswer {
         let row = |node: &Named| Row {
             name: Some(node.name.clone()),
@@ -49,7 +50,7 @@ impl RawAnswer {
         RawAnswer { rows: nodes.iter().map(row).collect(), dropped: Vec::new() }
     }
 
-    /// Looks names up that stand where an address does: one of them may be this host's.
+    /// Looks up names that are given as addresses: one of them may be this host.
     pub(super) fn resolve(mut self, lookup: &(dyn Fn(&str) -> Vec<IpAddr> + Sync)) -> RawAnswer {
         for rows in self.rows.chunks_mut(LOOKUPS) {
             thread::scope(|scope| {
@@ -65,7 +66,7 @@ impl RawAnswer {
     }
 }
 
-/// What answers are held against.
+/// What answers are checked against.
 pub(super) struct Validator<'a> {
     pub(super) directories: &'a [Directory],
     /// Of this host.
@@ -74,21 +75,21 @@ pub(super) struct Validator<'a> {
     pub(super) addresses: &'a [IpAddr],
 }
 
-/// What an answer comes to.
+/// The result of validating an answer.
 pub(super) enum Validated {
-    /// These nodes, and what was dropped beside them.
+    /// The nodes, and why other rows were dropped.
     Nodes(Vec<Node>, Vec<String>),
-    /// There is none, which may be right.
+    /// An empty answer, which may be right.
     Nobody,
-    /// There is none, and this is why.
+    /// No usable answer, and why.
     Failed(String),
 }
 
 impl Validator<'_> {
-    /// An answer of which everything must be dropped is none.
+    /// An answer without a single valid row is a failure.
     pub(super) fn validate(&self, answer: anyhow::Result<RawAnswer>) -> Validated {
         let (nodes, dropped) = match answer {
-            Ok(said) => self.nodes(said),
+            Ok(answer) => self.nodes(answer),
             Err(error) => return Validated::Failed(format!("{error:#}")),
         };
         match dropped.first() {
@@ -98,11 +99,11 @@ impl Validator<'_> {
         }
     }
 
-    /// The nodes in an answer, each once, and what was dropped. This host itself is dropped without a word.
-    pub(super) fn nodes(&self, said: RawAnswer) -> (Vec<Node>, Vec<String>) {
+    /// The nodes in an answer, each once, and why rows were dropped. This host itself is dropped without a message.
+    pub(super) fn nodes(&self, answer: RawAnswer) -> (Vec<Node>, Vec<String>) {
         let mut nodes: Vec<Node> = Vec::new();
-        let mut dropped = said.dropped;
-        for row in said.rows {
+        let mut dropped = answer.dropped;
+        for row in answer.rows {
             match self.node(row) {
                 Ok(Some(node)) => match duplicate_of(&node, &nodes) {
                     None => nodes.push(node),
@@ -120,7 +121,7 @@ impl Validator<'_> {
         (nodes, dropped)
     }
 
-    /// None: it is this host.
+    /// `None` for this host itself.
     fn node(&self, row: Row) -> Result<Option<Node>, String> {
         let Row { at, name, address, user, paths, resolved } = row;
         let Some(address) = address.filter(|address| !address.is_empty()) else {
@@ -152,7 +153,7 @@ impl Validator<'_> {
         }
     }
 
-    /// Whether a name or address is this host's.
+    /// Whether a name or an address belongs to this host.
     fn is_own(&self, text: &str, resolved: &[IpAddr]) -> bool {
         let is_here = |address: &IpAddr| {
             address.is_loopback() || address.is_unspecified() || self.addresses.contains(address)
@@ -167,7 +168,7 @@ fn ip(text: &str) -> Option<IpAddr> {
     text.split('%').next()?.parse().ok()
 }
 
-/// A node that another one cannot stand beside.
+/// The first of `known` with the same name or address as `node`.
 pub(super) fn duplicate_of<'n>(node: &Node, known: impl IntoIterator<Item = &'n Node>) -> Option<&'n Node> {
     known.into_iter().find(|known| known.name == node.name || same_address(known, node))
 }
@@ -176,7 +177,7 @@ fn same_address(a: &Node, b: &Node) -> bool {
     config::canonical(&a.address) == config::canonical(&b.address)
 }
 
-/// A text of somebody else's, harmless and not too long.
+/// A text from outside, escaped and cut.
 fn shown(text: &str) -> String {
     const MOST: usize = 80;
     let mut cut: String = text.chars().take(MOST).collect();

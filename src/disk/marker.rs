@@ -11,10 +11,10 @@ use super::{HeldRoot, OWN_DIR};
 use crate::durable::{self, Options, Points};
 use crate::fault::Point;
 
-/// The contents of a root's marker.
+/// The content of a root's marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
-    /// Names this root for ever; a ULID.
+    /// A ULID that identifies this root for ever.
     pub id: String,
     /// On a node: the base that Main and this root last agreed on.
     #[serde(default)]
@@ -50,7 +50,7 @@ impl Marker {
         serde_json::from_str(&text).map(Some).map_err(io::Error::from)
     }
 
-    /// Writes it, durably and in one step; makes `.xds-sync` (0700) when that is missing.
+    /// Replaces the marker, durably and in one step; makes `.xds-sync` (0700) when it is missing.
     pub fn write(&self, root: &HeldRoot) -> io::Result<()> {
         match rustix::fs::mkdirat(root, OWN_DIR, Mode::RWXU) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Where Debian's cron looks. XiVO's own script has its job under the same name, so there is never a second.
+/// In the directory of Debian's cron, under the name that XiVO's own script uses: there is never a second job.
 pub(crate) const PATH: &str = "/etc/cron.d/xivo-xds-sync";
 const TEMPLATE: &str = include_str!("../../cron.d/xivo-xds-sync");
 

@@ -1,6 +1,6 @@
-//! What brings this program to a host whose shell Main can still use: the commands, and what they answer.
+//! Installs this program on a host where Main's key still opens a shell: the commands, and their answers.
 //!
-//! The commands are for any login shell: one `sh -c`, without single quotes inside.
+//! Each command is one `sh -c` without single quotes inside, so that it works in any login shell.
 
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
@@ -9,10 +9,10 @@ use crate::model::escape::escape_for_people;
 
 /// Where the program is on a node, as in `command=` of authorized_keys.
 pub(crate) const PLACE: &str = "/usr/bin/xds-sync";
-/// Begins the answer to [`probe`], behind whatever a login shell prints by itself.
+/// First line of the answer to [`probe`], after whatever a login shell prints.
 const MARK: &str = "xds-sync-shell";
 
-/// Asks what kind of host this is, and what is there already.
+/// Asks for the machine type, and for what is installed already.
 #[must_use]
 pub(crate) fn probe() -> String {
     in_sh(&format!(
@@ -20,31 +20,31 @@ pub(crate) fn probe() -> String {
     ))
 }
 
-/// What is on a host.
+/// The answer to [`probe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// Its kind of processor, as uname(1) names it.
+pub(crate) struct Probe {
+    /// Machine type, as in `uname -m`.
     pub(crate) machine: String,
-    /// SHA-256 of the program that is there, in hexadecimal.
+    /// SHA-256 of the installed program, in hexadecimal.
     pub sha256: Option<String>,
-    /// The Debian package that it is of.
+    /// The Debian package that the program belongs to.
     pub(crate) package: Option<String>,
 }
 
-impl Found {
-    /// Reads the answer to [`probe`]; `None` where no shell has answered.
+impl Probe {
+    /// Reads the answer to [`probe`]; `None` where no shell answered.
     #[must_use]
-    pub(crate) fn read(answer: &[u8]) -> Option<Found> {
+    pub(crate) fn read(answer: &[u8]) -> Option<Probe> {
         let text = String::from_utf8_lossy(answer);
         let mut lines = text.lines().map(str::trim).skip_while(|line| *line != MARK).skip(1);
         let machine = lines.next()?.to_owned();
         let sum = lines.next().and_then(|line| line.split(' ').next());
         let package = lines.next().and_then(|line| line.split(':').next());
         let some = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-        Some(Found { machine, sha256: some(sum), package: some(package) })
+        Some(Probe { machine, sha256: some(sum), package: some(package) })
     }
 
-    /// Whether `program` (SHA-256 in hexadecimal) is to be put there; an error where that would do harm.
+    /// Whether the program with this SHA-256 must be installed; an error where it must not be.
     pub(crate) fn needs(&self, sha256: &str, machine: &str) -> anyhow::Result<bool> {
         let theirs = escape_for_people(self.machine.as_bytes());
         ensure!(
@@ -65,7 +65,7 @@ impl Found {
     }
 }
 
-/// Takes the program from stdin, and puts it into its place if it arrived whole and runs.
+/// Installs the program from stdin if it arrived complete and runs.
 #[must_use]
 pub(crate) fn install(sha256: &str) -> String {
     in_sh(&format!(
@@ -76,7 +76,7 @@ pub(crate) fn install(sha256: &str) -> String {
     ))
 }
 
-/// Lets the Main with the public key on stdin run the agent, and nothing else.
+/// Allows the Main with the public key on stdin to run the agent, and nothing else.
 pub(crate) fn join(main: &str) -> anyhow::Result<String> {
     let shown = escape_for_people(main.as_bytes());
     let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
@@ -94,7 +94,7 @@ pub(crate) fn sha256(program: &[u8]) -> String {
     Sha256::digest(program).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The last line of what a failed command said.
+/// The last line of the output of a failed command.
 pub(crate) fn said(out: &[u8], err: &[u8]) -> anyhow::Result<String> {
     let text = [out, err].map(String::from_utf8_lossy).concat();
     let last = text.lines().map(str::trim).rfind(|line| !line.is_empty());
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn answers_of_hosts() {
-        let found = |machine: &str, sha256: Option<&str>, package: Option<&str>| Found {
+        let found = |machine: &str, sha256: Option<&str>, package: Option<&str>| Probe {
             machine: machine.to_owned(),
             sha256: sha256.map(str::to_owned),
             package: package.map(str::to_owned),
@@ -125,7 +125,7 @@ mod tests {
             ("\u{fffd}xds-sync\r\n\u{1a}\n\0", None),
             ("", None),
         ] {
-            assert_eq!(Found::read(answer.as_bytes()), expected, "{answer:?}");
+            assert_eq!(Probe::read(answer.as_bytes()), expected, "{answer:?}");
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
             (None, None, "aarch64", Err("install the package for aarch64")),
         ] {
             let some = |text: Option<&str>| text.map(str::to_owned);
-            let found = Found { machine: machine.to_owned(), sha256: some(sha256), package: some(package) };
+            let found = Probe { machine: machine.to_owned(), sha256: some(sha256), package: some(package) };
             match (found.needs("abc", "x86_64"), needs) {
                 (Ok(needed), Ok(expected)) => assert_eq!(needed, expected),
                 (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
@@ -153,7 +153,7 @@ mod tests {
     fn any_login_shell_takes_the_commands() {
         for shell in ["sh", "bash"] {
             let asked = Command::new(shell).args(["-c", &probe()]).output().unwrap();
-            assert!(Found::read(&asked.stdout).is_some(), "{shell}: {asked:?}");
+            assert!(Probe::read(&asked.stdout).is_some(), "{shell}: {asked:?}");
         }
         for command in [probe(), install("abc"), join("xivo:8443").unwrap()] {
             assert_eq!(command.matches('\'').count(), 2, "{command}");

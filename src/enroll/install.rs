@@ -1,4 +1,4 @@
-//! Files of the administrator's that commands write.
+//! World-readable files that commands write: configuration, cron job, published keys and downloads.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,14 +8,14 @@ use anyhow::Context as _;
 
 use crate::durable::{self, Options};
 
-/// What became of a file.
+/// What [`install`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Installed {
-    /// There was none.
+    /// There was no file.
     Made,
-    /// There was another one.
+    /// There was another file.
     Replaced,
-    /// It was there already.
+    /// Nothing was written.
     Kept,
 }
 

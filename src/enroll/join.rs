@@ -1,4 +1,4 @@
-//! A node's part in becoming one: Main's key from Main's web server, and the file that says what Main may do.
+//! Joining, on the node: fetches Main's key from Main's web server, and writes the file that says what Main may do.
 
 use std::io;
 use std::path::Path;
@@ -13,14 +13,14 @@ use crate::durable::{self, Options};
 use crate::fetch::{self, Limits, Trust};
 use crate::model::escape::escape_for_people;
 
-/// Where a Main publishes its key.
+/// Path at which a Main publishes its key.
 pub(crate) const PATH: &str = "/ssh-key/rsync_xds.pub";
-/// A node's file, as it is made; what it says is what holds without it.
+/// A node's file as it is made: the built-in values.
 const NODE_FILE: &str = include_str!("../../docs/node.example.toml");
 
-/// Shorter RSA keys are within reach of those who want to break one; sshd refuses the shortest by itself.
+/// Shorter RSA keys can be factored, and sshd refuses the shortest ones itself.
 const MIN_RSA_BITS: usize = 2048;
-/// Most of an unexpected answer that is shown.
+/// Most bytes of an unexpected answer that are quoted.
 const QUOTED: usize = 60;
 
 /// A Main as an administrator named it.
@@ -97,7 +97,7 @@ pub fn read_fingerprint(typed: &str) -> anyhow::Result<Fingerprint> {
     parsed.with_context(|| format!("{shown} is no fingerprint: `xds-sync init` on Main prints it, SHA256:…"))
 }
 
-/// Exactly one public key without options, of a kind that is safe enough.
+/// Reads exactly one public key without options, of a safe algorithm.
 pub fn read_key(answer: &[u8]) -> anyhow::Result<PublicKey> {
     let text = answer.trim_ascii();
     let first = text.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
@@ -106,7 +106,7 @@ pub fn read_key(answer: &[u8]) -> anyhow::Result<PublicKey> {
         !text.is_empty(),
         "the answer is empty where Main's public key was due; run `xds-sync init` on Main again"
     );
-    // What it holds is not to be shown.
+    // Never quote a secret.
     ensure!(
         !is_private_key(text),
         "the answer is a PRIVATE key, which everybody can read there: take it off Main's web server, remove its \
@@ -134,7 +134,7 @@ pub fn read_key(answer: &[u8]) -> anyhow::Result<PublicKey> {
     Ok(key)
 }
 
-/// Whether a key is of a kind that is safe enough.
+/// Whether a key is of a safe algorithm and length.
 pub(super) fn check_kind(key: &PublicKey) -> anyhow::Result<()> {
     match key.key_data() {
         KeyData::Ed25519(_) | KeyData::Ecdsa(_) => Ok(()),
@@ -152,7 +152,7 @@ pub(super) fn check_kind(key: &PublicKey) -> anyhow::Result<()> {
     }
 }
 
-/// Whether this is a secret, in any of the forms that keys come in.
+/// Whether this is a private key, in PEM, OpenSSH's or PuTTY's format.
 fn is_private_key(bytes: &[u8]) -> bool {
     let marks = [b"PRIVATE KEY-----".as_slice(), b"PuTTY-User-Key-File"];
     marks.iter().any(|mark| bytes.windows(mark.len()).any(|window| window == *mark))

@@ -18,11 +18,11 @@ use crate::durable::{self, Options};
 /// The key pair as it is now, and what was done to get there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeyPair {
-    /// Whether the private key was made; otherwise it was there, and is as it was.
+    /// Whether the private key was made; an existing one stays as it is.
     pub(crate) made: bool,
     /// Whether the public key was written.
     pub(crate) public_written: bool,
-    /// Whether the private key could be read by others, so that ssh would have refused it.
+    /// Whether others could read the private key, which ssh would have refused.
     pub(crate) tightened: bool,
     /// Of the public key, such as `ssh-ed25519`.
     pub(crate) algorithm: String,
@@ -30,8 +30,8 @@ pub(crate) struct KeyPair {
     pub(crate) fingerprint: String,
 }
 
-/// Sees to it that there is a key pair at `identity` and `identity.pub`. A private key that is there is
-/// never replaced, whatever its type: nodes know it.
+/// Makes the key pair `identity` and `identity.pub`, or what is missing of it. An existing private key is never
+/// replaced, whatever its algorithm: nodes know it.
 pub(crate) fn ensure(
     identity: &Path,
     comment: &str,
@@ -81,7 +81,7 @@ pub(crate) fn ensure(
     })
 }
 
-/// Where the public key of `identity` lies.
+/// Path of the public key of `identity`.
 #[must_use]
 pub(crate) fn public_path(identity: &Path) -> PathBuf {
     let mut path = OsString::from(identity);

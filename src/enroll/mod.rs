@@ -1,5 +1,5 @@
-//! How hosts come to know each other: Main's key pair, its cron job, where its public key is published, and
-//! how a node lets Main in.
+//! Setting up Main and nodes: Main's key pair, its cron job, publishing its public key, and allowing Main to log in
+//! on a node.
 
 pub mod authorized_keys;
 pub(crate) mod cron;

@@ -6,16 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, value};
 
-/// A node to be written.
+/// A node to be added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewNode {
-    /// Its name.
     pub name: String,
     /// What ssh connects to.
     pub address: String,
-    /// Its labels.
     pub labels: Vec<String>,
-    /// Whom to log in as, when not as `ssh.user` says.
+    /// Overrides `ssh.user`.
     pub user: Option<String>,
     /// Directory → its root there, where that differs from Main's.
     pub paths: BTreeMap<String, PathBuf>,

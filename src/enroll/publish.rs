@@ -1,4 +1,4 @@
-//! Where nodes get Main's public key from: a copy for everybody, served by XiVO's nginx or by the hub.
+//! Publishes Main's public key for nodes: a world-readable copy, served by XiVO's nginx or by the hub.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,17 +14,17 @@ use super::install::{Installed, install};
 use super::join::PATH;
 use crate::durable;
 
-/// Where XiVO keeps what everybody may have.
+/// XiVO's directory of public files.
 pub(crate) const CERTS: &str = "/usr/share/xivo-certs";
 /// The public key's name there.
 pub(crate) const KEY_NAME: &str = "rsync_xds.pub";
-/// Of our file among nginx's locations, and of the downloads' directory.
+/// Name of our nginx snippet and of the directory of downloads.
 const OWN: &str = "xds-sync";
 
 /// Where things are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Site {
-    /// Files for everybody.
+    /// The directory of public files.
     pub(crate) certs: PathBuf,
     /// nginx's snippets: `https-available`, and links to them in `https-enabled`.
     pub(crate) locations: PathBuf,
@@ -41,29 +41,29 @@ impl Default for Site {
 /// How nginx came to serve the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Served {
-    /// By our location, which was added or renewed; nginx knows.
+    /// By our location, which was added or renewed; nginx was reloaded.
     Made,
-    /// The same, but nginx could not be told to read it; why.
+    /// The same, but nginx could not be reloaded; why.
     Unread(String),
     /// By our location, as before.
     Kept,
-    /// By somebody else's.
+    /// By a location in another file.
     By(PathBuf),
 }
 
 impl Site {
-    /// Puts a copy of the public key where everybody may read it. Says whether it was another one before.
+    /// Installs a world-readable copy of the public key. Returns whether it changed.
     pub(crate) fn copy_key(&self, public: &Path) -> anyhow::Result<bool> {
         let key = fs::read(public).with_context(|| format!("reading {}", public.display()))?;
         Ok(install(&self.certs.join(KEY_NAME), &key)? != Installed::Kept)
     }
 
-    /// Puts a file where nginx serves it to new nodes. Says whether it was another one before.
+    /// Installs a file that nginx serves to new nodes. Returns whether it changed.
     pub(crate) fn copy_download(&self, name: &str, content: &[u8]) -> anyhow::Result<bool> {
         Ok(install(&self.certs.join(OWN).join(name), content)? != Installed::Kept)
     }
 
-    /// Whether this is a XiVO's nginx.
+    /// Whether there is an nginx in XiVO's layout.
     #[must_use]
     pub(crate) fn has_nginx(&self) -> bool {
         self.available().is_dir() && self.enabled().is_dir()
@@ -77,10 +77,10 @@ impl Site {
         self.locations.join("https-enabled")
     }
 
-    /// Sees to it that nginx serves the key. What nginx does not accept is taken back: a broken or dangling
-    /// location would keep it from starting.
+    /// Makes nginx serve the key. A location that `nginx -t` refuses is removed again, since nginx would not start
+    /// with it.
     pub(crate) fn serve_with_nginx(&self) -> anyhow::Result<Served> {
-        if let Some(other) = self.other_that_serves()? {
+        if let Some(other) = self.other_location()? {
             return Ok(Served::By(other));
         }
         let file = self.available().join(OWN);
@@ -101,7 +101,7 @@ impl Site {
                 .with_context(|| format!("linking {}", link.display()))?;
         }
         if let Err(why) = self.nginx(&["-t"]) {
-            // The link first: it must never lead nowhere.
+            // The link first: nginx does not start with a dangling one.
             if !linked || before.is_none() {
                 fs::remove_file(&link).with_context(|| format!("taking back {}", link.display()))?;
             }
@@ -136,13 +136,13 @@ impl Site {
         )
     }
 
-    /// An enabled file beside ours that has a location for the key.
-    fn other_that_serves(&self) -> anyhow::Result<Option<PathBuf>> {
+    /// Another enabled file that has a location for the key.
+    fn other_location(&self) -> anyhow::Result<Option<PathBuf>> {
         let dir = self.enabled();
         let reading = || format!("reading {}", dir.display());
         for entry in fs::read_dir(&dir).with_context(reading)? {
             let path = entry.with_context(reading)?.path();
-            // A dangling link is for nginx to complain of.
+            // A dangling link is reported by `nginx -t`.
             let Ok(text) = fs::read(&path) else { continue };
             if path.file_name() != Some(OWN.as_ref()) && serves_key(&String::from_utf8_lossy(&text)) {
                 return Ok(Some(path));
@@ -164,8 +164,8 @@ impl Site {
     }
 }
 
-/// Whether one of the locations in this snippet is the one that the key's path falls into. A location for
-/// everything (`/`) leaves it to ours, which is more exact.
+/// Whether a location in this snippet matches the path of the key. A location for `/` does not count: ours is more
+/// specific and wins.
 fn serves_key(snippet: &str) -> bool {
     let code: String =
         snippet.lines().map(|line| line.split('#').next().unwrap_or("")).collect::<Vec<_>>().join(" ");

@@ -1,7 +1,7 @@
-//! Another key for Main: made beside the one it has, given to every node, and only then used.
+//! Key rotation: a new key is made beside the one in use, installed on every node, and only then used.
 //!
-//! A node takes the new key from whoever has the old one, which signs both. So nobody can have somebody
-//! else's key replaced or removed, and the new one may do what the old one may, and no more.
+//! A node accepts a new key if the old one has signed both. So nobody can replace or remove a key without having it,
+//! and the new key gets the permissions of the old one and no others.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,16 +17,16 @@ use super::{authorized_keys, ssh_keygen};
 use crate::durable::{self, Options};
 use crate::node::KeyChange;
 
-/// What our signatures are for (PROTOCOL.sshsig): none is of use anywhere else.
+/// The namespace of our signatures (PROTOCOL.sshsig): they are valid for nothing else.
 const NAMESPACE: &str = "xds-sync rotate";
 
-/// Where the key lies that will be `identity`.
+/// Path of the key that will become `identity`.
 #[must_use]
 pub(crate) fn next(identity: &Path) -> PathBuf {
     with_suffix(identity, ".next")
 }
 
-/// Where the key lies that was `identity`, while there are nodes that know no other.
+/// Path of the key that was `identity` before, kept while some node knows no other.
 #[must_use]
 pub(crate) fn previous(identity: &Path) -> PathBuf {
     with_suffix(identity, ".old")
@@ -38,12 +38,12 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The change from one key pair of this host's to another, vouched for by the old one. It lets both in.
+/// The change from one key pair to another, signed by the old one. It keeps the old key.
 pub(crate) fn propose(old: &Path, new: &Path) -> anyhow::Result<KeyChange> {
     let (old_key, new_key) = (read_public(old)?, read_public(new)?);
-    let vouched = sign(old, &statement(&old_key, &new_key)?)?;
+    let signature = sign(old, &statement(&old_key, &new_key)?)?;
     let text = |key: &PublicKey| key.to_openssh().context("writing a public key as text");
-    Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, vouched, drop_old: false })
+    Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, vouched: signature, drop_old: false })
 }
 
 /// What the old key signs.
@@ -71,20 +71,20 @@ fn sign(identity: &Path, statement: &str) -> anyhow::Result<String> {
     }
 }
 
-/// A node's part: lets the new key in beside the old one, or in its place.
+/// On a node: adds the new key beside the old one, or removes the old one.
 pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<()> {
     let (old, new) = (PublicKey::from_openssh(&change.old), PublicKey::from_openssh(&change.new));
-    let (old, new) = (old.context("the old key is no key")?, new.context("the new key is no key")?);
+    let (old, new) = (old.context("the old key cannot be read")?, new.context("the new key cannot be read")?);
     check_kind(&new)?;
-    let signature = SshSig::from_pem(&change.vouched).context("the signature is none")?;
+    let signature = SshSig::from_pem(&change.vouched).context("the signature cannot be read")?;
     old.verify(NAMESPACE, statement(&old, &new)?.as_bytes(), &signature)
-        .context("the old key does not vouch for the new one")?;
+        .context("the old key has not signed the new one")?;
     let (old, new) = (old.key_data(), new.key_data());
     ensure!(old != new, "the new key is the old one");
     let path = authorized_keys.display();
     authorized_keys::change(authorized_keys, |before| {
         if change.drop_old {
-            // Never the last way in.
+            // Without the new key, Main would be locked out.
             ensure!(authorized_keys::has(before, new), "the new key is not in {path}");
             return Ok(authorized_keys::without_key(before, old));
         }
@@ -93,13 +93,13 @@ pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Resu
     Ok(())
 }
 
-/// Makes the next key the one that is used, and the one that was used the previous one. At every moment there
-/// is a whole pair at `identity`, or its public key can be made anew from the private one.
+/// Makes the next key the one in use, and keeps the one in use as the previous key. At every moment there is a
+/// private key at `identity`, from which a missing public key is derived.
 pub(crate) fn switch(identity: &Path) -> anyhow::Result<()> {
     let (next, previous) = (next(identity), previous(identity));
     let switch = || -> io::Result<()> {
         match fs::hard_link(identity, &previous) {
-            // Of a switch that was killed here.
+            // A switch may have been killed after this step.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if fs::read(&previous)? != fs::read(identity)? {
                     return Err(error);
@@ -109,7 +109,8 @@ pub(crate) fn switch(identity: &Path) -> anyhow::Result<()> {
         }
         let public = fs::read(public_path(identity))?;
         durable::replace(&public_path(&previous), &public, Options::PUBLIC)?;
-        // The wrong public key would lock this Main out of new nodes; a missing one is made anew.
+        // A public key that does not belong to the private one would lock this Main out of new nodes; a missing one
+        // is derived again.
         fs::remove_file(public_path(identity))?;
         fs::rename(&next, identity)?;
         fs::rename(public_path(&next), public_path(identity))?;
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switched_pair_is_whole_and_the_former_one_is_kept_until_it_is_forgotten() {
+    fn a_switched_pair_is_whole_and_the_previous_one_is_kept_until_it_is_forgotten() {
         let site = Site::new();
         let (old, new) = (site.blob("key"), site.blob("key.next"));
         let identity = site.path("key");

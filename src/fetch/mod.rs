@@ -1,4 +1,4 @@
-//! A small file over HTTPS, from a host that is not trusted yet.
+//! Fetches a small file over HTTPS, from a host that is not trusted yet.
 
 #[cfg(test)]
 pub(crate) mod test_tls;
@@ -20,25 +20,25 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-/// Which servers are believed to be who they say.
+/// Which server certificates are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trust {
-    /// Those that this system's certificate authorities vouch for.
+    /// Those signed by an authority of this system.
     System,
-    /// Those that a certificate in this file (PEM) vouches for, or that have it.
+    /// Those in this file (PEM), or signed by one in it.
     File(PathBuf),
-    /// Anybody: what is fetched is checked by other means.
+    /// Any: the content is verified by other means.
     Anybody,
 }
 
-/// How long and how much.
+/// Bounds of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Until the server has taken the connection.
+    /// For connecting.
     pub(crate) connect: Duration,
-    /// For everything, redirects too.
+    /// For the whole request, redirects included.
     pub(crate) total: Duration,
-    /// Bytes of the answer.
+    /// Bytes of the response.
     pub(crate) body: u64,
 }
 
@@ -46,10 +46,10 @@ pub(crate) struct Limits {
 pub(crate) const SMALL: Limits =
     Limits { connect: Duration::from_secs(10), total: Duration::from_secs(20), body: 16 * 1024 };
 
-/// From HOST to www.HOST, and from there to where the file is; who needs more is sending us in circles.
+/// From HOST to www.HOST, and from there to the file; more are taken for a loop.
 const MAX_REDIRECTS: usize = 3;
 
-/// What the server at `url` answers with; https alone, also where it sends us on to.
+/// The response of the server at `url`; https only, for redirects too.
 pub(crate) fn get(url: &Url, trust: &Trust, limits: Limits) -> anyhow::Result<Vec<u8>> {
     ensure!(url.scheme() == "https", "{url} is not https");
     let redirects = Policy::custom(|attempt| {
@@ -66,7 +66,8 @@ pub(crate) fn get(url: &Url, trust: &Trust, limits: Limits) -> anyhow::Result<Ve
     within(limits, client, url.clone(), trust)
 }
 
-/// What the server at `url`, https or not, answers with to these headers, which are for it and nobody else.
+/// The response of the server at `url`, https or not, to a request with these headers. They may be secrets, so
+/// redirects to another server are refused.
 pub(crate) fn get_with(
     url: &Url,
     headers: HeaderMap,
@@ -76,7 +77,7 @@ pub(crate) fn get_with(
     let redirects = Policy::custom(|attempt| {
         let to = attempt.url();
         if attempt.previous().first().is_none_or(|first| first.origin() != to.origin()) {
-            // What else is in it may be a secret.
+            // The rest of the URL may be a secret.
             let to = to.origin().ascii_serialization();
             attempt.error(format!("it sends us on to {to}; if that is right, write that address instead"))
         } else if attempt.previous().len() > MAX_REDIRECTS {
@@ -92,14 +93,14 @@ pub(crate) fn get_with(
 fn within(limits: Limits, client: ClientBuilder, url: Url, trust: &Trust) -> anyhow::Result<Vec<u8>> {
     let client = client
         .tls_backend_preconfigured(tls(trust)?)
-        // Main is near. A proxy for the web would be asked for its certificate instead.
+        // Main is in the same network, and a proxy would present its own certificate.
         .no_proxy()
-        // Where it sends us on, the server may be closing that connection already.
+        // After a redirect the server may be closing the connection already.
         .pool_max_idle_per_host(0)
         .connect_timeout(limits.connect)
         .timeout(limits.total);
     let (sender, receiver) = mpsc::channel();
-    // A server that sends a byte now and then keeps every timeout of the client happy, but not this one.
+    // A server that sends a byte now and then resets the timeouts of the client, but not this one.
     std::thread::Builder::new()
         .name("fetch".to_owned())
         .spawn(move || sender.send(ask(client, url, limits.body)))
@@ -122,7 +123,7 @@ fn ask(client: ClientBuilder, url: Url, most: u64) -> anyhow::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// The server's certificate is not trusted; the caller knows what may be done about that.
+/// The server's certificate is not trusted. The caller knows what to advise.
 #[derive(Debug)]
 pub(crate) struct Untrusted(String);
 
@@ -134,9 +135,9 @@ impl std::fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-/// What really went wrong: the client wraps it several times.
+/// The innermost cause: reqwest wraps errors several times.
 fn explained(error: reqwest::Error) -> anyhow::Error {
-    // It may hold secrets; the caller knows what can be told of it.
+    // The URL may hold secrets; the caller knows which part can be shown.
     let error = error.without_url();
     let mut innermost: &dyn std::error::Error = &error;
     loop {
@@ -156,7 +157,7 @@ fn explained(error: reqwest::Error) -> anyhow::Error {
     anyhow!("{innermost}")
 }
 
-/// How to speak TLS with servers that are believed so.
+/// A TLS client that trusts these certificates.
 pub(crate) fn tls(trust: &Trust) -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -172,7 +173,7 @@ pub(crate) fn tls(trust: &Trust) -> anyhow::Result<ClientConfig> {
     })
 }
 
-/// Without any, no certificate is trusted, and the message says so.
+/// Where there are none, no certificate is trusted and the error message says so.
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -189,7 +190,7 @@ fn roots_in(file: &Path) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Takes every certificate, from whoever has its key.
+/// Accepts any certificate whose private key the server has.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

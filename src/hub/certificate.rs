@@ -1,4 +1,4 @@
-//! The hub's certificate: given, or made by itself and kept.
+//! The hub's certificate: configured, or self-signed and kept.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ use time::OffsetDateTime;
 
 use crate::durable::{self, Options};
 
-/// Where the certificate is from.
+/// Which certificate is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Certificate {
-    /// Files (PEM) that somebody else keeps.
+    /// From files (PEM) that the administrator maintains.
     Given {
-        /// The certificate, and those that lead from it to an authority.
+        /// The certificate chain.
         certificate: PathBuf,
         /// Its key.
         key: PathBuf,
     },
-    /// Made here, for these names and addresses, and kept in this directory.
+    /// Self-signed, and kept in a directory.
     Own {
-        /// Ours alone.
+        /// Readable for this process only.
         dir: PathBuf,
         /// The names by which it is reached: host names and addresses.
         names: Vec<String>,
@@ -37,13 +37,13 @@ pub(crate) enum Certificate {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// As long as browsers accept.
+/// The longest validity that browsers accept.
 const LIFE: Duration = Duration::from_secs(398 * 24 * 3600);
-/// What is left when a new one is made.
+/// A new certificate is made when less validity than this is left.
 const RENEWED: Duration = Duration::from_secs(60 * 24 * 3600);
 
 impl Certificate {
-    /// What TLS needs of it; one of our own is made when there is none, or none that holds at `now`.
+    /// The TLS configuration. A self-signed certificate is made when there is none that is valid for long enough.
     pub(crate) fn server_config(&self, now: SystemTime) -> anyhow::Result<Arc<ServerConfig>> {
         match self {
             Certificate::Given { certificate, key } => server_config(certificate, key),
@@ -76,7 +76,7 @@ fn server_config(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerCon
     Ok(Arc::new(config))
 }
 
-/// Whether the certificate, taken for its own authority, will hold at `then` for all these names.
+/// Whether the self-signed certificate will be valid at `then` for all these names.
 fn holds(certificate: &Path, names: &[String], then: SystemTime) -> bool {
     let check = || -> anyhow::Result<()> {
         let certificate = CertificateDer::from_pem_file(certificate)?;
@@ -97,21 +97,21 @@ fn holds(certificate: &Path, names: &[String], then: SystemTime) -> bool {
 fn make(certificate: &Path, key: &Path, names: &[String], now: SystemTime) -> anyhow::Result<()> {
     let Some(first) = names.first() else { bail!("it has no name") };
     let mut params = CertificateParams::new(names.to_vec())?;
-    // A node's clock may be behind.
+    // A node's clock may be slow.
     params.not_before = OffsetDateTime::from(now - DAY);
     params.not_after = OffsetDateTime::from(now + LIFE);
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, first.as_str());
     let pair = KeyPair::generate()?;
     let made = params.self_signed(&pair)?;
-    // Where only one of them gets there, they do not fit together, and both are made anew.
+    // If only one of them is written, they do not match, and both are made again.
     durable::make_dir(key.parent().unwrap_or(Path::new("/")), 0o700)?;
     durable::replace(key, pair.serialize_pem().as_bytes(), Options::PRIVATE)?;
     durable::replace(certificate, made.pem().as_bytes(), Options::PRIVATE)?;
     Ok(())
 }
 
-/// The names for a certificate of our own: each once, and none that cannot stand in one.
+/// The names for a self-signed certificate: each once, without those that a certificate cannot have.
 #[must_use]
 pub(crate) fn names(hosts: &[&str], listen: IpAddr) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();

@@ -1,4 +1,4 @@
-//! What a host gets from Main to become a node: this program, and what installs it.
+//! What a new node downloads: this program, and the script that installs it.
 
 use crate::enroll::handover::sha256;
 
@@ -27,7 +27,7 @@ impl Download {
     }
 }
 
-/// Fetches the program, checks it, and joins; for a host that has nothing but a shell.
+/// Downloads the program, verifies it and joins; needs nothing but a shell.
 const INSTALLER: &[u8] = include_bytes!("../../scripts/mds_install.sh");
 
 /// Everything that is offered; `program` is this program.

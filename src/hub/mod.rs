@@ -1,7 +1,7 @@
 //! The small HTTPS service on Main: its public key, and what a new node installs.
 //!
-//! [`routes`] says what is there, [`certificate`] with which certificate, [`server`] how much a caller may
-//! ask for. Nothing here needs to be root: it reads the public key alone.
+//! [`routes`] has what is served, [`certificate`] the certificate, [`server`] the connections and their limits. It
+//! reads only the public key, so it need not run as root.
 
 pub(crate) mod certificate;
 pub(crate) mod downloads;

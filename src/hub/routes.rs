@@ -1,4 +1,4 @@
-//! What is served where.
+//! Paths and their content.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -14,15 +14,15 @@ use axum::routing::get;
 
 use super::downloads::Download;
 
-/// Where nodes look for the public key.
+/// Path of the public key.
 pub(crate) const KEY: &str = "/ssh-key/rsync_xds.pub";
-/// What is below it is for installing.
+/// Directory of downloads.
 pub(crate) const DOWNLOADS: &str = "/xds-sync";
 
 /// A public key is a line of some hundred bytes.
 const MAX_KEY: u64 = 16 * 1024;
 
-/// What there is to serve.
+/// What is served.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Content {
     /// Files with the public key; the first that can be read is served, as it is at that moment.
@@ -48,7 +48,7 @@ pub(crate) fn routes(content: Content) -> Router {
 }
 
 async fn key(State(keys): State<Arc<[PathBuf]>>) -> Response {
-    // A file of one line is read sooner than a thread for it is found.
+    // Reading a file of one line blocks for less time than handing it to another thread takes.
     match keys.iter().find_map(|path| read_key(path).ok()) {
         Some(key) => text(key),
         None => (StatusCode::NOT_FOUND, "there is no public key yet: run `xds-sync init`\n").into_response(),
@@ -58,7 +58,7 @@ async fn key(State(keys): State<Arc<[PathBuf]>>) -> Response {
 fn read_key(path: &PathBuf) -> io::Result<String> {
     let mut key = String::new();
     File::open(path)?.take(MAX_KEY).read_to_string(&mut key)?;
-    // Whoever put the wrong file there has not meant to tell it to everybody.
+    // Never publish a private key, even where one was put in the wrong place.
     if key.contains("PRIVATE KEY") {
         return Err(io::ErrorKind::InvalidData.into());
     }

@@ -16,7 +16,7 @@ pub struct Accept {
     pub file: PathBuf,
     /// Main may name these directories, and any below.
     pub roots: Vec<PathBuf>,
-    /// Main may look, and change nothing.
+    /// Main may read, and change nothing.
     pub read_only: bool,
     /// The commands of reloads, by name: programs with their arguments, run without a shell.
     pub reload: BTreeMap<String, Vec<String>>,
@@ -24,7 +24,7 @@ pub struct Accept {
     pub state_dir: PathBuf,
 }
 
-/// What a node accepts that has no file.
+/// Defaults, for a node without a file.
 const ROOTS: [&str; 3] = ["/etc/asterisk", "/var/lib/xivo", "/var/lib/asterisk"];
 const RELOADS: [(&str, &str); 2] = [("dialplan", "dialplan reload"), ("moh", "moh reload")];
 const STATE_DIR: &str = "/var/lib/xds-sync";

@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::Site;
 use crate::config::Node;
-use crate::enroll::handover::{self, Found};
+use crate::enroll::handover::{self, Probe};
 use crate::enroll::key;
 use crate::host;
 use crate::node::NodeError;
@@ -39,7 +39,7 @@ impl Installer<'_> {
     /// The key is bound to the agent only after the agent has answered.
     fn install(&self, node: &Node) -> anyhow::Result<&'static str> {
         let answer = self.site.ssh.shell(node, &handover::probe(), &[]).map_err(lost)?;
-        let Some(found) = Found::read(&answer.out) else {
+        let Some(found) = Probe::read(&answer.out) else {
             self.reach_agent(node).map_err(|error| {
                 anyhow!("Main's key opens no shell there, and no agent answers either: {error}")
             })?;

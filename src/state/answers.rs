@@ -1,4 +1,4 @@
-//! What discovery was last told, for when nobody answers.
+//! The last good answers of discovery, used when a source fails.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Answers(pub BTreeMap<String, Answer>);
-
-/// One source's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Answer {
@@ -24,7 +22,6 @@ pub(crate) struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Named {
-    /// Its name.
     pub(crate) name: String,
     /// What ssh connects to.
     pub(crate) address: String,

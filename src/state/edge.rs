@@ -1,4 +1,4 @@
-//! What is remembered of one edge.
+//! The record of one edge.
 
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ impl EdgeRecord {
         EdgeRecord { root, generation, rules, agreed, in_step, intent, bytes, base_at }
     }
 
-    /// What a run set out to do on this edge, if it has not come to its end.
+    /// What an unfinished run intended to do on this edge.
     pub fn intent(&self) -> Option<Result<Intent, Malformed>> {
         let bytes = self.intent.as_ref()?;
         let trees = zstd::bulk::decompress(bytes, MAX_BASE).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is remembered beside the edges; small, and readable for people.
+//! What Main remembers besides the edges; small, and readable for people.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,6 @@ use crate::model::{Digest, RelPathBuf, Side};
 
 /// What each directory that names a reload looked like when that reload last succeeded.
 pub(crate) type Loaded = BTreeMap<String, Digest>;
-
-/// The ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Ids of Main's roots, by directory.
@@ -26,10 +24,9 @@ pub struct Ledger {
     pub conflicts: Vec<ConflictRecord>,
 }
 
-/// A standing skip that was told.
+/// A standing skip that was reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
-    /// Where.
     pub path: RelPathBuf,
     /// On which end.
     pub side: Side,
@@ -40,7 +37,6 @@ pub struct Skip {
 /// A conflict, decided or waiting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConflictRecord {
-    /// The directory's name.
     pub directory: String,
     /// Where in it.
     pub path: RelPathBuf,
@@ -59,19 +55,20 @@ pub struct ConflictRecord {
 pub struct ConflictVersion {
     /// `main` or the node's name.
     pub host: String,
-    /// Bytes; 0 for what is no file.
+    /// Bytes; 0 unless it is a file.
     pub size: u64,
     /// Nanoseconds since 1970.
     pub mtime: i64,
-    /// The content; none for what is no file.
+    /// Of the content; `None` unless it is a file.
     pub digest: Option<Digest>,
 }
 
-/// Decided conflicts beyond these are forgotten, the oldest first; what lost lies in the trash no longer.
+/// Decided conflicts beyond this number are forgotten, the oldest first: the versions that lost are hardly still in
+/// the trash.
 const MAX_DECIDED: usize = 1000;
 
 impl Ledger {
-    /// What a node has loaded by a reload, as far as it is on record.
+    /// What a node has loaded with a reload; `None` when that is not on record.
     #[must_use]
     pub(crate) fn loaded(&self, node: &str, reload: &str) -> Option<&Loaded> {
         self.loaded.get(node)?.get(reload)
@@ -87,12 +84,12 @@ impl Ledger {
         loaded.len() > before
     }
 
-    /// A reload has succeeded with this.
+    /// Records that a reload succeeded with this.
     pub(crate) fn reloaded(&mut self, node: &str, reload: &str, now: Loaded) {
         self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default().extend(now);
     }
 
-    /// The standing skips of an edge that were told.
+    /// The standing skips of an edge that were reported.
     #[must_use]
     pub(crate) fn skips(&self, directory: &str, node: &str) -> &[Skip] {
         self.skips.get(directory).and_then(|nodes| nodes.get(node)).map_or(&[], Vec::as_slice)
@@ -108,8 +105,8 @@ impl Ledger {
         }
     }
 
-    /// Takes the conflicts that a plan of `directory` found in the place of those that waited there before.
-    /// A waiting one keeps its age and what was chosen for it.
+    /// Replaces the waiting conflicts of `directory` by those that its plan found. One that still waits keeps its age
+    /// and the version that was chosen for it.
     pub fn set_conflicts(&mut self, directory: &str, found: Vec<ConflictRecord>) {
         let waiting = |record: &ConflictRecord| record.directory == directory && record.winner.is_none();
         let before: Vec<ConflictRecord> = self.conflicts.extract_if(.., |record| waiting(record)).collect();
@@ -131,7 +128,7 @@ impl Ledger {
         });
     }
 
-    /// Drops what is remembered of nodes that are no longer configured.
+    /// Forgets nodes that are no longer configured.
     pub(crate) fn forget_nodes_except<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         let nodes: BTreeSet<&str> = nodes.collect();
         self.loaded.retain(|node, _| nodes.contains(node.as_str()));

@@ -39,16 +39,16 @@ pub use history::{Asked, History, RunRecord};
 pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip};
 pub(crate) use lock::Lock;
 
-/// The directory of all that is remembered; 0700.
+/// The state directory of Main (0700).
 #[derive(Clone, Debug)]
 pub struct StateDir(PathBuf);
 
-/// Not `main.json`, which is what a node remembers of its Main: a host may have been a node before.
+/// Not `main.json`, the name of a node's binding to its Main: a host may have been a node before.
 const IDENTITY: &str = "identity.json";
 const EDGES: &str = "edges";
 const NEXT_EDGES: &str = "edges-next";
 
-/// What discovery was last told.
+/// The last good answers of discovery.
 pub(crate) const DISCOVERY: &str = "discovery.json";
 
 /// Which Main this is; nodes refuse an older epoch than they know.
@@ -60,7 +60,7 @@ pub struct Identity {
     pub epoch: u64,
 }
 
-/// A file that is not what was written. The caller goes on as if there was none.
+/// A file that is not as it was written. The caller goes on as if there was none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corrupt {
     /// Which.
@@ -78,7 +78,7 @@ impl fmt::Display for Corrupt {
 impl std::error::Error for Corrupt {}
 
 impl StateDir {
-    /// Opens the directory, and makes it when it is missing.
+    /// Opens the directory, or makes it.
     pub fn open(path: &Path) -> anyhow::Result<StateDir> {
         durable::make_dir(path, 0o700).with_context(|| format!("cannot create {}", path.display()))?;
         let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -112,18 +112,18 @@ impl StateDir {
         })
     }
 
-    /// Remembers who this Main is.
+    /// Saves the identity of this Main.
     pub fn save_identity(&self, identity: &Identity) -> anyhow::Result<()> {
         write(&self.0.join(IDENTITY), &sealed::seal(identity)?)
     }
 
-    /// What is remembered of an edge.
+    /// The record of an edge.
     pub fn edge(&self, directory: &str, node: &str) -> Result<Option<EdgeRecord>, Corrupt> {
         StateDir::read_edge(self.edge_path(EDGES, directory, node))
     }
 
-    /// What will be remembered of an edge once its node has noted the same generation. After a run that was cut
-    /// off, the node's marker tells which of both holds.
+    /// The record of an edge that becomes current once its node has written the same generation into its marker.
+    /// After a run that was cut off, that marker decides between both.
     pub fn next_edge(&self, directory: &str, node: &str) -> Result<Option<EdgeRecord>, Corrupt> {
         StateDir::read_edge(self.edge_path(NEXT_EDGES, directory, node))
     }
@@ -137,12 +137,12 @@ impl StateDir {
         }
     }
 
-    /// Remembers an edge.
+    /// Saves the record of an edge.
     pub fn save_edge(&self, directory: &str, node: &str, edge: &EdgeRecord) -> anyhow::Result<()> {
         write(&self.edge_path(EDGES, directory, node), edge.encoded())
     }
 
-    /// Remembers what an edge will be.
+    /// Saves the next record of an edge.
     pub(crate) fn save_next_edge(
         &self,
         directory: &str,
@@ -152,7 +152,7 @@ impl StateDir {
         write(&self.edge_path(NEXT_EDGES, directory, node), edge.encoded())
     }
 
-    /// What was to be of an edge, is.
+    /// Makes the next record of an edge the current one.
     pub(crate) fn promote_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
         let path = |which| self.edge_path(which, directory, node);
         promote(&path(NEXT_EDGES), &path(EDGES))
@@ -176,12 +176,12 @@ impl StateDir {
         }
     }
 
-    /// Remembers the ledger.
+    /// Saves the ledger.
     pub fn save_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
         write(&self.0.join("ledger.json"), &sealed::seal(ledger)?)
     }
 
-    /// What discovery was last told; nothing when it never was.
+    /// The last good answers of discovery; empty when there were none.
     pub(crate) fn answers(&self) -> Result<Answers, Corrupt> {
         let path = self.0.join(DISCOVERY);
         let corrupt = |error: anyhow::Error| Corrupt { path: path.clone(), why: format!("{error:#}") };
@@ -191,7 +191,7 @@ impl StateDir {
         }
     }
 
-    /// Remembers what discovery was told. The caller holds the lock.
+    /// Saves the answers of discovery. The caller holds the lock.
     pub(crate) fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
         write(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
     }

@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
         self.convert(key, raw.typed_as(&Raw::Text(String::new())), &origin, convert)
     }
 
-    /// A key with a built-in value. A mistake counts as that value until all mistakes are told.
+    /// A key with a built-in value.
     pub(crate) fn get<T>(
         &mut self,
         key: &'static str,
@@ -171,12 +171,12 @@ impl<'a> Reader<'a> {
         self.notes.mistakes.add(origin, format!("{}.{message}", self.prefix));
     }
 
-    /// What is allowed and yet probably not meant.
+    /// Warns of what is allowed but probably not meant.
     pub(crate) fn warn(&mut self, origin: &Origin, message: &str) {
         self.notes.warnings.add(origin, format!("{}.{message}", self.prefix));
     }
 
-    /// Whatever key was not asked for is unknown.
+    /// Reports every key that was not asked for as unknown.
     pub(crate) fn finish(self) {
         for (key, (_, origin)) in &self.fields {
             let meant = suggestion(key, self.known.iter().copied());
