@@ -18,7 +18,7 @@ pub mod hub;
 pub mod state;
 pub mod fault;
 pub mod host;
-pub mod logging;
+pub(crate) mod logging;
 pub mod site;
 pub mod record;
 pub mod cli;

@@ -1,5 +1,5 @@
-//! `XDS_FAULT=POINT[:N]=WHAT,…` lets a debug build end at its N-th time at a fail point (`kill`), lose its
-//! connection there (`hang-up`), or see the step fail (an errno). A release build knows nothing of it.
+//! `XDS_FAULT=POINT[:N]=WHAT,…` makes a debug build end when it reaches a fail point for the N-th time (`kill`), lose
+//! its connection there (`hang-up`), or see the step fail (an errno). A release build ignores it.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::host;
 
 struct Fault {
     point: Point,
-    /// At which time.
+    /// It happens when the point is reached for this time, counted from 1.
     nth: u64,
     met: AtomicU64,
     what: What,

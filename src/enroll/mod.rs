@@ -11,9 +11,9 @@ pub mod join;
 pub mod key;
 pub mod nodes_file;
 pub mod publish;
-pub mod roots;
+pub(crate) mod roots;
 pub mod rotate;
-pub mod takeover;
+pub(crate) mod takeover;
 #[cfg(test)]
 mod test_tls;
 pub mod workers_list;
