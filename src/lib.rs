@@ -22,7 +22,7 @@ pub(crate) mod hub;
 pub mod state;
 pub mod fault;
 pub mod host;
-pub mod logging;
+pub(crate) mod logging;
 pub mod site;
 pub mod record;
 pub mod cli;

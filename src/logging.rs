@@ -14,23 +14,23 @@ use syslog::{Facility, Formatter3164, LoggerBackend};
 use crate::model::escape::clean;
 
 /// The name of all lines: `grep xivo-xds-sync /var/log/syslog` shows everything.
-pub const IDENT: &str = "xivo-xds-sync";
+pub(crate) const IDENT: &str = "xivo-xds-sync";
 /// Where lines go until a configuration was read.
-pub const DEFAULT_FACILITY: &str = "daemon";
+pub(crate) const DEFAULT_FACILITY: &str = "daemon";
 /// Target of records for syslog alone, because the command prints the same by other means.
-pub const SYSLOG_ONLY: &str = "xds_sync::syslog_only";
+pub(crate) const SYSLOG_ONLY: &str = "xds_sync::syslog_only";
 /// Where syslog daemons listen.
 const SOCKET: &str = "/dev/log";
 /// A daemon that has stopped reading delays a command by this much, once.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shows a warning or an error to the person who started the command.
-pub type Console = Box<dyn Fn(Level, &str) + Send + Sync>;
+pub(crate) type Console = Box<dyn Fn(Level, &str) + Send + Sync>;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Installs the logger of this process; further calls change nothing. `pid` stands in every syslog line.
-pub fn install(pid: u32, console: Console) {
+pub(crate) fn install(pid: u32, console: Console) {
     let logger = LOGGER.get_or_init(|| Logger::new(pid, Path::new(SOCKET), console));
     // It fails where a logger is installed already: this one.
     if log::set_logger(logger).is_ok() {
@@ -39,7 +39,7 @@ pub fn install(pid: u32, console: Console) {
 }
 
 /// Sends what is logged from now on to syslog as well. An unknown facility is the default one.
-pub fn use_syslog(facility: &str) {
+pub(crate) fn use_syslog(facility: &str) {
     if let Some(logger) = LOGGER.get() {
         logger.use_syslog(facility);
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::exit::Step as _;
+use super::exit::StepContext as _;
 use super::named::nanoseconds;
 use super::{Context, exit, load};
 use crate::model::escape::{escape, escape_for_people, unescape};

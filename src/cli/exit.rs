@@ -23,12 +23,12 @@ impl fmt::Display for Incomplete {
 }
 
 /// Names the step that a result is of.
-pub(super) trait Step<T> {
+pub(super) trait StepContext<T> {
     /// From here on something may have been changed: an error becomes exit 23 and names the step.
     fn step(self, name: &'static str) -> anyhow::Result<T>;
 }
 
-impl<T> Step<T> for anyhow::Result<T> {
+impl<T> StepContext<T> for anyhow::Result<T> {
     fn step(self, name: &'static str) -> anyhow::Result<T> {
         self.map_err(|error| error.context(Incomplete(name)))
     }

@@ -1,6 +1,6 @@
-//! `XDS_FAULT=POINT[:N]=WHAT,…` lets a debug build end at its N-th time at a fail point (`kill`), lose its
-//! connection there (`hang-up`), panic in that thread (`panic`), or see the step fail (an errno). A release build has
-//! none of this.
+//! `XDS_FAULT=POINT[:N]=WHAT,…` makes a debug build end when it reaches a fail point for the N-th time (`kill`), lose
+//! its connection there (`hang-up`), panic in that thread (`panic`), or see the step fail (an errno). A release build
+//! ignores it.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use crate::host;
 
 struct Fault {
     point: Point,
-    /// At which time.
+    /// It happens when the point is reached for this time, counted from 1.
     nth: u64,
     met: AtomicU64,
     what: What,

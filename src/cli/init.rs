@@ -4,16 +4,17 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use super::exit::Step as _;
+use super::exit::StepContext as _;
 use super::publish::{self, Publish};
 use super::steps::Steps;
 use super::{Context, exit, load};
 use crate::config::{Config, Directory};
+use crate::enroll::cron;
 use crate::enroll::install::{Installed, install};
+use crate::enroll::key::{self, KeyPair};
 use crate::enroll::publish as web;
 use crate::enroll::roots::{self, Marked};
 use crate::enroll::takeover::take_over;
-use crate::enroll::{cron, key};
 use crate::host;
 use crate::hub::downloads;
 use crate::logging;
@@ -69,7 +70,8 @@ fn perform(
     web: &web::Site,
     steps: &mut Steps,
 ) -> anyhow::Result<u8> {
-    let mut fingerprint = key_pair(config, steps).step("key pair")?;
+    let mut pair = ensure_key(config).step("key pair")?;
+    show_key(&pair, &config.ssh.identity, steps);
     if args.takeover {
         let epoch = take_over(state, host::now(), host::ulid).step("takeover")?;
         let text =
@@ -86,7 +88,7 @@ fn perform(
         let site = rotating.insert(opened.step("rotate")?);
         load::show_discovery(context, site.nodes());
         code = rotate(site, steps).step("rotate")?;
-        fingerprint = key_pair(config, &mut Steps::silent()).step("key pair")?;
+        pair = ensure_key(config).step("key pair")?;
     }
     for directory in &config.directories {
         let adopt = args.adopt.contains(&directory.name);
@@ -97,6 +99,7 @@ fn perform(
     cron_job(config, &config_file, steps).step("cron job")?;
     let port = publish::run(web, config, &config_file, args.publish, steps).step("publish");
 
+    let fingerprint = &pair.fingerprint;
     let host = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
     steps.note("join", &format!("on each node: xds-sync join {host} --fingerprint {fingerprint}"));
     if let Some(program) = downloads::all().context("reading this program").step("install")?.first() {
@@ -106,10 +109,11 @@ fn perform(
     port.map(|_| code)
 }
 
-/// Makes sure that there is a key pair; returns its fingerprint.
-fn key_pair(config: &Config, steps: &mut Steps) -> anyhow::Result<String> {
-    let identity = &config.ssh.identity;
-    let pair = key::ensure(identity, &format!("xds-sync {}", config.main.name), &mut host::random())?;
+fn ensure_key(config: &Config) -> anyhow::Result<KeyPair> {
+    key::ensure(&config.ssh.identity, &format!("xds-sync {}", config.main.name), &mut host::random())
+}
+
+fn show_key(pair: &KeyPair, identity: &Path, steps: &mut Steps) {
     let which = format!("{} ({} {})", identity.display(), pair.algorithm, pair.fingerprint);
     steps.ensured("key pair", pair.made, &which);
     if pair.public_written && !pair.made {
@@ -118,7 +122,6 @@ fn key_pair(config: &Config, steps: &mut Steps) -> anyhow::Result<String> {
     if pair.tightened {
         steps.changed("key pair", "is now readable for its owner alone, as ssh demands");
     }
-    Ok(pair.fingerprint)
 }
 
 fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {

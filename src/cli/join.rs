@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use ssh_key::{Fingerprint, HashAlg, PublicKey};
 
-use super::exit::Step as _;
+use super::exit::StepContext as _;
 use super::steps::Steps;
 use super::{Context, agent, exit};
 use crate::enroll::authorized_keys::{self, Changed, KeyLine};

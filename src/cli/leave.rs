@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use super::exit::Step as _;
+use super::exit::StepContext as _;
 use super::steps::Steps;
 use super::{Context, agent, exit};
 use crate::enroll::authorized_keys::{self, Changed};

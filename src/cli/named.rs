@@ -1,4 +1,4 @@
-//! What people name on the command line: paths, and times.
+//! What people name on the command line: paths and times.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use crate::model::RelPathBuf;
 use crate::model::escape::{escape_for_people, unescape};
 
-/// A path in a directory: as it is listed, as it is on disk, or in full below `root`.
+/// Reads a path in a directory, typed as it is listed, as it is on disk, or in full below `root`.
 pub(super) fn path(typed: &OsStr, root: Option<&Path>) -> anyhow::Result<RelPathBuf> {
     let below = root.and_then(|root| Path::new(typed).strip_prefix(root).ok());
     let bytes = below.map_or(typed, Path::as_os_str).as_bytes();
@@ -20,10 +20,10 @@ pub(super) fn path(typed: &OsStr, root: Option<&Path>) -> anyhow::Result<RelPath
     path.with_context(|| format!("{} is no path in a directory", escape_for_people(typed.as_bytes())))
 }
 
-/// A moment: an age such as `2h` or `30d`, or a time such as `2026-01-02`, in UTC.
+/// Reads a moment, typed as an age such as `2h` or `30d`, or as a time such as `2026-01-02`, in UTC.
 pub(super) fn moment(typed: &str, now: SystemTime) -> anyhow::Result<SystemTime> {
     if let Ok(age) = humantime::parse_duration(typed) {
-        // An age before 1970 is all there is.
+        // An age that reaches back before 1970 means everything.
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         return Ok(SystemTime::UNIX_EPOCH + since.saturating_sub(age));
     }
@@ -39,13 +39,13 @@ pub(super) fn moment(typed: &str, now: SystemTime) -> anyhow::Result<SystemTime>
     )
 }
 
-/// Nanoseconds since 1970 for people, in seconds; what is older is told as 1970.
+/// Nanoseconds since 1970 for people, in seconds; what is older is shown as 1970.
 pub(super) fn seconds(nanoseconds: i64) -> String {
     let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string()
 }
 
-/// Nanoseconds since 1970 in RFC 3339, exactly; what is older is told as 1970.
+/// Nanoseconds since 1970 in RFC 3339, exactly; what is older is shown as 1970.
 pub(super) fn nanoseconds(nanoseconds: i64) -> String {
     let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
     humantime::format_rfc3339_nanos(SystemTime::UNIX_EPOCH + since).to_string()
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_moment_is_an_age_or_a_time() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
-        for (typed, told) in [
+        for (typed, read) in [
             ("2h", Some("2026-01-02T01:04:05Z")),
             ("1d 4s", Some("2026-01-01T03:04:01Z")),
             ("2026-01-01", Some("2026-01-01T00:00:00Z")),
@@ -94,7 +94,7 @@ mod tests {
         ] {
             let moment =
                 moment(typed, now).ok().map(|time| humantime::format_rfc3339_seconds(time).to_string());
-            assert_eq!(moment.as_deref(), told, "{typed}");
+            assert_eq!(moment.as_deref(), read, "{typed}");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 
-use super::exit::Step as _;
-use super::restore_text::{self, Found};
+use super::exit::StepContext as _;
+use super::restore_text::{self, FoundVersions};
 use super::{Context, exit, load, named};
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
@@ -133,7 +133,7 @@ fn print_found(
     path: &str,
 ) -> anyhow::Result<()> {
     let versions = search.versions();
-    let found = Found { directory: &args.directory, path, versions: &versions, chosen };
+    let found = FoundVersions { directory: &args.directory, path, versions: &versions, chosen };
     let text = if args.json { restore_text::found_json(&found)? } else { restore_text::found(&found) };
     Ok(context.ui.result(text.as_bytes())?)
 }

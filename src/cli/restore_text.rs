@@ -12,7 +12,7 @@ use crate::sync::restore::{RestoreOutcome, Restored, TrashedVersion};
 use crate::transfer::trash::TrashKind;
 
 /// What was found in trashes.
-pub(super) struct Found<'a> {
+pub(super) struct FoundVersions<'a> {
     pub(super) directory: &'a str,
     /// The path that was named, for people.
     pub(super) path: &'a str,
@@ -23,7 +23,7 @@ pub(super) struct Found<'a> {
 }
 
 /// The versions that there are, one a line; a star marks what is selected.
-pub(super) fn found(found: &Found<'_>) -> String {
+pub(super) fn found(found: &FoundVersions<'_>) -> String {
     if found.versions.is_empty() {
         return String::new();
     }
@@ -112,7 +112,7 @@ struct Listed<'a> {
     chosen: bool,
 }
 
-pub(super) fn found_json(found: &Found<'_>) -> anyhow::Result<String> {
+pub(super) fn found_json(found: &FoundVersions<'_>) -> anyhow::Result<String> {
     let listed = found
         .versions
         .iter()
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_person_sees_what_there_is_and_what_is_selected() {
         let versions = [version("mds1", 1, "jazz/a.wav"), version("main", 0, "jazz/two\nlines")];
-        let of = Found {
+        let of = FoundVersions {
             directory: "moh",
             path: "jazz/a.wav",
             versions: &versions.iter().collect::<Vec<_>>(),

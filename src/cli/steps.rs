@@ -27,11 +27,6 @@ impl Steps {
         result
     }
 
-    /// Steps that nobody reads.
-    pub(super) fn silent() -> Steps {
-        Steps { command: "", text: String::new() }
-    }
-
     /// A thing that had to be there: it was made, or it was there already.
     pub(super) fn ensured(&mut self, what: &str, made: bool, which: &str) {
         if made {

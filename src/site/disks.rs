@@ -13,7 +13,7 @@ use crate::host;
 use crate::model::{ReloadOutcome, ReloadState};
 use crate::node::{Accept, KeyChange, Local, LocalOptions, ReplaceKey};
 use crate::reload::{self, ReloadRequest};
-use crate::site::{Clock, NewId, line_of};
+use crate::site::{NewIdFn, NowFn, line_of};
 use crate::state::StateDir;
 
 /// What a node's own commands get of the agent's environment. Left out is what Main's ssh can put there:
@@ -21,7 +21,7 @@ use crate::state::StateDir;
 const FOR_COMMANDS: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TZ", "USER"];
 
 /// Main's disk. Main's Asterisk is not reloaded: the administrator edits there and reloads there.
-pub(super) fn main_disk(state: &StateDir, now: &Clock, new_id: &NewId) -> Local {
+pub(super) fn main_disk(state: &StateDir, now: &NowFn, new_id: &NewIdFn) -> Local {
     let not_needed = |request: &ReloadRequest| ReloadOutcome {
         name: request.name.clone(),
         state: ReloadState::NotNeeded,
@@ -32,8 +32,7 @@ pub(super) fn main_disk(state: &StateDir, now: &Clock, new_id: &NewId) -> Local 
 }
 
 /// A node's disk, as its agent serves it; `progress` grows with whatever it does.
-#[must_use]
-pub fn node_disk(
+pub(crate) fn node_disk(
     accept: &Accept,
     now: fn() -> SystemTime,
     new_id: fn() -> String,
@@ -44,7 +43,7 @@ pub fn node_disk(
     let environment: Vec<(OsString, OsString)> = FOR_COMMANDS.into_iter().filter_map(set).collect();
     let reload = move |request: &ReloadRequest| reload::run(request, &commands, &environment);
     let replace_key = |change: &KeyChange| replace_key(change).map_err(|error| line_of(&error));
-    let (now, new_id): (Clock, NewId) = (Arc::new(now), Arc::new(new_id));
+    let (now, new_id): (NowFn, NewIdFn) = (Arc::new(now), Arc::new(new_id));
     let cache_dir = accept.state_dir.join("cache");
     disk(&cache_dir, (&now, &new_id), Box::new(reload), Box::new(replace_key), progress)
 }
@@ -58,7 +57,7 @@ type Reload = Box<dyn FnMut(&ReloadRequest) -> ReloadOutcome + Send>;
 
 fn disk(
     cache_dir: &Path,
-    (now, new_id): (&Clock, &NewId),
+    (now, new_id): (&NowFn, &NewIdFn),
     reload: Reload,
     replace_key: ReplaceKey,
     progress: &Arc<AtomicU64>,

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 /// Where XiVO's high availability says what this host is.
-pub const PATH: &str = "/etc/xivo/ha.conf";
+pub(crate) const PATH: &str = "/etc/xivo/ha.conf";
 
 #[derive(Deserialize)]
 struct Ha {
@@ -16,7 +16,7 @@ struct Ha {
 
 /// The role of this host, unless it is the master's. A slave's files are copies, hours old: pushing them would undo
 /// what was done on the master since.
-pub fn standby(path: &Path) -> anyhow::Result<Option<String>> {
+pub(crate) fn standby(path: &Path) -> anyhow::Result<Option<String>> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -26,7 +26,7 @@ impl Site {
     /// Installs this program on nodes over ssh and lets them join, several at once. Each result says what was done.
     ///
     /// `Err`: nothing was touched anywhere.
-    pub fn install(&self, nodes: &[&Node]) -> anyhow::Result<Vec<anyhow::Result<&'static str>>> {
+    pub(crate) fn install(&self, nodes: &[&Node]) -> anyhow::Result<Vec<anyhow::Result<&'static str>>> {
         // The file that runs, whatever was installed in its place since.
         let program = fs::read("/proc/self/exe").context("reading this program")?;
         let sha256 = handover::sha256(&program);

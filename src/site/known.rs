@@ -73,8 +73,7 @@ impl KnownNodes {
     }
 
     /// The exit code of a command that ended with `code`, if only finding nodes went wrong.
-    #[must_use]
-    pub fn exit_code(&self, code: u8) -> u8 {
+    pub(crate) fn exit_code(&self, code: u8) -> u8 {
         match code {
             _ if self.is_complete() => code,
             IN_STEP if self.config.nodes.is_empty() => ALL_LOST,
@@ -84,8 +83,7 @@ impl KnownNodes {
     }
 
     /// How a node was found; `None`: it is configured.
-    #[must_use]
-    pub fn found(&self, name: &str) -> Option<&Found> {
+    pub(crate) fn found(&self, name: &str) -> Option<&Found> {
         self.discovered.nodes.iter().find(|found| found.node.name == name)
     }
 

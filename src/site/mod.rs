@@ -24,28 +24,28 @@ use crate::state::{Identity, Lock, StateDir};
 use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent};
 use crate::threads::side_by_side;
 
-pub use disks::node_disk;
-pub use ha::{PATH as HA_CONFIG, standby};
+pub(crate) use disks::node_disk;
+pub(crate) use ha::{PATH as HA_CONFIG, standby};
 pub use known::KnownNodes;
 pub use lock::{Locked, lock};
-pub use rotation::{Rotated, RotationEnd};
-pub use ssh::Ssh;
+pub(crate) use rotation::RotationEnd;
+use ssh::Ssh;
 
 /// The epoch of a Main that has never been taken over from another host.
 const FIRST_EPOCH: u64 = 1;
 
 /// The clock.
-pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+pub type NowFn = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 /// Makes ULIDs.
-pub type NewId = Arc<dyn Fn() -> String + Send + Sync>;
+pub type NewIdFn = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What whoever opens a site lends to it.
 #[derive(Clone)]
 pub struct Services {
     /// The clock.
-    pub now: Clock,
+    pub now: NowFn,
     /// Makes ids of runs, roots and bases.
-    pub new_id: NewId,
+    pub new_id: NewIdFn,
     /// Is told about bytes on their way.
     pub progress: Arc<dyn Progress + Send>,
     /// Once it is set, a run ends at its next safe place.
@@ -153,12 +153,6 @@ impl Site {
         &self.state
     }
 
-    /// Whether this site holds the lock of a run.
-    #[must_use]
-    pub fn is_locked(&self) -> bool {
-        self.lock.is_some()
-    }
-
     /// The time.
     #[must_use]
     pub fn now(&self) -> SystemTime {
@@ -201,7 +195,7 @@ impl Site {
 }
 
 /// Who this Main is: as remembered, or from now on.
-fn identity(state: &StateDir, access: Access, new_id: &NewId) -> anyhow::Result<Identity> {
+fn identity(state: &StateDir, access: Access, new_id: &NewIdFn) -> anyhow::Result<Identity> {
     if let Some(identity) = state.identity()? {
         return Ok(identity);
     }
@@ -216,4 +210,68 @@ fn identity(state: &StateDir, access: Access, new_id: &NewId) -> anyhow::Result<
 /// An error and its causes in one line.
 fn line_of(error: &anyhow::Error) -> String {
     clean(&format!("{error:#}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Sources, load};
+    use crate::record;
+    use crate::report::status::{Scope, Status};
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)
+    }
+
+    fn new_id() -> String {
+        "01KDYC00000000000000000000".to_owned()
+    }
+
+    fn config(dir: &Path) -> Config {
+        let (file, state, root) = (dir.join("config.toml"), dir.join("state"), dir.join("moh"));
+        fs::create_dir_all(&root).unwrap();
+        let text = format!("[sync]\nstate_dir = {state:?}\n[[directory]]\nname = \"moh\"\npath = {root:?}\n");
+        fs::write(&file, text).unwrap();
+        let sources = Sources {
+            file_was_named: true,
+            file,
+            env: Vec::new(),
+            overrides: Vec::new(),
+            home: dir.to_owned(),
+            host_name: "main".to_owned(),
+        };
+        load(&sources).unwrap().config
+    }
+
+    #[test]
+    fn a_run_needs_no_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let open =
+            |locking| Site::open(config(dir.path()), locking, Access::Change, Services::new(now, new_id));
+        let site = open(Locking::Try).unwrap();
+        assert!(open(Locking::Try).unwrap_err().is::<Locked>());
+        assert!(open(Locking::Unlocked).is_ok());
+        assert_eq!(site.state().identity().unwrap().unwrap().epoch, FIRST_EPOCH);
+
+        let mut report = site.sync(&Options::default()).unwrap();
+        assert_eq!((report.run.as_str(), report.started, report.exit_code()), (&*new_id(), now(), 0));
+        record::run(site.state(), &mut report, 0, Scope { nodes: &[], directories: &[] });
+        let status = Status::parse(&site.state().status().unwrap().unwrap()).unwrap();
+        assert_eq!(status.exit_code, Some(0));
+        drop(site);
+        assert!(open(Locking::Try).is_ok());
+    }
+
+    #[test]
+    fn without_changes_nobody_is_remembered_as_main() {
+        let dir = tempfile::tempdir().unwrap();
+        let services = Services::new(now, new_id);
+        let site = Site::open(config(dir.path()), Locking::Try, Access::ReadOnly, services).unwrap();
+        assert_eq!(site.state().identity().unwrap(), None);
+    }
 }

@@ -13,18 +13,18 @@ use crate::threads::side_by_side;
 
 /// What a rotation did.
 #[derive(Debug)]
-pub struct Rotated {
+pub(crate) struct Rotated {
     /// Algorithm and fingerprint of the new key, if it was made now; `None`: an earlier rotation was continued.
-    pub new_key: Option<(String, String)>,
+    pub(crate) new_key: Option<(String, String)>,
     /// Each node that uses Main's common key, and why it could not be moved to the new one.
-    pub nodes: Vec<(String, Result<(), String>)>,
+    pub(crate) nodes: Vec<(String, Result<(), String>)>,
     /// Where the rotation stands.
-    pub end: RotationEnd,
+    pub(crate) end: RotationEnd,
 }
 
 /// Where a rotation stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RotationEnd {
+pub(crate) enum RotationEnd {
     /// Every node has the new key, and the previous one was removed.
     Complete,
     /// No node has moved, so this key stays in use.
@@ -48,7 +48,7 @@ struct Rotation<'a> {
 impl Site {
     /// Begins a rotation, or continues one during which some nodes were away. Main uses the new key as soon as one
     /// node has it; the previous one is kept until all have.
-    pub fn rotate_key(&self, random: &mut impl CryptoRngCore) -> anyhow::Result<Rotated> {
+    pub(crate) fn rotate_key(&self, random: &mut impl CryptoRngCore) -> anyhow::Result<Rotated> {
         let config = self.config();
         let identity = &config.ssh.identity;
         let (next, previous) = (rotate::next(identity), rotate::previous(identity));

@@ -12,7 +12,7 @@ use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
 
 /// Reaches nodes over ssh.
-pub struct Ssh {
+pub(super) struct Ssh {
     connector: Connector,
     /// Who this Main is.
     identity: Identity,

@@ -43,6 +43,7 @@ fn nodes_join_by_the_line_that_init_prints_and_leave_again() {
         assert!(joined.starts_with(std::str::from_utf8(&before).unwrap()), "other lines stay: {joined}");
         assert!(joined.contains("restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 "), "{joined}");
         assert!(node.exists("/etc/xds-sync/node.toml"));
+        node.await_syslog("join: login: ");
         node.xds_sync(line.split_whitespace()).ok();
         assert_eq!(node.read_text(KEYS), joined, "the second time changes nothing");
     }
@@ -51,12 +52,18 @@ fn nodes_join_by_the_line_that_init_prints_and_leave_again() {
     assert!(cluster.nodes.iter().all(|node| node.exists("/var/lib/xivo/sounds/a.wav")));
 
     cluster["mds2"].xds_sync(["leave"]).ok();
+    cluster["mds2"].await_syslog("leave: login: removed");
     let run = main.sync_json(["--dir", "sounds"]);
     run.exits(40);
     assert_eq!(run.node("mds2")["state"], "refused");
     let asked = insecure(&cluster["mds2"], line.split_whitespace().nth(1).unwrap(), "yes");
     assert!(asked.ok().contains("Does `xds-sync init` on Main print the same?"));
     main.sync_json(["--dir", "sounds"]).exits(0);
+
+    // Without a syslog daemon a command does the same, and says so once.
+    cluster["mds1"].stop_syslog();
+    let left = cluster["mds1"].xds_sync(["leave"]);
+    assert_eq!(left.exits(0).err().matches("syslog").count(), 1, "{left:?}");
 
     serve.signal(rustix::process::Signal::TERM);
     serve.wait_for(Duration::from_secs(10)).exits(0);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::super::exit::Step as _;
+use super::super::exit::StepContext as _;
 use super::super::{Context, load};
 use crate::enroll::install::install;
 
