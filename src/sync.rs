@@ -29,7 +29,7 @@ use crate::config::{Config, Directory, Node};
 use crate::fault::{Point, reach};
 use crate::model::TrashKeep;
 use crate::model::escape::escape_for_people;
-use crate::node::{Endpoint, Local, NodeError};
+use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::{Problem, Report};
 use crate::state::{Ledger, StateDir};
 
@@ -62,8 +62,8 @@ pub struct Options {
 
 /// Reaches nodes. Over ssh in earnest; a test may hand out endpoints of its own.
 pub trait Connect: Sync {
-    /// A session with the node's agent.
-    fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError>;
+    /// A session with the node's agent, with no run open.
+    fn connect(&self, node: &Node) -> Result<Box<dyn NodeSession>, NodeError>;
 }
 
 /// What a run stands on.
@@ -124,6 +124,7 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
     let nodes: Vec<&Node> =
         site.config.nodes.iter().filter(|node| run.is_asked(&options.nodes, &node.name)).collect();
 
+    lock(&site.main).begin(&run.id, options.dry_run)?;
     let mut tallies = thread::scope(|scope| {
         let (ready, sessions) = channel();
         for node in &nodes {
@@ -141,6 +142,7 @@ pub fn run<'a>(site: &'a Site<'a>, options: &'a Options) -> anyhow::Result<Repor
         scope.spawn(|| run.main_side());
         rounds(&run, &sessions)
     });
+    lock(&site.main).end()?;
     let place = |tally: &Tally| nodes.iter().position(|node| node.name == tally.node.name);
     tallies.sort_by_key(place);
 

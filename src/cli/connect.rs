@@ -12,8 +12,10 @@ use crate::config::{self, Config, Node};
 use crate::enroll::{authorized_keys, rotate};
 use crate::host;
 use crate::model::{ReloadOutcome, ReloadState};
-use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, Said, SshOptions};
-use crate::node::{Accept, Endpoint, Hello, KeyChange, Local, LocalOptions, NodeError, ReplaceKey};
+use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, ShellOutput, SshOptions};
+use crate::node::{
+    Accept, Hello, KeyChange, Local, LocalOptions, NodeError, NodeSession, Refusal, ReplaceKey,
+};
 use crate::reload::{self, ReloadRequest};
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
@@ -25,17 +27,10 @@ pub(super) struct Ssh {
     identity: Identity,
     /// Its name, for messages.
     name: String,
-    /// Whether the nodes are to be told that nothing will be changed.
-    dry_run: bool,
 }
 
 impl Ssh {
-    pub(super) fn new(
-        config: &Config,
-        state: &StateDir,
-        identity: Identity,
-        dry_run: bool,
-    ) -> anyhow::Result<Ssh> {
+    pub(super) fn new(config: &Config, state: &StateDir, identity: Identity) -> anyhow::Result<Ssh> {
         let ssh = &config.ssh;
         let connector = Connector::new(SshOptions {
             user: ssh.user.clone(),
@@ -52,17 +47,18 @@ impl Ssh {
             traffic_class: config.sync.traffic_class.clone(),
             timeout: config.sync.timeout,
             persist: ssh.persist,
+            now: host::now,
             has_aes: host::has_aes(),
             own_config: host::home().map(|home| OwnConfig::read(&home)).unwrap_or_default(),
             control_dir: state.path().join("ssh"),
         })?;
-        Ok(Ssh { connector, identity, name: config.main.name.clone(), dry_run })
+        Ok(Ssh { connector, identity, name: config.main.name.clone() })
     }
 }
 
 impl Connect for Ssh {
-    fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError> {
-        self.open(node, run, NodeOptions { identity: node.identity.clone(), ..options(node) })
+    fn connect(&self, node: &Node) -> Result<Box<dyn NodeSession>, NodeError> {
+        self.open(node, NodeOptions { identity: node.identity.clone(), ..options(node) })
     }
 }
 
@@ -76,31 +72,28 @@ impl Ssh {
     pub(super) fn connect_with(
         &self,
         node: &Node,
-        run: &str,
         identity: &Path,
-    ) -> Result<Box<dyn Endpoint>, NodeError> {
+    ) -> Result<Box<dyn NodeSession>, NodeError> {
         let identity = Some(identity.to_owned());
-        self.open(node, run, NodeOptions { identity, only_identity: true, ..options(node) })
+        self.open(node, NodeOptions { identity, only_identity: true, ..options(node) })
     }
 
-    /// Meets the node's agent, and hangs up again.
-    pub(super) fn reach(&self, node: &Node, session: &str) -> Result<(), NodeError> {
-        self.connect(node, session).map(drop)
+    /// Shakes hands with the node's agent, and hangs up again.
+    pub(super) fn reach(&self, node: &Node) -> Result<(), NodeError> {
+        self.connect(node).map(drop)
     }
 
     /// Lets the node's shell run a command, where Main's key opens one.
-    pub(super) fn shell(&self, node: &Node, command: &str, input: &[u8]) -> Result<Said, NodeError> {
+    pub(super) fn shell(&self, node: &Node, command: &str, input: &[u8]) -> Result<ShellOutput, NodeError> {
         let options = NodeOptions { identity: node.identity.clone(), ..options(node) };
         self.connector.shell(&node.address, &options, command, input)
     }
 
-    fn open(&self, node: &Node, run: &str, options: NodeOptions) -> Result<Box<dyn Endpoint>, NodeError> {
+    fn open(&self, node: &Node, options: NodeOptions) -> Result<Box<dyn NodeSession>, NodeError> {
         let hello = Hello {
             main: self.identity.id.clone(),
             epoch: self.identity.epoch,
             name: self.name.clone(),
-            run: run.to_owned(),
-            dry_run: self.dry_run,
         };
         Ok(Box::new(self.connector.connect(&node.address, &options, &hello)?))
     }
@@ -114,7 +107,7 @@ pub(super) fn main_disk(state: &StateDir) -> Local {
         state: ReloadState::NotNeeded,
         detail: None,
     };
-    let replace_key = |_: &KeyChange| Err("nobody is let in here by a key".to_owned());
+    let replace_key = |_: &KeyChange| Err(Refusal::new("no key lets anyone in here"));
     disk(&state.cache_dir(), Box::new(reload), Box::new(replace_key), Arc::default())
 }
 
@@ -132,7 +125,7 @@ pub(super) fn node_disk(accept: &Accept, progress: &Arc<AtomicU64>) -> Local {
         let replaced = host::home()
             .context("HOME is not set")
             .and_then(|home| rotate::accept(&authorized_keys::path_below(&home), change));
-        replaced.map_err(|error| exit::line_of(&error))
+        replaced.map_err(|error| Refusal::new(exit::line_of(&error)))
     };
     disk(&accept.state_dir.join("cache"), Box::new(reload), Box::new(replace_key), Arc::clone(progress))
 }

@@ -10,7 +10,6 @@ use super::connect::Ssh;
 use super::discover::Known;
 use super::{Context, discover, exit, load, nodes_edit, nodes_install};
 use crate::config::{Config, Node};
-use crate::host;
 use crate::model::escape::{clean, escape_for_people};
 use crate::report::NodeState;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
@@ -172,7 +171,7 @@ fn check(context: &Context, names: &[String], json: bool) -> anyhow::Result<u8> 
         bail!("no node is configured or found: add a [[node]] with name and address to {}", place.display());
     }
     let state = StateDir::open(&config.sync.state_dir)?;
-    let ssh = Ssh::new(config, &state, load::identity(&state, true)?, true)?;
+    let ssh = Ssh::new(config, &state, load::identity(&state, true)?)?;
     let nodes = reach(config, &nodes, &ssh);
 
     let code = known.exit_code(exit_code(&nodes));
@@ -191,9 +190,8 @@ fn check(context: &Context, names: &[String], json: bool) -> anyhow::Result<u8> 
 
 /// Connects to every node and hangs up again, `sync.parallel` of them at once.
 fn reach<'a>(config: &Config, nodes: &[&'a Node], connect: &dyn Connect) -> Vec<Checked<'a>> {
-    let session = host::ulid();
     let reach_one = |node: &&'a Node| {
-        let error = connect.connect(node, &session).err();
+        let error = connect.connect(node).err();
         let state = error.as_ref().map_or(NodeState::Ok, |error| state_of(error.kind));
         Checked { name: &node.name, address: &node.address, state, error: error.map(|error| error.detail) }
     };

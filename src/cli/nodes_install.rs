@@ -23,8 +23,6 @@ struct Handover<'a> {
     config: &'a Config,
     program: Vec<u8>,
     sha256: String,
-    /// Of these sessions, for the nodes' hellos.
-    session: String,
 }
 
 pub(super) fn run(context: &Context, names: &[String]) -> anyhow::Result<u8> {
@@ -34,11 +32,11 @@ pub(super) fn run(context: &Context, names: &[String]) -> anyhow::Result<u8> {
     load::check_names("node", names, config.nodes.iter().map(|node| node.name.as_str()))?;
     let nodes: Vec<&Node> = config.nodes.iter().filter(|node| names.contains(&node.name)).collect();
     let state = StateDir::open(&config.sync.state_dir)?;
-    let ssh = Ssh::new(config, &state, load::identity(&state, true)?, true)?;
+    let ssh = Ssh::new(config, &state, load::identity(&state, true)?)?;
     // The file that runs, whatever has been installed in its place since.
     let program = fs::read("/proc/self/exe").context("reading this program")?;
     let sha256 = handover::sha256(&program);
-    let handover = Handover { ssh: &ssh, config, program, sha256, session: host::ulid() };
+    let handover = Handover { ssh: &ssh, config, program, sha256 };
 
     let mut steps = Steps::default();
     let mut failed = 0;
@@ -67,7 +65,7 @@ impl Handover<'_> {
     fn to_one(&self, node: &Node) -> anyhow::Result<&'static str> {
         let asked = self.ssh.shell(node, &handover::probe(), &[]).map_err(lost)?;
         let Some(found) = Found::read(&asked.out) else {
-            self.ssh.reach(node, &self.session).map_err(|error| {
+            self.ssh.reach(node).map_err(|error| {
                 anyhow!("Main's key opens no shell there, and no agent answers either: {error}")
             })?;
             return Ok("has joined already, and its agent answers; its key opens no shell");
@@ -77,12 +75,12 @@ impl Handover<'_> {
             self.say(node, &handover::install(&self.sha256), &self.program)
                 .context("installing the program")?;
         }
-        self.ssh.reach(node, &self.session).map_err(lost).context("it is installed, but")?;
+        self.ssh.reach(node).map_err(lost).context("it is installed, but")?;
 
         let public = key::public_path(node.identity.as_ref().unwrap_or(&self.config.ssh.identity));
         let public = fs::read(&public).with_context(|| format!("reading {}", public.display()))?;
         self.say(node, &handover::join(&self.config.main.host)?, &public).context("joining")?;
-        self.ssh.reach(node, &self.session).map_err(lost).context("it has joined, but")?;
+        self.ssh.reach(node).map_err(lost).context("it has joined, but")?;
         Ok(if is_new { "installed, and joined" } else { "joined; the program was there already" })
     }
 

@@ -88,8 +88,7 @@ fn go(context: &Context, args: &Args, config: &Config, directory: &Directory) ->
     let config = &known.config;
     let hosts = std::iter::once(MAIN).chain(config.nodes.iter().map(|node| &*node.name));
     load::check_names("node", args.node.as_slice(), hosts)?;
-    // Nodes are only asked: as in a dry run, they refuse to be changed.
-    let ssh = Ssh::new(config, &state, load::identity(&state, true)?, true)?;
+    let ssh = Ssh::new(config, &state, load::identity(&state, true)?)?;
     let progress = context.ui.progress();
     let stop = AtomicBool::new(false);
     let site = Site {

@@ -12,7 +12,7 @@ use crate::config::Node;
 use crate::enroll::{key, rotate};
 use crate::host;
 use crate::model::escape::{clean, escape_for_people};
-use crate::node::{Endpoint, KeyChange, NodeErrorKind};
+use crate::node::{KeyChange, NodeError, NodeErrorKind, NodeSession};
 use crate::report::exit::{ALL_LOST, SOME_LOST};
 use crate::state::StateDir;
 use crate::threads::side_by_side;
@@ -23,8 +23,8 @@ struct Rotation<'a> {
     old: &'a Path,
     new: &'a Path,
     change: KeyChange,
-    /// Of this session, for the nodes' hellos.
-    session: String,
+    /// The id of this rotation, for the nodes' logs.
+    run: String,
 }
 
 /// Begins a rotation, or goes on with one that some nodes were away from. Main uses the new key as soon as
@@ -33,7 +33,7 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
     let config = &known.config;
     let identity = &config.ssh.identity;
     let (next, previous) = (rotate::next(identity), rotate::previous(identity));
-    let ssh = Ssh::new(config, state, load::identity(state, false)?, false)?;
+    let ssh = Ssh::new(config, state, load::identity(state, false)?)?;
     let goes_on = previous.exists() && !next.exists();
     let (old, new) = if goes_on { (&previous, identity) } else { (identity, &next) };
     if !goes_on {
@@ -42,7 +42,7 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
         steps.note("rotate", &format!("new key {} {}", pair.algorithm, pair.fingerprint));
     }
     let change = rotate::propose(old, new)?;
-    let rotation = Rotation { ssh: &ssh, old, new, change, session: host::ulid() };
+    let rotation = Rotation { ssh: &ssh, old, new, change, run: host::ulid() };
 
     // A node with a key of its own never had this one.
     let nodes: Vec<&Node> = config.nodes.iter().filter(|node| node.identity.is_none()).collect();
@@ -91,7 +91,11 @@ pub(super) fn run(known: &Known, state: &StateDir, steps: &mut Steps) -> anyhow:
 impl Rotation<'_> {
     /// The old key goes once the new one has let us in.
     fn move_one(&self, node: &Node) -> Result<(), String> {
-        let connect = |identity| self.ssh.connect_with(node, &self.session, identity);
+        let connect = |identity| {
+            let mut session = self.ssh.connect_with(node, identity)?;
+            session.begin(&self.run, false)?;
+            Ok::<_, NodeError>(session)
+        };
         let mut session = match connect(self.new) {
             Ok(session) => session,
             // It does not know the new key yet.
@@ -106,6 +110,6 @@ impl Rotation<'_> {
     }
 }
 
-fn replace(session: &mut dyn Endpoint, change: &KeyChange) -> Result<(), String> {
-    session.replace_key(change).map_err(|error| error.detail)?
+fn replace(session: &mut dyn NodeSession, change: &KeyChange) -> Result<(), String> {
+    Ok(session.replace_key(change).map_err(|error| error.detail)??)
 }

@@ -135,7 +135,7 @@ fn go(context: &Context, args: &Args, config: &Config) -> anyhow::Result<(Report
         accept: args.accept_deletes.clone(),
     };
     let identity = load::identity(&state, args.dry_run)?;
-    let ssh = Ssh::new(config, &state, identity, args.dry_run)?;
+    let ssh = Ssh::new(config, &state, identity)?;
     let site = Site {
         config,
         // A row that was dropped may have been a node, and be one again.

@@ -1,4 +1,4 @@
-//! Which Main a node obeys: the one of the highest epoch it has met.
+//! Which Main a node obeys: the one with the highest epoch that it has seen.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
@@ -9,11 +9,11 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::{NodeError, NodeErrorKind};
+use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use crate::fault::{self, Point, reach};
 
-/// What a node remembers of its Main.
+/// The Main that a node obeys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct MainBinding {
     main: String,
@@ -21,7 +21,7 @@ struct MainBinding {
     name: String,
 }
 
-/// As it lies on disk: a flipped bit in an epoch must not let an older Main in.
+/// A binding as it is stored. The checksum is there because a flipped bit in the epoch would let an older Main in.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     #[serde(flatten)]
@@ -32,7 +32,7 @@ struct Sealed {
 impl MainBinding {
     fn checksum(&self) -> String {
         let MainBinding { main, epoch, name } = self;
-        // Neither an id nor a number has a newline; a name comes last.
+        // Unambiguous: neither an id nor a number contains a newline, and the name comes last.
         blake3::hash(format!("{main}\n{epoch}\n{name}").as_bytes()).to_hex().to_string()
     }
 }
@@ -40,13 +40,13 @@ impl MainBinding {
 const NAME: &str = "main.json";
 const NEW_NAME: &str = "main.json.new";
 
-/// Whether the node may obey this Main, by what it remembers below `state_dir`.
+/// Fails if the node must not obey this Main, according to the binding below `state_dir`.
 pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     let refused = |detail| Err(NodeError::new(NodeErrorKind::Refused, detail));
     let known = match read(state_dir) {
         Ok(Some(known)) => known,
         Ok(None) => return Ok(()),
-        // Who cannot tell which Main it obeys obeys none.
+        // Fail closed: an unreadable record refuses every Main.
         Err(error) => return refused(format!("the node does not know its Main: {error:#}")),
     };
     let MainBinding { name, epoch, .. } = &known;
@@ -65,7 +65,7 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Checks, and remembers this Main from now on.
+/// Checks, and binds the node to this Main.
 pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     check(state_dir, hello)?;
     let new = MainBinding { main: hello.main.clone(), epoch: hello.epoch, name: hello.name.clone() };
@@ -73,12 +73,15 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
         return Ok(());
     }
     write(state_dir, &new).map_err(|error| {
-        let detail = format!("the node cannot remember its Main in {}: {error}", state_dir.display());
+        let detail = format!("the node cannot record its Main in {}: {error}", state_dir.display());
         NodeError::new(NodeErrorKind::Refused, detail)
-    })
+    })?;
+    let MainBinding { main, epoch, name } = new;
+    log::info!("bound: this node obeys main={name} id={main} epoch={epoch} from now on");
+    Ok(())
 }
 
-/// Forgets which Main the node obeys: the next one that comes is obeyed. Says whether there was one.
+/// Removes the binding: the next Main that connects is obeyed. Returns whether there was one.
 pub fn forget(state_dir: &Path) -> io::Result<bool> {
     match fs::remove_file(state_dir.join(NAME)) {
         Ok(()) => Ok(true),
@@ -106,7 +109,7 @@ fn write(state_dir: &Path, binding: &MainBinding) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
     reach(Point::BindWrite)?;
     let new = state_dir.join(NEW_NAME);
-    // A leftover of a killed agent; O_EXCL writes through nothing that others have put there.
+    // A killed agent may have left one. O_EXCL below follows nothing that others have put there.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -132,8 +135,6 @@ mod tests {
             main: main.to_owned(),
             epoch,
             name: format!("host of {main}"),
-            run: "01R".to_owned(),
-            dry_run: false,
         }
     }
 
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn checking_remembers_nothing() {
+    fn checking_binds_nothing() {
         let dir = tempfile::tempdir().unwrap();
         check(dir.path(), &hello("A", 1)).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_memory_obeys_nobody() {
+    fn a_broken_record_obeys_nobody() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(NAME), "{").unwrap();
         let error = bind(dir.path(), &hello("A", 1)).unwrap_err();

@@ -75,10 +75,10 @@ pub(super) fn carry(
     let mut outcomes = Vec::new();
     let mut root = edge.remembered.as_ref().map(|remembered| remembered.root.clone());
     if !actions.is_empty() || root.is_none() {
-        match endpoint.prepare(&directory.name, &run.id, &run.trash_keep())? {
+        match endpoint.prepare(&directory.name, &run.trash_keep())? {
             Ok(id) => root = Some(id),
             Err(why) => {
-                tally.fail("commit", directory, &why);
+                tally.fail("commit", directory, &why.to_string());
                 return Ok(());
             }
         }
@@ -318,7 +318,7 @@ fn note(
     edge.unconfirmed = false;
     if !same_generation {
         if let Err(why) = endpoint.agree(directory, &new.generation)? {
-            tally.fail("state", edge.directory, &why);
+            tally.fail("state", edge.directory, &why.to_string());
             return Ok(());
         }
         edge.unconfirmed = true;

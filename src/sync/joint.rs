@@ -403,8 +403,8 @@ fn prepare(run: &Run<'_>, joint: &Joint) {
     if joint.plan.main.is_empty() {
         return;
     }
-    let prepared = lock(&run.site.main).prepare(&joint.directory.name, &run.id, &run.trash_keep());
-    if let Err(why) | Ok(Err(why)) = prepared.map_err(|error| error.detail) {
+    let prepared = lock(&run.site.main).prepare(&joint.directory.name, &run.trash_keep());
+    if let Err(why) | Ok(Err(why)) = prepared.map(|prepared| prepared.map_err(String::from)).map_err(|error| error.detail) {
         let contents = joint.plan.main.iter().filter_map(carry::needs_content);
         lock(&joint.missing).extend(contents.map(|file| (file.digest, why.clone())));
     }

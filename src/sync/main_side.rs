@@ -67,11 +67,11 @@ pub(super) fn scan_one(run: &Run<'_>, directory: &Directory) -> MainDirectory {
         return MainDirectory::Halted(guard, detail);
     }
     if !run.options.dry_run && known.is_none() {
-        match main.prepare(&directory.name, &run.id, &run.trash_keep()) {
+        match main.prepare(&directory.name, &run.trash_keep()) {
             Ok(Ok(id)) => {
                 lock(&run.ledger).roots.insert(directory.name.clone(), id);
             }
-            Ok(Err(why)) => return MainDirectory::Halted(Guard::RootUnusable, why),
+            Ok(Err(why)) => return MainDirectory::Halted(Guard::RootUnusable, why.to_string()),
             Err(error) => return MainDirectory::Halted(Guard::RootUnusable, error.detail),
         }
     }

@@ -19,7 +19,7 @@ use anyhow::{Context as _, bail};
 
 use crate::config::{Directory, Node};
 use crate::model::{Action, Entry, File, Outcome, RelPath, RelPathBuf, Tree};
-use crate::node::{Endpoint, Local, NodeError};
+use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::Guard;
 use crate::snapshot::{Root, Rules};
 use crate::sync::carry;
@@ -88,7 +88,7 @@ pub struct Search<'a> {
     /// Main's root, as it was scanned.
     main_root: Root,
     /// Connected nodes.
-    nodes: BTreeMap<String, Box<dyn Endpoint>>,
+    nodes: BTreeMap<String, Box<dyn NodeSession>>,
     versions: Vec<Version>,
     unasked: Vec<(String, NodeError)>,
     unread: Vec<(String, String)>,
@@ -127,11 +127,11 @@ pub fn search<'a>(
     let nodes: Vec<&Node> = site.config.nodes.iter().collect();
     let nodes = nodes.into_iter().filter(|node| directory.is_for(node) && is_asked(&node.name));
     let permits = Permits::new(site.config.sync.parallel);
-    let run = search.run.clone();
+    let run = &search.run.clone();
     thread::scope(|scope| {
         let mut asking = Vec::new();
         for node in nodes {
-            let (permits, run) = (&permits, &run);
+            let permits = &permits;
             asking.push((
                 node,
                 scope.spawn(move || {
@@ -140,6 +140,7 @@ pub fn search<'a>(
                 }),
             ));
         }
+        lock(&site.main).begin(run, false)?;
         let (main_root, found) = look(&mut *lock(&site.main), site, directory, None, path)?;
         search.main_root = main_root;
         if is_asked(MAIN) {
@@ -187,14 +188,16 @@ fn ask(
     node: &Node,
     run: &str,
     path: &RelPath,
-) -> Result<(Box<dyn Endpoint>, Found), NodeError> {
-    let mut endpoint = site.connect.connect(node, run)?;
+) -> Result<(Box<dyn NodeSession>, Found), NodeError> {
+    let mut endpoint = site.connect.connect(node)?;
+    // Nodes are only asked: as in a dry run, they refuse to be changed.
+    endpoint.begin(run, true)?;
     let (_, found) = look(endpoint.as_mut(), site, directory, Some(node), path)?;
     Ok((endpoint, found))
 }
 
 fn look(
-    endpoint: &mut dyn Endpoint,
+    endpoint: &mut dyn NodeSession,
     site: &Site<'_>,
     directory: &Directory,
     node: Option<&Node>,
@@ -204,7 +207,7 @@ fn look(
     let found = match &root {
         Root::Missing => Ok(Vec::new()),
         Root::Unusable(why) => Err(why.clone()),
-        Root::Marked(_) | Root::Unmarked => endpoint.versions(&directory.name, path)?,
+        Root::Marked(_) | Root::Unmarked => endpoint.versions(&directory.name, path)?.map_err(String::from),
     };
     Ok((root, found))
 }
@@ -310,7 +313,7 @@ impl Search<'_> {
             .map_err(|(guard, detail)| RootHalted(guard, detail))?;
         // Nothing is deleted from the trash now: it may be the very thing that is to come back.
         let keep = crate::model::TrashKeep::FOREVER;
-        let id = main.prepare(&directory.name, &self.run, &keep)?.map_err(anyhow::Error::msg)?;
+        let id = main.prepare(&directory.name, &keep)??;
         if known.is_none() {
             ledger.roots.insert(directory.name.clone(), id);
             self.site.state.save_ledger(&ledger)?;
@@ -328,6 +331,7 @@ impl Search<'_> {
                 group.iter().map(|version| version.entry.place.path.clone()).collect();
             let entries = self.with(host, |endpoint, name| endpoint.recall(name, id, &paths));
             let entries = entries.with_context(|| format!("the trash of {host}"))?;
+            let entries = entries.into_iter().map(|entry| entry.map_err(String::from));
             recalled.extend(group.into_iter().cloned().zip(entries));
         }
         Ok(recalled)
@@ -368,7 +372,7 @@ impl Search<'_> {
     fn with<T>(
         &mut self,
         host: &str,
-        ask: impl FnOnce(&mut dyn Endpoint, &str) -> Result<T, NodeError>,
+        ask: impl FnOnce(&mut dyn NodeSession, &str) -> Result<T, NodeError>,
     ) -> anyhow::Result<T> {
         let name = &self.directory.name;
         match self.nodes.get_mut(host) {
@@ -387,7 +391,7 @@ impl Search<'_> {
         let directory = &self.directory.name;
         let site = self.site;
         let mut main: MutexGuard<'_, Local>;
-        let endpoint: &mut dyn Endpoint = match self.nodes.get_mut(host) {
+        let endpoint: &mut dyn NodeSession = match self.nodes.get_mut(host) {
             Some(node) => node.as_mut(),
             None => {
                 main = lock(&site.main);
@@ -432,7 +436,7 @@ fn groups<'v, T>(
 
 /// A host's trash as a source of contents.
 struct FromTrash<'a> {
-    endpoint: &'a mut dyn Endpoint,
+    endpoint: &'a mut dyn NodeSession,
     directory: &'a str,
     id: &'a TrashId,
 }

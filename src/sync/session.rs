@@ -40,7 +40,8 @@ pub(super) struct EdgeView<'a> {
 /// Connects to a node and looks at all its directories.
 pub(super) fn open<'a>(run: &Run<'a>, node: &'a Node) -> Result<Session<'a>, Box<Tally>> {
     let mut tally = Tally::new(node);
-    let opened = run.site.connect.connect(node, &run.id).and_then(|mut endpoint| {
+    let opened = run.site.connect.connect(node).and_then(|mut endpoint| {
+        endpoint.begin(&run.id, run.options.dry_run)?;
         let edges = look(run, node, endpoint.as_mut(), &mut tally)?;
         Ok((endpoint, edges))
     });

@@ -3,21 +3,31 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::AtFlags;
 
 use super::durable::Unsynced;
-use super::own::OwnDir;
+use super::own::{OwnDir, STAGE_PATH};
 use super::swap::Name;
 use super::trash::{RunTrash, names};
-use crate::disk::Stamp;
+use crate::disk::{HeldRoot, Stamp};
 use crate::fault::{Point, reach};
 use crate::model::Digest;
 
 /// How long contents wait for a run that puts them in place, in nanoseconds: a week.
 const KEEP: i64 = 7 * 24 * 3600 * 1_000_000_000;
+
+/// Whether [`sweep`] would remove anything from the stage of this root. A stage that cannot be read counts as
+/// empty: `sweep` says what is wrong with it. `now` is in nanoseconds since 1970.
+pub fn has_leftovers(root: &HeldRoot, now: i64) -> bool {
+    let Ok(stage) = root.open_own(STAGE_PATH) else { return false };
+    names(&stage).unwrap_or_default().iter().any(|(name, is_dir)| match Leftover::of(name) {
+        Leftover::Content(_) if !is_dir => is_expired(Name::new(stage.as_fd(), name), now).unwrap_or(false),
+        _ => true,
+    })
+}
 
 /// Readies the stage for `run`. `now` is in nanoseconds since 1970.
 ///
@@ -32,9 +42,7 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
         reach(Point::SweepRemove)?;
         match Leftover::of(&name) {
             Leftover::Content(_) if !is_dir => {
-                let Some(stat) = left.stat()? else { continue };
-                // The mtime may be the one that the file shall have; nobody sets a ctime.
-                if now.saturating_sub(Stamp::of(&stat).ctime) > KEEP {
+                if is_expired(left, now)? {
                     left.remove()?;
                 }
             }
@@ -44,6 +52,13 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
         }
     }
     Ok(unsynced.sync(own)?)
+}
+
+/// Whether a content has waited for too long. `now` is in nanoseconds since 1970.
+fn is_expired(content: Name<'_>, now: i64) -> io::Result<bool> {
+    let Some(stat) = content.stat()? else { return Ok(false) };
+    // The mtime may be the one that the file shall have; nobody sets a ctime.
+    Ok(now.saturating_sub(Stamp::of(&stat).ctime) > KEEP)
 }
 
 /// The contents of which anything is in the stage; `None` where it cannot be listed.
