@@ -90,11 +90,8 @@ impl Ssh {
     }
 
     fn open(&self, node: &Node, options: NodeOptions) -> Result<Box<dyn NodeSession>, NodeError> {
-        let hello = Hello {
-            main: self.identity.id.clone(),
-            epoch: self.identity.epoch,
-            name: self.name.clone(),
-        };
+        let hello =
+            Hello { main: self.identity.id.clone(), epoch: self.identity.epoch, name: self.name.clone() };
         Ok(Box::new(self.connector.connect(&node.address, &options, &hello)?))
     }
 }

@@ -87,6 +87,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         Changed::Replaced => steps.note("login", &format!("written {what}")),
         Changed::Kept => steps.tell("login", false, &what),
     }
+    log::info!("join: main={} key={fingerprint}", clean(&main.name));
     steps.print(&context.ui)?;
     Ok(exit::DONE)
 }

@@ -1,34 +1,37 @@
 //! What a node lets Main do: `/etc/xds-sync/node.toml`.
 
-use crate::disk::resolved;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use toml_edit::{Document, Item, Table, Value};
+
+use crate::disk::resolved;
+use crate::model::escape::escape_for_people;
 
 /// A node's `node.toml`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accept {
     /// The file it was read from; for messages.
     pub file: PathBuf,
-    /// Main may name these directories, and any below.
+    /// The directories that Main may name, and any below them.
     pub roots: Vec<PathBuf>,
-    /// Main may look, and change nothing.
+    /// Whether Main may only look, and change nothing.
     pub read_only: bool,
     /// The commands of reloads, by name: programs with their arguments, run without a shell.
     pub reload: BTreeMap<String, Vec<String>>,
-    /// Where the node remembers its Main.
+    /// Where the node records which Main it obeys.
     pub state_dir: PathBuf,
 }
 
-/// What a node accepts that has no file.
+/// What a node without a file accepts.
 const ROOTS: [&str; 3] = ["/etc/asterisk", "/var/lib/xivo", "/var/lib/asterisk"];
 const RELOADS: [(&str, &str); 2] = [("dialplan", "dialplan reload"), ("moh", "moh reload")];
 const STATE_DIR: &str = "/var/lib/xds-sync";
 
-/// All that is wrong with a file, one line each, beginning with file and line.
+/// All mistakes in a file, one line each, which begins with file and line number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<String>);
 
@@ -42,7 +45,7 @@ impl std::error::Error for Mistakes {}
 
 impl Accept {
     /// Reads `file`; without one, the defaults hold. A file with mistakes is an error ([`Mistakes`]):
-    /// a typo must not open what it was to close.
+    /// a typo must not allow what the file was meant to forbid.
     pub fn read(file: &Path) -> anyhow::Result<Accept> {
         match std::fs::read_to_string(file) {
             Ok(text) => Ok(Accept::parse(file, &text)?),
@@ -72,17 +75,18 @@ impl Accept {
         if reader.mistakes.is_empty() { Ok(accept) } else { Err(Mistakes(reader.mistakes)) }
     }
 
-    /// Whether Main may name this directory; else why not.
+    /// Checks that Main may name this directory. The error says why not.
     ///
-    /// The path as it is written and the one that the kernel makes of it must both lie in an accepted
-    /// root: XiVO's own roots lead into each other over symlinks, one to elsewhere is a way out.
+    /// Both the path as it is written and the one that the kernel resolves it to must lie in an accepted
+    /// root. XiVO's own roots lead into each other over symlinks, but a symlink to elsewhere is a way out.
     pub fn root(&self, root: &Path) -> Result<(), String> {
-        let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-        if !root.is_absolute() || !root.components().all(plain) {
-            return Err(self.no(root, "it is no absolute path without '..'"));
+        let is_plain =
+            root.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        if !root.is_absolute() || !is_plain {
+            return Err(self.refusal(root, "it is no absolute path without '..'"));
         }
         if !self.roots.iter().any(|accepted| root.starts_with(accepted)) {
-            return Err(self.no(root, "it is in none of its roots"));
+            return Err(self.refusal(root, "it is in none of its roots"));
         }
         let real = resolved(root);
         if !self
@@ -90,19 +94,18 @@ impl Accept {
             .iter()
             .any(|accepted| real.starts_with(accepted) || real.starts_with(resolved(accepted)))
         {
-            return Err(self.no(root, "a symlink leads it out of the roots"));
+            return Err(self.refusal(root, "a symlink leads it out of the roots"));
         }
         Ok(())
     }
 
-    fn no(&self, root: &Path, why: &str) -> String {
-        use std::os::unix::ffi::OsStrExt as _;
-        let root = crate::model::escape::escape_for_people(root.as_os_str().as_bytes());
+    fn refusal(&self, root: &Path, why: &str) -> String {
+        let root = escape_for_people(root.as_os_str().as_bytes());
         format!("the node does not accept {root}: {why} (see `roots` in {} there)", self.file.display())
     }
 }
 
-/// Collects what is wrong.
+/// Reads a file and collects its mistakes.
 struct Reader<'a> {
     file: &'a Path,
     text: &'a str,
@@ -150,8 +153,9 @@ impl Reader<'_> {
         let mut roots = Vec::new();
         for value in array {
             let path = value.as_str().map(Path::new);
-            let up = |path: &Path| path.components().any(|part| part == Component::ParentDir);
-            match path.filter(|path| path.is_absolute() && !up(path)) {
+            match path.filter(|path| {
+                path.is_absolute() && path.components().all(|part| part != Component::ParentDir)
+            }) {
                 Some(path) if path == Path::new("/") => {
                     self.mistake(value.span(), "`/` accepts everything: name the directories");
                 }

@@ -404,7 +404,9 @@ fn prepare(run: &Run<'_>, joint: &Joint) {
         return;
     }
     let prepared = lock(&run.site.main).prepare(&joint.directory.name, &run.trash_keep());
-    if let Err(why) | Ok(Err(why)) = prepared.map(|prepared| prepared.map_err(String::from)).map_err(|error| error.detail) {
+    if let Err(why) | Ok(Err(why)) =
+        prepared.map(|prepared| prepared.map_err(String::from)).map_err(|error| error.detail)
+    {
         let contents = joint.plan.main.iter().filter_map(carry::needs_content);
         lock(&joint.missing).extend(contents.map(|file| (file.digest, why.clone())));
     }

@@ -1,4 +1,4 @@
-//! Content in fewer bytes, where it has fewer: voice shrinks, most music does not.
+//! Compression of file contents, where it pays: voice shrinks, most music does not.
 
 use std::io;
 
@@ -6,45 +6,46 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::limits::MAX_DATA;
 
-/// zstd's fastest of the ordinary levels: Main packs for all nodes while it sends to them.
+/// The fastest of the ordinary levels of zstd: Main packs for all nodes while it sends to them.
 const LEVEL: i32 = 1;
-/// So much of a piece tells whether the rest is worth a try: what is compressed already costs next to nothing.
+/// How much of a block is compressed to see whether the rest is worth it. What is compressed already then costs next to
+/// nothing.
 const SAMPLE: usize = 4 * 1024;
-/// Shorter pieces are not worth the try.
-const LEAST: usize = 1024;
+/// Shorter blocks are not compressed.
+const MIN_BLOCK: usize = 1024;
 
-/// What comes one after the other is alike: after so many pieces in a row that did not shrink, only one in as many is
+/// Blocks that follow each other are alike: after so many in a row that did not shrink, only one in as many is
 /// tried.
-const MOST_SKIPPED: u32 = 8;
+const MAX_FAILED: u32 = 8;
 
-/// Packs what one end sends.
+/// Compresses the blocks that one end sends.
 #[derive(Default)]
 pub(crate) struct Packer {
-    /// What zstd needs, once something was tried.
+    /// Made for the first block that is tried.
     compressor: Option<Compressor<'static>>,
-    /// How many tries in a row were in vain.
-    vain: u32,
-    /// How many pieces are not to be tried.
+    /// How many blocks in a row did not shrink.
+    failed: u32,
+    /// How many of the next blocks are not tried.
     skip: u32,
 }
 
 impl Packer {
-    /// The piece packed, if that saves an eighth of it at least.
-    pub(crate) fn pack(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
-        if piece.len() < LEAST {
+    /// The block compressed, if that saves at least an eighth of it.
+    pub(crate) fn pack(&mut self, block: &[u8]) -> Option<Vec<u8>> {
+        if block.len() < MIN_BLOCK {
             return None;
         }
         if self.skip > 0 {
             self.skip -= 1;
             return None;
         }
-        let packed = self.try_to(piece);
-        self.vain = if packed.is_some() { 0 } else { (self.vain + 1).min(MOST_SKIPPED) };
-        self.skip = self.vain.saturating_sub(1);
+        let packed = self.try_pack(block);
+        self.failed = if packed.is_some() { 0 } else { (self.failed + 1).min(MAX_FAILED) };
+        self.skip = self.failed.saturating_sub(1);
         packed
     }
 
-    fn try_to(&mut self, piece: &[u8]) -> Option<Vec<u8>> {
+    fn try_pack(&mut self, block: &[u8]) -> Option<Vec<u8>> {
         if self.compressor.is_none() {
             self.compressor = Compressor::new(LEVEL).ok();
         }
@@ -53,17 +54,17 @@ impl Packer {
             let packed = compressor.compress(bytes).ok()?;
             (packed.len() <= bytes.len() - bytes.len() / 8).then_some(packed)
         };
-        // Its beginning may be a header, which tells nothing.
-        let middle = piece.len().saturating_sub(SAMPLE) / 2;
-        let sample = &piece[middle..piece.len().min(middle + SAMPLE)];
-        if sample.len() < piece.len() {
+        // From the middle: the beginning may be a header, which says nothing about the rest.
+        let middle = block.len().saturating_sub(SAMPLE) / 2;
+        let sample = &block[middle..block.len().min(middle + SAMPLE)];
+        if sample.len() < block.len() {
             shrunk(sample)?;
         }
-        shrunk(piece)
+        shrunk(block)
     }
 }
 
-/// Unpacks a piece: never more than a frame may carry.
+/// Decompresses a block, to no more than a frame may carry.
 pub(crate) fn unpack(packed: &[u8]) -> io::Result<Vec<u8>> {
     Decompressor::new()?.decompress(packed, MAX_DATA)
 }
@@ -116,7 +117,7 @@ mod tests {
             assert!(packer.pack(&noise).is_none());
         }
         let skipped = std::iter::repeat_with(|| packer.pack(&zeros)).take_while(Option::is_none).count();
-        assert!(skipped < MOST_SKIPPED as usize, "{skipped}");
+        assert!(skipped < MAX_FAILED as usize, "{skipped}");
         assert!(packer.pack(&zeros).is_some(), "what shrinks is packed from then on");
     }
 

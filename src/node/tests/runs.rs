@@ -14,6 +14,8 @@ use crate::node::{Endpoint as _, Hello, Local, LocalOptions, NodeErrorKind, Refu
 use crate::snapshot::Root;
 use crate::transfer::OwnDir;
 
+const RUNS: [&str; 2] = ["01KQ0000000000000000000001", "01KQ0000000000000000000002"];
+
 fn local(dir: &Path) -> Local {
     Local::new(LocalOptions {
         cache_dir: dir.join("cache"),
@@ -51,7 +53,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     let dir = tempfile::tempdir().unwrap();
     let root = root(dir.path());
     let mut remote = session(dir.path());
-    remote.begin("01RUN1", false).unwrap();
+    remote.begin(RUNS[0], false).unwrap();
     assert_eq!(remote.scan(&spec(&root)).unwrap().root, Root::Missing);
     let id = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     assert!(!is_free(&root), "during the run it is locked");
@@ -64,7 +66,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     fs::write(root.join(".xds-sync/stage/making.7"), "cut off").unwrap();
     drop(other);
 
-    remote.begin("01RUN2", false).unwrap();
+    remote.begin(RUNS[1], false).unwrap();
     let scanned = remote.scan(&spec(&root)).unwrap();
     assert!(matches!(&scanned.root, Root::Marked(marker) if marker.id == id), "{:?}", scanned.root);
     assert!(scanned.leftovers);
@@ -80,11 +82,11 @@ fn between_two_runs_of_a_session_another_process_may_work() {
 fn what_a_run_knew_is_forgotten_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut remote = session(dir.path());
-    remote.begin("01RUN1", false).unwrap();
+    remote.begin(RUNS[0], false).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
     remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     // A run that was not ended ends with the begin of the next.
-    remote.begin("01RUN2", false).unwrap();
+    remote.begin(RUNS[1], false).unwrap();
     assert!(is_free(&root(dir.path())));
     let error = remote.prepare("moh", &TrashKeep::FOREVER).unwrap_err();
     assert!(error.detail.contains("moh was not scanned in this run"), "{error}");
@@ -95,16 +97,19 @@ fn each_run_of_a_session_says_whether_it_is_a_dry_run() {
     let dir = tempfile::tempdir().unwrap();
     let mut remote = session(dir.path());
     for dry_run in [true, false, true] {
-        remote.begin("01RUN", dry_run).unwrap();
+        remote.begin(RUNS[0], dry_run).unwrap();
         remote.scan(&spec(&root(dir.path()))).unwrap();
-        let prepared = remote.prepare("moh", &TrashKeep::FOREVER);
-        assert_eq!(prepared.is_err(), dry_run, "{prepared:?}");
-        if !dry_run {
-            remote.end().unwrap();
-            continue;
+        match remote.prepare("moh", &TrashKeep::FOREVER) {
+            Ok(prepared) => {
+                assert!(!dry_run);
+                prepared.unwrap();
+                remote.end().unwrap();
+            }
+            Err(error) => {
+                assert!(dry_run && error.kind == NodeErrorKind::Refused, "{error}");
+                remote = session(dir.path());
+            }
         }
-        assert_eq!(prepared.unwrap_err().kind, NodeErrorKind::Refused);
-        remote = session(dir.path());
     }
 }
 
@@ -112,11 +117,11 @@ fn each_run_of_a_session_says_whether_it_is_a_dry_run() {
 fn a_session_that_was_idle_during_a_takeover_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut remote = session(dir.path());
-    remote.begin("01RUN1", false).unwrap();
+    remote.begin(RUNS[0], false).unwrap();
     remote.end().unwrap();
     let taker = Hello { main: "01TAKER".to_owned(), epoch: 2, name: "taker".to_owned() };
     binding::bind(&accept(dir.path()).state_dir, &taker).unwrap();
-    let error = remote.begin("01RUN2", true).unwrap_err();
+    let error = remote.begin(RUNS[1], true).unwrap_err();
     assert_eq!(error.kind, NodeErrorKind::Refused);
     assert!(error.detail.contains("taker"), "{error}");
 }

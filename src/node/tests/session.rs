@@ -5,7 +5,8 @@ use std::sync::{Arc, mpsc};
 use super::fake::*;
 use crate::model::{Action, Outcome, Owner, ReloadState, Step, TrashKeep};
 use crate::node::{
-    Endpoint as _, Hello, KeyChange, MainKeys as _, NodeErrorKind, Refusal, TrashReader as _, agent as serving,
+    Endpoint as _, Hello, KeyChange, MainKeys as _, NodeErrorKind, Refusal, TrashReader as _,
+    agent as serving,
 };
 use crate::reload::ReloadRequest;
 use crate::snapshot::Root;
