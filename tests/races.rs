@@ -59,6 +59,7 @@ impl World {
     /// A whole run: sends all it sees, then replaces, makes, moves and deletes. What fails, fails.
     fn run(&mut self, round: usize) {
         self.fill(&format!("inside {round}"));
+        self.local.begin(RUN, false).unwrap();
         let tree = self.scan();
         let file = |path: &RelPath| tree.get(path).and_then(Entry::as_file);
         let wanted = tree.iter().filter_map(|(path, entry)| {
@@ -72,7 +73,7 @@ impl World {
             tree.iter().all(|(_, entry)| entry.as_file().is_none_or(|file| file.digest != digest(SECRET)))
         );
 
-        let _ = self.local.prepare("moh", RUN, &TrashKeep::FOREVER);
+        let _ = self.local.prepare("moh", &TrashKeep::FOREVER);
         let content = format!("new {round}").into_bytes();
         let new = BlobRequest {
             path: path("new"),

@@ -43,7 +43,7 @@ pub(crate) fn propose(old: &Path, new: &Path) -> anyhow::Result<KeyChange> {
     let (old_key, new_key) = (read_public(old)?, read_public(new)?);
     let signature = sign(old, &statement(&old_key, &new_key)?)?;
     let text = |key: &PublicKey| key.to_openssh().context("writing a public key as text");
-    Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, vouched: signature, drop_old: false })
+    Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, signature, drop_old: false })
 }
 
 /// What the old key signs.
@@ -76,7 +76,7 @@ pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Resu
     let (old, new) = (PublicKey::from_openssh(&change.old), PublicKey::from_openssh(&change.new));
     let (old, new) = (old.context("the old key cannot be read")?, new.context("the new key cannot be read")?);
     check_kind(&new)?;
-    let signature = SshSig::from_pem(&change.vouched).context("the signature cannot be read")?;
+    let signature = SshSig::from_pem(&change.signature).context("the signature cannot be read")?;
     old.verify(NAMESPACE, statement(&old, &new)?.as_bytes(), &signature)
         .context("the old key has not signed the new one")?;
     let (old, new) = (old.key_data(), new.key_data());
@@ -248,9 +248,9 @@ mod tests {
         let key_of = |name: &str| fs::read_to_string(public_path(&site.path(name))).unwrap();
         for (what, refused) in [
             ("another's key", KeyChange { old: key_of("stranger"), ..change.clone() }),
-            ("another's signature", KeyChange { vouched: stranger.vouched, ..change.clone() }),
+            ("another's signature", KeyChange { signature: stranger.signature, ..change.clone() }),
             ("another new key", KeyChange { new: key_of("stranger"), ..change.clone() }),
-            ("no signature", KeyChange { vouched: String::new(), ..change.clone() }),
+            ("no signature", KeyChange { signature: String::new(), ..change.clone() }),
             ("no key", KeyChange { new: "ssh-ed25519 AAAA".to_owned(), ..change.clone() }),
             ("itself", propose(&site.path("key"), &site.path("key")).unwrap()),
         ] {

@@ -44,7 +44,7 @@ pub use own::OwnDir;
 pub use signature::{MAX_BASES, Signature, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
-pub use sweep::sweep;
+pub use sweep::{clear as clear_stage, has_leftovers, sweep};
 pub use tree_writer::Placed;
 
 /// One content that one end needs and another has.

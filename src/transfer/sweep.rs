@@ -1,21 +1,42 @@
 //! What killed runs left in the stage.
 
+use std::io;
+
 use super::blobs::StageName;
 use super::durable::Unsynced;
-use super::own::OwnDir;
+use super::own::{OwnDir, STAGE_PATH};
 use super::swap::Name;
 use super::trash::{RunTrash, names};
-use crate::disk::Stamp;
+use crate::disk::{HeldRoot, Stamp};
 use crate::fault::{Point, reach};
 
 /// How long blobs wait for a run that puts them in place, in nanoseconds: a week.
 const KEEP: i64 = 7 * 24 * 3600 * 1_000_000_000;
+
+/// Whether anything is in the stage of this root. A stage that cannot be read counts as empty: [`sweep`] says what is
+/// wrong with it.
+pub fn has_leftovers(root: &HeldRoot) -> bool {
+    root.open_own(STAGE_PATH).is_ok_and(|stage| names(&stage).is_ok_and(|names| !names.is_empty()))
+}
 
 /// Readies the stage for `run`. `now` is in nanoseconds since 1970.
 ///
 /// Blobs and partial ones stay for a week: a run may have been cut off a moment ago. What a commit was just making
 /// is removed, since all it was made of is still there. Anything else is not ours and goes to the trash of this run.
 pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
+    remove_leftovers(own, run, |blob| is_expired(blob, now))
+}
+
+/// Empties the stage at the end of `run`: as [`sweep`], but blobs and partial ones are removed whatever their age.
+pub fn clear(own: &OwnDir, run: &str) -> anyhow::Result<()> {
+    remove_leftovers(own, run, |_| Ok(true))
+}
+
+fn remove_leftovers(
+    own: &OwnDir,
+    run: &str,
+    goes: impl Fn(Name<'_>) -> io::Result<bool>,
+) -> anyhow::Result<()> {
     let trash = RunTrash::new(own, run)?;
     let unsynced = Unsynced::default();
     for (name, is_dir) in names(own.stage())? {
@@ -23,9 +44,7 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
         reach(Point::SweepRemove)?;
         match StageName::of(&name) {
             StageName::Blob(_) if !is_dir => {
-                let Some(stat) = left.stat()? else { continue };
-                // The mtime may be the one that the file shall have; nobody sets a ctime.
-                if now.saturating_sub(Stamp::of(&stat).ctime) > KEEP {
+                if goes(left)? {
                     left.remove()?;
                 }
             }
@@ -35,4 +54,11 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
         }
     }
     Ok(unsynced.sync(own)?)
+}
+
+/// Whether a blob has waited for too long. `now` is in nanoseconds since 1970.
+fn is_expired(blob: Name<'_>, now: i64) -> io::Result<bool> {
+    let Some(stat) = blob.stat()? else { return Ok(false) };
+    // The mtime may be the one that the file shall have; nobody sets a ctime.
+    Ok(now.saturating_sub(Stamp::of(&stat).ctime) > KEEP)
 }

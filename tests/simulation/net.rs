@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use xds_sync::config::Node;
 use xds_sync::node::{
-    Accept, Ended, Endpoint, Hello, Local, LocalOptions, NodeError, NodeErrorKind, Peer, Remote, agent,
+    Accept, Ended, Hello, Local, LocalOptions, NodeError, NodeErrorKind, NodeSession, Peer, Remote, agent,
 };
 use xds_sync::sync::Connect;
 
@@ -29,7 +29,6 @@ type Agent = (usize, JoinHandle<Result<(), String>>);
 pub struct Net {
     run: Run,
     nodes: usize,
-    dry_run: bool,
     base: PathBuf,
     clock: VirtualClock,
     disk: Disk,
@@ -45,7 +44,6 @@ impl Net {
         run: &Run,
         nodes: usize,
         in_order: bool,
-        dry_run: bool,
         base: PathBuf,
         clock: VirtualClock,
         disk: Disk,
@@ -57,7 +55,6 @@ impl Net {
         Net {
             run,
             nodes,
-            dry_run,
             base,
             clock,
             disk,
@@ -94,7 +91,7 @@ impl Net {
         self.turn.1.notify_all();
     }
 
-    fn open(&self, node: usize, run: &str) -> Result<Remote, NodeError> {
+    fn open(&self, node: usize) -> Result<Remote, NodeError> {
         if self.run.away.contains(&node) {
             return Err(NodeError::new(NodeErrorKind::Unreachable, "no route"));
         }
@@ -122,13 +119,7 @@ impl Net {
             }
         });
         self.agents.lock().unwrap().push((node, agent));
-        let hello = Hello {
-            main: "01MAIN".to_owned(),
-            epoch: 1,
-            name: "main".to_owned(),
-            run: run.to_owned(),
-            dry_run: self.dry_run,
-        };
+        let hello = Hello { main: "01MAIN".to_owned(), epoch: 1, name: "main".to_owned() };
         let end = || main.try_clone().map(Into::into).map_err(lost);
         Remote::new(end()?, end()?, Box::new(Nobody), &hello, Duration::from_secs(20))
     }
@@ -144,10 +135,10 @@ fn lost(error: io::Error) -> NodeError {
 }
 
 impl Connect for Net {
-    fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError> {
+    fn connect(&self, node: &Node) -> Result<Box<dyn NodeSession>, NodeError> {
         let number: usize = node.name.trim_start_matches("node").parse().unwrap();
         self.await_turn(number);
-        let opened = self.open(number, run);
+        let opened = self.open(number);
         self.turn_is_over();
         Ok(Box::new(opened?))
     }
