@@ -132,7 +132,9 @@ mod tests {
         std::fs::create_dir_all(state.path().join("history.db/x")).unwrap();
         let mut report = samples::report(Vec::new());
         run(&state, &mut report, 0, FULL);
-        assert!(matches!(&report.problems[..], [problem] if problem.stage == Stage::History && !problem.fails));
+        assert!(
+            matches!(&report.problems[..], [problem] if problem.stage == Stage::History && !problem.fails)
+        );
         assert!(state.status().unwrap().is_some());
     }
 }

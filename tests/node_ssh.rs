@@ -41,7 +41,11 @@ fn empty() -> Fake {
         free: 0,
         leftovers: false,
     };
-    Fake { scanned: Some(scanned), scanning: Some(Box::new(|spec| die_or_hang(&spec.directory))), ..Fake::default() }
+    Fake {
+        scanned: Some(scanned),
+        scanning: Some(Box::new(|spec| die_or_hang(&spec.directory))),
+        ..Fake::default()
+    }
 }
 
 fn die_or_hang(directory: &str) {

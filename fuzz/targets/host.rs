@@ -12,7 +12,8 @@ use xds_sync::model::{
     Tree,
 };
 use xds_sync::node::{
-    Accept, Attempt, Endpoint, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError, Refusal, TrashReader,
+    Accept, Attempt, Endpoint, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError, Refusal,
+    TrashReader,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
@@ -130,11 +131,7 @@ pub(super) fn spec() -> ScanSpec {
 }
 
 pub(super) fn hello() -> Hello {
-    Hello {
-        main: "01KQ0000000000000000000001".to_owned(),
-        epoch: 1,
-        name: "main".to_owned(),
-    }
+    Hello { main: "01KQ0000000000000000000001".to_owned(), epoch: 1, name: "main".to_owned() }
 }
 
 impl Endpoint for Host {

@@ -10,6 +10,7 @@ use super::steps::Steps;
 use super::{Context, exit, load};
 use crate::config::{Config, Directory};
 use crate::enroll::cron;
+use crate::enroll::handover;
 use crate::enroll::install::{Installed, install};
 use crate::enroll::key::{self, KeyPair};
 use crate::enroll::publish as web;

@@ -17,9 +17,8 @@ use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST, USAGE};
 use crate::report::node_change;
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::state::RunRecord;
-use crate::sync::restore::{
-    RestoreOutcome, Restored, RootHalted, Search, Selection, TrashedVersion, search,
-};
+use crate::sync::Options;
+use crate::sync::restore::{RestoreOutcome, Restored, RootHalted, Search, Selection, TrashedVersion, search};
 use crate::transfer::trash::TrashId;
 
 const EXAMPLES: &str = "\
@@ -80,12 +79,11 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let config = site.config();
     let hosts = std::iter::once(MAIN).chain(config.nodes.iter().map(|node| &*node.name));
     load::check_names("node", args.node.as_slice(), hosts)?;
-    let directory = config.directories.iter().find(|known| known.name == args.directory);
-    let directory = directory.context("the directory has just been there")?;
-    let path = named::path(&args.path, Some(&directory.path))?;
+    let (environment, spec) = (site.environment(), site.spec(&Options::default()));
+    let directory = spec.directory(&args.directory).context("the directory has just been there")?;
+    let path = named::path(&args.path, Some(&directory.scan.root))?;
 
-    let environment = site.environment();
-    let search = search(&environment, directory, &path, args.node.as_deref())?;
+    let search = search(&environment, &spec, directory, &path, args.node.as_deref())?;
     show_unsearched(context, &search);
     let selection = Selection { run: args.run.clone(), id: args.id.clone() };
     let chosen: Vec<TrashedVersion> = match search.choose(&path, &selection) {

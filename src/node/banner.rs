@@ -10,11 +10,7 @@ use super::protocol::check;
 use super::protocol::handshake::{MAX_NOISE, Preamble, find_magic};
 
 /// Reads up to and including the agent's magic.
-pub(super) fn skip(
-    stream: &mut ByteStream,
-    peer: &mut dyn Peer,
-    timeout: Duration,
-) -> Result<(), NodeError> {
+pub(super) fn skip(stream: &mut ByteStream, peer: &mut dyn Peer, timeout: Duration) -> Result<(), NodeError> {
     let mut noise = Vec::new();
     let (kind, detail) = match find_magic(stream, &mut noise) {
         Ok(Preamble::Magic) => return Ok(()),

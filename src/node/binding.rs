@@ -98,11 +98,7 @@ mod tests {
     use super::*;
 
     fn hello(main: &str, epoch: u64) -> Hello {
-        Hello {
-            main: main.to_owned(),
-            epoch,
-            name: format!("host of {main}"),
-        }
+        Hello { main: main.to_owned(), epoch, name: format!("host of {main}") }
     }
 
     #[test]

@@ -50,8 +50,9 @@ impl AgentConnection {
         hello: &Hello,
         timeout: Duration,
     ) -> Result<(AgentConnection, String), NodeError> {
-        let mut stream = ByteStream::new(input, output, timeout)
-            .map_err(|error| NodeError::new(NodeErrorKind::Lost, format!("no stream to the node: {error}")))?;
+        let mut stream = ByteStream::new(input, output, timeout).map_err(|error| {
+            NodeError::new(NodeErrorKind::Lost, format!("no stream to the node: {error}"))
+        })?;
         // A hard deadline: a node from which bytes only trickle in would never get through a run.
         stream.set_deadline(Some(timeout.saturating_mul(2)));
         banner::skip(&mut stream, &mut *peer, timeout)?;

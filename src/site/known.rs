@@ -69,7 +69,9 @@ impl KnownNodes {
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let failures = self.failures().iter().map(|detail| Problem::failure(Stage::Discovery, detail));
-        failures.chain(self.warnings().iter().map(|detail| Problem::warning(Stage::Discovery, detail))).collect()
+        failures
+            .chain(self.warnings().iter().map(|detail| Problem::warning(Stage::Discovery, detail)))
+            .collect()
     }
 
     /// The exit code of a command that ended with `code`, if only finding nodes went wrong.

@@ -175,14 +175,19 @@ impl Site {
         }
     }
 
+    /// What a run with these options is to do.
+    #[must_use]
+    pub fn spec(&self, options: &Options) -> Spec {
+        // A row that was dropped may have been a node, and may be one again.
+        let knows_all_nodes = self.nodes.problems().is_empty();
+        Spec::new(self.config(), options, knows_all_nodes)
+    }
+
     /// Carries out one run. Its report includes what went wrong with finding nodes.
     ///
     /// What happens to one node or directory is in the report; `Err` is Main's own state that could not be read.
     pub fn sync(&self, options: &Options) -> anyhow::Result<Report> {
-        // A row that was dropped may have been a node, and may be one again.
-        let knows_all_nodes = self.nodes.problems().is_empty();
-        let spec = Spec::new(self.config(), options, knows_all_nodes);
-        let mut report = sync::run(&self.environment(), &spec)?;
+        let mut report = sync::run(&self.environment(), &self.spec(options))?;
         report.problems.extend(self.nodes.problems());
         Ok(report)
     }

@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::config::{self, Config, Node};
 use crate::enroll::rotate;
 use crate::host;
+use crate::model::escape::clean;
 use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, ShellOutput, SshOptions};
 use crate::node::{Hello, NodeError, NodeErrorKind, NodeSession};
-use crate::model::escape::clean;
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
 
@@ -64,11 +64,8 @@ impl Ssh {
     }
 
     fn open(&self, node: &Node, options: &NodeOptions) -> Result<Box<dyn NodeSession>, NodeError> {
-        let hello = Hello {
-            main: self.identity.id.clone(),
-            epoch: self.identity.epoch,
-            name: self.name.clone(),
-        };
+        let hello =
+            Hello { main: self.identity.id.clone(), epoch: self.identity.epoch, name: self.name.clone() };
         Ok(Box::new(self.connector.connect(&node.address, options, &hello)?))
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct EdgeRun<'a> {
     pub(super) state: EdgeState,
     /// Digest of what a reload depends on, as it is now.
     pub(super) loaded: Digest,
+    /// What a round plans a two-way directory with.
+    pub(super) view: Option<View>,
     pub(super) result: EdgeResult,
 }
 
@@ -66,6 +68,7 @@ impl<'a> EdgeRun<'a> {
             spec,
             node,
             loaded: scanned.loaded,
+            view: None,
             scanned,
             record: None,
             unconfirmed: false,
@@ -162,7 +165,7 @@ impl<'a> EdgeRun<'a> {
 
     /// What the node has, and what both ends last agreed on, as far as it can be read. Where a run was cut off, what it
     /// set out to do tells what both ends had in common.
-    pub(super) fn view(
+    pub(super) fn look(
         &mut self,
         session: &mut dyn Endpoint,
         origin: &Origin,

@@ -1,7 +1,7 @@
 //! Blobs on their way between Main and a node: counted, shown, and held to the bandwidth.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 

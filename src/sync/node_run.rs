@@ -70,8 +70,7 @@ impl<'a> NodeRun<'a> {
         let specs: Vec<_> = self.spec.edges.iter().map(|edge| edge.scan.clone()).collect();
         let scanned = session.scan_all(&specs)?;
         let edges = self.spec.edges.iter().zip(scanned);
-        self.edges =
-            edges.map(|(edge, scanned)| EdgeRun::new(run, &self.spec.name, edge, scanned)).collect();
+        self.edges = edges.map(|(edge, scanned)| EdgeRun::new(run, &self.spec.name, edge, scanned)).collect();
         self.session = Some(session);
         Ok(())
     }
@@ -84,10 +83,10 @@ impl<'a> NodeRun<'a> {
         }
     }
 
-    /// The node's session beside its edges and its problems.
+    /// The node's session beside its edges.
     pub(super) fn parts(&mut self) -> Result<Parts<'_, 'a>, NodeError> {
         let session = self.session.as_mut().ok_or_else(not_connected)?;
-        Ok(Parts { session: session.as_mut(), edges: &mut self.edges, problems: &mut self.problems })
+        Ok(Parts { session: session.as_mut(), edges: &mut self.edges })
     }
 
     /// Whether a two-way directory of this node may have to be planned.
@@ -107,10 +106,8 @@ impl<'a> NodeRun<'a> {
 
     /// Something went wrong on the node that is no single edge's.
     pub(super) fn warn(&mut self, stage: Stage, detail: String) {
-        self.problems.push(Problem {
-            fails: false,
-            ..result::problem(stage, Some(&self.spec.name), None, detail)
-        });
+        self.problems
+            .push(Problem { fails: false, ..result::problem(stage, Some(&self.spec.name), None, detail) });
     }
 }
 
@@ -118,7 +115,6 @@ impl<'a> NodeRun<'a> {
 pub(super) struct Parts<'n, 'a> {
     pub(super) session: &'n mut dyn Endpoint,
     pub(super) edges: &'n mut Vec<EdgeRun<'a>>,
-    pub(super) problems: &'n mut Vec<Problem>,
 }
 
 fn not_connected() -> NodeError {

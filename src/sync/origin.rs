@@ -55,6 +55,11 @@ impl Origins {
         lock(&self.0).insert(directory.to_owned(), Ok(origin));
     }
 
+    /// From now on a directory is left alone on all nodes.
+    pub(super) fn halt(&self, directory: &str, halt: Halt) {
+        lock(&self.0).insert(directory.to_owned(), Err(halt));
+    }
+
     /// The directories that are left alone on all nodes, and why.
     pub(super) fn halted(&self) -> Vec<(String, Halt)> {
         let all = lock(&self.0);
@@ -96,9 +101,7 @@ pub(super) fn check_root(directory: &DirectorySpec, root: &Root, known: Option<&
     let (guard, detail) = match (root, known) {
         (Root::Unmarked | Root::Marked(_), None) => return Ok(()),
         (Root::Marked(marker), Some(known)) if marker.id == known => return Ok(()),
-        (Root::Missing, _) => {
-            (Guard::RootMissing, format!("{path} does not exist; is its disk mounted?"))
-        }
+        (Root::Missing, _) => (Guard::RootMissing, format!("{path} does not exist; is its disk mounted?")),
         (Root::Unusable(why), _) => (Guard::RootUnusable, format!("{path}: {why}")),
         (Root::Unmarked, Some(_)) => (
             Guard::RootUnmarked,

@@ -33,7 +33,7 @@ fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), 
     }
 
     // At this point one end is not as it was when the edge was last in step.
-    let view = edge.view(session, &origin, false)?;
+    let view = edge.look(session, &origin, false)?;
     let directory = edge.directory();
     let plan = push::push(&directory.policy, &origin.tree, &[view.input(edge.node)]);
     let halts = guard::check(run, directory, &origin, &[edge.member(&view)], &plan);

@@ -93,8 +93,11 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
         return Ok(outcome(kind, ReloadState::NotNeeded, None));
     }
     let Parts { session, edges, .. } = node.parts()?;
-    let request =
-        ReloadRequest { name: kind.to_owned(), files: files(run, edges, kind), timeout: run.spec.reload_timeout };
+    let request = ReloadRequest {
+        name: kind.to_owned(),
+        files: files(run, edges, kind),
+        timeout: run.spec.reload_timeout,
+    };
     let done = match reach(Point::Reload) {
         Ok(()) => session.reload(&request)?,
         Err(error) => outcome(kind, ReloadState::Failed, Some(error.to_string())),

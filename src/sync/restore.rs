@@ -20,15 +20,16 @@ use std::thread;
 
 use anyhow::{Context as _, bail};
 
-use crate::config::{Directory, Node};
 use crate::model::{Action, Entry, File, Outcome, RelPath, RelPathBuf, Tree};
 use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::Guard;
-use crate::snapshot::{Root, Rules};
-use crate::sync::carry;
-use crate::sync::main_side::check_root;
+use crate::snapshot::{Root, Rules, ScanSpec};
+use crate::sync::blobs::{self, Missing};
+use crate::sync::metered::Metered;
+use crate::sync::origin::check_root;
 use crate::sync::permits::Permits;
-use crate::sync::wire::{OnWire, Throttle};
+use crate::sync::spec::{DirectorySpec, Spec};
+use crate::sync::throttle::Throttle;
 use crate::sync::{Environment, lock};
 use crate::transfer::trash::{TrashEntry, TrashId};
 use crate::transfer::{BlobRequest, Sink, Source};
@@ -83,7 +84,8 @@ pub enum RestoreOutcome {
 /// The hosts that were searched, and what they have.
 pub struct Search<'a> {
     environment: &'a Environment<'a>,
-    directory: &'a Directory,
+    spec: &'a Spec,
+    directory: &'a DirectorySpec,
     /// The id of this restoration, which is made as a run's.
     run: String,
     /// Main's root, as it was scanned.
@@ -103,19 +105,21 @@ impl fmt::Debug for Search<'_> {
 }
 
 /// Searches the trash of Main and of all nodes that have `directory`, or of `host` alone, for versions of `path` and
-/// of what was below it.
+/// of what was below it. `directory` is one of `spec`, which has every directory and every node.
 ///
 /// `Err`: Main's own disk cannot be read, or the path does not belong to the directory. A node that cannot be reached
 /// is in the result.
 pub fn search<'a>(
     environment: &'a Environment<'a>,
-    directory: &'a Directory,
+    spec: &'a Spec,
+    directory: &'a DirectorySpec,
     path: &RelPath,
     host: Option<&str>,
 ) -> anyhow::Result<Search<'a>> {
-    check_path(environment, directory, path)?;
+    check_path(spec, directory, path)?;
     let mut search = Search {
         environment,
+        spec,
         directory,
         run: (environment.new_id)(),
         main_root: Root::Missing,
@@ -123,25 +127,27 @@ pub fn search<'a>(
         versions: Vec::new(),
         unreachable: Vec::new(),
         unreadable: Vec::new(),
-        throttle: Throttle::new(environment.config.sync.bandwidth),
+        throttle: Throttle::new(spec.bandwidth),
     };
     let is_meant = |name: &str| host.is_none_or(|host| host == name);
-    let nodes = environment.config.nodes.iter().filter(|node| directory.is_for(node) && is_meant(&node.name));
-    let permits = Permits::new(environment.config.sync.parallel);
+    let edges = spec.nodes.iter().filter(|node| is_meant(&node.name)).filter_map(|node| {
+        let edge = node.edges.iter().find(|edge| edge.directory.name == directory.name)?;
+        Some((&node.name, &edge.scan))
+    });
+    let permits = Permits::new(spec.parallel);
     let run = search.run.clone();
     thread::scope(|scope| {
         let mut threads = Vec::new();
-        for node in nodes {
+        for (node, scan) in edges {
             let (permits, run) = (&permits, &run);
             let thread = scope.spawn(move || {
                 let _permit = permits.take();
-                search_node(environment, directory, node, run, path)
+                search_node(environment, node, scan, run, path)
             });
             threads.push((node, thread));
         }
         lock(&environment.main).begin(&run, false)?;
-        let (main_root, found) =
-            list_versions(&mut *lock(&environment.main), environment, directory, None, path)?;
+        let (main_root, found) = list_versions(&mut *lock(&environment.main), &directory.scan, path)?;
         search.main_root = main_root;
         if is_meant(MAIN) {
             search.add(MAIN, found);
@@ -149,10 +155,10 @@ pub fn search<'a>(
         for (node, thread) in threads {
             match thread.join() {
                 Ok(Ok((endpoint, found))) => {
-                    search.add(&node.name, found);
-                    search.nodes.insert(node.name.clone(), endpoint);
+                    search.add(node, found);
+                    search.nodes.insert(node.clone(), endpoint);
                 }
-                Ok(Err(error)) => search.unreachable.push((node.name.clone(), error)),
+                Ok(Err(error)) => search.unreachable.push((node.clone(), error)),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
@@ -162,15 +168,16 @@ pub fn search<'a>(
 }
 
 /// Refuses what the rules exclude, and what belongs to another directory.
-fn check_path(environment: &Environment<'_>, directory: &Directory, path: &RelPath) -> anyhow::Result<()> {
+fn check_path(spec: &Spec, directory: &DirectorySpec, path: &RelPath) -> anyhow::Result<()> {
     let name = &directory.name;
-    let rules = Rules::new(&directory.exclude, Vec::new()).map_err(anyhow::Error::msg)?;
+    let rules = Rules::new(&directory.scan.exclude, Vec::new()).map_err(anyhow::Error::msg)?;
     if rules.keeps_out(path) {
         bail!("{} is excluded from {name}", path.for_people());
     }
-    let at = directory.path.join(OsStr::from_bytes(path.as_bytes()));
-    let inner = environment.config.directories.iter().find(|other| {
-        other.name != *name && other.path.starts_with(&directory.path) && at.starts_with(&other.path)
+    let root = &directory.scan.root;
+    let at = root.join(OsStr::from_bytes(path.as_bytes()));
+    let inner = spec.directories.iter().find(|other| {
+        other.name != *name && other.scan.root.starts_with(root) && at.starts_with(&other.scan.root)
     });
     if let Some(inner) = inner {
         bail!("{} belongs to the directory {}, not to {name}", path.for_people(), inner.name);
@@ -183,30 +190,28 @@ type Listing = Result<Vec<TrashEntry>, String>;
 
 fn search_node(
     environment: &Environment<'_>,
-    directory: &Directory,
-    node: &Node,
+    node: &str,
+    scan: &ScanSpec,
     run: &str,
     path: &RelPath,
 ) -> Result<(Box<dyn NodeSession>, Listing), NodeError> {
-    let mut endpoint = environment.connect.connect(&node.name)?;
+    let mut endpoint = environment.connect.connect(node)?;
     // Nodes are only searched: as in a dry run, they refuse to be changed.
     endpoint.begin(run, true)?;
-    let (_, found) = list_versions(endpoint.as_mut(), environment, directory, Some(node), path)?;
+    let (_, found) = list_versions(endpoint.as_mut(), scan, path)?;
     Ok((endpoint, found))
 }
 
 fn list_versions(
     endpoint: &mut dyn NodeSession,
-    environment: &Environment<'_>,
-    directory: &Directory,
-    node: Option<&Node>,
+    scan: &ScanSpec,
     path: &RelPath,
 ) -> Result<(Root, Listing), NodeError> {
-    let root = endpoint.scan(&environment.config.scan_spec(directory, node, false))?.root;
+    let root = endpoint.scan(scan)?.root;
     let found = match &root {
         Root::Missing => Ok(Vec::new()),
         Root::Unusable(why) => Err(why.clone()),
-        Root::Marked(_) | Root::Unmarked => endpoint.versions(&directory.name, path)?.map_err(String::from),
+        Root::Marked(_) | Root::Unmarked => endpoint.versions(&scan.directory, path)?.map_err(String::from),
     };
     Ok((root, found))
 }
@@ -254,7 +259,7 @@ impl Search<'_> {
     }
 
     fn age<'v>(&self, version: &'v TrashedVersion) -> choose::Age<'v> {
-        let configured = self.environment.config.nodes.iter().position(|node| node.name == version.host);
+        let configured = self.spec.nodes.iter().position(|node| node.name == version.host);
         // Main comes before the first node.
         choose::Age::of(version, configured.map_or(0, |at| at + 1))
     }
@@ -305,13 +310,14 @@ impl Search<'_> {
         missing: &BTreeMap<RelPathBuf, String>,
     ) -> BTreeMap<RelPathBuf, Outcome> {
         let name = &self.directory.name;
-        let lacks = |action: &Action| missing.get(&action.path).cloned();
-        let outcomes =
-            carry::commit_received(&actions, lacks, |ready| lock(&self.environment.main).commit(name, ready));
+        let lacks = |action: &Action| missing.get(&action.path).cloned().map(Missing::Failed);
+        let committed =
+            blobs::commit_present(&actions, lacks, |ready| lock(&self.environment.main).commit(name, ready));
         // Some may have been carried out before it failed: none is confirmed.
         let outcomes =
-            outcomes.unwrap_or_else(|error| vec![Outcome::Failed(error.to_string()); actions.len()]);
-        actions.into_iter().map(|action| action.path).zip(outcomes).collect()
+            committed.unwrap_or_else(|error| vec![Some(Outcome::Failed(error.to_string())); actions.len()]);
+        let outcomes = actions.into_iter().map(|action| action.path).zip(outcomes);
+        outcomes.filter_map(|(path, outcome)| Some((path, outcome?))).collect()
     }
 
     /// What this restoration has put into Main's trash.
@@ -330,7 +336,7 @@ impl Search<'_> {
         let mut ledger = self.environment.state.ledger()?;
         let known = ledger.roots.get(&directory.name);
         check_root(directory, &self.main_root, known.map(String::as_str))
-            .map_err(|(guard, detail)| RootHalted(guard, detail))?;
+            .map_err(|halt| RootHalted(halt.guard, halt.detail))?;
         // Nothing is deleted from the trash now, since it may be what is to be restored.
         let keep = crate::model::TrashKeep::FOREVER;
         let id = main.prepare(&directory.name, &keep)??;
@@ -338,8 +344,8 @@ impl Search<'_> {
             ledger.roots.insert(directory.name.clone(), id);
             self.environment.state.save_ledger(&ledger)?;
         }
-        let root = std::fs::metadata(&directory.path);
-        let mode = root.with_context(|| directory.path.display().to_string())?.mode();
+        let root = std::fs::metadata(&directory.scan.root);
+        let mode = root.with_context(|| directory.scan.root.display().to_string())?.mode();
         Ok((main.tree(&directory.name, None)?, u16::try_from(mode & 0o3777).unwrap_or(0)))
     }
 
@@ -424,7 +430,7 @@ impl Search<'_> {
         };
         let mut source = TrashSource { endpoint, directory, id };
         let never = AtomicBool::new(false);
-        Ok(receive(&mut OnWire {
+        Ok(receive(&mut Metered {
             source: &mut source,
             node: host,
             throttle: &self.throttle,

@@ -85,11 +85,7 @@ impl EdgeResult {
 pub(super) fn skips(plan: &EdgePlan) -> Vec<Skip> {
     let skips = plan.skipped.iter();
     skips
-        .map(|skip| Skip {
-            path: skip.path.clone(),
-            side: skip.side,
-            reason: words::reason(&skip.reason),
-        })
+        .map(|skip| Skip { path: skip.path.clone(), side: skip.side, reason: words::reason(&skip.reason) })
         .collect()
 }
 

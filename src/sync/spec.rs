@@ -108,8 +108,7 @@ impl Spec {
             main: config.main.name.clone(),
             nodes,
             directories: directories.into_iter().map(|(_, spec)| spec).collect(),
-            all_nodes: knows_all_nodes
-                .then(|| config.nodes.iter().map(|node| node.name.clone()).collect()),
+            all_nodes: knows_all_nodes.then(|| config.nodes.iter().map(|node| node.name.clone()).collect()),
             dry_run: options.dry_run,
             reload_always: options.reload_always || config.sync.reload == ReloadPolicy::Always,
             accept: options.accept.clone(),
@@ -118,6 +117,14 @@ impl Spec {
             reload_timeout: config.sync.timeout.mul_f32(0.6),
             trash: TrashKeep { seconds: config.sync.trash_keep.as_secs(), size: config.sync.trash_max },
         }
+    }
+}
+
+impl Spec {
+    /// The directory with this name.
+    #[must_use]
+    pub fn directory(&self, name: &str) -> Option<&DirectorySpec> {
+        self.directories.iter().find(|directory| directory.name == name).map(|directory| &**directory)
     }
 }
 

@@ -14,6 +14,7 @@ use std::thread::{self, Scope};
 use crate::model::{Action, Outcome};
 use crate::node::{Endpoint as _, NodeError};
 use crate::plan::{apply as applied, intent};
+use crate::report::Stage;
 use crate::snapshot::tree_digest;
 use crate::sync::edge::{EdgeRun, EdgeState};
 use crate::sync::node_run::{NodeRun, Parts};
@@ -21,6 +22,8 @@ use crate::sync::origin::{self, Origin};
 use crate::sync::reloads::{self, Kinds};
 use crate::sync::result::HostResult;
 use crate::sync::{Cluster, Run, apply, base, blobs, conflicts, lock};
+
+pub(super) use pull::Pull;
 use round_plan::RoundPlan;
 
 /// Carries out a round, and hands every node over to what comes next.
@@ -51,7 +54,8 @@ pub(super) fn round<'scope, 'env, 'a>(
     round_plan::assign(run, &plans, &mut nodes);
     if run.may_change() {
         each(&mut nodes, |node| record_intents(run, node, &plans));
-        let merged: Vec<Option<Arc<Origin>>> = plans.iter().map(|plan| merge(run, plan, &mut nodes)).collect();
+        let merged: Vec<Option<Arc<Origin>>> =
+            plans.iter().map(|plan| merge(run, plan, &mut nodes)).collect();
         drop(turn);
         each(&mut nodes, |node| bring(run, node, &plans, &merged));
     }
@@ -147,7 +151,9 @@ fn merge(run: &Run<'_>, plan: &RoundPlan, nodes: &mut [NodeRun<'_>]) -> Option<A
     for node in nodes {
         if let Some(edge) = planned(&mut node.edges, plan) {
             edge.result.on_main = Some(Arc::clone(&result));
-            edge.result.problems_on_main.extend(problem.clone());
+            if let Some(detail) = &problem {
+                edge.result.warn(Stage::Commit, detail.clone());
+            }
         }
     }
     match origin {
@@ -195,10 +201,7 @@ fn bring(
 }
 
 /// The edge of a node that takes part in a plan.
-fn planned<'e, 'a>(
-    edges: &'e mut [EdgeRun<'a>],
-    plan: &RoundPlan,
-) -> Option<&'e mut EdgeRun<'a>> {
+fn planned<'e, 'a>(edges: &'e mut [EdgeRun<'a>], plan: &RoundPlan) -> Option<&'e mut EdgeRun<'a>> {
     let edge = edges.iter_mut().find(|edge| edge.name() == plan.directory.name)?;
     (edge.is_open() && plan.member(edge.node).is_some()).then_some(edge)
 }

@@ -34,12 +34,9 @@ impl Room {
                 self.left = left;
                 Ok(())
             }
-            None => Err(format!(
-                "needs {}, {} free on {}",
-                Size(size),
-                Size(self.left.min(self.free)),
-                self.root
-            )),
+            None => {
+                Err(format!("needs {}, {} free on {}", Size(size), Size(self.left.min(self.free)), self.root))
+            }
         }
     }
 }

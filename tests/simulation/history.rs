@@ -319,8 +319,7 @@ impl History {
         }
         let run = &run;
         let in_order = world.setup.parallel >= world.nodes;
-        let net =
-            Net::new(run, world.nodes, in_order, world.base.clone(), world.clock.clone(), disk);
+        let net = Net::new(run, world.nodes, in_order, world.base.clone(), world.clock.clone(), disk);
         let streams = Arc::clone(&net.streams);
         let hang_up = move || {
             for stream in &*streams.lock().unwrap() {

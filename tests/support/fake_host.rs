@@ -195,9 +195,7 @@ impl Endpoint for Fake {
 
     fn send(&mut self, _: &str, wanted: &[BlobRequest], sink: &mut dyn Sink) -> Result<(), NodeError> {
         let mut source: &Fake = self;
-        source
-            .send(wanted, sink)
-            .map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
+        source.send(wanted, sink).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
     }
 
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
@@ -258,9 +256,7 @@ impl TrashReader for Fake {
     ) -> Result<(), NodeError> {
         let trash = Fake { files: self.trash.clone(), ..Fake::default() };
         let mut source = &trash;
-        source
-            .send(wanted, sink)
-            .map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
+        source.send(wanted, sink).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use super::error::lost;
+use crate::model::{Digest, RelPath};
 use crate::node::error::{NodeError, NodeErrorKind};
 use crate::node::heartbeat::Heartbeat;
 use crate::node::protocol::content::{self, Sender, StreamError};
@@ -12,7 +13,6 @@ use crate::node::protocol::frame::{FrameError, Kind, read_frame, write_value};
 use crate::node::protocol::limits::MAX_DATA;
 use crate::node::protocol::message::{Need, Reply};
 use crate::node::protocol::pack::Packer;
-use crate::model::{Digest, RelPath};
 use crate::transfer::{BlobRequest, Signature, Sink, Source};
 
 /// Blobs that Main has.
@@ -44,7 +44,8 @@ impl<'a, W: Write> FromMain<'a, W> {
                 Some(Need { index: *index, offset: blob.offset, basis: sink.basis(at) })
             })
             .collect();
-        let needs = needs.ok_or_else(|| anyhow::anyhow!("the host wants a blob that Main has not offered"))?;
+        let needs =
+            needs.ok_or_else(|| anyhow::anyhow!("the host wants a blob that Main has not offered"))?;
         {
             let mut output = self.heartbeat.output();
             write_value(&mut *output, Kind::Reply, &Reply::Need(needs))

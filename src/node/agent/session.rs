@@ -173,7 +173,9 @@ impl<'a, W: Write> AgentSession<'a, W> {
 
     /// The run that is open.
     pub(super) fn in_run(&mut self) -> Result<&mut AgentRun, NodeError> {
-        self.run.as_mut().ok_or_else(|| broken("expected the begin of a run, got a request that belongs to one"))
+        self.run
+            .as_mut()
+            .ok_or_else(|| broken("expected the begin of a run, got a request that belongs to one"))
     }
 
     /// Fails unless the directory was scanned in this run, and so accepted.

@@ -23,9 +23,7 @@ use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners};
 use crate::model::{Action, Entry, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
-use crate::snapshot::{
-    Clock, HashCache, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest,
-};
+use crate::snapshot::{Clock, HashCache, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest};
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{self, BlobRequest, LocalSource, Received, ScannedTree, Sink, Source};
 

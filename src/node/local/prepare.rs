@@ -75,7 +75,8 @@ impl Local {
     fn clean(&self, own: &OwnDir, held: &HeldRoot, trash: &TrashKeep) -> anyhow::Result<()> {
         let run = self.changing_run()?;
         let now = self.since_epoch();
-        transfer::sweep(own, run, nanoseconds(now)).with_context(|| in_root(held, "its stage cannot be swept"))?;
+        transfer::sweep(own, run, nanoseconds(now))
+            .with_context(|| in_root(held, "its stage cannot be swept"))?;
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         transfer::trash::prune(own, run, now_ms, trash)
             .with_context(|| in_root(held, "its old trash cannot be deleted"))

@@ -29,7 +29,10 @@ pub(crate) fn tree(tree: &Tree) -> Result<(), FrameError> {
             }
             Entry::Excluded => {}
             Entry::Problem(EntryProblem::Unreadable(why)) if text(why) != **why => {
-                return Err(FrameError::broken(format!("the reason why {} cannot be read is not one harmless line", at.for_people())));
+                return Err(FrameError::broken(format!(
+                    "the reason why {} cannot be read is not one harmless line",
+                    at.for_people()
+                )));
             }
             Entry::Dir(meta) | Entry::File(File { meta, .. }) => {
                 path(at)?;
@@ -97,7 +100,9 @@ pub(crate) fn trash_entry(entry: &TrashEntry, asked: &RelPath) -> Result<(), Fra
 pub(crate) fn recalled(at: &RelPath, entry: &Entry) -> Result<(), FrameError> {
     match entry {
         Entry::File(_) | Entry::Symlink(_) => result(at, entry),
-        _ => Err(FrameError::broken(format!("expected a file or symlink in the trash at {}", at.for_people()))),
+        _ => {
+            Err(FrameError::broken(format!("expected a file or symlink in the trash at {}", at.for_people())))
+        }
     }
 }
 
@@ -144,7 +149,9 @@ pub(crate) fn owner(owner: &Owner) -> Result<(), FrameError> {
 /// The id of a run, marker or base.
 pub(crate) fn id(id: &str) -> Result<(), FrameError> {
     if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        return Err(FrameError::broken("an id that is empty, too long or not of letters, digits and hyphens"));
+        return Err(FrameError::broken(
+            "an id that is empty, too long or not of letters, digits and hyphens",
+        ));
     }
     Ok(())
 }

@@ -121,11 +121,15 @@ pub(crate) fn receive_one(
     let mut payload = Vec::new();
     let kind = next(&mut payload)?;
     if kind != Kind::Begin {
-        return Err(FrameError::broken(format!("expected the begin of blob {index}, got a {kind:?} frame")).into());
+        return Err(
+            FrameError::broken(format!("expected the begin of blob {index}, got a {kind:?} frame")).into()
+        );
     }
     let begun: u64 = decode(kind, &payload)?;
     if begun != index as u64 {
-        return Err(FrameError::broken(format!("expected the begin of blob {index}, got that of {begun}")).into());
+        return Err(
+            FrameError::broken(format!("expected the begin of blob {index}, got that of {begun}")).into()
+        );
     }
     sink.begin(index)?;
     let basis = sink.basis(index).map_or(0, |basis| basis.length());
@@ -145,8 +149,9 @@ pub(crate) fn receive_one(
                 sink.data(&payload)?;
             }
             Kind::Packed => {
-                let bytes = unpack(&payload)
-                    .map_err(|error| FrameError::broken(format!("packed data that cannot be unpacked: {error}")))?;
+                let bytes = unpack(&payload).map_err(|error| {
+                    FrameError::broken(format!("packed data that cannot be unpacked: {error}"))
+                })?;
                 take(bytes.len() as u64)?;
                 sink.data(&bytes)?;
             }
@@ -167,7 +172,12 @@ pub(crate) fn receive_one(
                 let result: Result<(), String> = decode(kind, &payload)?;
                 return Ok(sink.end(result.map_err(|why| check::text(&why)))?);
             }
-            _ => return Err(FrameError::broken(format!("expected more of a blob or its end, got a {kind:?} frame")).into()),
+            _ => {
+                return Err(FrameError::broken(format!(
+                    "expected more of a blob or its end, got a {kind:?} frame"
+                ))
+                .into());
+            }
         }
     }
 }

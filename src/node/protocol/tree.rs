@@ -79,7 +79,9 @@ impl Sink for EncodedTree<'_> {
         // The receiver has checked the range against the signature, which is that of these very bytes.
         let range = usize::try_from(from)?..usize::try_from(from.saturating_add(length))?;
         let copied = self.like.encoded.get(range);
-        self.encoded.extend_from_slice(copied.ok_or_else(|| anyhow::anyhow!("a copy from beyond the end of the basis"))?);
+        self.encoded.extend_from_slice(
+            copied.ok_or_else(|| anyhow::anyhow!("a copy from beyond the end of the basis"))?,
+        );
         Ok(())
     }
 

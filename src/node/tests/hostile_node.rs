@@ -47,7 +47,15 @@ fn reply(stream: &mut UnixStream, reply: &Reply) {
 
 fn scanned(digest: Digest) -> Reply {
     let loaded = Digest([0; 32]);
-    Reply::Scanned(Scanned { root: Root::Missing, digest, loaded, entries: 0, settled: true, free: 0, leftovers: false })
+    Reply::Scanned(Scanned {
+        root: Root::Missing,
+        digest,
+        loaded,
+        entries: 0,
+        settled: true,
+        free: 0,
+        leftovers: false,
+    })
 }
 
 /// What Main makes of a node that answers its scan properly and what `ask` asks as it likes.

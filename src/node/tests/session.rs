@@ -6,7 +6,8 @@ use std::sync::{Arc, mpsc};
 use super::fake::*;
 use crate::model::{Action, Outcome, Owner, ReloadState, Step, TrashKeep};
 use crate::node::{
-    Endpoint as _, Hello, KeyChange, MainKeys as _, NodeErrorKind, Refusal, TrashReader as _, agent as serving,
+    Endpoint as _, Hello, KeyChange, MainKeys as _, NodeErrorKind, Refusal, TrashReader as _,
+    agent as serving,
 };
 use crate::reload::ReloadRequest;
 use crate::snapshot::Root;
@@ -125,7 +126,10 @@ fn a_host_is_changed_as_asked() {
     let (host, ended) = served.join().unwrap();
     assert_eq!(ended, Ok(()));
     let calls: Vec<&str> = host.calls.iter().filter_map(|call| call.split(' ').next()).collect();
-    assert_eq!(calls, ["prepare", "clear_stage", "stage", "commit", "agree", "reload", "replace_key", "replace_key"]);
+    assert_eq!(
+        calls,
+        ["prepare", "clear_stage", "stage", "commit", "agree", "reload", "replace_key", "replace_key"]
+    );
     assert!(host.staged[&digest(&sparse)] == sparse);
     assert!(!host.staged.contains_key(&digest(b"has it")), "what the node has is not sent");
 }

@@ -149,7 +149,7 @@ impl Drop for Claim<'_> {
         let mut pulls = lock(&self.run.pulls);
         for request in &self.requests {
             let key = (self.directory.to_owned(), request.digest);
-            if let Some(pull @ Pull::UnderWay) = pulls.get_mut(&key) {
+            if let Some(pull) = pulls.get_mut(&key).filter(|pull| matches!(pull, Pull::UnderWay)) {
                 *pull = Pull::Failed("was not received".to_owned());
             }
         }
