@@ -2,6 +2,10 @@
 //!
 //! The modules stand in the order in which data flows; `docs/architecture.md` tells the whole.
 
+// Tests inside of the crate share `tests/support` with those outside of it.
+#[cfg(test)]
+extern crate self as xds_sync;
+
 pub mod sync;
 pub mod model;
 pub mod threads;

@@ -10,87 +10,53 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
-use xds_sync::model::{
-    Action, Digest, Direction, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
-};
+use xds_sync::model::{Digest, Direction};
 use xds_sync::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, SshOptions};
-use xds_sync::node::{Accept, Endpoint, Hello, NodeError, NodeErrorKind, Remote, agent};
-use xds_sync::reload::ReloadRequest;
+use xds_sync::node::{Accept, Endpoint as _, Hello, NodeError, NodeErrorKind, Remote, agent};
 use xds_sync::snapshot::{Root, ScanSpec, Scanned};
-use xds_sync::transfer::trash::{TrashEntry, TrashId};
-use xds_sync::transfer::{BlobRequest, Received, Sink, Source};
+
+#[path = "support/fake_host.rs"]
+#[allow(dead_code)]
+mod fake_host;
+
+use fake_host::Fake;
 
 /// Long enough that no test meets it by chance.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A host that has nothing; scanning the directory `die` ends its process, scanning `hang` hangs.
-struct Empty;
+/// A host that has nothing, and is wrong about the digest of that; scanning the directory `die` ends its process, scanning
+/// `hang` hangs.
+fn empty() -> Fake {
+    let none = Digest([0; 32]);
+    let scanned = Scanned {
+        root: Root::Missing,
+        digest: none,
+        loaded: none,
+        entries: 0,
+        settled: true,
+        free: 0,
+        leftovers: false,
+    };
+    Fake {
+        scanned: Some(scanned),
+        scanning: Some(Box::new(|spec| die_or_hang(&spec.directory))),
+        ..Fake::default()
+    }
+}
 
-impl Endpoint for Empty {
-    fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
-        if spec.directory == "die" {
-            // As a panic would.
-            std::io::Write::write_all(&mut std::io::stderr(), b"first words\nlast \x1b[1mwords\n").unwrap();
-            std::process::exit(3);
-        }
-        if spec.directory == "hang" {
-            // Longer than the test that asks for it waits, and no longer than it must stay.
-            std::thread::sleep(Duration::from_secs(10));
-        }
-        let none = Digest([0; 32]);
-        Ok(Scanned { root: Root::Missing, digest: none, loaded: none, entries: 0, settled: true, free: 0 })
+fn die_or_hang(directory: &str) {
+    if directory == "die" {
+        // As a panic would.
+        std::io::Write::write_all(&mut std::io::stderr(), b"first words\nlast \x1b[1mwords\n").unwrap();
+        std::process::exit(3);
     }
-    fn tree(&mut self, _: &str, _: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
-        Ok(Arc::default())
-    }
-    fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
-        Ok(owners.to_vec())
-    }
-    fn prepare(&mut self, _: &str, _: &str, _: &TrashKeep) -> Result<Result<String, String>, NodeError> {
-        Ok(Err("nothing here".to_owned()))
-    }
-    fn stage(&mut self, _: &str, wanted: &[BlobRequest], _: &mut dyn Source) -> Result<Received, NodeError> {
-        Ok(vec![Ok(()); wanted.len()])
-    }
-    fn send(&mut self, _: &str, _: &[BlobRequest], _: &mut dyn Sink) -> Result<(), NodeError> {
-        Ok(())
-    }
-    fn commit(&mut self, _: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
-        Ok(vec![Outcome::Done; actions.len()])
-    }
-    fn agree(&mut self, _: &str, _: &str) -> Result<Result<(), String>, NodeError> {
-        Ok(Ok(()))
-    }
-    fn trashed(&mut self, _: &str) -> Result<Vec<TrashEntry>, NodeError> {
-        Ok(Vec::new())
-    }
-    fn versions(&mut self, _: &str, _: &RelPath) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
-        Ok(Ok(Vec::new()))
-    }
-    fn recall(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        paths: &[RelPathBuf],
-    ) -> Result<Vec<Result<Entry, String>>, NodeError> {
-        Ok(vec![Err("nothing here".to_owned()); paths.len()])
-    }
-    fn send_trashed(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        _: &[BlobRequest],
-        _: &mut dyn Sink,
-    ) -> Result<(), NodeError> {
-        Ok(())
-    }
-    fn reload(&mut self, _: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
-        Err(NodeError::new(NodeErrorKind::Refused, "no Asterisk here"))
+    if directory == "hang" {
+        // Longer than the test that asks for it waits, and no longer than it must stay.
+        std::thread::sleep(Duration::from_secs(10));
     }
 }
 
@@ -99,7 +65,7 @@ impl Endpoint for Empty {
 fn stand_in_for_an_agent() {
     let accept = Accept::read(Path::new("/nowhere/node.toml")).unwrap();
     // Main may be killed: then this ends with an error, which nobody reads.
-    let _ = agent::serve(std::io::stdin(), std::io::stdout(), &mut Empty, &accept, &AtomicU64::new(0));
+    let _ = agent::serve(std::io::stdin(), std::io::stdout(), &mut empty(), &accept, &AtomicU64::new(0));
 }
 
 /// How [`a_main_that_is_killed_leaves_no_ssh`] tells the Main it kills where to connect to.
@@ -229,6 +195,7 @@ fn options(dir: &Path, port: u16) -> SshOptions {
         traffic_class: "cs1".to_owned(),
         timeout: LONG,
         persist: None,
+        now: SystemTime::now,
         has_aes: true,
         own_config: OwnConfig::default(),
         control_dir: dir.join("control"),
@@ -239,12 +206,15 @@ fn stand_in(name: &str) -> String {
     format!("{} --exact {name} --ignored --nocapture", std::env::current_exe().unwrap().display())
 }
 
+/// Connects and begins a dry run.
 fn connect(connector: &Connector) -> Result<Remote, NodeError> {
-    connector.connect("127.0.0.1", &NodeOptions::default(), &hello())
+    let mut remote = connector.connect("127.0.0.1", &NodeOptions::default(), &hello())?;
+    remote.begin("01RUN", true)?;
+    Ok(remote)
 }
 
 fn hello() -> Hello {
-    Hello { main: "01MAIN".into(), epoch: 1, name: "main".into(), run: "01RUN".into(), dry_run: true }
+    Hello { main: "01MAIN".into(), epoch: 1, name: "main".into() }
 }
 
 fn spec(directory: &str) -> ScanSpec {
@@ -252,7 +222,7 @@ fn spec(directory: &str) -> ScanSpec {
         directory: directory.to_owned(),
         root: "/var/lib/xivo/moh".into(),
         direction: Direction::Push,
-        exclude: vec![],
+        exclude: vec!["*.bak".to_owned()],
         other_roots: vec![],
         settle: Duration::ZERO,
         checksum: false,
@@ -320,6 +290,7 @@ fn many_are_reached_at_once() {
             let connector = &connector;
             scope.spawn(move || {
                 let mut remote = connector.connect(address, &NodeOptions::default(), &hello()).unwrap();
+                remote.begin("01RUN", true).unwrap();
                 remote.scan(&spec("moh")).unwrap();
             });
         }
@@ -567,7 +538,7 @@ fn a_kept_connection_is_not_used_when_what_it_was_made_from_has_changed() {
     let sshd = Sshd::start();
     let config = sshd.at("ssh_config");
     fs::write(&config, "").unwrap();
-    let own = OwnConfig { files: vec![config.clone()], says_ciphers: false };
+    let own = OwnConfig { files: vec![config.clone()], sets_ciphers: false };
     let options = || SshOptions { own_config: own.clone(), ..keeping(&sshd) };
     make_known(&sshd);
     run_with(options());

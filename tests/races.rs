@@ -17,7 +17,7 @@ use xds_sync::model::{
     Action, Digest, Direction, Entry, File, Meta, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState,
     Step, TrashKeep, Tree,
 };
-use xds_sync::node::{Endpoint as _, Local, LocalOptions};
+use xds_sync::node::{Endpoint as _, Local, LocalOptions, Refusal};
 use xds_sync::snapshot::ScanSpec;
 use xds_sync::transfer::{BlobRequest, Sink, Source};
 
@@ -44,7 +44,7 @@ impl World {
                 state: ReloadState::Owed,
                 detail: None,
             }),
-            replace_key: Box::new(|_| Err(String::new())),
+            replace_key: Box::new(|_| Err(Refusal::new(""))),
             progress: Arc::default(),
         };
         let world = World { local: Local::new(options), dir };
@@ -82,6 +82,7 @@ impl World {
     /// A whole run: sends all it sees, then replaces, makes, moves and deletes. What fails, fails.
     fn run(&mut self, round: usize) {
         self.fill(&format!("inside {round}"));
+        self.local.begin(RUN, false).unwrap();
         let tree = self.scan();
         let file = |path: &RelPath| tree.get(path).and_then(Entry::as_file);
         let wanted = tree.iter().filter_map(|(path, entry)| {
@@ -95,7 +96,7 @@ impl World {
             tree.iter().all(|(_, entry)| entry.as_file().is_none_or(|file| file.digest != digest(SECRET)))
         );
 
-        let _ = self.local.prepare("moh", RUN, &TrashKeep::FOREVER);
+        let _ = self.local.prepare("moh", &TrashKeep::FOREVER);
         let content = format!("new {round}").into_bytes();
         let new = BlobRequest {
             path: path("new"),

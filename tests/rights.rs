@@ -69,15 +69,10 @@ impl Node {
             .spawn()
             .unwrap();
         drop(node);
-        let hello = Hello {
-            main: "01MAIN".to_owned(),
-            epoch: 1,
-            name: "main".to_owned(),
-            run: RUN.to_owned(),
-            dry_run: false,
-        };
-        let remote =
+        let hello = Hello { main: "01MAIN".to_owned(), epoch: 1, name: "main".to_owned() };
+        let mut remote =
             Remote::new(end(&main), end(&main), Box::new(Nobody), &hello, Duration::from_secs(60)).unwrap();
+        remote.begin(RUN, false).unwrap();
         (Node { dir, agent }, remote)
     }
 
@@ -157,7 +152,7 @@ fn spec(root: &Path) -> ScanSpec {
 /// Puts `content` at `a.wav` in place of `before`.
 fn push(remote: &mut Remote, root: &Path, before: Option<Entry>, content: &'static [u8]) {
     remote.scan(&spec(root)).unwrap();
-    remote.prepare("moh", RUN, &TrashKeep::FOREVER).unwrap().unwrap();
+    remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     let Entry::File(new) = file(content) else { unreachable!() };
     let wanted = BlobRequest { path: path("a.wav"), digest: new.digest, size: new.size, offset: 0 };
     assert_eq!(remote.stage("moh", &[wanted], &mut Content(content)).unwrap(), [Ok(())]);

@@ -11,7 +11,10 @@ use xds_sync::model::{
     Action, Direction, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState, TrashKeep,
     Tree,
 };
-use xds_sync::node::{Accept, Endpoint, Hello, KeyChange, Local, LocalOptions, NodeError};
+use xds_sync::node::{
+    Accept, Attempt, Endpoint, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError, Refusal,
+    TrashReader,
+};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
 use xds_sync::transfer::trash::{TrashEntry, TrashId};
@@ -75,7 +78,7 @@ impl Host {
                 state: ReloadState::Owed,
                 detail: None,
             }),
-            replace_key: Box::new(|_| Err("not here".to_owned())),
+            replace_key: Box::new(|_| Err(Refusal::new("not here"))),
             progress: Arc::default(),
         });
         Host { dir, local }
@@ -128,16 +131,18 @@ pub(super) fn spec() -> ScanSpec {
 }
 
 pub(super) fn hello() -> Hello {
-    Hello {
-        main: "01KQ0000000000000000000001".to_owned(),
-        epoch: 1,
-        name: "main".to_owned(),
-        run: "01KQ0000000000000000000002".to_owned(),
-        dry_run: false,
-    }
+    Hello { main: "01KQ0000000000000000000001".to_owned(), epoch: 1, name: "main".to_owned() }
 }
 
 impl Endpoint for Host {
+    fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
+        self.local.begin(run, dry_run)
+    }
+
+    fn end(&mut self) -> Result<(), NodeError> {
+        self.local.end()
+    }
+
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
         let other_roots = spec.other_roots.iter().map(|root| self.real(root)).collect();
         let spec = ScanSpec { root: self.real(&spec.root), other_roots, ..spec.clone() };
@@ -153,13 +158,8 @@ impl Endpoint for Host {
         Ok(owners.iter().map(|_| Owner::default()).collect())
     }
 
-    fn prepare(
-        &mut self,
-        directory: &str,
-        run: &str,
-        trash: &TrashKeep,
-    ) -> Result<Result<String, String>, NodeError> {
-        self.local.prepare(directory, run, trash)
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError> {
+        self.local.prepare(directory, trash)
     }
 
     fn stage(
@@ -180,11 +180,15 @@ impl Endpoint for Host {
         self.local.send(directory, wanted, sink)
     }
 
+    fn clear_stage(&mut self, directory: &str) -> Result<Attempt<()>, NodeError> {
+        self.local.clear_stage(directory)
+    }
+
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
         self.local.commit(directory, actions)
     }
 
-    fn agree(&mut self, directory: &str, generation: &str) -> Result<Result<(), String>, NodeError> {
+    fn agree(&mut self, directory: &str, generation: &str) -> Result<Attempt<()>, NodeError> {
         self.local.agree(directory, generation)
     }
 
@@ -192,11 +196,13 @@ impl Endpoint for Host {
         self.local.trashed(directory)
     }
 
-    fn versions(
-        &mut self,
-        directory: &str,
-        path: &RelPath,
-    ) -> Result<Result<Vec<TrashEntry>, String>, NodeError> {
+    fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
+        self.local.reload(request)
+    }
+}
+
+impl TrashReader for Host {
+    fn versions(&mut self, directory: &str, path: &RelPath) -> Result<Attempt<Vec<TrashEntry>>, NodeError> {
         self.local.versions(directory, path)
     }
 
@@ -205,7 +211,7 @@ impl Endpoint for Host {
         directory: &str,
         id: &TrashId,
         paths: &[RelPathBuf],
-    ) -> Result<Vec<Result<Entry, String>>, NodeError> {
+    ) -> Result<Vec<Attempt<Entry>>, NodeError> {
         self.local.recall(directory, id, paths)
     }
 
@@ -218,12 +224,10 @@ impl Endpoint for Host {
     ) -> Result<(), NodeError> {
         self.local.send_trashed(directory, id, wanted, sink)
     }
+}
 
-    fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
-        self.local.reload(request)
-    }
-
-    fn replace_key(&mut self, change: &KeyChange) -> Result<Result<(), String>, NodeError> {
+impl MainKeys for Host {
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError> {
         self.local.replace_key(change)
     }
 }

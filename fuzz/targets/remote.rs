@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use xds_sync::model::{Action, Digest, Entry, Outcome, Owner, RelPathBuf, Step, TrashKeep, Tree};
-use xds_sync::node::{Ended, Endpoint, NodeError, Peer, Remote};
+use xds_sync::node::{Ended, NodeError, NodeSession, Peer, Refusal, Remote};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::Root;
 use xds_sync::transfer::trash::TrashId;
@@ -90,7 +90,8 @@ static LIKE: LazyLock<Arc<Tree>> = LazyLock::new(|| {
 });
 
 /// A whole run, in the order of a run.
-pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
+pub(super) fn run(remote: &mut dyn NodeSession) -> Result<(), NodeError> {
+    remote.begin("01KQ0000000000000000000002", false)?;
     let scanned = remote.scan(&spec())?;
     if let Root::Unusable(why) = &scanned.root {
         harmless(why);
@@ -98,7 +99,7 @@ pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
     let tree = remote.tree("moh", Some(&*LIKE))?;
     check(&tree);
     remote.known_owners(&[Owner::new(Some("asterisk"), None)])?;
-    texts(remote.prepare("moh", "01KQ0000000000000000000002", &TrashKeep::FOREVER)?.err());
+    refusal(remote.prepare("moh", &TrashKeep::FOREVER)?.err());
     let content =
         BlobRequest { path: path("new"), digest: Digest(blake3::hash(b"x").into()), size: 1, offset: 0 };
     for received in remote.stage("moh", std::slice::from_ref(&content), &mut Bytes)? {
@@ -119,20 +120,20 @@ pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
     for entry in remote.trashed("moh")? {
         assert!(entry.place.path.names().all(|name| name != b".xds-sync"), "our own directory in its trash");
     }
-    texts(remote.versions("moh", &deleted)?.err());
+    refusal(remote.versions("moh", &deleted)?.err());
     let id: TrashId = "01KQ0000000000000000000002-0".parse().expect("an id");
     for recalled in remote.recall("moh", &id, std::slice::from_ref(&deleted))? {
         match recalled {
             Ok(Entry::Symlink(link)) => assert!(!link.escapes(&deleted), "a link that leads out"),
             Ok(_) => {}
-            Err(why) => harmless(&why),
+            Err(why) => refusal(Some(why)),
         }
     }
     let wanted = BlobRequest { path: deleted, digest: Digest([0; 32]), size: 1, offset: 0 };
     let mut count = Count::default();
     remote.send_trashed("moh", &id, &[wanted], &mut count)?;
     assert!(count.0 <= 1, "more was sent than was wanted");
-    texts(remote.agree("moh", "01KQ0000000000000000000003")?.err());
+    refusal(remote.agree("moh", "01KQ0000000000000000000003")?.err());
     let wanted = BlobRequest { path: path("d/b.wav"), digest: Digest([0; 32]), size: 2, offset: 0 };
     let mut count = Count::default();
     remote.send("moh", &[wanted], &mut count)?;
@@ -140,7 +141,7 @@ pub(super) fn run(remote: &mut dyn Endpoint) -> Result<(), NodeError> {
     let files = vec![(ROOT.into(), vec![path("new")])];
     let reload = ReloadRequest { name: "moh".to_owned(), files, timeout: Duration::from_secs(1) };
     texts(remote.reload(&reload)?.detail);
-    Ok(())
+    remote.end()
 }
 
 fn check(tree: &Tree) {
@@ -151,6 +152,10 @@ fn check(tree: &Tree) {
         let ours = at.names().any(|name| name == b".xds-sync");
         assert!(!ours || matches!(entry, Entry::Excluded), "our own directory in a tree");
     }
+}
+
+fn refusal(refusal: Option<Refusal>) {
+    texts(refusal.map(String::from));
 }
 
 fn texts(text: Option<String>) {

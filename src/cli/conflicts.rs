@@ -13,7 +13,7 @@ use super::{Context, exit, load};
 use crate::model::escape::{escape, escape_for_people, unescape};
 use crate::report::words;
 use crate::site;
-use crate::state::{ConflictRecord, Ledger, StateDir, Version};
+use crate::state::{ConflictRecord, ConflictVersion, Ledger, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -163,7 +163,7 @@ fn head(record: &ConflictRecord) -> String {
     format!("{directory}: {path}: {state} (since {})\n", record.since)
 }
 
-fn version_in_words(version: &Version) -> String {
+fn version_in_words(version: &ConflictVersion) -> String {
     let host = escape_for_people(version.host.as_bytes());
     match version.digest {
         Some(_) => {
@@ -209,7 +209,7 @@ fn json(records: &[ConflictRecord]) -> anyhow::Result<String> {
 }
 
 fn listed(record: &ConflictRecord) -> Listed<'_> {
-    let version = |version: &Version| ListedVersion {
+    let version = |version: &ConflictVersion| ListedVersion {
         host: escape(version.host.as_bytes()),
         size: version.size,
         mtime: nanoseconds(version.mtime),
@@ -232,7 +232,7 @@ mod tests {
     use crate::model::{Digest, RelPathBuf};
 
     fn ledger() -> Ledger {
-        let version = |host: &str, digest| Version {
+        let version = |host: &str, digest| ConflictVersion {
             host: host.to_owned(),
             size: 2048,
             mtime: 1_767_322_245_000_000_000,

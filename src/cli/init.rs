@@ -13,9 +13,8 @@ use crate::enroll::install::{Installed, install};
 use crate::enroll::publish as web;
 use crate::enroll::roots::{self, Marked};
 use crate::enroll::takeover::take_over;
-use crate::enroll::{cron, key};
+use crate::enroll::{cron, handover, key};
 use crate::host;
-use crate::hub::downloads;
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
 use crate::report::exit::{ALL_LOST, SOME_LOST};
@@ -97,12 +96,12 @@ fn perform(
     cron_job(config, &config_file, steps).step("cron job")?;
     let port = publish::run(web, config, &config_file, args.publish, steps).step("publish");
 
-    let host = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
-    steps.note("join", &format!("on each node: xds-sync join {host} --fingerprint {fingerprint}"));
-    if let Some(program) = downloads::all().context("reading this program").step("install")?.first() {
-        let line = format!("mds_install.sh --sha256 {} --fingerprint {fingerprint} {host}", program.sha256());
-        steps.note("install", &format!("on a node without xds-sync: sh {line}"));
-    }
+    let main = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
+    steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {fingerprint}"));
+    let program = host::program_content().context("reading this program").step("install")?;
+    let sum = handover::sha256(&program);
+    let line = format!("mds_install.sh --sha256 {sum} --fingerprint {fingerprint} {main}");
+    steps.note("install", &format!("on a node without xds-sync: sh {line}"));
     port.map(|_| code)
 }
 
@@ -186,7 +185,7 @@ fn cron_job(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::R
     let other = if is_usual { None } else { Some(std::path::absolute(config_file)?) };
     let job = cron::job(&config.schedule.cron, other.as_deref());
     let which = format!("{} ({})", cron::PATH, config.schedule.cron);
-    match install(Path::new(cron::PATH), &job)? {
+    match install(Path::new(cron::PATH), job.as_bytes())? {
         Installed::Made => steps.ensured("cron job", true, &which),
         Installed::Replaced => steps.changed("cron job", &format!("replaced {which}")),
         Installed::Kept => steps.ensured("cron job", false, &which),

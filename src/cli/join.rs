@@ -70,7 +70,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
     let program = host::program().context("looking for this program")?;
     let entry =
-        Entry { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
+        KeyLine { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };
     // What cannot be written in a line is refused before anything is changed.
     entry.line()?;
 
@@ -93,7 +93,7 @@ fn accept(steps: &mut Steps) -> anyhow::Result<()> {
 }
 
 /// Lets Main log in, for the agent alone.
-fn log_in(entry: &Entry, authorized_keys: &Path, steps: &mut Steps) -> anyhow::Result<()> {
+fn log_in(entry: &KeyLine, authorized_keys: &Path, steps: &mut Steps) -> anyhow::Result<()> {
     let what = format!("{}: {} may run the agent here", authorized_keys.display(), entry.main);
     match authorized_keys::change(authorized_keys, |before| authorized_keys::with(before, entry))? {
         Changed::Made => steps.ensured("login", true, &what),

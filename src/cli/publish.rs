@@ -75,7 +75,7 @@ pub(super) fn run(
 }
 
 fn nginx(site: &Site, steps: &mut Steps) -> anyhow::Result<u16> {
-    for download in downloads::all().context("reading this program")? {
+    for download in downloads::all(host::program_content().context("reading this program")?) {
         let copied = site.copy_download(download.name, &download.content)?;
         site.copy_download(&format!("{}.sha256", download.name), download.checksum_file().as_bytes())?;
         steps.ensured("download", copied, &format!("{} (SHA-256 {})", download.name, download.sha256()));

@@ -12,7 +12,7 @@ use crate::state::{Ledger, StateDir};
 
 /// What became of one root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Marked {
+pub(crate) enum Marked {
     /// There is no such directory yet.
     NoDirectory,
     /// It had no marker and got one.
@@ -29,7 +29,7 @@ pub enum Marked {
 
 /// Marks the root of `directory` unless it has a marker. With `adopt`, whatever root is there is the right one from
 /// now on. The caller holds the lock of a run.
-pub fn mark(
+pub(crate) fn mark(
     state: &StateDir,
     directory: &Directory,
     adopt: bool,

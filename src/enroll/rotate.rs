@@ -41,9 +41,9 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// The change from one key pair of this host's to another, vouched for by the old one. It lets both in.
 pub(crate) fn propose(old: &Path, new: &Path) -> anyhow::Result<KeyChange> {
     let (old_key, new_key) = (read_public(old)?, read_public(new)?);
-    let vouched = sign(old, &statement(&old_key, &new_key)?)?;
+    let signature = sign(old, &statement(&old_key, &new_key)?)?;
     let text = |key: &PublicKey| key.to_openssh().context("writing a public key as text");
-    Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, vouched, drop_old: false })
+    Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, signature, drop_old: false })
 }
 
 /// What the old key signs.
@@ -76,7 +76,7 @@ pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Resu
     let (old, new) = (PublicKey::from_openssh(&change.old), PublicKey::from_openssh(&change.new));
     let (old, new) = (old.context("the old key is no key")?, new.context("the new key is no key")?);
     check_kind(&new)?;
-    let signature = SshSig::from_pem(&change.vouched).context("the signature is none")?;
+    let signature = SshSig::from_pem(&change.signature).context("the signature is none")?;
     old.verify(NAMESPACE, statement(&old, &new)?.as_bytes(), &signature)
         .context("the old key does not vouch for the new one")?;
     let (old, new) = (old.key_data(), new.key_data());
@@ -247,9 +247,9 @@ mod tests {
         let key_of = |name: &str| fs::read_to_string(public_path(&site.path(name))).unwrap();
         for (what, refused) in [
             ("another's key", KeyChange { old: key_of("stranger"), ..change.clone() }),
-            ("another's signature", KeyChange { vouched: stranger.vouched, ..change.clone() }),
+            ("another's signature", KeyChange { signature: stranger.signature, ..change.clone() }),
             ("another new key", KeyChange { new: key_of("stranger"), ..change.clone() }),
-            ("no signature", KeyChange { vouched: String::new(), ..change.clone() }),
+            ("no signature", KeyChange { signature: String::new(), ..change.clone() }),
             ("no key", KeyChange { new: "ssh-ed25519 AAAA".to_owned(), ..change.clone() }),
             ("itself", propose(&site.path("key"), &site.path("key")).unwrap()),
         ] {

@@ -8,7 +8,11 @@ use crate::state::{Identity, StateDir};
 ///
 /// A host that lost its state does not know the last epoch. That is why it is not only counted up: the seconds since
 /// 1970 are above those of any earlier takeover.
-pub fn take_over(state: &StateDir, now: SystemTime, new_id: impl FnOnce() -> String) -> anyhow::Result<u64> {
+pub(crate) fn take_over(
+    state: &StateDir,
+    now: SystemTime,
+    new_id: impl FnOnce() -> String,
+) -> anyhow::Result<u64> {
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (id, next) = match state.identity()? {
         Some(Identity { id, epoch }) => (id, epoch.saturating_add(1)),

@@ -1,57 +1,51 @@
-//! What comes before an agent's first word, and what it means when that word never comes.
+//! What an agent's stream has before the magic, and what it means when there is no magic.
 
 use std::io;
 use std::time::Duration;
 
-use super::endpoint::{NodeError, NodeErrorKind};
-use super::link::{Ended, Peer};
+use super::byte_stream::ByteStream;
+use super::error::{NodeError, NodeErrorKind};
+use super::peer::{Ended, Peer};
 use super::protocol::check;
-use super::protocol::handshake::{Found, MAX_NOISE, find_magic};
-use super::wire::Wire;
+use super::protocol::handshake::{MAX_NOISE, Preamble, find_magic};
 
-/// Reads up to the agent's magic.
-pub(super) fn skip(wire: &mut Wire, peer: &mut dyn Peer, timeout: Duration) -> Result<(), NodeError> {
+/// Reads up to and including the agent's magic.
+pub(super) fn skip(stream: &mut ByteStream, peer: &mut dyn Peer, timeout: Duration) -> Result<(), NodeError> {
     let mut noise = Vec::new();
-    let error = |kind, detail| Err(NodeError::new(kind, detail));
-    match find_magic(wire, &mut noise) {
-        Ok(Found::Magic) => Ok(()),
-        Ok(Found::Ended) => Err(no_agent(&noise, &peer.ended())),
-        Ok(Found::TooMuch) => error(
+    let (kind, detail) = match find_magic(stream, &mut noise) {
+        Ok(Preamble::Magic) => return Ok(()),
+        Ok(Preamble::Ended) => return Err(no_agent(&noise, &peer.ended())),
+        Ok(Preamble::TooLong) => (
             NodeErrorKind::Incompatible,
             format!("the node's login shell printed more than {MAX_NOISE} bytes: {}", first_line(&noise)),
         ),
-        Err(failed) if failed.kind() == io::ErrorKind::TimedOut && noise.is_empty() => error(
+        Err(error) if error.kind() == io::ErrorKind::TimedOut && noise.is_empty() => (
             NodeErrorKind::Timeout,
             format!("the node let Main in, but its xds-sync did not begin within {timeout:?}"),
         ),
-        Err(failed) if failed.kind() == io::ErrorKind::TimedOut => error(
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => (
             NodeErrorKind::Timeout,
-            format!("the node's login shell said {} and nothing for {timeout:?}", first_line(&noise)),
+            format!("the node's login shell printed {} and nothing more for {timeout:?}", first_line(&noise)),
         ),
-        Err(failed) => error(NodeErrorKind::Lost, format!("the connection ended: {failed}")),
-    }
+        Err(error) => (NodeErrorKind::Lost, format!("the connection ended: {error}")),
+    };
+    Err(NodeError::new(kind, detail))
 }
 
-/// Why a program that ended without a magic is no agent of ours.
+/// Why a program that ended without a magic is not an agent.
 fn no_agent(noise: &[u8], ended: &Ended) -> NodeError {
-    let said = String::from_utf8_lossy(noise);
-    // The words of dash, bash, busybox and env(1), wherever the shell prints them.
-    let missing = |text: &str| {
-        text.lines().any(|line| {
-            let line = line.trim_end();
-            ["not found", "No such file or directory"].iter().any(|words| line.ends_with(words))
-        })
-    };
-    if ended.status == Some(127) || missing(&ended.words) || missing(&said) {
+    let printed = String::from_utf8_lossy(noise);
+    if ended.status == Some(127) || says_not_found(&ended.stderr) || says_not_found(&printed) {
         return NodeError::new(
             NodeErrorKind::AgentMissing,
             "there is no xds-sync on the node: install the package there, or run `xds-sync nodes install`",
         );
     }
-    if said.trim().is_empty() && ended.words.trim().is_empty() && ended.status.is_none() {
+    if printed.trim().is_empty() && ended.stderr.trim().is_empty() && ended.status.is_none() {
         return NodeError::new(NodeErrorKind::Lost, "the connection ended before the node's xds-sync began");
     }
-    let line = if said.trim().is_empty() { first_line(ended.words.as_bytes()) } else { first_line(noise) };
+    let line =
+        if printed.trim().is_empty() { first_line(ended.stderr.as_bytes()) } else { first_line(noise) };
     let status = ended.status.map_or_else(String::new, |status| format!(", with exit status {status}"));
     NodeError::new(
         NodeErrorKind::Incompatible,
@@ -59,7 +53,14 @@ fn no_agent(noise: &[u8], ended: &Ended) -> NodeError {
     )
 }
 
-/// The first line that says something, escaped and in quotes.
+/// Whether a shell says that there is no such program, in the words of dash, bash, busybox or env(1).
+fn says_not_found(text: &str) -> bool {
+    text.lines()
+        .map(str::trim_end)
+        .any(|line| line.ends_with("not found") || line.ends_with("No such file or directory"))
+}
+
+/// The first line that is not blank, escaped and in quotes.
 fn first_line(noise: &[u8]) -> String {
     let noise = String::from_utf8_lossy(noise);
     let line = noise.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn programs_that_are_no_agent() {
         use NodeErrorKind::{AgentMissing, Incompatible, Lost};
-        for (noise, words, status, kind, detail) in [
+        for (noise, stderr, status, kind, detail) in [
             ("", "", Some(127), AgentMissing, "install"),
             ("", "sh: 1: xds-sync: not found", Some(2), AgentMissing, "install"),
             ("bash: xds-sync: command not found\n", "", None, AgentMissing, "install"),
@@ -90,9 +91,9 @@ mod tests {
             ("", "", Some(1), Incompatible, "exit status 1"),
             ("", "", None, Lost, "before"),
         ] {
-            let ended = Ended { status, words: words.to_owned() };
+            let ended = Ended { status, stderr: stderr.to_owned() };
             let error = no_agent(noise.as_bytes(), &ended);
-            assert_eq!(error.kind, kind, "{noise:?} {words:?}");
+            assert_eq!(error.kind, kind, "{noise:?} {stderr:?}");
             assert!(error.detail.contains(detail), "{}", error.detail);
         }
     }

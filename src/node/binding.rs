@@ -1,4 +1,4 @@
-//! Which Main a node obeys: the one of the highest epoch that has connected (fencing).
+//! Which Main a node obeys: the one with the highest epoch that it has seen.
 
 use std::fs;
 use std::io;
@@ -7,12 +7,12 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::endpoint::{NodeError, NodeErrorKind};
+use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use crate::durable::{self, Options, Points, sealed};
 use crate::fault::Point;
 
-/// What a node remembers of its Main. Sealed on disk: a flipped bit in an epoch must not let an older Main in.
+/// The Main that a node obeys. Sealed on disk: a flipped bit in the epoch would let an older Main in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct MainBinding {
     main: String,
@@ -24,7 +24,7 @@ const NAME: &str = "main.json";
 const POINTS: Points =
     Points { write: Some(Point::BindWrite), rename: Some(Point::BindRename), ..Points::NONE };
 
-/// Whether the node may obey this Main, by what it remembers below `state_dir`.
+/// Fails if the node must not obey this Main, according to the binding below `state_dir`.
 pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     let refused = |detail| Err(NodeError::new(NodeErrorKind::Refused, detail));
     let known = match read(state_dir) {
@@ -49,7 +49,7 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Checks, and remembers this Main from now on.
+/// Checks, and binds the node to this Main.
 pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     check(state_dir, hello)?;
     let new = MainBinding { main: hello.main.clone(), epoch: hello.epoch, name: hello.name.clone() };
@@ -57,12 +57,15 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
         return Ok(());
     }
     write(state_dir, &new).map_err(|error| {
-        let detail = format!("the node cannot remember its Main in {}: {error:#}", state_dir.display());
+        let detail = format!("the node cannot record its Main in {}: {error:#}", state_dir.display());
         NodeError::new(NodeErrorKind::Refused, detail)
-    })
+    })?;
+    let MainBinding { main, epoch, name } = new;
+    log::info!("bound: this node obeys main={name} id={main} epoch={epoch} from now on");
+    Ok(())
 }
 
-/// Forgets which Main the node obeys: the next one that connects is obeyed. Returns whether there was one.
+/// Removes the binding: the next Main that connects is obeyed. Returns whether there was one.
 pub fn forget(state_dir: &Path) -> io::Result<bool> {
     match fs::remove_file(state_dir.join(NAME)) {
         Ok(()) => Ok(true),
@@ -95,13 +98,7 @@ mod tests {
     use super::*;
 
     fn hello(main: &str, epoch: u64) -> Hello {
-        Hello {
-            main: main.to_owned(),
-            epoch,
-            name: format!("host of {main}"),
-            run: "01R".to_owned(),
-            dry_run: false,
-        }
+        Hello { main: main.to_owned(), epoch, name: format!("host of {main}") }
     }
 
     #[test]
@@ -140,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn checking_remembers_nothing() {
+    fn checking_binds_nothing() {
         let dir = tempfile::tempdir().unwrap();
         check(dir.path(), &hello("A", 1)).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
@@ -185,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_memory_obeys_nobody() {
+    fn a_broken_record_obeys_nobody() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(NAME), "{").unwrap();
         let error = bind(dir.path(), &hello("A", 1)).unwrap_err();

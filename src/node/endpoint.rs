@@ -1,49 +1,95 @@
 //! One host's end of its edges.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::{Attempt, NodeError};
 use crate::model::{Action, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
 use crate::transfer::{BlobRequest, Received, Sink, Source};
 
-/// What a run asks of a host: Main's own disk, or a node behind its agent.
+/// What a run asks of a host: Main's own disk ([`Local`](super::Local)), or a node behind its agent
+/// ([`Remote`](super::Remote)).
 ///
-/// One run's calls for a directory come in this order: `scan`, then, where there is something to do,
-/// `tree`, `prepare`, `stage`/`send`, `commit`, `agree`. Every method but `scan`, `tree`, `known_owners`,
-/// `send` and those that read the trash changes the host. `Err` means that the host is lost for this run; what fails for one entry
-/// is in the value.
+/// # Runs
+///
+/// A session carries any number of runs, one after the other. [`begin`](Endpoint::begin) opens a run and
+/// [`end`](Endpoint::end) closes it; every other method belongs to the run that is open. Between runs a session
+/// is idle: it holds no lock, no tree and no stage, and only the caches of file digests stay. Whoever drops a session need
+/// not end its run first.
+///
+/// Within a run the calls for one directory come in this order: `scan`; then, where there is something to do, `tree`,
+/// `prepare`, `stage` or `send`, `commit`, `trashed` and `agree`, and at last `clear_stage`. A directory may be scanned and prepared again at any
+/// time. From `prepare` to `end` the host holds the lock of the directory's root, so that no other process of xds-sync
+/// changes anything there.
+///
+/// # Errors
+///
+/// What fails for one entry, or is refused for one directory, is in the returned value ([`Attempt`],
+/// [`Outcome`], [`Received`]), and the session goes on.
+///
+/// `Err` means that the session is over. Nothing more may be asked of a `Remote`: it answers every further call
+/// with the same error, and the only thing left to do is to drop it. Unless a method says otherwise nothing is
+/// known about how much of the call was carried out. What the host holds afterwards is always whole: an action is done
+/// or not done, contents that had arrived are in the stage, from which a later run takes or sweeps them, and a marker has its old
+/// generation or the new one. The locks end with the agent's process, which finishes what it is doing first, so the next
+/// `prepare` may have to wait for some seconds.
+///
+/// `Local` returns `Err` only when it is called out of order, or to pass on the error of the other end of a
+/// transfer (`stage`, `send`). It may be used further; `begin` starts afresh.
+///
+/// # Waiting and cancelling
+///
+/// Every call blocks. The host never speaks first: a `watch` will wait for changes with one more request, sent on an idle
+/// session, which the agent answers when something has changed or a time has passed, with keep-alives in between. To cancel
+/// a call another thread shuts the connection down; the call then returns `Lost`, and the session is over as described above.
 pub trait Endpoint: Send {
-    /// Looks at a directory and keeps its tree until the session ends.
+    /// Opens a run, named by its id (a ULID). A run that is still open is ended first. In a dry run the host changes nothing,
+    /// whatever else it is asked.
+    ///
+    /// A node checks here which Main it obeys: a session that was idle may have been outlived by a takeover.
+    /// After `Err` no run is open and the host holds nothing.
+    fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError>;
+
+    /// Closes the run: releases the locks of all roots and forgets all trees and stages. Does nothing when no
+    /// run is open. After `Err` the locks are released no later than when the agent's process has ended.
+    fn end(&mut self) -> Result<(), NodeError>;
+
+    /// Scans a directory and keeps its tree until the next scan of it, or the end of the run. Changes nothing
+    /// but the cache of digests. After `Err` the tree of an earlier scan may or may not have been replaced.
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError>;
 
-    /// Looks at several directories, one after the other.
+    /// Scans several directories, one after the other. After `Err` some of them were scanned.
     fn scan_all(&mut self, specs: &[ScanSpec]) -> Result<Vec<Scanned>, NodeError> {
         specs.iter().map(|spec| self.scan(spec)).collect()
     }
 
-    /// The tree of the last scan of `directory`. What it has in common with `like` need not cross a wire.
+    /// The tree of the last scan of `directory`. What it has in common with `like` need not cross a wire. Changes nothing.
     fn tree(&mut self, directory: &str, like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError>;
 
-    /// Of each owner, what this host can set: names it does not know become `None`.
+    /// Of each owner, what this host can set: names that it does not know become `None`. Changes nothing.
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError>;
 
-    /// Readies a root for changes by `run` (a ULID): makes it if it is missing, marks it if it is unmarked,
-    /// sweeps the leftovers of killed runs from its stage into its trash, deletes the trash that `trash` keeps
-    /// no longer. Returns the marker's id.
-    fn prepare(
-        &mut self,
-        directory: &str,
-        run: &str,
-        trash: &TrashKeep,
-    ) -> Result<Result<String, String>, NodeError>;
+    /// Makes a scanned root ready for changes by this run: takes its lock, makes it if it is missing, marks it if it is
+    /// unmarked, sweeps the leftovers of earlier runs out of its stage, and deletes what `trash` says
+    /// need not be kept any longer. Returns the marker's id.
+    ///
+    /// Preparing a directory again in the same run returns the same id and does nothing else, also after it was scanned again.
+    /// If its root is another directory by then, it is prepared like any other. After a refusal, or `Err`, some of these
+    /// steps may have been done; each of them is harmless on its own.
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError>;
 
-    /// Gets contents into the stage of `directory`: first from what the host has itself (its stage, the
-    /// tree as scanned, its trash), the rest from `source`.
+    /// Removes everything from the stage of a prepared directory, whatever its age. What this program did not put there goes
+    /// to the trash of this run. For a directory in which this run has nothing left to do: contents that are staged and
+    /// not committed are lost. After a refusal, or `Err`, some of it may be gone.
+    fn clear_stage(&mut self, directory: &str) -> Result<Attempt<()>, NodeError>;
+
+    /// Gets contents into the stage of a prepared directory: first from what the host has itself (its stage, the
+    /// tree as scanned, its trash), the rest from `source`. After `Err` the contents that had arrived, whole or in part, are in
+    /// the stage for a later run.
     fn stage(
         &mut self,
         directory: &str,
@@ -51,25 +97,32 @@ pub trait Endpoint: Send {
         source: &mut dyn Source,
     ) -> Result<Received, NodeError>;
 
-    /// Streams contents of `directory` into `sink`.
+    /// Streams contents of `directory`, as it was scanned, into `sink`. Changes nothing. After `Err` the sink may have
+    /// got some of them, the last one without its end.
     fn send(&mut self, directory: &str, wanted: &[BlobRequest], sink: &mut dyn Sink)
     -> Result<(), NodeError>;
 
-    /// Carries out actions, in order; contents must be staged. One outcome for each.
+    /// Carries out actions in a prepared directory, in order; contents must be staged. One outcome for each.
+    /// After `Err` any number of the actions may have been done: the next scan tells.
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError>;
 
-    /// Writes the generation of the base that this end now agrees on into its marker.
-    fn agree(&mut self, directory: &str, generation: &str) -> Result<Result<(), String>, NodeError>;
+    /// Writes the generation of the base that this end now agrees on into the marker of a scanned directory. After `Err`
+    /// it has the old generation or this one.
+    fn agree(&mut self, directory: &str, generation: &str) -> Result<Attempt<()>, NodeError>;
 
-    /// What the last commit of `directory` put into its trash; told once.
+    /// What the last commit in `directory` put into its trash. It is returned once: after that, or after `Err`, it can only
+    /// be found by looking through the trash.
     fn trashed(&mut self, directory: &str) -> Result<Vec<TrashEntry>, NodeError>;
 
+    /// Runs a reload and verifies it. After `Err` it may have been run: it stays owed.
+    fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
+}
+
+/// The trash of a host's directories, for `restore`. Changes nothing. Belongs to an open run, and to
+/// directories that were scanned in it; the same holds after `Err` as for [`Endpoint`].
+pub trait TrashReader {
     /// Every version of `path`, and of what was below it, in the trash of `directory`; the oldest run first.
-    fn versions(
-        &mut self,
-        directory: &str,
-        path: &RelPath,
-    ) -> Result<Result<Vec<TrashEntry>, String>, NodeError>;
+    fn versions(&mut self, directory: &str, path: &RelPath) -> Result<Attempt<Vec<TrashEntry>>, NodeError>;
 
     /// What lies at `paths` in the trash of `directory`, as it would stand in its tree: read now, for its
     /// digest. One for each.
@@ -78,7 +131,7 @@ pub trait Endpoint: Send {
         directory: &str,
         id: &TrashId,
         paths: &[RelPathBuf],
-    ) -> Result<Vec<Result<Entry, String>>, NodeError>;
+    ) -> Result<Vec<Attempt<Entry>>, NodeError>;
 
     /// Streams contents from the trash of `directory` into `sink`.
     fn send_trashed(
@@ -88,66 +141,28 @@ pub trait Endpoint: Send {
         wanted: &[BlobRequest],
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError>;
-
-    /// Runs a reload and verifies it.
-    fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
-
-    /// Lets Main in with another key. Main's own disk has nothing to let in.
-    fn replace_key(&mut self, _: &KeyChange) -> Result<Result<(), String>, NodeError> {
-        Ok(Err("nobody is let in here by a key".to_owned()))
-    }
 }
 
-/// Another key for Main, as the holder of the one it has vouches for it.
+/// The keys by which a node lets its Main in.
+pub trait MainKeys {
+    /// Lets Main in with another key. Belongs to an open run. After `Err` the node lets in the old key, the new one, or both.
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError>;
+}
+
+/// All that a session with a node offers.
+pub trait NodeSession: Endpoint + TrashReader + MainKeys {}
+
+impl<T: Endpoint + TrashReader + MainKeys> NodeSession for T {}
+
+/// Another key for Main, signed by the holder of the one that it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChange {
     /// The key that Main has, in OpenSSH's format.
     pub old: String,
-    /// The one that it will have.
+    /// The key that it will have.
     pub new: String,
     /// The old key's signature of both: an SSH signature (PROTOCOL.sshsig) in PEM.
-    pub vouched: String,
-    /// Whether the old one is to go now; else both are let in.
+    pub signature: String,
+    /// Whether the old key is to go now; else both are let in.
     pub drop_old: bool,
 }
-
-/// Why a host cannot take part in a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeError {
-    /// What a caller chooses by: the node's state and exit code.
-    pub kind: NodeErrorKind,
-    /// What and where and what to do, for people; one line.
-    pub detail: String,
-}
-
-/// The classes of [`NodeError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NodeErrorKind {
-    /// No connection: name, route, port.
-    Unreachable,
-    /// The node's sshd or agent said no: key, host key, epoch, root not accepted.
-    Refused,
-    /// The node has no `xds-sync`.
-    AgentMissing,
-    /// Both ends speak, but no common version.
-    Incompatible,
-    /// It fell silent.
-    Timeout,
-    /// The connection ended, or the peer broke the protocol.
-    Lost,
-}
-
-impl NodeError {
-    /// An error of this kind.
-    pub fn new(kind: NodeErrorKind, detail: impl Into<String>) -> NodeError {
-        NodeError { kind, detail: detail.into() }
-    }
-}
-
-impl fmt::Display for NodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.detail)
-    }
-}
-
-impl std::error::Error for NodeError {}

@@ -1,30 +1,32 @@
-//! Where stages 2, 4 and 5 run: behind one trait, on this host or on another.
+//! The hosts that stages 2, 4 and 5 run on: behind one trait, this host or another.
 //!
-//! [`Local`] is this host. [`Remote`] is an [`Endpoint`] whose host is at the other end of a stream, [`agent`]
-//! serves one there. How the stream comes about is [`ssh`]'s business alone.
+//! [`Local`] is this host. [`Remote`] is an [`Endpoint`] whose host is at the other end of a stream, and [`agent`]
+//! serves one there. How the stream comes about is the business of [`ssh`] alone.
 
 pub mod accept;
 pub mod agent;
-mod binding;
 mod banner;
+mod binding;
+mod byte_stream;
+mod connection;
 pub mod endpoint;
+mod error;
+mod heartbeat;
 pub mod local;
-mod link;
+mod peer;
 mod protocol;
-mod pulse;
 pub mod remote;
 pub mod ssh;
-mod upstream;
-mod wire;
 
 pub use accept::Accept;
 pub use binding::forget as forget_main;
-pub use endpoint::{Endpoint, KeyChange, NodeError, NodeErrorKind};
-pub use link::{Ended, Peer};
+pub use byte_stream::widen;
+pub use endpoint::{Endpoint, KeyChange, MainKeys, NodeSession, TrashReader};
+pub use error::{Attempt, NodeError, NodeErrorKind, Refusal};
 pub use local::{Local, LocalOptions, ReplaceKey};
+pub use peer::{Ended, Peer};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;
-pub use wire::widen;
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use crate::enroll::{authorized_keys, rotate};
 use crate::host;
 use crate::model::{ReloadOutcome, ReloadState};
-use crate::node::{Accept, KeyChange, Local, LocalOptions, ReplaceKey};
+use crate::node::{Accept, KeyChange, Local, LocalOptions, Refusal, ReplaceKey};
 use crate::reload::{self, ReloadRequest};
 use crate::site::{Clock, NewId, line_of};
 use crate::state::StateDir;
@@ -27,7 +27,7 @@ pub(super) fn main_disk(state: &StateDir, now: &Clock, new_id: &NewId) -> Local 
         state: ReloadState::NotNeeded,
         detail: None,
     };
-    let no_keys = |_: &KeyChange| Err("Main has no key of a Main to replace".to_owned());
+    let no_keys = |_: &KeyChange| Err(Refusal::new("Main has no key of a Main to replace"));
     disk(&state.cache_dir(), (now, new_id), Box::new(not_needed), Box::new(no_keys), &Arc::default())
 }
 
@@ -43,7 +43,7 @@ pub fn node_disk(
     let set = |name: &str| Some((name.into(), host::variable(name)?));
     let environment: Vec<(OsString, OsString)> = FOR_COMMANDS.into_iter().filter_map(set).collect();
     let reload = move |request: &ReloadRequest| reload::run(request, &commands, &environment);
-    let replace_key = |change: &KeyChange| replace_key(change).map_err(|error| line_of(&error));
+    let replace_key = |change: &KeyChange| replace_key(change).map_err(|error| Refusal::new(line_of(&error)));
     let (now, new_id): (Clock, NewId) = (Arc::new(now), Arc::new(new_id));
     let cache_dir = accept.state_dir.join("cache");
     disk(&cache_dir, (&now, &new_id), Box::new(reload), Box::new(replace_key), progress)

@@ -18,8 +18,6 @@ struct Installer<'a> {
     site: &'a Site,
     program: Vec<u8>,
     sha256: String,
-    /// The id of these sessions.
-    session: String,
 }
 
 impl Site {
@@ -28,9 +26,9 @@ impl Site {
     /// `Err`: nothing was touched anywhere.
     pub fn install(&self, nodes: &[&Node]) -> anyhow::Result<Vec<anyhow::Result<&'static str>>> {
         // The file that runs, whatever was installed in its place since.
-        let program = fs::read("/proc/self/exe").context("reading this program")?;
+        let program = host::program_content().context("reading this program")?;
         let sha256 = handover::sha256(&program);
-        let installer = Installer { site: self, program, sha256, session: (self.services.new_id)() };
+        let installer = Installer { site: self, program, sha256 };
         Ok(side_by_side(nodes, self.config().sync.parallel, |node| installer.install(node)))
     }
 }
@@ -61,7 +59,7 @@ impl Installer<'_> {
     }
 
     fn reach_agent(&self, node: &Node) -> Result<(), NodeError> {
-        self.site.ssh.connect(node, &self.session).map(drop)
+        self.site.ssh.connect(&node.name).map(drop)
     }
 
     fn run(&self, node: &Node, command: &str, input: &[u8]) -> anyhow::Result<()> {

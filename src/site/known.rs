@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use crate::config::Config;
-use crate::enroll::discover::{Discovered, Found, Machine, discover};
+use crate::discovery::{Discovered, DiscoveredNode, Machine, discover};
 use crate::host;
 use crate::report::Problem;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
@@ -85,7 +85,7 @@ impl KnownNodes {
 
     /// How a node was found; `None`: it is configured.
     #[must_use]
-    pub fn found(&self, name: &str) -> Option<&Found> {
+    pub(crate) fn found(&self, name: &str) -> Option<&DiscoveredNode> {
         self.discovered.nodes.iter().find(|found| found.node.name == name)
     }
 

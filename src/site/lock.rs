@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
+use crate::host;
 use crate::state::{Lock, StateDir};
 
 /// A blocking flock(2) would not see the signal that ends the wait.
@@ -34,9 +35,9 @@ impl std::error::Error for Locked {}
 
 /// Takes the lock of a run. While another process holds it, waits as long as `is_waited_for` says so, or fails with
 /// [`Locked`].
-pub fn lock(state: &StateDir, is_waited_for: impl Fn() -> bool) -> anyhow::Result<Lock> {
+pub(crate) fn lock(state: &StateDir, is_waited_for: impl Fn() -> bool) -> anyhow::Result<Lock> {
     loop {
-        if let Some(lock) = state.lock(false)? {
+        if let Some(lock) = state.lock(host::pid())? {
             return Ok(lock);
         }
         if !is_waited_for() {

@@ -21,13 +21,14 @@ use crate::model::escape::clean;
 use crate::node::NodeError;
 use crate::report::Report;
 use crate::state::{Identity, Lock, StateDir};
-use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent};
+use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent, Spec};
 use crate::threads::side_by_side;
 
 pub use disks::node_disk;
 pub use ha::{PATH as HA_CONFIG, standby};
 pub use known::KnownNodes;
-pub use lock::{Locked, lock};
+pub use lock::Locked;
+pub(crate) use lock::lock;
 pub use rotation::{Rotated, RotationEnd};
 pub use ssh::Ssh;
 
@@ -75,12 +76,12 @@ pub enum Locking {
     Wait,
 }
 
-/// What nodes are asked to accept from this site's sessions.
+/// Whether runs of a site may change nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing that changes them: they refuse it by themselves.
+    /// All of them are dry runs.
     ReadOnly,
-    /// Changes.
+    /// They may. This Main gets an identity, if it has none yet.
     Change,
 }
 
@@ -119,7 +120,7 @@ impl Site {
     }
 
     /// The same, in a state directory that the caller has opened, and locked if the site is to be.
-    pub fn open_in(
+    pub(crate) fn open_in(
         state: StateDir,
         lock: Option<Lock>,
         config: Config,
@@ -131,7 +132,7 @@ impl Site {
             nodes.remember(&state);
         }
         let identity = identity(&state, access, &services.new_id)?;
-        let ssh = Ssh::new(nodes.config(), &state, identity, access)?;
+        let ssh = Ssh::new(nodes.config(), &state, identity)?;
         Ok(Site { nodes, state, lock, ssh, services })
     }
 
@@ -170,9 +171,6 @@ impl Site {
     pub fn environment(&self) -> Environment<'_> {
         let Services { now, new_id, progress, stop } = &self.services;
         Environment {
-            config: self.config(),
-            // A row that was dropped may have been a node, and may be one again.
-            knows_all_nodes: self.nodes.problems().is_empty(),
             state: &self.state,
             connect: &self.ssh,
             main: Mutex::new(disks::main_disk(&self.state, now, new_id)),
@@ -187,7 +185,10 @@ impl Site {
     ///
     /// What happens to one node or directory is in the report; `Err` is Main's own state that could not be read.
     pub fn sync(&self, options: &Options) -> anyhow::Result<Report> {
-        let mut report = sync::run(&self.environment(), options)?;
+        // A row that was dropped may have been a node, and may be one again.
+        let knows_all_nodes = self.nodes.problems().is_empty();
+        let spec = Spec::new(self.config(), options, knows_all_nodes);
+        let mut report = sync::run(&self.environment(), &spec)?;
         report.problems.extend(self.nodes.problems());
         Ok(report)
     }
@@ -195,8 +196,7 @@ impl Site {
     /// Connects to the agents of these nodes and hangs up again, several at once; results are in the same order.
     #[must_use]
     pub fn check(&self, nodes: &[&Node]) -> Vec<Result<(), NodeError>> {
-        let session = (self.services.new_id)();
-        side_by_side(nodes, self.config().sync.parallel, |node| self.ssh.connect(node, &session).map(drop))
+        side_by_side(nodes, self.config().sync.parallel, |node| self.ssh.connect(&node.name).map(drop))
     }
 }
 
@@ -206,7 +206,7 @@ fn identity(state: &StateDir, access: Access, new_id: &NewId) -> anyhow::Result<
         return Ok(identity);
     }
     let identity = Identity { id: new_id(), epoch: FIRST_EPOCH };
-    // A node remembers which Main it obeys from the first session that may change it.
+    // A node is bound to this identity from the first change on.
     if access == Access::Change {
         state.save_identity(&identity)?;
     }

@@ -8,7 +8,7 @@ use ssh_key::rand_core::CryptoRngCore;
 use super::Site;
 use crate::config::Node;
 use crate::enroll::{key, rotate};
-use crate::node::{Endpoint, KeyChange, NodeErrorKind};
+use crate::node::{KeyChange, NodeError, NodeErrorKind, NodeSession};
 use crate::threads::side_by_side;
 
 /// What a rotation did.
@@ -41,8 +41,8 @@ struct Rotation<'a> {
     old: &'a Path,
     new: &'a Path,
     change: KeyChange,
-    /// The id of these sessions.
-    session: String,
+    /// The id of this rotation, for the nodes' logs.
+    run: String,
 }
 
 impl Site {
@@ -62,7 +62,7 @@ impl Site {
             Some((pair.algorithm, pair.fingerprint))
         };
         let change = rotate::propose(old, new)?;
-        let rotation = Rotation { site: self, old, new, change, session: (self.services.new_id)() };
+        let rotation = Rotation { site: self, old, new, change, run: (self.services.new_id)() };
 
         // A node with a key of its own never had this one.
         let nodes: Vec<&Node> = config.nodes.iter().filter(|node| node.identity.is_none()).collect();
@@ -83,7 +83,7 @@ impl Site {
             // Without the previous key, a node that is unknown now would be locked out.
             RotationEnd::NodesUnknown(previous)
         } else {
-            rotate::forget_former(identity)?;
+            rotate::forget_previous(identity)?;
             RotationEnd::Complete
         };
         Ok(Rotated { new_key, nodes, end })
@@ -93,7 +93,11 @@ impl Site {
 impl Rotation<'_> {
     /// The old key is removed from a node only once the new one has opened a session there.
     fn move_node(&self, node: &Node) -> Result<(), String> {
-        let connect = |identity| self.site.ssh.connect_with(node, &self.session, identity);
+        let connect = |identity| {
+            let mut session = self.site.ssh.connect_with(node, identity)?;
+            session.begin(&self.run, false)?;
+            Ok::<_, NodeError>(session)
+        };
         let mut session = match connect(self.new) {
             Ok(session) => session,
             // It does not know the new key yet.
@@ -108,6 +112,6 @@ impl Rotation<'_> {
     }
 }
 
-fn replace_key(session: &mut dyn Endpoint, change: &KeyChange) -> Result<(), String> {
-    session.replace_key(change).map_err(|error| error.detail)?
+fn replace_key(session: &mut dyn NodeSession, change: &KeyChange) -> Result<(), String> {
+    Ok(session.replace_key(change).map_err(|error| error.detail)??)
 }

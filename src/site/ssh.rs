@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::config::{self, Config, Node};
 use crate::enroll::rotate;
 use crate::host;
-use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, Said, SshOptions};
-use crate::node::{Endpoint, Hello, NodeError};
-use crate::site::Access;
+use crate::model::escape::clean;
+use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, ShellOutput, SshOptions};
+use crate::node::{Hello, NodeError, NodeErrorKind, NodeSession};
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
 
@@ -18,16 +18,11 @@ pub struct Ssh {
     identity: Identity,
     /// Its name, for messages.
     name: String,
-    access: Access,
+    nodes: Vec<Node>,
 }
 
 impl Ssh {
-    pub(super) fn new(
-        config: &Config,
-        state: &StateDir,
-        identity: Identity,
-        access: Access,
-    ) -> anyhow::Result<Ssh> {
+    pub(super) fn new(config: &Config, state: &StateDir, identity: Identity) -> anyhow::Result<Ssh> {
         let ssh = &config.ssh;
         let connector = Connector::new(SshOptions {
             user: ssh.user.clone(),
@@ -44,45 +39,44 @@ impl Ssh {
             traffic_class: config.sync.traffic_class.clone(),
             timeout: config.sync.timeout,
             persist: ssh.persist,
+            now: host::now,
             has_aes: host::has_aes(),
             own_config: host::home().map(|home| OwnConfig::read(&home)).unwrap_or_default(),
             control_dir: state.path().join("ssh"),
         })?;
-        Ok(Ssh { connector, identity, name: config.main.name.clone(), access })
+        Ok(Ssh { connector, identity, name: config.main.name.clone(), nodes: config.nodes.clone() })
     }
 
     /// Connects with this key and no other.
     pub(super) fn connect_with(
         &self,
         node: &Node,
-        run: &str,
         identity: &Path,
-    ) -> Result<Box<dyn Endpoint>, NodeError> {
+    ) -> Result<Box<dyn NodeSession>, NodeError> {
         let options =
             NodeOptions { identity: Some(identity.to_owned()), only_identity: true, ..options(node) };
-        self.open(node, run, &options)
+        self.open(node, &options)
     }
 
     /// Lets the node's shell run a command, where Main's key opens one.
-    pub(super) fn shell(&self, node: &Node, command: &str, input: &[u8]) -> Result<Said, NodeError> {
+    pub(super) fn shell(&self, node: &Node, command: &str, input: &[u8]) -> Result<ShellOutput, NodeError> {
         self.connector.shell(&node.address, &options(node), command, input)
     }
 
-    fn open(&self, node: &Node, run: &str, options: &NodeOptions) -> Result<Box<dyn Endpoint>, NodeError> {
-        let hello = Hello {
-            main: self.identity.id.clone(),
-            epoch: self.identity.epoch,
-            name: self.name.clone(),
-            run: run.to_owned(),
-            dry_run: self.access == Access::ReadOnly,
-        };
+    fn open(&self, node: &Node, options: &NodeOptions) -> Result<Box<dyn NodeSession>, NodeError> {
+        let hello =
+            Hello { main: self.identity.id.clone(), epoch: self.identity.epoch, name: self.name.clone() };
         Ok(Box::new(self.connector.connect(&node.address, options, &hello)?))
     }
 }
 
 impl Connect for Ssh {
-    fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError> {
-        self.open(node, run, &options(node))
+    fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        let known = self.nodes.iter().find(|known| known.name == node);
+        let known = known.ok_or_else(|| {
+            NodeError::new(NodeErrorKind::Unreachable, format!("no node is named {}", clean(node)))
+        })?;
+        self.open(known, &options(known))
     }
 }
 

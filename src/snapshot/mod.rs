@@ -68,6 +68,8 @@ pub struct Scanned {
     pub settled: bool,
     /// Bytes free for root on the root's filesystem.
     pub free: u64,
+    /// Whether earlier runs have left anything in the root's stage, of whatever age.
+    pub leftovers: bool,
 }
 
 /// The state of a root.

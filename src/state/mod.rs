@@ -297,14 +297,14 @@ mod tests {
         assert_eq!(state.identity().unwrap(), Some(identity));
 
         assert_eq!(state.edge("moh", "mds1"), Ok(None));
-        let edge = EdgeRecord::new(
-            "01R".to_owned(),
-            "01G".to_owned(),
-            Digest([1; 32]),
-            None,
-            &Tree::default(),
-            None,
-        );
+        let header = EdgeHeader {
+            root: "01R".to_owned(),
+            generation: Some("01G".to_owned()),
+            rules: Digest([1; 32]),
+            agreed: true,
+            in_step: None,
+        };
+        let edge = EdgeRecord::new(header, &Tree::default(), None);
         state.save_edge("moh", "mds1", &edge).unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
         assert_eq!(state.edge("moh", "mds2"), Ok(None));

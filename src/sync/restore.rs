@@ -22,7 +22,7 @@ use anyhow::{Context as _, bail};
 
 use crate::config::{Directory, Node};
 use crate::model::{Action, Entry, File, Outcome, RelPath, RelPathBuf, Tree};
-use crate::node::{Endpoint, Local, NodeError};
+use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::Guard;
 use crate::snapshot::{Root, Rules};
 use crate::sync::carry;
@@ -90,7 +90,7 @@ pub struct Search<'a> {
     /// Main's root, as it was scanned.
     main_root: Root,
     /// Connected nodes.
-    nodes: BTreeMap<String, Box<dyn Endpoint>>,
+    nodes: BTreeMap<String, Box<dyn NodeSession>>,
     versions: Vec<TrashedVersion>,
     unreachable: Vec<(String, NodeError)>,
     unreadable: Vec<(String, String)>,
@@ -140,6 +140,7 @@ pub fn search<'a>(
             });
             threads.push((node, thread));
         }
+        lock(&environment.main).begin(&run, false)?;
         let (main_root, found) =
             list_versions(&mut *lock(&environment.main), environment, directory, None, path)?;
         search.main_root = main_root;
@@ -187,14 +188,16 @@ fn search_node(
     node: &Node,
     run: &str,
     path: &RelPath,
-) -> Result<(Box<dyn Endpoint>, Listing), NodeError> {
-    let mut endpoint = environment.connect.connect(node, run)?;
+) -> Result<(Box<dyn NodeSession>, Listing), NodeError> {
+    let mut endpoint = environment.connect.connect(&node.name)?;
+    // Nodes are only searched: as in a dry run, they refuse to be changed.
+    endpoint.begin(run, true)?;
     let (_, found) = list_versions(endpoint.as_mut(), environment, directory, Some(node), path)?;
     Ok((endpoint, found))
 }
 
 fn list_versions(
-    endpoint: &mut dyn Endpoint,
+    endpoint: &mut dyn NodeSession,
     environment: &Environment<'_>,
     directory: &Directory,
     node: Option<&Node>,
@@ -204,7 +207,7 @@ fn list_versions(
     let found = match &root {
         Root::Missing => Ok(Vec::new()),
         Root::Unusable(why) => Err(why.clone()),
-        Root::Marked(_) | Root::Unmarked => endpoint.versions(&directory.name, path)?,
+        Root::Marked(_) | Root::Unmarked => endpoint.versions(&directory.name, path)?.map_err(String::from),
     };
     Ok((root, found))
 }
@@ -331,7 +334,7 @@ impl Search<'_> {
             .map_err(|(guard, detail)| RootHalted(guard, detail))?;
         // Nothing is deleted from the trash now, since it may be what is to be restored.
         let keep = crate::model::TrashKeep::FOREVER;
-        let id = main.prepare(&directory.name, &self.run, &keep)?.map_err(anyhow::Error::msg)?;
+        let id = main.prepare(&directory.name, &keep)??;
         if known.is_none() {
             ledger.roots.insert(directory.name.clone(), id);
             self.environment.state.save_ledger(&ledger)?;
@@ -352,6 +355,7 @@ impl Search<'_> {
                 group.iter().map(|version| version.entry.place.path.clone()).collect();
             let entries = self.with_endpoint(host, |endpoint, name| endpoint.recall(name, id, &paths));
             let entries = entries.with_context(|| format!("the trash of {host}"))?;
+            let entries = entries.into_iter().map(|entry| entry.map_err(String::from));
             recalled.extend(group.into_iter().cloned().zip(entries));
         }
         Ok(recalled)
@@ -393,7 +397,7 @@ impl Search<'_> {
     fn with_endpoint<T>(
         &mut self,
         host: &str,
-        call: impl FnOnce(&mut dyn Endpoint, &str) -> Result<T, NodeError>,
+        call: impl FnOnce(&mut dyn NodeSession, &str) -> Result<T, NodeError>,
     ) -> anyhow::Result<T> {
         let name = &self.directory.name;
         match self.nodes.get_mut(host) {
@@ -412,7 +416,7 @@ impl Search<'_> {
         let directory = &self.directory.name;
         let environment = self.environment;
         let mut main: MutexGuard<'_, Local>;
-        let endpoint: &mut dyn Endpoint = match self.nodes.get_mut(host) {
+        let endpoint: &mut dyn NodeSession = match self.nodes.get_mut(host) {
             Some(node) => node.as_mut(),
             None => {
                 main = lock(&environment.main);
@@ -459,7 +463,7 @@ fn groups<'v, T>(
 
 /// The trash of a host as a source of file contents.
 struct TrashSource<'a> {
-    endpoint: &'a mut dyn Endpoint,
+    endpoint: &'a mut dyn NodeSession,
     directory: &'a str,
     id: &'a TrashId,
 }

@@ -39,7 +39,7 @@ pub use signature::{MAX_BASES, Signature, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
 pub use stager::Stager;
-pub use sweep::sweep;
+pub use sweep::{clear as clear_stage, has_leftovers, sweep};
 
 /// One content that one end needs and another has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

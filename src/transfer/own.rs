@@ -16,6 +16,8 @@ use crate::fault::{Point, reach};
 
 const STAGE: &str = "stage";
 const TRASH: &str = "trash";
+/// The stage, from the root.
+pub(super) const STAGE_PATH: &str = ".xds-sync/stage";
 /// The trash, from the root.
 pub(super) const TRASH_PATH: &str = ".xds-sync/trash";
 

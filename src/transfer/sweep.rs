@@ -9,15 +9,21 @@ use std::os::unix::ffi::OsStrExt as _;
 use rustix::fs::AtFlags;
 
 use super::durable::Unsynced;
-use super::own::OwnDir;
+use super::own::{OwnDir, STAGE_PATH};
 use super::swap::Name;
 use super::trash::{RunTrash, names};
-use crate::disk::Stamp;
+use crate::disk::{HeldRoot, Stamp};
 use crate::fault::{Point, reach};
 use crate::model::Digest;
 
 /// How long contents wait for a run that puts them in place, in nanoseconds: a week.
 const KEEP: i64 = 7 * 24 * 3600 * 1_000_000_000;
+
+/// Whether anything is in the stage of this root. A stage that cannot be read counts as empty: [`sweep`] says what is
+/// wrong with it.
+pub fn has_leftovers(root: &HeldRoot) -> bool {
+    root.open_own(STAGE_PATH).is_ok_and(|stage| names(&stage).is_ok_and(|names| !names.is_empty()))
+}
 
 /// Readies the stage for `run`. `now` is in nanoseconds since 1970.
 ///
@@ -25,6 +31,19 @@ const KEEP: i64 = 7 * 24 * 3600 * 1_000_000_000;
 /// commit was just making goes, since all it was made of is still there. Anything else is nothing we
 /// know: it goes to the trash of this run.
 pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
+    remove_leftovers(own, run, |content| is_expired(content, now))
+}
+
+/// Empties the stage at the end of `run`: as [`sweep`], but contents and parts of contents go whatever their age.
+pub fn clear(own: &OwnDir, run: &str) -> anyhow::Result<()> {
+    remove_leftovers(own, run, |_| Ok(true))
+}
+
+fn remove_leftovers(
+    own: &OwnDir,
+    run: &str,
+    goes: impl Fn(Name<'_>) -> io::Result<bool>,
+) -> anyhow::Result<()> {
     let trash = RunTrash::new(own, run)?;
     let unsynced = Unsynced::default();
     for (name, is_dir) in names(own.stage())? {
@@ -32,9 +51,7 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
         reach(Point::SweepRemove)?;
         match Leftover::of(&name) {
             Leftover::Content(_) if !is_dir => {
-                let Some(stat) = left.stat()? else { continue };
-                // The mtime may be the one that the file shall have; nobody sets a ctime.
-                if now.saturating_sub(Stamp::of(&stat).ctime) > KEEP {
+                if goes(left)? {
                     left.remove()?;
                 }
             }
@@ -44,6 +61,13 @@ pub fn sweep(own: &OwnDir, run: &str, now: i64) -> anyhow::Result<()> {
         }
     }
     Ok(unsynced.sync(own)?)
+}
+
+/// Whether a content has waited for too long. `now` is in nanoseconds since 1970.
+fn is_expired(content: Name<'_>, now: i64) -> io::Result<bool> {
+    let Some(stat) = content.stat()? else { return Ok(false) };
+    // The mtime may be the one that the file shall have; nobody sets a ctime.
+    Ok(now.saturating_sub(Stamp::of(&stat).ctime) > KEEP)
 }
 
 /// The contents of which anything is in the stage; `None` where it cannot be listed.

@@ -259,7 +259,7 @@ impl History {
         }
         let run = &run;
         let in_order = world.setup.parallel >= world.nodes;
-        let net = Net::new(run, world.nodes, in_order, dry_run, world.base.clone(), disk);
+        let net = Net::new(run, world.nodes, in_order, world.base.clone(), disk);
         let streams = Arc::clone(&net.streams);
         let hang_up = move || {
             for stream in &*streams.lock().unwrap() {

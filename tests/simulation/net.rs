@@ -10,9 +10,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use xds_sync::config::Node;
 use xds_sync::node::{
-    Accept, Ended, Endpoint, Hello, Local, LocalOptions, NodeError, NodeErrorKind, Peer, Remote, agent,
+    Accept, Ended, Hello, Local, LocalOptions, NodeError, NodeErrorKind, NodeSession, Peer, Remote, agent,
 };
 use xds_sync::sync::Connect;
 
@@ -28,7 +27,6 @@ type Agent = (usize, JoinHandle<Result<(), String>>);
 pub struct Net {
     run: Run,
     nodes: usize,
-    dry_run: bool,
     base: PathBuf,
     disk: Disk,
     /// Main's ends; shut down when Main is killed.
@@ -39,7 +37,7 @@ pub struct Net {
 }
 
 impl Net {
-    pub fn new(run: &Run, nodes: usize, in_order: bool, dry_run: bool, base: PathBuf, disk: Disk) -> Net {
+    pub fn new(run: &Run, nodes: usize, in_order: bool, base: PathBuf, disk: Disk) -> Net {
         let mut run = run.clone();
         if !in_order {
             run.order.clear();
@@ -47,7 +45,6 @@ impl Net {
         Net {
             run,
             nodes,
-            dry_run,
             base,
             disk,
             streams: Arc::default(),
@@ -83,7 +80,7 @@ impl Net {
         self.turn.1.notify_all();
     }
 
-    fn open(&self, node: usize, run: &str) -> Result<Remote, NodeError> {
+    fn open(&self, node: usize) -> Result<Remote, NodeError> {
         if self.run.away.contains(&node) {
             return Err(NodeError::new(NodeErrorKind::Unreachable, "no route"));
         }
@@ -109,13 +106,7 @@ impl Net {
             }
         });
         self.agents.lock().unwrap().push((node, agent));
-        let hello = Hello {
-            main: "01MAIN".to_owned(),
-            epoch: 1,
-            name: "main".to_owned(),
-            run: run.to_owned(),
-            dry_run: self.dry_run,
-        };
+        let hello = Hello { main: "01MAIN".to_owned(), epoch: 1, name: "main".to_owned() };
         let end = || main.try_clone().map(Into::into).map_err(lost);
         Remote::new(end()?, end()?, Box::new(Nobody), &hello, Duration::from_secs(20))
     }
@@ -131,10 +122,10 @@ fn lost(error: io::Error) -> NodeError {
 }
 
 impl Connect for Net {
-    fn connect(&self, node: &Node, run: &str) -> Result<Box<dyn Endpoint>, NodeError> {
-        let number: usize = node.name.trim_start_matches("node").parse().unwrap();
+    fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        let number: usize = node.trim_start_matches("node").parse().unwrap();
         self.await_turn(number);
-        let opened = self.open(number, run);
+        let opened = self.open(number);
         self.turn_is_over();
         Ok(Box::new(opened?))
     }

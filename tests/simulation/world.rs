@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use xds_sync::config::{self, Config, Sources};
 use xds_sync::model::{ReloadOutcome, ReloadState};
-use xds_sync::node::LocalOptions;
+use xds_sync::node::{LocalOptions, Refusal};
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::Clock;
 
@@ -164,7 +164,7 @@ pub fn local(
         clock: Box::new(clock),
         new_id: Box::new(move || ids.next()),
         reload: Box::new(reload),
-        replace_key: Box::new(|_| Err("nobody asks".to_owned())),
+        replace_key: Box::new(|_| Err(Refusal::new("nobody asks"))),
         progress: Arc::default(),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn edit(
     if new == old {
         return Ok(false);
     }
-    install(&path, &new).step("write")?;
+    install(&path, new.as_bytes()).step("write")?;
     // Only a whole configuration tells whether a name or an address is taken elsewhere.
     let Err(mistakes) = load::config(context) else { return Ok(true) };
     put_back(&path, before.as_deref()).step("put back")?;
@@ -40,7 +40,7 @@ pub(super) fn edit(
 
 fn put_back(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
     match before {
-        Some(before) => install(path, before).map(drop),
+        Some(before) => install(path, before.as_bytes()).map(drop),
         None => fs::remove_file(path).with_context(|| format!("removing {}", path.display())),
     }
 }

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use super::super::{Context, exit, load};
 use super::{EXAMPLES, file};
 use crate::config::Config;
+use crate::discovery::workers_list::{self, Worker};
 use crate::enroll::nodes_file::{NewNode, with_node};
-use crate::enroll::workers_list::{self, Worker};
 
 /// Add the nodes of a workers-list: lines `[user@]host[:path]`; known ones are passed over
 #[derive(clap::Args, Debug)]

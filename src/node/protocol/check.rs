@@ -1,19 +1,16 @@
-//! What a value from the peer must be beside well-formed.
+//! What a well-formed value from the peer must be in addition.
 
 use std::sync::Arc;
 
 use super::frame::FrameError;
-use super::message::{Basis, MAX_TEXT};
+use super::limits::{MAX_ID, MAX_NAME, MAX_TEXT};
+use super::message::Basis;
 use crate::disk::OWN_DIR;
 use crate::model::escape::escape_for_people;
 use crate::model::{Action, Entry, EntryProblem, File, Meta, Owner, RelPath, Step, Tree};
+use crate::node::error::Refusal;
 use crate::transfer::Signature;
 use crate::transfer::trash::TrashEntry;
-
-/// Longest symlink target, user or group name, as in an encoded tree.
-pub(super) const MAX_NAME: usize = 4096;
-/// Longest id of a run, marker or base; ours are ULIDs of 26.
-pub(crate) const MAX_ID: usize = 64;
 
 /// A path outside our own directory, which is part of no tree.
 pub(crate) fn path(path: &RelPath) -> Result<(), FrameError> {
@@ -32,7 +29,10 @@ pub(crate) fn tree(tree: &Tree) -> Result<(), FrameError> {
             }
             Entry::Excluded => {}
             Entry::Problem(EntryProblem::Unreadable(why)) if text(why) != **why => {
-                return Err(FrameError::broken(format!("why {} cannot be read is no line", at.for_people())));
+                return Err(FrameError::broken(format!(
+                    "the reason why {} cannot be read is not one harmless line",
+                    at.for_people()
+                )));
             }
             Entry::Dir(meta) | Entry::File(File { meta, .. }) => {
                 path(at)?;
@@ -91,7 +91,7 @@ pub(crate) fn trash_entry(entry: &TrashEntry, asked: &RelPath) -> Result<(), Fra
     let at = &entry.place.path;
     path(at)?;
     if **at != *asked && !at.is_below(asked) {
-        return Err(FrameError::broken(format!("a version of {}, which nobody asked for", at.for_people())));
+        return Err(FrameError::broken(format!("a version of {}, which was not asked for", at.for_people())));
     }
     Ok(())
 }
@@ -100,7 +100,9 @@ pub(crate) fn trash_entry(entry: &TrashEntry, asked: &RelPath) -> Result<(), Fra
 pub(crate) fn recalled(at: &RelPath, entry: &Entry) -> Result<(), FrameError> {
     match entry {
         Entry::File(_) | Entry::Symlink(_) => result(at, entry),
-        _ => Err(FrameError::broken(format!("no file lies in its trash at {}", at.for_people()))),
+        _ => {
+            Err(FrameError::broken(format!("expected a file or symlink in the trash at {}", at.for_people())))
+        }
     }
 }
 
@@ -110,7 +112,7 @@ fn result(at: &RelPath, entry: &Entry) -> Result<(), FrameError> {
             Err(FrameError::broken(format!("the symlink {} leads out", at.for_people())))
         }
         entry if entry.is_opaque() => {
-            Err(FrameError::broken(format!("nothing can be put at {}", at.for_people())))
+            Err(FrameError::broken(format!("no entry that can be put at {}", at.for_people())))
         }
         entry => expected(entry),
     }
@@ -129,7 +131,7 @@ fn expected(entry: &Entry) -> Result<(), FrameError> {
 
 fn mode_and_owner(meta: &Meta, carried: u16) -> Result<(), FrameError> {
     if meta.mode & !carried != 0 {
-        return Err(FrameError::broken(format!("mode {:o} has bits that are never carried", meta.mode)));
+        return Err(FrameError::broken(format!("mode {:o} has bits that are not synchronized", meta.mode)));
     }
     owner(&meta.owner)
 }
@@ -147,7 +149,9 @@ pub(crate) fn owner(owner: &Owner) -> Result<(), FrameError> {
 /// The id of a run, marker or base.
 pub(crate) fn id(id: &str) -> Result<(), FrameError> {
     if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        return Err(FrameError::broken("an id is not of letters and digits"));
+        return Err(FrameError::broken(
+            "an id that is empty, too long or not of letters, digits and hyphens",
+        ));
     }
     Ok(())
 }
@@ -160,6 +164,16 @@ pub(crate) fn clip(mut text: String) -> String {
         text.push('…');
     }
     text
+}
+
+/// A refusal of this host, its reason cut to what may be sent.
+pub(crate) fn clip_refusal(refusal: Refusal) -> Refusal {
+    refusal.map_detail(|detail| clip(detail.to_owned()))
+}
+
+/// A refusal of the peer, its reason made harmless.
+pub(crate) fn refusal(refusal: Refusal) -> Refusal {
+    refusal.map_detail(text)
 }
 
 /// A text of the peer, harmless in a log or terminal: one line, cut. Backslashes stay as they are: the

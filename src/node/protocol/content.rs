@@ -1,20 +1,21 @@
-//! Contents on the wire, in either direction: for each wanted one `Begin`, any number of `Data`,
+//! File contents on the wire, in either direction: for each blob that is wanted `Begin`, any number of `Data`,
 //! `Packed`, `Hole` and `Copy`, and `End`.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::check;
-use super::frame::{FrameError, Kind, MAX_DATA, decode, write_frame, write_value};
+use super::frame::{FrameError, Kind, decode, write_frame, write_value};
+use super::limits::MAX_DATA;
 use super::pack::{Packer, unpack};
 use crate::transfer::{BlobRequest, Signature, Sink};
 
-/// Why contents did not all cross.
+/// Why not all blobs were transferred.
 #[derive(Debug)]
 pub(crate) enum StreamError {
-    /// The peer's fault, or the stream's.
+    /// The stream failed, or the peer broke the protocol.
     Frame(FrameError),
-    /// The fault of this end's own source or sink.
+    /// This end's own source or sink failed.
     Own(anyhow::Error),
 }
 
@@ -30,13 +31,13 @@ impl From<anyhow::Error> for StreamError {
     }
 }
 
-/// Sends what it takes.
+/// A sink that sends blobs to the peer.
 pub(crate) struct Sender<'a> {
     output: &'a mut dyn Write,
     packer: &'a mut Packer,
-    /// What the receiver has of basis, by the index of what is wanted.
+    /// The signature of the basis that the receiver has, by the index of the blob.
     signatures: Vec<Option<Arc<Signature>>>,
-    /// Why the stream takes no more: the source only passes on that something failed.
+    /// Why the stream has failed: the source passes on only that it did.
     failed: Option<io::Error>,
 }
 
@@ -45,12 +46,12 @@ impl<'a> Sender<'a> {
         Sender { output, packer, signatures: Vec::new(), failed: None }
     }
 
-    /// For a receiver that has these basis.
+    /// For a receiver that has a basis with these signatures.
     pub(crate) fn with_signatures(self, signatures: Vec<Option<Arc<Signature>>>) -> Sender<'a> {
         Sender { signatures, ..self }
     }
 
-    /// After a source was done with it, or gave up.
+    /// To be called when the source has returned. Tells errors of the stream from those of the source.
     pub(crate) fn finish(self, sent: anyhow::Result<()>) -> Result<(), StreamError> {
         match self.failed {
             Some(failed) => Err(FrameError::Io(failed).into()),
@@ -95,8 +96,8 @@ impl Sink for Sender<'_> {
     }
 }
 
-/// Receives every wanted content, in order, into `sink`; `next` reads a frame. A peer that sends what was
-/// not wanted, or more of it, has broken the protocol.
+/// Receives every blob that is wanted, in order, into `sink`; `next` reads a frame. A peer that sends others, or more bytes
+/// than they have, breaks the protocol.
 pub(crate) fn receive(
     wanted: &[BlobRequest],
     sink: &mut dyn Sink,
@@ -109,7 +110,7 @@ pub(crate) fn receive(
     Ok(())
 }
 
-/// Receives one content of at most `size` bytes; `name` is for people.
+/// Receives one blob of at most `size` bytes; `name` is for people.
 pub(crate) fn receive_one(
     index: usize,
     size: u64,
@@ -119,8 +120,16 @@ pub(crate) fn receive_one(
 ) -> Result<(), StreamError> {
     let mut payload = Vec::new();
     let kind = next(&mut payload)?;
-    if kind != Kind::Begin || decode::<u64>(kind, &payload)? != index as u64 {
-        return Err(FrameError::broken(format!("content {index} was to begin, not {kind:?}")).into());
+    if kind != Kind::Begin {
+        return Err(
+            FrameError::broken(format!("expected the begin of blob {index}, got a {kind:?} frame")).into()
+        );
+    }
+    let begun: u64 = decode(kind, &payload)?;
+    if begun != index as u64 {
+        return Err(
+            FrameError::broken(format!("expected the begin of blob {index}, got that of {begun}")).into()
+        );
     }
     sink.begin(index)?;
     let basis = sink.basis(index).map_or(0, |basis| basis.length());
@@ -129,7 +138,7 @@ pub(crate) fn receive_one(
         left = left
             .checked_sub(length)
             .filter(|_| length > 0)
-            .ok_or_else(|| FrameError::broken(format!("more than {} has bytes", name())))?;
+            .ok_or_else(|| FrameError::broken(format!("more bytes than {} has", name())))?;
         Ok::<(), FrameError>(())
     };
     loop {
@@ -140,8 +149,9 @@ pub(crate) fn receive_one(
                 sink.data(&payload)?;
             }
             Kind::Packed => {
-                let bytes = unpack(&payload)
-                    .map_err(|error| FrameError::broken(format!("what cannot be unpacked: {error}")))?;
+                let bytes = unpack(&payload).map_err(|error| {
+                    FrameError::broken(format!("packed data that cannot be unpacked: {error}"))
+                })?;
                 take(bytes.len() as u64)?;
                 sink.data(&bytes)?;
             }
@@ -153,7 +163,7 @@ pub(crate) fn receive_one(
             Kind::Copy => {
                 let (from, length): (u64, u64) = decode(kind, &payload)?;
                 if from.checked_add(length).is_none_or(|end| end > basis) {
-                    return Err(FrameError::broken("a copy of what is not there").into());
+                    return Err(FrameError::broken("a copy from beyond the end of the basis").into());
                 }
                 take(length)?;
                 sink.copy(from, length)?;
@@ -162,7 +172,12 @@ pub(crate) fn receive_one(
                 let result: Result<(), String> = decode(kind, &payload)?;
                 return Ok(sink.end(result.map_err(|why| check::text(&why)))?);
             }
-            _ => return Err(FrameError::broken(format!("a {kind:?} frame within a content")).into()),
+            _ => {
+                return Err(FrameError::broken(format!(
+                    "expected more of a blob or its end, got a {kind:?} frame"
+                ))
+                .into());
+            }
         }
     }
 }

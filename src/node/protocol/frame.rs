@@ -6,37 +6,32 @@ use std::io::{self, Read, Write};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Most bytes of content in one frame: enough that headers and system calls cost nothing, little enough
-/// that a keep-alive never waits long behind one.
-pub(crate) const MAX_DATA: usize = 256 * 1024;
-/// Most bytes of a request or an answer. Lists are cut into requests of a third of this, so that their
-/// answers, which may carry a reason for each item, fit as well.
-pub(crate) const MAX_MESSAGE: usize = 8 * 1024 * 1024;
+use super::limits::{MAX_DATA, MAX_MESSAGE};
 
 /// What a frame carries. The numbers are the protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Versions, and who speaks.
+    /// The versions that an end speaks; from Main also its identity.
     Hello = 1,
-    /// Main asks.
+    /// A request of Main.
     Request = 2,
-    /// The agent answers.
+    /// An answer of the agent.
     Reply = 3,
     /// Why the agent ends the session.
     Failed = 4,
     /// The agent is at work; no payload.
     Alive = 5,
-    /// A content begins: its index.
+    /// A blob begins: its index.
     Begin = 6,
-    /// Its next bytes, as they are.
+    /// The blob's next bytes, as they are.
     Data = 7,
-    /// Its next bytes are that many zeros.
+    /// The blob's next bytes are that many zeros.
     Hole = 8,
-    /// It is complete, or why not.
+    /// The blob is complete, or why not.
     End = 9,
-    /// Its next bytes are a stretch of the basis that the receiver has.
+    /// The blob's next bytes are a range of the basis that the receiver has.
     Copy = 10,
-    /// Its next bytes, packed: each frame by itself.
+    /// The blob's next bytes, packed: each frame by itself.
     Packed = 11,
 }
 
@@ -62,7 +57,7 @@ impl Kind {
     /// Longest payload.
     fn limit(self) -> usize {
         match self {
-            // Some texts, each of them cut to `message::MAX_TEXT`, and numbers.
+            // Some texts, each of them cut to `MAX_TEXT`, and numbers.
             Kind::Hello | Kind::Failed | Kind::End => 8 * 1024,
             Kind::Request | Kind::Reply => MAX_MESSAGE,
             Kind::Alive => 0,
@@ -79,7 +74,7 @@ impl Kind {
 pub(crate) enum FrameError {
     /// The stream failed or ended.
     Io(io::Error),
-    /// The peer broke a rule of the protocol; which one.
+    /// The peer broke this rule of the protocol.
     Broken(String),
 }
 

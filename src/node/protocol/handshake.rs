@@ -1,62 +1,58 @@
-//! How both ends find out that they speak with each other, and in which version.
+//! The handshake: both ends find each other behind a login shell's output, and agree on a version.
 
 use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
 use super::frame::FrameError;
-use crate::node::{NodeError, NodeErrorKind};
+use crate::node::error::{NodeError, NodeErrorKind};
 
-/// What an agent's stream begins with. No banner has it: a byte that begins no UTF-8, line ends that any
-/// translation of text would change, and a NUL.
+/// What an agent's stream begins with. No login banner contains it: it has a byte that no UTF-8 text begins with, line
+/// ends that any translation of text would change, and a NUL.
 pub(crate) const MAGIC: [u8; 16] = *b"\xffxds-sync\r\n\x1a\n\x00\xfe\xff";
-/// Most bytes that a login shell may print before it; more is no banner.
+/// Most bytes that a login shell may print before the magic.
 pub(crate) const MAX_NOISE: usize = 64 * 1024;
 
 /// The versions of the protocol that this program speaks.
 const VERSIONS: (u16, u16) = (1, 1);
 
-/// What is not implied by the version. A bit is never used twice.
+/// Capabilities that the version does not imply. A bit is never used twice.
 mod feature {
-    /// Trees cross compressed with zstd.
+    /// Trees are sent compressed with zstd.
     pub(super) const ZSTD_TREES: u64 = 1 << 0;
-    /// Holes of sparse files cross as such.
+    /// Holes of sparse files are sent as such.
     pub(super) const HOLES: u64 = 1 << 1;
-    /// Contents may refer to the basis that the receiver has.
-    pub(super) const FORMERS: u64 = 1 << 2;
-    /// Contents may be packed with zstd.
+    /// Blobs may refer to the basis that the receiver has.
+    pub(super) const BASIS: u64 = 1 << 2;
+    /// Blobs may be packed with zstd.
     pub(super) const PACKED: u64 = 1 << 3;
 }
 
-/// What this program has, and cannot do without at the other end.
-const FEATURES: u64 = feature::ZSTD_TREES | feature::HOLES | feature::FORMERS | feature::PACKED;
+/// What this program supports, and requires of the other end.
+const FEATURES: u64 = feature::ZSTD_TREES | feature::HOLES | feature::BASIS | feature::PACKED;
 
 /// What one end speaks. Hellos of every version begin with this, so that each can tell the other's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Versions {
     pub(crate) lowest: u16,
     pub(crate) highest: u16,
-    /// What it has.
+    /// The features that it supports.
     pub(crate) features: u64,
-    /// What it cannot do without.
+    /// The features that it requires of the other end.
     pub(crate) required: u64,
-    /// Of the package, for messages.
+    /// The version of its package, for messages.
     pub(crate) package: String,
 }
 
-/// Who speaks to a node, and in which run.
+/// The Main that speaks to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Names this Main for ever; a ULID.
+    /// The permanent id of this Main, a ULID.
     pub main: String,
     /// Raised by every takeover.
     pub epoch: u64,
     /// Main's name, for messages.
     pub name: String,
-    /// The run's id, a ULID.
-    pub run: String,
-    /// Nothing may be changed in this session.
-    pub dry_run: bool,
 }
 
 /// Main's side of the handshake.
@@ -64,7 +60,7 @@ pub struct Hello {
 pub(crate) struct MainHello {
     pub(crate) versions: Versions,
     pub(crate) hello: Hello,
-    /// After how much silence Main gives up, in milliseconds: what the agent's keep-alives go by.
+    /// After how many milliseconds of silence Main gives up. The agent sends keep-alives several times as often.
     pub(crate) timeout_ms: u64,
 }
 
@@ -110,35 +106,35 @@ pub(crate) fn decode_hello<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<
         .map_err(|error| FrameError::broken(format!("a malformed hello: {error}")))
 }
 
-/// How a stream began.
+/// How the beginning of a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum Preamble {
     /// With the magic.
     Magic,
-    /// It ended without.
+    /// With the stream.
     Ended,
-    /// With more than any banner.
-    TooMuch,
+    /// Not within the length that a banner may have.
+    TooLong,
 }
 
 /// Reads up to and including the magic, and not a byte more. What came before is in `noise`, also when
 /// this fails.
-pub(crate) fn find_magic(input: &mut dyn Read, noise: &mut Vec<u8>) -> io::Result<Found> {
+pub(crate) fn find_magic(input: &mut dyn Read, noise: &mut Vec<u8>) -> io::Result<Preamble> {
     noise.clear();
     while noise.len() < MAX_NOISE + MAGIC.len() {
         let mut byte = [0];
         match input.read(&mut byte) {
-            Ok(0) => return Ok(Found::Ended),
+            Ok(0) => return Ok(Preamble::Ended),
             Ok(_) => noise.push(byte[0]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
         if noise.ends_with(&MAGIC) {
             noise.truncate(noise.len() - MAGIC.len());
-            return Ok(Found::Magic);
+            return Ok(Preamble::Magic);
         }
     }
-    Ok(Found::TooMuch)
+    Ok(Preamble::TooLong)
 }
 
 #[cfg(test)]
@@ -146,10 +142,10 @@ pub(crate) fn find_magic(input: &mut dyn Read, noise: &mut Vec<u8>) -> io::Resul
 mod tests {
     use super::*;
 
-    fn find(mut stream: &[u8]) -> (Found, Vec<u8>, usize) {
+    fn find(mut stream: &[u8]) -> (Preamble, Vec<u8>, usize) {
         let mut noise = Vec::new();
-        let found = find_magic(&mut stream, &mut noise).unwrap();
-        (found, noise, stream.len())
+        let preamble = find_magic(&mut stream, &mut noise).unwrap();
+        (preamble, noise, stream.len())
     }
 
     #[test]
@@ -163,16 +159,16 @@ mod tests {
             &vec![b'x'; MAX_NOISE],
         ] {
             let stream = [noise, &MAGIC, b"rest"].concat();
-            assert_eq!(find(&stream), (Found::Magic, noise.to_vec(), 4));
+            assert_eq!(find(&stream), (Preamble::Magic, noise.to_vec(), 4));
         }
     }
 
     #[test]
     fn a_stream_without_magic_is_told() {
         let not_found = b"sh: 1: xds-sync: not found";
-        assert_eq!(find(not_found), (Found::Ended, not_found.to_vec(), 0));
+        assert_eq!(find(not_found), (Preamble::Ended, not_found.to_vec(), 0));
         let endless = vec![b'x'; MAX_NOISE * 2];
-        assert_eq!(find(&endless).0, Found::TooMuch);
+        assert_eq!(find(&endless).0, Preamble::TooLong);
     }
 
     #[test]

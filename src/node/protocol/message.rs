@@ -5,47 +5,54 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
-use crate::model::{Action, Entry, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
+use crate::model::{Action, Entry, EntryProblem, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
 use crate::node::endpoint::KeyChange;
+use crate::node::error::{Attempt, Refusal};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
 use crate::transfer::{BlobRequest, MAX_BASES, Received, Signature};
 
-/// Most items of a list in one message. An item is some 250 bytes in memory and may be 4 on the wire:
-/// the length of the message alone would bound too little.
-pub(crate) const MAX_LIST: usize = 16 * 1024;
-/// Most bytes of the items of a list in one request, a third of what a message may have.
-const LIST_BYTES: usize = super::frame::MAX_MESSAGE / 3;
-/// Most bytes of an entry in an answer: see [`Weight`] of one, and the longest name or target.
-const LARGEST_ENTRY: usize = 2 * super::check::MAX_NAME + 128;
-/// Most bytes of a text for people; with it, the answer to [`MAX_LIST`] items fits into a message.
-pub(crate) const MAX_TEXT: usize = 400;
+use super::limits::{MAX_LIST, MAX_MESSAGE, MAX_NAME};
 
-/// What Main asks. Every one but `Scan`, `KnownOwners`, `Reload` and `ReplaceKey` is about a directory that was scanned.
+/// Most bytes of the items of a list in one request, a third of what a message may have.
+const LIST_BYTES: usize = MAX_MESSAGE / 3;
+/// Most bytes of an entry in an answer: see [`Weight`] of one, and the longest name or target.
+const LARGEST_ENTRY: usize = 2 * MAX_NAME + 128;
+
+/// What Main asks. All but `Begin` belong to a run that has begun, and those that name a directory to one that was
+/// scanned in it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
+    /// A run begins; one that is open ends before.
+    Begin {
+        run: String,
+        dry_run: bool,
+    },
+    /// The run ends.
+    End,
     Scan(ScanSpec),
-    /// Answered with `Tree`, one content, which is its encoding, and `Sent`.
+    /// Answered with `Tree`, one blob, which is its encoding, and `Sent`.
     Tree {
         directory: String,
-        /// What Main has of a basis, or of one that may be like it.
+        /// The signature of a similar tree that Main has, if it has one.
         basis: Option<Arc<Signature>>,
     },
     KnownOwners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
     Prepare {
         directory: String,
-        run: String,
         trash: TrashKeep,
     },
-    /// Answered with any number of `Need`, each of which Main follows up with these contents, then
+    /// Answered with `StageCleared`.
+    ClearStage(String),
+    /// Answered with any number of `Need`, each of which Main follows up with the blobs it names, then
     /// `Received`.
     Stage {
         directory: String,
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<BlobRequest>,
     },
-    /// Answered with the contents, then `Sent`.
+    /// Answered with the blobs, then `Sent`.
     Send {
         directory: String,
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
@@ -97,75 +104,80 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     /// To Main's hello: the version that both speak.
     Welcome(u16),
+    Begun,
+    Ended,
     Scanned(Scanned),
     /// A tree of that many bytes follows.
     Tree(u64),
     Owners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
-    Prepared(Result<String, String>),
+    Prepared(Attempt<String>),
+    StageCleared(Attempt<()>),
     Need(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Need>),
     Received(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Received),
     Sent,
     Outcomes(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Outcome>),
-    Agreed(Result<(), String>),
+    Agreed(Attempt<()>),
     Reloaded(ReloadOutcome),
-    KeyReplaced(Result<(), String>),
+    KeyReplaced(Attempt<()>),
     Trash {
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         entries: Vec<TrashEntry>,
         /// Whether `MoreTrash` has any.
         more: bool,
     },
-    /// In the place of `Trash`: why it cannot be read.
-    TrashUnread(String),
-    Recalled(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Result<Entry, String>>),
+    /// Instead of `Trash`: why it cannot be read.
+    TrashUnreadable(Refusal),
+    Recalled(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Attempt<Entry>>),
 }
 
-/// A content of a `Stage` request that the agent does not have.
+/// A blob of a `Stage` request that the agent does not have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Need {
-    /// Which of the wanted.
+    /// The blob's index in the request.
     pub(crate) index: u32,
-    /// From where on.
+    /// The first byte that it lacks.
     pub(crate) offset: u64,
-    /// What the agent has of a basis.
+    /// The signature of the basis that the agent has, if it has one.
     pub(crate) basis: Option<Arc<Signature>>,
 }
 
-/// What Main has of a basis of one of the files that it asks for.
+/// The signature of a basis that Main has of one of the blobs that it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Basis {
-    /// Which of the wanted.
+    /// The blob's index in the request.
     pub(crate) index: u32,
     pub(crate) signature: Arc<Signature>,
 }
 
 // A request may be as long as its list and all signatures that go with it; a list of needs is shorter.
-const _: () =
-    assert!(LIST_BYTES + MAX_BASES * (Signature::MAX_ENCODED + 16) + 1024 <= super::frame::MAX_MESSAGE);
+const _: () = assert!(LIST_BYTES + MAX_BASES * (Signature::MAX_ENCODED + 16) + 1024 <= MAX_MESSAGE);
 
 impl Reply {
-    /// For a message about an answer that nobody asked for.
+    /// For messages about an unexpected answer.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Reply::Welcome(_) => "a welcome",
+            Reply::Begun => "the begin of a run",
+            Reply::Ended => "the end of a run",
             Reply::Scanned(_) => "a scan",
             Reply::Tree(_) => "a tree",
             Reply::Owners(_) => "owners",
             Reply::Prepared(_) => "a marker",
+            Reply::StageCleared(_) => "a cleared stage",
             Reply::Need(_) => "a need",
-            Reply::Received(_) => "what it received",
-            Reply::Sent => "the end of contents",
+            Reply::Received(_) => "results of a stage",
+            Reply::Sent => "the end of blobs",
             Reply::Outcomes(_) => "outcomes",
             Reply::Agreed(_) => "an agreement",
             Reply::Reloaded(_) => "a reload",
             Reply::KeyReplaced(_) => "a key",
-            Reply::Trash { .. } | Reply::TrashUnread(_) => "its trash",
-            Reply::Recalled(_) => "what lies in its trash",
+            Reply::Trash { .. } | Reply::TrashUnreadable(_) => "entries of its trash",
+            Reply::Recalled(_) => "versions from its trash",
         }
     }
 }
 
-/// Cuts a list into pieces that each fit into a request.
+/// Cuts a list into batches that each fit into a request.
 pub(crate) fn batches<T: Weight>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let mut weight = 0;
@@ -232,7 +244,7 @@ impl Weight for Entry {
             // A number of up to two bytes for each, in a sequence of small numbers.
             Entry::Symlink(link) => link.target.len() * 2 + 16,
             Entry::Excluded | Entry::Busy(_) => 4,
-            Entry::Problem(crate::model::EntryProblem::Unreadable(why)) => why.len() + 16,
+            Entry::Problem(EntryProblem::Unreadable(why)) => why.len() + 16,
             Entry::Problem(_) => 4,
         }
     }
@@ -241,7 +253,7 @@ impl Weight for Entry {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::frame::{FrameError, Kind, MAX_MESSAGE, decode};
+    use super::super::frame::{FrameError, Kind, decode};
     use super::*;
     use crate::model::{Digest, RelPathBuf};
 
@@ -291,13 +303,13 @@ mod tests {
     fn a_path_that_leads_out_is_refused() {
         for path in [&b"../x"[..], b"/etc/passwd", b"a/../../x", b"..", b"", b"a\0b", b".", b"a//b"] {
             // As `Send` encodes: its number, the directory, one item, whose path comes first.
-            let mut payload = vec![5, 1, b'd', 1];
+            let mut payload = vec![8, 1, b'd', 1];
             payload.push(u8::try_from(path.len()).unwrap());
             payload.extend_from_slice(path);
             payload.extend_from_slice(&[0; 35]);
             assert!(decode::<Request>(Kind::Request, &payload).is_err(), "{path:?}");
         }
-        let mut payload = vec![5, 1, b'd', 1, 1, b'a'];
+        let mut payload = vec![8, 1, b'd', 1, 1, b'a'];
         payload.extend_from_slice(&[0; 35]);
         assert!(decode::<Request>(Kind::Request, &payload).is_ok());
     }

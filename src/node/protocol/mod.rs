@@ -15,6 +15,7 @@ pub(crate) mod check;
 pub(crate) mod content;
 pub(crate) mod frame;
 pub(crate) mod handshake;
+pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod pack;
 pub(crate) mod tree;

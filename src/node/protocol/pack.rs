@@ -4,7 +4,7 @@ use std::io;
 
 use zstd::bulk::{Compressor, Decompressor};
 
-use super::frame::MAX_DATA;
+use super::limits::MAX_DATA;
 
 /// zstd's fastest of the ordinary levels: Main packs for all nodes while it sends to them.
 const LEVEL: i32 = 1;

@@ -1,23 +1,20 @@
-//! A tree on the wire: its encoding, sent as the content of a changed file is. What Main has of a tree that may be
-//! like it is the basis of that.
+//! A tree on the wire: its encoding, sent like the content of a changed file. The basis is a tree that Main has and that
+//! is probably similar.
 
 use std::sync::Arc;
 
 use super::check;
 use super::content::{StreamError, receive_one};
 use super::frame::{FrameError, Kind};
+use super::limits::MAX_TREE;
 use crate::model::{Digest, Tree};
 use crate::transfer::{Signature, Sink};
 
-/// Longest encoding of a tree: some three million files, three times the largest site we know of. Main
-/// may have to hold as many of these as it serves nodes at a time.
-pub(crate) const MAX_TREE: u64 = 256 * 1024 * 1024;
-
-/// The encoding of a tree that another may be like; of none at all, where nothing is known.
+/// The encoding of a tree that another is probably similar to. It is empty where no such tree is known.
 #[derive(Default)]
 pub(crate) struct Likeness {
     encoded: Vec<u8>,
-    /// What the other end may refer to; nothing where that would not be worth it.
+    /// What the other end may refer to; `None` where that would not be worth it.
     pub(crate) signature: Option<Arc<Signature>>,
 }
 
@@ -38,13 +35,13 @@ pub(crate) fn receive_tree(
     if length > MAX_TREE {
         return Err(FrameError::broken(format!("a tree of {length} bytes, more than {MAX_TREE}")));
     }
-    let mut taken = Taken { like, encoded: Vec::new() };
-    match receive_one(0, length, &|| "its tree".to_owned(), &mut taken, next) {
+    let mut received = EncodedTree { like, encoded: Vec::new() };
+    match receive_one(0, length, &|| "its tree".to_owned(), &mut received, next) {
         Ok(()) => {}
         Err(StreamError::Frame(error)) => return Err(error),
         Err(StreamError::Own(error)) => return Err(FrameError::broken(format!("{error:#}"))),
     }
-    let encoded = taken.encoded;
+    let encoded = received.encoded;
     if encoded.len() as u64 != length {
         let rule = format!("a tree of {} bytes, announced as one of {length}", encoded.len());
         return Err(FrameError::broken(rule));
@@ -54,13 +51,13 @@ pub(crate) fn receive_tree(
     Ok((tree, Digest(blake3::hash(&encoded).into())))
 }
 
-/// Takes an encoding. What arrives makes the buffer grow; the receiver lets in no more than was announced.
-struct Taken<'a> {
+/// Collects an encoding. The buffer grows with what arrives, of which the receiver lets through no more than was announced.
+struct EncodedTree<'a> {
     like: &'a Likeness,
     encoded: Vec<u8>,
 }
 
-impl Sink for Taken<'_> {
+impl Sink for EncodedTree<'_> {
     fn begin(&mut self, _index: usize) -> anyhow::Result<()> {
         Ok(())
     }
@@ -79,15 +76,17 @@ impl Sink for Taken<'_> {
     }
 
     fn copy(&mut self, from: u64, length: u64) -> anyhow::Result<()> {
-        // The receiver has checked it against the length of the signature, which are of these very bytes.
+        // The receiver has checked the range against the signature, which is that of these very bytes.
         let range = usize::try_from(from)?..usize::try_from(from.saturating_add(length))?;
         let copied = self.like.encoded.get(range);
-        self.encoded.extend_from_slice(copied.ok_or_else(|| anyhow::anyhow!("a copy of what is not there"))?);
+        self.encoded.extend_from_slice(
+            copied.ok_or_else(|| anyhow::anyhow!("a copy from beyond the end of the basis"))?,
+        );
         Ok(())
     }
 
     fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()> {
-        result.map_err(|why| anyhow::anyhow!("its tree broke off: {why}"))
+        result.map_err(|why| anyhow::anyhow!("its tree was cut off: {why}"))
     }
 }
 
@@ -98,7 +97,8 @@ mod tests {
     use std::io;
 
     use super::super::content::Sender;
-    use super::super::frame::{MAX_DATA, read_frame, write_frame};
+    use super::super::frame::{read_frame, write_frame};
+    use super::super::limits::MAX_DATA;
     use super::super::pack::Packer;
     use super::*;
     use crate::model::{Entry, File, Meta, Owner, RelPathBuf, Symlink};
@@ -209,7 +209,7 @@ mod tests {
         assert!(bomb.len() < 1024);
         let content = frames(&[(Kind::Begin, &[0]), (Kind::Packed, &bomb)]);
         let error = receive(1000, &content).unwrap_err();
-        assert!(error.to_string().contains("more than its tree has bytes"), "{error}");
+        assert!(error.to_string().contains("more bytes than its tree has"), "{error}");
         let error = receive(MAX_TREE + 1, &content).unwrap_err();
         assert!(error.to_string().contains("more than 268435456"), "{error}");
     }

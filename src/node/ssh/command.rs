@@ -9,20 +9,20 @@ use super::options::{HostKeys, NodeOptions, SshOptions, quoted};
 use crate::model::escape::escape_for_people;
 use crate::node::{NodeError, NodeErrorKind};
 
-/// How long a master outlives its last stream. It is told to end when a run is done with it; this is for
-/// a run that was killed.
+/// How long a master outlives its last stream. A run tells it to end when it is done; this is for
+/// runs that were killed.
 const PERSIST: Duration = Duration::from_secs(10);
-/// What is quickest where the processor helps, before whatever ssh offers by itself, in its order. Older
-/// versions than 8.0 know no `^` that would say so.
+/// The ciphers that are fastest where the processor supports AES, followed by the others that ssh offers by default, in its
+/// order. `^`, which would do that, is not known to versions before 8.0.
 const AES_FIRST: &str = "Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
                          aes128-ctr,aes192-ctr,aes256-ctr";
 
-/// What must hold whatever ssh_config says: ssh takes the first value of an option, and the command line
+/// Options that ssh_config cannot override: ssh takes the first value of an option, and the command line
 /// comes first.
 const ALWAYS: [&str; 12] = [
-    // Nobody is there to answer.
+    // Nobody is there to answer a prompt.
     "BatchMode=yes",
-    // The node gets a stream, and nothing else of this host.
+    // The node gets a stream, and nothing else from this host.
     "ForwardAgent=no",
     "ForwardX11=no",
     "ClearAllForwardings=yes",
@@ -30,15 +30,15 @@ const ALWAYS: [&str; 12] = [
     "PermitLocalCommand=no",
     "RemoteCommand=none",
     "RequestTTY=no",
-    // Its key is known by the name that we give it, in the file that we keep, and nowhere else.
+    // The host key is looked up under our name for the node, in our own file, and nowhere else.
     "CheckHostIP=no",
     "HashKnownHosts=no",
     "UpdateHostKeys=no",
-    // Quieter, and ssh would not say why it failed.
+    // At lower levels ssh does not say why it failed.
     "LogLevel=INFO",
 ];
 
-/// One node, checked.
+/// A node, with its options checked.
 pub(super) struct Target<'a> {
     options: &'a SshOptions,
     pub(super) address: &'a str,
@@ -49,7 +49,7 @@ pub(super) struct Target<'a> {
     only_identity: bool,
     /// The node's name in known_hosts, as ssh itself would write it.
     pub(super) alias: String,
-    /// Whether a key of it is known.
+    /// Whether known_hosts has a key of it.
     pub(super) known: bool,
 }
 
@@ -86,29 +86,29 @@ impl<'a> Target<'a> {
         Ok(Target { options, address, user, port, identity, previous_identity, only_identity, alias, known })
     }
 
-    /// The file that our host keys are in.
+    /// Our own known_hosts file.
     pub(super) fn known_hosts(&self) -> &Path {
         &self.options.known_hosts
     }
 
-    /// Whether a host that is not known is refused.
+    /// Whether unknown hosts are refused.
     pub(super) fn is_strict(&self) -> bool {
         self.options.host_keys == HostKeys::Strict
     }
 
-    /// Whether a connection may outlive a run. A question about one key is answered by a handshake; and what
-    /// the first contact is made from changes with it.
+    /// Whether a connection may outlive a run. Whether a certain key is let in can only be seen from a new connection, and the
+    /// first contact changes known_hosts, which the connection is made from.
     pub(super) fn may_be_kept(&self) -> bool {
         self.known && !self.only_identity
     }
 
-    /// What ssh_config(5) would say of this connection, as `-o` takes it.
+    /// The options of this connection, as in ssh_config(5), for `-o`.
     pub(super) fn options(&self) -> Vec<String> {
         let options = self.options;
-        // `accept-new` lets a known host in with a key of another type than the known one; nobody who
-        // answers in its place may do that.
+        // `accept-new` would accept a key of another type than the known one from a known host, and so from another host that
+        // answers in its place.
         let strict = if self.known || self.is_strict() { "yes" } else { "accept-new" };
-        // Checked by `SshOptions::check` and `new`; an empty value would be an error of ssh's.
+        // Both were checked by `SshOptions::check` and `new`. ssh would refuse an empty value.
         let path = |path: &Path| quoted(path).unwrap_or_default();
         let persist = options.persist.filter(|_| self.may_be_kept()).unwrap_or(PERSIST);
         let ours = [
@@ -120,11 +120,11 @@ impl<'a> Target<'a> {
         let only = if self.only_identity { &["IdentitiesOnly=yes", "IdentityAgent=none"][..] } else { &[] };
         // ssh tries all the files it is given, in this order.
         let previous = self.previous_identity.map(|previous| format!("IdentityFile={}", path(previous)));
-        let aes = options.has_aes && !options.own_config.says_ciphers;
+        let aes = options.has_aes && !options.own_config.sets_ciphers;
         let aes = aes.then(|| AES_FIRST.to_owned());
         let defaults = [
             format!("ConnectTimeout={}", options.connect_timeout().as_secs()),
-            // A dead connection ends its master too, later than our own timeout.
+            // The master of a dead connection ends as well, after our own timeout.
             format!("ServerAliveInterval={}", options.timeout.as_secs().max(1)),
             "ServerAliveCountMax=2".to_owned(),
             format!("IPQoS={}", options.traffic_class),
@@ -137,13 +137,13 @@ impl<'a> Target<'a> {
         always.chain(ours).chain(only).chain(given).chain(defaults).chain(previous).chain(aes).collect()
     }
 
-    /// The files that decide about it beside those.
+    /// The files that the connection depends on.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let keys = [Some(self.identity), self.previous_identity].into_iter().flatten().map(Path::to_owned);
         keys.chain(self.options.own_config.files.iter().cloned()).collect()
     }
 
-    /// What known_hosts says of it.
+    /// The lines of known_hosts about it.
     pub(super) fn known_lines(&self) -> String {
         let known_hosts = known_hosts(self.options).unwrap_or_default();
         let of_it = known_hosts.lines().filter(|line| knows(line, &self.alias));
@@ -178,11 +178,11 @@ fn is_user(user: &str) -> bool {
     (1..=255).contains(&user.len()) && !user.starts_with('-') && user.bytes().all(plain)
 }
 
-/// What our known_hosts file says; nothing when it is not there yet. `None` when it cannot be read: then nobody
-/// is let in as new.
+/// The text of our known_hosts file, empty when there is none yet. `None` when it cannot be read: then no unknown host is
+/// accepted.
 fn known_hosts(options: &SshOptions) -> Option<String> {
     match std::fs::read(&options.known_hosts) {
-        // A byte that is no text spoils its own line, and not what the others say.
+        // A byte that is not UTF-8 damages its own line only.
         Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(String::new()),
         Err(_) => None,

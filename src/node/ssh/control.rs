@@ -1,21 +1,21 @@
-//! Where a connection's socket and log are.
+//! The directory of a connection, with its socket and its log.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 
-/// Most that is read of what ssh itself said.
-const MAX_WORDS: u64 = 64 * 1024;
+/// Most bytes that are read of ssh's own log.
+const MAX_LOG: u64 = 64 * 1024;
 
 /// One connection's own directory.
 #[derive(Debug)]
 pub(super) struct Control {
     path: PathBuf,
-    /// Whether the connection is there for later runs as well. Else its directory goes with it.
+    /// Whether the connection is kept for later runs. Otherwise its directory is removed with it.
     pub(super) is_kept: bool,
 }
 
@@ -27,14 +27,14 @@ impl Control {
             let path = control_dir.join(format!("{}-{number}", std::process::id()));
             match make(&path) {
                 Ok(()) => return Ok(Control { path, is_kept: false }),
-                // Of a killed run that had our process id.
+                // A killed run that had our process id has left it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// For one that outlives this run.
+    /// For a connection that outlives this run.
     pub(super) fn kept(path: PathBuf) -> Control {
         Control { path, is_kept: true }
     }
@@ -56,15 +56,14 @@ impl Control {
         self.path.join("log")
     }
 
-    /// What ssh said.
-    pub(super) fn words(&self) -> String {
-        use std::io::Read as _;
-        let mut words = Vec::new();
+    /// What ssh printed.
+    pub(super) fn log_text(&self) -> String {
+        let mut text = Vec::new();
         if let Ok(log) = fs::File::open(self.log()) {
-            // What cannot be read was not said.
-            let _ = log.take(MAX_WORDS).read_to_end(&mut words);
+            // An error ends the text early.
+            let _ = log.take(MAX_LOG).read_to_end(&mut text);
         }
-        String::from_utf8_lossy(&words).into_owned()
+        String::from_utf8_lossy(&text).into_owned()
     }
 }
 
@@ -88,13 +87,13 @@ pub(super) fn entries(control_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
-/// Removes the directories of processes that are no more.
+/// Removes the directories of processes that have ended.
 pub(super) fn sweep(control_dir: &Path) -> anyhow::Result<()> {
     for path in entries(control_dir)? {
         let name = path.file_name().and_then(|name| name.to_str());
         let pid = name.and_then(|name| name.split_once('-')).and_then(|(pid, _)| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            // Another run may sweep as well.
+            // Another run may be sweeping too.
             let _ = fs::remove_dir_all(path);
         }
     }

@@ -1,21 +1,21 @@
-//! How a stream to a node comes about: the system's ssh, one connection for each node.
+//! Streams to nodes, by the system's ssh: one connection for each node.
 //!
 //! ssh itself connects and authenticates, so that the user's ssh_config, agents and hardware keys work as
 //! they do by hand. It is started as a multiplexing master of our own, and the agent's stream is opened
-//! through it with the `openssh` crate, as pipes that can be polled with a deadline. tokio stays in here.
+//! through it with the `openssh` crate, as pipes that can be polled with a deadline. tokio is used here only.
 
 mod command;
 mod control;
+mod failure;
 mod keep;
 mod options;
 mod own_config;
 mod peer;
 mod shell;
-mod words;
 
 pub use options::{HostKeys, NodeOptions, SshOptions};
 pub use own_config::OwnConfig;
-pub use shell::Said;
+pub use shell::ShellOutput;
 
 use std::fs;
 use std::io;
@@ -32,8 +32,9 @@ use tokio::runtime::Runtime;
 
 use self::command::Target;
 use self::control::Control;
+use self::keep::KeptConnection;
 use self::peer::{SshPeer, Stream};
-use super::endpoint::{NodeError, NodeErrorKind};
+use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use super::remote::Remote;
 
@@ -59,7 +60,7 @@ impl Connector {
         };
         private(&options.control_dir)?;
         options.known_hosts.parent().map_or(Ok(()), private)?;
-        // ssh would make it readable for all; a path that cannot be written to is ssh's to complain about.
+        // Made here, because ssh would make it readable for all. ssh reports a path that cannot be written to.
         let _ = fs::File::options().append(true).create(true).mode(0o600).open(&options.known_hosts);
         control::sweep(&options.control_dir)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -76,7 +77,7 @@ impl Connector {
         Ok(Connector { options, runtime: Arc::new(runtime), count: AtomicU64::new(0) })
     }
 
-    /// Connects to a node and meets its agent.
+    /// Connects to a node and shakes hands with its agent.
     pub fn connect(&self, address: &str, node: &NodeOptions, hello: &Hello) -> Result<Remote, NodeError> {
         let target = Target::new(&self.options, address, node)?;
         let persist = self.options.persist.filter(|_| target.may_be_kept());
@@ -97,18 +98,18 @@ impl Connector {
 
     /// A stream through a connection that outlives this run.
     fn kept(&self, target: &Target<'_>, persist: Duration) -> Result<Stream, NodeError> {
-        let place = keep::Place::new(&self.options.control_dir, target);
-        let _lock = place.lock().map_err(|error| self.no_socket(&error))?;
-        for outdated in place.outdated().unwrap_or_default() {
+        let kept = KeptConnection::new(&self.options.control_dir, target);
+        let _lock = kept.lock().map_err(|error| self.no_socket(&error))?;
+        for outdated in kept.outdated().unwrap_or_default() {
             keep::end(&self.runtime, &outdated);
         }
-        let start = |session, patience| {
-            SshPeer::start(&self.runtime, session, place.control(), &self.options.agent, patience)
+        let start = |session, limit| {
+            SshPeer::start(&self.runtime, session, kept.control(), &self.options.agent, limit)
         };
-        let control = place.control();
-        if keep::is_young(&control, persist) {
+        let control = kept.control();
+        if keep::is_young(&control, persist, (self.options.now)()) {
             let session = Session::resume_mux(control.socket().into(), None);
-            // The node answers at once, or it has been away since: then it is not waited for.
+            // A node that is still connected answers at once.
             if let Ok(stream) = start(session, MOMENT) {
                 return Ok(stream);
             }
@@ -143,7 +144,7 @@ impl Connector {
         let limit = self.options.connect_timeout() + self.options.timeout;
         match tokio::time::timeout(limit, master.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(Session::resume_mux(control.socket().into(), None)),
-            Ok(Ok(_)) => Err(words::judge(&control.words(), target)),
+            Ok(Ok(_)) => Err(failure::classify(&control.log_text(), target)),
             Ok(Err(error)) => Err(failed(error)),
             Err(_) => {
                 let detail = format!("{} did not let Main in within {limit:?}", target.address);
@@ -153,5 +154,5 @@ impl Connector {
     }
 }
 
-/// Waits for something of ssh's that should take a moment.
+/// How long something that ssh does locally may take.
 const MOMENT: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! How to reach nodes in general, and what differs for one.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 
@@ -12,7 +12,7 @@ use super::{MAX_CONTROL, OwnConfig};
 pub struct SshOptions {
     /// The user on the node.
     pub user: String,
-    /// Its port.
+    /// The port of the node's sshd.
     pub port: u16,
     /// Main's private key. Keys of an agent and of ssh_config are tried as well.
     pub identity: PathBuf,
@@ -28,14 +28,16 @@ pub struct SshOptions {
     pub options: Vec<String>,
     /// The `IPQoS` of the connection.
     pub traffic_class: String,
-    /// After how much silence a node is given up.
+    /// The longest silence of a node.
     pub timeout: Duration,
-    /// How long a connection is kept for later runs; none: for no other.
+    /// How long a connection is kept for later runs; `None`: it ends with its run.
     pub persist: Option<Duration>,
-    /// Whether this host's processor is quick at AES: then a cipher of it is tried first, unless
-    /// `own_config` says what is.
+    /// The time, which decides whether a kept connection is too old.
+    pub now: fn() -> SystemTime,
+    /// Whether this host's processor is fast at AES. Then AES ciphers are offered first, unless
+    /// `own_config` sets ciphers.
     pub has_aes: bool,
-    /// What ssh reads by itself.
+    /// The configuration files that ssh reads by itself.
     pub own_config: OwnConfig,
     /// A private directory for control sockets; other processes may use it as well.
     pub control_dir: PathBuf,
@@ -63,7 +65,7 @@ pub enum HostKeys {
     Strict,
 }
 
-/// Longest that a connection may take until the node's sshd answers.
+/// Longest time that a node's sshd may take to answer.
 const MAX_CONNECT: Duration = Duration::from_secs(10);
 
 impl SshOptions {
@@ -97,7 +99,7 @@ pub(super) fn quoted(path: &Path) -> anyhow::Result<String> {
     Ok(format!("\"{}\"", quotable(path)?.replace('%', "%%")))
 }
 
-/// ssh_config knows no escape for these that every version understands.
+/// ssh_config has no escape for these characters that every version understands.
 fn quotable(path: &Path) -> anyhow::Result<&str> {
     let text = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
     let special = |c: char| c.is_control() || matches!(c, '"' | '\\' | '$');
@@ -109,7 +111,7 @@ fn quotable(path: &Path) -> anyhow::Result<&str> {
 pub(super) mod tests {
     use super::*;
 
-    /// As they might be on a Main.
+    /// Typical options of a Main.
     pub(in crate::node::ssh) fn options() -> SshOptions {
         SshOptions {
             user: "root".to_owned(),
@@ -123,6 +125,7 @@ pub(super) mod tests {
             traffic_class: "cs1".to_owned(),
             timeout: Duration::from_secs(30),
             persist: None,
+            now: || SystemTime::UNIX_EPOCH,
             has_aes: true,
             own_config: OwnConfig::default(),
             control_dir: "/k".into(),

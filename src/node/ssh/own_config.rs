@@ -1,4 +1,4 @@
-//! What ssh reads by itself, as far as it decides what we add.
+//! The configuration that ssh reads by itself, as far as it decides what we add.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ const SYSTEM_PARTS: &str = "/etc/ssh/ssh_config.d";
 /// The files of ssh_config(5) that ssh reads for a user, and what they say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnConfig {
-    /// Those that are there.
+    /// The files that exist.
     pub files: Vec<PathBuf>,
-    /// Whether they say, or include what may say, which ciphers are to be used.
-    pub says_ciphers: bool,
+    /// Whether they set ciphers, or include files that may.
+    pub sets_ciphers: bool,
 }
 
 impl OwnConfig {
-    /// Of the user whose home this is.
+    /// Reads the configuration of the user with this home.
     #[must_use]
     pub fn read(home: &Path) -> OwnConfig {
         let parts = fs::read_dir(SYSTEM_PARTS).into_iter().flatten().flatten().map(|entry| entry.path());
         let named = [home.join(".ssh/config"), "/etc/ssh/ssh_config".into()];
         let mut own = OwnConfig::default();
         for path in named.into_iter().chain(parts) {
-            // What cannot be read is ssh's to complain about.
+            // ssh itself reports a file that cannot be read.
             let Ok(text) = fs::read(&path) else { continue };
-            own.says_ciphers |= says_ciphers(&String::from_utf8_lossy(&text));
+            own.sets_ciphers |= sets_ciphers(&String::from_utf8_lossy(&text));
             own.files.push(path);
         }
         own.files.sort();
@@ -33,7 +33,7 @@ impl OwnConfig {
     }
 }
 
-fn says_ciphers(text: &str) -> bool {
+fn sets_ciphers(text: &str) -> bool {
     text.lines().any(|line| {
         let mut words = line.split(|c: char| c.is_whitespace() || c == '=').filter(|word| !word.is_empty());
         match words.next().map(str::to_ascii_lowercase).as_deref() {
@@ -58,7 +58,7 @@ mod tests {
             ("Include ~/.ssh/more", true),
             ("CiphersOfOld x", false),
         ] {
-            assert_eq!(says_ciphers(text), says, "{text:?}");
+            assert_eq!(sets_ciphers(text), says, "{text:?}");
         }
     }
 }

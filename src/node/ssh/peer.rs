@@ -1,4 +1,4 @@
-//! An agent at the end of an ssh connection.
+//! An agent at the other end of an ssh connection.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,16 +11,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::control::Control;
-use super::{MOMENT, words};
+use super::{MOMENT, failure};
 use crate::node::{Ended, NodeError, NodeErrorKind, Peer};
 
-/// Most that is kept of an agent's stderr: the last of it.
+/// Most bytes that are kept of an agent's stderr: its end.
 const MAX_STDERR: usize = 64 * 1024;
 
 /// An agent with its stdout and its stdin.
 pub(super) type Stream = (SshPeer, OwnedFd, OwnedFd);
 
-/// The agent, and the connection that exists for it alone, unless it is kept.
+/// The agent, and its connection, which ends with it unless it is kept.
 pub(super) struct SshPeer {
     runtime: Arc<Runtime>,
     child: Option<Child<Arc<Session>>>,
@@ -31,15 +31,15 @@ pub(super) struct SshPeer {
 }
 
 impl SshPeer {
-    /// Starts the agent; the node takes no longer than `patience` to open a session for it.
+    /// Starts the agent; the node takes no longer than `limit` to open a session for it.
     pub(super) fn start(
         runtime: &Arc<Runtime>,
         session: Session,
         control: Control,
         agent: &str,
-        patience: Duration,
+        limit: Duration,
     ) -> Result<Stream, NodeError> {
-        // Nobody else keeps the session: from here on it is closed, whatever fails.
+        // From here on the session belongs to the peer, which closes it whatever fails.
         let session = Arc::new(session);
         let mut peer = SshPeer {
             runtime: Arc::clone(runtime),
@@ -49,7 +49,7 @@ impl SshPeer {
             reader: None,
             control,
         };
-        let started = runtime.block_on(async { timeout(patience, spawn(session, agent)).await });
+        let started = runtime.block_on(async { timeout(limit, spawn(session, agent)).await });
         let lost =
             |detail: String| NodeError::new(NodeErrorKind::Lost, format!("no stream to the node: {detail}"));
         let (child, stdin, stdout, stderr) = match started {
@@ -103,7 +103,7 @@ impl Peer for SshPeer {
                 None => None,
             };
             if let Some(reader) = reader {
-                // What is there by then is what there is.
+                // What has not arrived by then is lost.
                 let _ = timeout(MOMENT, reader).await;
             }
             status
@@ -117,18 +117,18 @@ impl Peer for SshPeer {
             _ => None,
         };
         let tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut said = String::from_utf8_lossy(&tail).into_owned();
-        if said.trim().is_empty() && status.is_none() {
-            // The connection itself broke: ssh knows more.
-            said = words::last_line(&self.control.words()).unwrap_or_default();
+        let mut stderr = String::from_utf8_lossy(&tail).into_owned();
+        if stderr.trim().is_empty() && status.is_none() {
+            // The connection itself broke: ssh may have logged why.
+            stderr = failure::last_line(&self.control.log_text()).unwrap_or_default();
         }
-        Ended { status, words: said }
+        Ended { status, stderr }
     }
 }
 
 impl Drop for SshPeer {
     fn drop(&mut self) {
-        // Its stream goes first: without any, a master that is told to stop ends at once.
+        // The stream is closed first: a master without streams ends as soon as it is told to.
         drop(self.child.take());
         if let Some(reader) = self.reader.take() {
             reader.abort();

@@ -5,13 +5,15 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::fake::*;
 use crate::model::{Action, RelPathBuf, Step, TrashKeep};
-use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
+use crate::node::protocol::frame::{Kind, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MainHello, Versions};
+use crate::node::protocol::limits::MAX_DATA;
 use crate::node::protocol::message::{Basis, Reply, Request};
-use crate::node::{Accept, Endpoint as _, NodeError, NodeErrorKind};
+use crate::node::{Accept, Endpoint as _, NodeError, NodeErrorKind, TrashReader as _};
 use crate::reload::ReloadRequest;
 use crate::snapshot::ScanSpec;
 use crate::transfer::Signature;
@@ -20,6 +22,7 @@ use crate::transfer::Signature;
 fn after_handshake(accept: &Accept, send: impl FnOnce(&mut UnixStream)) -> (Fake, NodeError) {
     let (mut main, served) = agent(Fake::with(&[("a", b"1")]), accept.clone(), Arc::default());
     greet(&mut main, &proper());
+    ask(&mut main, &begin());
     send(&mut main);
     main.shutdown(std::net::Shutdown::Write).unwrap();
     let told = last_word(&drain(&main));
@@ -31,6 +34,10 @@ fn after_handshake(accept: &Accept, send: impl FnOnce(&mut UnixStream)) -> (Fake
 
 fn proper() -> MainHello {
     MainHello { versions: Versions::ours(), hello: hello(), timeout_ms: 30_000 }
+}
+
+fn begin() -> Request {
+    Request::Begin { run: "01RUN".to_owned(), dry_run: false }
 }
 
 fn greet(main: &mut UnixStream, hello: &MainHello) {
@@ -96,10 +103,7 @@ fn requests_out_of_bounds_end_the_session() {
             ],
             "a signature that no file can have",
         ),
-        (
-            vec![Request::Prepare { directory: moh(), run: "01R".to_owned(), trash: TrashKeep::FOREVER }],
-            "not scanned",
-        ),
+        (vec![Request::Prepare { directory: moh(), trash: TrashKeep::FOREVER }], "not scanned"),
         (
             vec![Request::Commit { directory: "\x1b[2J".to_owned(), actions: vec![], last: true }],
             "directory \\x1b[2J was",
@@ -204,12 +208,10 @@ fn requests_out_of_bounds_end_the_session() {
         (vec![Request::Versions { directory: moh(), path: path("a") }], "moh was not scanned"),
         (vec![Request::Trashed(moh())], "moh was not scanned"),
         (
-            vec![
-                scan,
-                Request::Prepare { directory: moh(), run: "../../x".to_owned(), trash: TrashKeep::FOREVER },
-            ],
-            "not of letters and digits",
+            vec![Request::Begin { run: "../../x".to_owned(), dry_run: false }],
+            "not of letters, digits and hyphens",
         ),
+        (vec![Request::End, scan], "expected the begin of a run"),
         (
             vec![Request::Reload(ReloadRequest {
                 name: "moh".to_owned(),
@@ -234,7 +236,7 @@ fn an_id_names_a_version_in_the_trash_and_nothing_else() {
     for id in ["../../../../etc-0", "01KQ0000000000000000000000-0/../../..", "01KQ0000000000000000000000-"] {
         // As `Recall` encodes: its number, the directory, the id, one path.
         let id = [&[u8::try_from(id.len()).unwrap()], id.as_bytes()].concat();
-        let payload = [&[14, 3][..], b"moh", &id, &[1, 6], b"shadow"].concat();
+        let payload = [&[17, 3][..], b"moh", &id, &[1, 6], b"shadow"].concat();
         let (_, error) = after_handshake(&accept, |main| {
             ask(main, &Request::Scan(spec(&root(dir.path()))));
             write_frame(main, Kind::Request, &payload).unwrap();
@@ -242,9 +244,9 @@ fn an_id_names_a_version_in_the_trash_and_nothing_else() {
         assert!(error.detail.contains("malformed Request"), "{error}");
     }
     let (main, served) = agent(Fake::default(), accept, Arc::default());
-    let mut remote = meet(&main, &hello(), LONG).unwrap();
+    let mut remote = begun(&main, &hello(), LONG).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    assert!(remote.recall("moh", &trash_id(), &[path("shadow")]).unwrap()[0].is_err(), "number 14 is Recall");
+    assert!(remote.recall("moh", &trash_id(), &[path("shadow")]).unwrap()[0].is_err(), "number 17 is Recall");
     drop((remote, main));
     served.join().unwrap().1.unwrap();
 }
@@ -285,12 +287,12 @@ fn frames_out_of_bounds_end_the_session() {
         (raw(0, 99, b""), "unknown kind 99"),
         (raw(2, 2, &[200, 1]), "malformed Request"),
         // A scan whose directory is 2^64 - 1 bytes long.
-        (raw(11, 2, &[0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), "malformed Request"),
+        (raw(11, 2, &[2, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), "malformed Request"),
         // A number of eleven bytes.
-        (raw(12, 2, &[0, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 1]), "malformed Request"),
-        (raw(4, 7, b"data"), "a Data frame where a request was due"),
-        (raw(4, 2, &[1, 1, b'd', 0]), "was not scanned"),
-        (raw(5, 2, &[1, 1, b'd', 0, 0]), "bytes follow the value"),
+        (raw(12, 2, &[2, 128, 128, 128, 128, 128, 128, 128, 128, 128, 128, 1]), "malformed Request"),
+        (raw(4, 7, b"data"), "expected a request, got a Data frame"),
+        (raw(4, 2, &[3, 1, b'd', 0]), "was not scanned"),
+        (raw(5, 2, &[3, 1, b'd', 0, 0]), "bytes follow the value"),
         (raw(100, 2, b"cut"), "ended within a frame"),
         (vec![1, 0], "ended within a frame"),
     ] {
@@ -305,49 +307,49 @@ fn contents_that_were_not_asked_for_end_the_session() {
     let accept = accept(dir.path());
     type Send = fn(&mut UnixStream);
     let attacks: [(Send, &str); 10] = [
-        (|main| write_value(main, Kind::Begin, &1u64).unwrap(), "content 0 was to begin"),
-        (|main| write_frame(main, Kind::Data, b"x").unwrap(), "content 0 was to begin"),
+        (|main| write_value(main, Kind::Begin, &1u64).unwrap(), "expected the begin of blob 0"),
+        (|main| write_frame(main, Kind::Data, b"x").unwrap(), "expected the begin of blob 0"),
         (
             |main| {
                 write_value(main, Kind::Begin, &0u64).unwrap();
                 write_frame(main, Kind::Data, b"too long").unwrap();
             },
-            "more than new has bytes",
+            "more bytes than new has",
         ),
         (
             |main| {
                 write_value(main, Kind::Begin, &0u64).unwrap();
                 write_value(main, Kind::Hole, &u64::MAX).unwrap();
             },
-            "more than new has bytes",
+            "more bytes than new has",
         ),
         (
             |main| {
                 write_value(main, Kind::Begin, &0u64).unwrap();
                 write_frame(main, Kind::Data, b"").unwrap();
             },
-            "more than new has bytes",
+            "more bytes than new has",
         ),
         (
             |main| {
                 write_value(main, Kind::Begin, &0u64).unwrap();
                 write_value(main, Kind::Begin, &1u64).unwrap();
             },
-            "a Begin frame within a content",
+            "expected more of a blob or its end, got a Begin frame",
         ),
         (
             |main| {
                 write_value(main, Kind::Begin, &0u64).unwrap();
                 write_value(main, Kind::Copy, &(0u64, 4u64)).unwrap();
             },
-            "a copy of what is not there",
+            "a copy from beyond the end of the basis",
         ),
         (
             |main| {
                 write_value(main, Kind::Begin, &0u64).unwrap();
                 write_frame(main, Kind::Packed, b"x").unwrap();
             },
-            "what cannot be unpacked",
+            "packed data that cannot be unpacked",
         ),
         (
             |main| {
@@ -355,7 +357,7 @@ fn contents_that_were_not_asked_for_end_the_session() {
                 let bomb = zstd::bulk::compress(&vec![0; 32 << 20], 3).unwrap();
                 write_frame(main, Kind::Packed, &bomb).unwrap();
             },
-            "what cannot be unpacked",
+            "packed data that cannot be unpacked",
         ),
         (|main| write_value(main, Kind::Begin, &0u64).unwrap(), "unexpected end of file"),
     ];
@@ -469,6 +471,7 @@ fn keep_alives_come_between_frames_only() {
     let (mut main, _served) = agent(Fake::with(&[("a", &content)]), accept(dir.path()), Arc::default());
     // With this, a keep-alive is due every 10 ms.
     greet(&mut main, &MainHello { timeout_ms: 1, ..proper() });
+    ask(&mut main, &begin());
     ask(&mut main, &Request::Scan(spec(&root(dir.path()))));
     for _ in 0..50 {
         let wanted = vec![wanted("a", &content)];
@@ -484,4 +487,36 @@ fn keep_alives_come_between_frames_only() {
         }
         assert_eq!(got, content.len());
     }
+}
+
+#[test]
+fn a_host_that_is_at_work_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let progress = Arc::new(AtomicU64::new(0));
+    let (counter, done) = (Arc::clone(&progress), Arc::new(AtomicBool::new(false)));
+    let is_done = Arc::clone(&done);
+    let host = Fake {
+        scanning: Some(Box::new(move |_| {
+            while !is_done.load(Ordering::Relaxed) {
+                count(&counter);
+                std::thread::yield_now();
+            }
+        })),
+        ..Fake::default()
+    };
+    let (mut main, _served) = agent(host, accept(dir.path()), progress);
+    // With this, a keep-alive is due every 10 ms.
+    greet(&mut main, &MainHello { timeout_ms: 1, ..proper() });
+    ask(&mut main, &begin());
+    ask(&mut main, &Request::Scan(spec(&root(dir.path()))));
+    let (mut payload, mut keep_alives) = (Vec::new(), 0);
+    loop {
+        match read_frame(&mut main, &mut payload).unwrap().unwrap() {
+            Kind::Alive => keep_alives += 1,
+            Kind::Reply if matches!(decode(Kind::Reply, &payload), Ok(Reply::Scanned(_))) => break,
+            _ => {}
+        }
+        done.store(keep_alives >= 3, Ordering::Relaxed);
+    }
+    assert!(keep_alives >= 3, "{keep_alives}");
 }

@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 
 use super::fake::*;
 use crate::model::{Digest, Entry, Outcome, Owner, RelPathBuf, Symlink, TrashKeep, Tree};
-use crate::node::protocol::frame::{Kind, MAX_DATA, decode, read_frame, write_frame, write_value};
+use crate::node::protocol::frame::{Kind, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MAX_NOISE, MainHello, Versions};
+use crate::node::protocol::limits::MAX_DATA;
 use crate::node::protocol::message::{Need, Reply, Request};
-use crate::node::{Endpoint as _, NodeError, NodeErrorKind, Remote};
+use crate::node::{Endpoint as _, NodeError, NodeErrorKind, Refusal, Remote, TrashReader as _};
 use crate::snapshot::tree_digest;
 use crate::snapshot::{Root, Scanned};
 use crate::transfer::{BlobRequest, Signature, Sink};
@@ -46,7 +47,15 @@ fn reply(stream: &mut UnixStream, reply: &Reply) {
 
 fn scanned(digest: Digest) -> Reply {
     let loaded = Digest([0; 32]);
-    Reply::Scanned(Scanned { root: Root::Missing, digest, loaded, entries: 0, settled: true, free: 0 })
+    Reply::Scanned(Scanned {
+        root: Root::Missing,
+        digest,
+        loaded,
+        entries: 0,
+        settled: true,
+        free: 0,
+        leftovers: false,
+    })
 }
 
 /// What Main makes of a node that answers its scan properly and what `ask` asks as it likes.
@@ -55,7 +64,7 @@ fn lost<T>(
     ask: impl FnOnce(&mut Remote) -> Result<T, NodeError>,
 ) -> NodeError {
     let (main, serving) = node(answer);
-    let mut remote = meet(&main, &hello(), LONG).unwrap();
+    let mut remote = handshake(&main, &hello(), LONG).unwrap();
     let error = ask(&mut remote).err().expect("it is refused");
     drop((remote, main));
     serving.join().unwrap();
@@ -65,7 +74,7 @@ fn lost<T>(
 fn stream(bytes: impl FnOnce(UnixStream) + Send + 'static) -> Result<Remote, NodeError> {
     let (main, node) = UnixStream::pair().unwrap();
     let writing = std::thread::spawn(move || bytes(node));
-    let met = meet(&main, &hello(), LONG);
+    let met = handshake(&main, &hello(), LONG);
     drop(main);
     writing.join().unwrap();
     met
@@ -108,7 +117,7 @@ fn a_slow_handshake_is_given_up() {
     for begin in [&b""[..], b"Welcome to", &MAGIC] {
         let (main, mut node) = UnixStream::pair().unwrap();
         node.write_all(begin).unwrap();
-        let error = meet(&main, &hello(), SHORT).err().unwrap();
+        let error = handshake(&main, &hello(), SHORT).err().unwrap();
         assert_eq!(error.kind, NodeErrorKind::Timeout, "{error}");
     }
     // One that says a little now and then.
@@ -118,7 +127,7 @@ fn a_slow_handshake_is_given_up() {
             std::thread::sleep(SHORT / 20);
         }
     });
-    let error = meet(&main, &hello(), SHORT).err().unwrap();
+    let error = handshake(&main, &hello(), SHORT).err().unwrap();
     assert_eq!(error.kind, NodeErrorKind::Timeout, "{error}");
     drop(main);
     drip.join().unwrap();
@@ -144,10 +153,10 @@ fn versions_are_neither_guessed_nor_downgraded() {
 fn answers_that_nobody_asked_for_end_the_session() {
     let scan = |remote: &mut Remote| remote.scan(&spec("/srv/moh".as_ref()));
     for (unasked, rule) in [
-        (Reply::Sent, "the end of contents where a scan was due"),
-        (Reply::Welcome(1), "a welcome where a scan was due"),
-        (Reply::Outcomes(vec![]), "outcomes where a scan was due"),
-        (Reply::Need(vec![Need { index: 0, offset: 0, basis: None }]), "a need where a scan was due"),
+        (Reply::Sent, "expected a scan, got the end of blobs"),
+        (Reply::Welcome(1), "expected a scan, got a welcome"),
+        (Reply::Outcomes(vec![]), "expected a scan, got outcomes"),
+        (Reply::Need(vec![Need { index: 0, offset: 0, basis: None }]), "expected a scan, got a need"),
     ] {
         let mut unasked = Some(unasked);
         let error = lost(
@@ -163,7 +172,7 @@ fn answers_that_nobody_asked_for_end_the_session() {
     }
     for (kind, payload) in [(Kind::Data, &b"x"[..]), (Kind::Request, &[1, 1, b'x']), (Kind::Copy, &[0, 1])] {
         let error = lost(move |_, stream| write_frame(stream, kind, payload).unwrap(), scan);
-        assert!(error.detail.contains(&format!("a {kind:?} frame where an answer was due")), "{error}");
+        assert!(error.detail.contains(&format!("expected an answer, got a {kind:?} frame")), "{error}");
     }
 }
 
@@ -175,7 +184,7 @@ fn a_node_that_never_stops_talking_is_given_up() {
         reply(stream, &scanned(Digest([0; 32])));
         while write_frame(stream, Kind::Data, &[b'x'; 4096]).is_ok() {}
     });
-    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    let mut remote = handshake(&main, &hello(), SHORT).unwrap();
     remote.scan(&spec("/srv/moh".as_ref())).unwrap();
     let error = remote.agree("moh", "01GEN").unwrap_err();
     drop((remote, main));
@@ -191,7 +200,7 @@ fn too_many_or_too_few_answers_end_the_session() {
         let action =
             crate::model::Action { path: path("a"), expected: None, step: crate::model::Step::Delete };
         let error = lost(outcomes, |remote| remote.commit("moh", &[action]));
-        assert!(error.detail.contains(&format!("{count} answers where 1 were due")), "{error}");
+        assert!(error.detail.contains(&format!("expected 1 answers, got {count}")), "{error}");
     }
 }
 
@@ -203,7 +212,7 @@ fn an_owner_is_only_ever_taken_away() {
             move |_, stream| reply(stream, &Reply::Owners(vec![answer.clone()])),
             |remote| remote.known_owners(std::slice::from_ref(&asked)),
         );
-        assert!(error.detail.contains("an owner that nobody asked about"), "{error}");
+        assert!(error.detail.contains("an owner that was not asked about"), "{error}");
     }
 }
 
@@ -223,7 +232,7 @@ fn only_what_was_offered_is_given() {
             |remote| remote.stage("moh", &[wanted("a", b"content")], &mut &main),
         );
         assert_eq!(error.kind, NodeErrorKind::Lost);
-        assert!(error.detail.contains("not offered"), "{error}");
+        assert!(error.detail.contains("expected needs of what was offered"), "{error}");
     }
 }
 
@@ -231,20 +240,20 @@ fn only_what_was_offered_is_given() {
 fn pulled_contents_are_bounded_by_what_was_wanted() {
     type Answer = fn(&mut UnixStream);
     let attacks: [(Answer, &str); 5] = [
-        (|stream| write_value(stream, Kind::Begin, &7u64).unwrap(), "content 0 was to begin"),
+        (|stream| write_value(stream, Kind::Begin, &7u64).unwrap(), "expected the begin of blob 0"),
         (
             |stream| {
                 write_value(stream, Kind::Begin, &0u64).unwrap();
                 write_frame(stream, Kind::Data, b"12345").unwrap();
             },
-            "more than a has bytes",
+            "more bytes than a has",
         ),
         (
             |stream| {
                 write_value(stream, Kind::Begin, &0u64).unwrap();
                 write_value(stream, Kind::Hole, &(1u64 << 63)).unwrap();
             },
-            "more than a has bytes",
+            "more bytes than a has",
         ),
         (
             |stream| {
@@ -252,9 +261,9 @@ fn pulled_contents_are_bounded_by_what_was_wanted() {
                 write_value(stream, Kind::End, &Ok::<(), String>(())).unwrap();
                 write_value(stream, Kind::Begin, &1u64).unwrap();
             },
-            "a Begin frame where an answer was due",
+            "expected an answer, got a Begin frame",
         ),
-        (|stream| reply(stream, &Reply::Sent), "content 0 was to begin, not Reply"),
+        (|stream| reply(stream, &Reply::Sent), "expected the begin of blob 0, got a Reply frame"),
     ];
     for (attack, rule) in attacks {
         let error = lost(
@@ -294,11 +303,11 @@ fn a_pull_copies_nothing_but_of_the_basis_that_went_with_the_request() {
     type Copy = Option<(u64, u64)>;
     let new = [7; 200_000];
     let attempts: [(Copy, Copy, &str); 6] = [
-        (Some((0, 1)), None, "a copy of what is not there"),
-        (None, Some((0, 100_001)), "a copy of what is not there"),
-        (None, Some((100_000, 1)), "a copy of what is not there"),
-        (None, Some((u64::MAX, 2)), "a copy of what is not there"),
-        (None, Some((0, 0)), "more than b has bytes"),
+        (Some((0, 1)), None, "a copy from beyond the end of the basis"),
+        (None, Some((0, 100_001)), "a copy from beyond the end of the basis"),
+        (None, Some((100_000, 1)), "a copy from beyond the end of the basis"),
+        (None, Some((u64::MAX, 2)), "a copy from beyond the end of the basis"),
+        (None, Some((0, 0)), "more bytes than b has"),
         (None, Some((50_000, 50_000)), ""),
     ];
     for (first, second, rule) in attempts {
@@ -316,7 +325,7 @@ fn a_pull_copies_nothing_but_of_the_basis_that_went_with_the_request() {
             let _ = write_value(stream, Kind::Reply, &Reply::Sent);
         };
         let (main, served) = node(answer);
-        let mut remote = meet(&main, &hello(), LONG).unwrap();
+        let mut remote = handshake(&main, &hello(), LONG).unwrap();
         let mut sink = WithBasis::default();
         let sent = remote.send("moh", &[wanted("a", &new), wanted("b", &new)], &mut sink);
         match sent {
@@ -337,7 +346,7 @@ fn a_pull_copies_nothing_but_of_the_basis_that_went_with_the_request() {
             remote.send_trashed("moh", &trash_id(), &wanted, &mut WithBasis::default())
         },
     );
-    assert!(error.detail.contains("a copy of what is not there"), "{error}");
+    assert!(error.detail.contains("a copy from beyond the end of the basis"), "{error}");
 }
 
 #[test]
@@ -349,8 +358,8 @@ fn signatures_beyond_reason_end_the_session() {
     let sound = signature(4096, &[4096; 256]);
     for (bases, rule) in [
         (vec![sound; 9], "more than 8 signatures"),
-        (vec![signature(4096, &[1 << 20])], "not offered"),
-        (vec![signature(4096, &[0; 10])], "not offered"),
+        (vec![signature(4096, &[1 << 20])], "expected needs of what was offered"),
+        (vec![signature(4096, &[0; 10])], "expected needs of what was offered"),
     ] {
         let files: Vec<BlobRequest> = (0..9).map(|n| wanted(&n.to_string(), b"1")).collect();
         let need = |(index, basis)| Need { index, offset: 0, basis: Some(basis) };
@@ -405,10 +414,10 @@ fn a_tree_is_no_longer_than_announced() {
     let copy = postcard::to_stdvec(&(0_u64, length)).unwrap();
     let beyond = postcard::to_stdvec(&(1_u64, length)).unwrap();
     for (announced, (kind, payload), rule) in [
-        (1000, (Kind::Packed, &bomb), "more than its tree has bytes"),
+        (1000, (Kind::Packed, &bomb), "more bytes than its tree has"),
         (u64::MAX, (Kind::Packed, &bomb), "a tree of 18446744073709551615 bytes"),
-        (2 * length - 1, (Kind::Copy, &copy), "more than its tree has bytes"),
-        (2 * length, (Kind::Copy, &beyond), "a copy of what is not there"),
+        (2 * length - 1, (Kind::Copy, &copy), "more bytes than its tree has"),
+        (2 * length, (Kind::Copy, &beyond), "a copy from beyond the end of the basis"),
     ] {
         let (payload, like) = (payload.clone(), Arc::clone(&like));
         let error = lost(
@@ -428,13 +437,13 @@ fn trash_that_nobody_asked_for_ends_the_session() {
     let entry = |at: &str| trash_entry(&path(at), b"x");
     let trash = |entries: Vec<crate::transfer::trash::TrashEntry>, more| Reply::Trash { entries, more };
     for (answer, rule) in [
-        (trash(vec![entry("other")], false), "other, which nobody asked for"),
-        (trash(vec![entry("asked.wav")], false), "asked.wav, which nobody asked for"),
+        (trash(vec![entry("other")], false), "other, which was not asked for"),
+        (trash(vec![entry("asked.wav")], false), "asked.wav, which was not asked for"),
         (trash(vec![entry("asked/.xds-sync/x")], false), "lies in .xds-sync"),
         // It never ends, with and without entries.
-        (trash(vec![entry("asked"); 10_000], true), "more lies in its trash than can"),
-        (trash(vec![], true), "its trash where its trash was due"),
-        (Reply::Sent, "the end of contents where its trash was due"),
+        (trash(vec![entry("asked"); 10_000], true), "expected at most 100000 entries of its trash"),
+        (trash(vec![], true), "got none although there are more"),
+        (Reply::Sent, "expected entries of its trash, got the end of blobs"),
     ] {
         let answer = Arc::new(answer);
         let error =
@@ -444,7 +453,7 @@ fn trash_that_nobody_asked_for_ends_the_session() {
     // After no commit there is nothing that it put there.
     let error =
         lost(move |_, stream| reply(stream, &trash(vec![entry("a")], false)), |remote| remote.trashed("moh"));
-    assert!(error.detail.contains("than can"), "{error}");
+    assert!(error.detail.contains("expected at most 0 entries"), "{error}");
 }
 
 #[test]
@@ -456,12 +465,12 @@ fn what_it_recalls_is_a_file_that_may_stand_there() {
         file.meta.mode = 0o4755;
     }
     for (answer, rule) in [
-        (vec![Ok(directory)], "no file lies in its trash"),
-        (vec![Ok(Entry::Excluded)], "no file lies in its trash"),
+        (vec![Ok(directory)], "expected a file or symlink in the trash"),
+        (vec![Ok(Entry::Excluded)], "expected a file or symlink in the trash"),
         (vec![Ok(link("../../etc/passwd"))], "leads out"),
         (vec![Ok(setuid)], "mode 4755"),
-        (vec![], "0 answers where 1 were due"),
-        (vec![Ok(file(b"x")), Ok(file(b"x"))], "2 answers where 1 were due"),
+        (vec![], "expected 1 answers, got 0"),
+        (vec![Ok(file(b"x")), Ok(file(b"x"))], "expected 1 answers, got 2"),
     ] {
         let error = lost(
             move |_, stream| reply(stream, &Reply::Recalled(answer.clone())),
@@ -480,7 +489,21 @@ fn more_trashed_content_than_was_announced_ends_the_session() {
         },
         |remote| remote.send_trashed("moh", &trash_id(), &[wanted("a", b"four")], &mut Gathered::default()),
     );
-    assert!(error.detail.contains("more than a has bytes"), "{error}");
+    assert!(error.detail.contains("more bytes than a has"), "{error}");
+}
+
+#[test]
+fn a_node_that_is_at_work_is_waited_for() {
+    let (main, serving) = node(|_, stream| {
+        for _ in 0..10 {
+            write_frame(stream, Kind::Alive, b"").unwrap();
+        }
+        reply(stream, &scanned(Digest([0; 32])));
+    });
+    let mut remote = handshake(&main, &hello(), LONG).unwrap();
+    assert_eq!(remote.scan(&spec("/srv/moh".as_ref())).unwrap().entries, 0);
+    drop((remote, main));
+    serving.join().unwrap();
 }
 
 #[test]
@@ -503,7 +526,7 @@ fn a_node_that_stops_reading_times_out() {
         reply(&mut stream, &Reply::Need(vec![Need { index: 0, offset: 0, basis: None }]));
         stream
     });
-    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    let mut remote = handshake(&main, &hello(), SHORT).unwrap();
     let content = vec![1; 8 * 1024 * 1024];
     let host = Fake::with(&[("a", &content)]);
     let error = remote.stage("moh", &[wanted("a", &content)], &mut &host).unwrap_err();
@@ -523,14 +546,14 @@ fn its_words_are_harmless() {
     assert_eq!(error.detail, "go\\x1b[31m away\\x0anow\\xe2\\x80\\xae");
     let error = lost(
         move |request, stream| match request {
-            Request::Prepare { .. } => reply(stream, &Reply::Prepared(Err(words.clone()))),
+            Request::Prepare { .. } => reply(stream, &Reply::Prepared(Err(Refusal::new(words.clone())))),
             _ => reply(stream, &Reply::Prepared(Ok("\x1b[31m".to_owned()))),
         },
         |remote| {
-            let why = remote.prepare("moh", "01RUN", &TrashKeep::FOREVER).unwrap().unwrap_err();
-            assert_eq!(why, error.detail);
+            let why = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap_err();
+            assert_eq!(why.to_string(), error.detail);
             remote.agree("moh", "01GEN")
         },
     );
-    assert!(error.detail.contains("a marker where an agreement was due"), "{error}");
+    assert!(error.detail.contains("expected an agreement, got a marker"), "{error}");
 }

@@ -5,4 +5,5 @@
 mod fake;
 mod hostile_main;
 mod hostile_node;
+mod runs;
 mod session;

@@ -5,7 +5,10 @@ use std::sync::{Arc, mpsc};
 
 use super::fake::*;
 use crate::model::{Action, Outcome, Owner, ReloadState, Step, TrashKeep};
-use crate::node::{Endpoint as _, Hello, KeyChange, NodeErrorKind, agent as serving};
+use crate::node::{
+    Endpoint as _, Hello, KeyChange, MainKeys as _, NodeErrorKind, Refusal, TrashReader as _,
+    agent as serving,
+};
 use crate::reload::ReloadRequest;
 use crate::snapshot::Root;
 use crate::transfer::{BlobRequest, Sink, Source};
@@ -59,12 +62,12 @@ fn what_lies_in_the_trash_crosses() {
     assert_eq!(remote.versions("moh", &path("d/7")).unwrap().unwrap(), [trash_entry(&path("d/7"), b"x")]);
     assert_eq!(remote.versions("moh", &path("n".repeat(250).as_str())).unwrap().unwrap().len(), 2_000);
     assert_eq!(remote.versions("moh", &path("none")).unwrap().unwrap(), []);
-    assert_eq!(remote.versions("moh", &path("unreadable")).unwrap().unwrap_err(), "no\\x0away");
+    assert_eq!(remote.versions("moh", &path("unreadable")).unwrap().unwrap_err().to_string(), "no\\x0away");
 
     let paths: Vec<_> = (0..1_000).map(|n| path(&format!("d/{n}"))).chain([path("gone")]).collect();
     let recalled = remote.recall("moh", &trash_id(), &paths).unwrap();
     assert_eq!(recalled[999], Ok(file(b"x")));
-    assert_eq!(recalled[1_000], Err("it is\\x0agone".to_owned()));
+    assert_eq!(recalled[1_000], Err(Refusal::new("it is\\x0agone")));
 
     let mut got = Gathered::default();
     let contents = [wanted("d/1", b"x"), wanted("gone", b"z")];
@@ -86,9 +89,10 @@ fn a_host_is_changed_as_asked() {
     assert_eq!(remote.known_owners(&owners).unwrap(), known);
 
     assert_eq!(
-        remote.prepare("moh", "01RUN", &TrashKeep { seconds: 60, ..TrashKeep::FOREVER }).unwrap(),
+        remote.prepare("moh", &TrashKeep { seconds: 60, ..TrashKeep::FOREVER }).unwrap(),
         Ok("01MARKER".to_owned())
     );
+    assert_eq!(remote.clear_stage("moh").unwrap(), Err(Refusal::new("no\\x0away")));
     let sparse = main.files[&path("sparse")].clone();
     let contents = [
         wanted("new", b"content"),
@@ -104,7 +108,7 @@ fn a_host_is_changed_as_asked() {
     let fails = Action { expected: None, ..delete.clone() };
     let outcomes = remote.commit("moh", &[put, delete, fails]).unwrap();
     assert_eq!(outcomes, [Outcome::Done, Outcome::Changed, Outcome::Failed("two\\x0alines".to_owned())]);
-    assert_eq!(remote.agree("moh", "01GEN").unwrap(), Err("no space left".to_owned()));
+    assert_eq!(remote.agree("moh", "01GEN").unwrap(), Err(Refusal::new("no space left")));
 
     let files = vec![(root(dir.path()), vec![path("new")])];
     let mut reload = ReloadRequest { name: "dialplan".to_owned(), files, timeout: LONG };
@@ -115,21 +119,24 @@ fn a_host_is_changed_as_asked() {
     assert!(outcome.detail.unwrap().contains("node.toml"));
 
     let change = key_change();
-    assert_eq!(remote.replace_key(&change).unwrap(), Err("not\\x0ain there".to_owned()));
+    assert_eq!(remote.replace_key(&change).unwrap(), Err(Refusal::new("not\\x0ain there")));
     assert_eq!(remote.replace_key(&KeyChange { drop_old: true, ..change }).unwrap(), Ok(()));
 
     drop(remote);
     let (host, ended) = served.join().unwrap();
     assert_eq!(ended, Ok(()));
     let calls: Vec<&str> = host.calls.iter().filter_map(|call| call.split(' ').next()).collect();
-    assert_eq!(calls, ["prepare", "stage", "commit", "agree", "reload", "replace_key", "replace_key"]);
+    assert_eq!(
+        calls,
+        ["prepare", "clear_stage", "stage", "commit", "agree", "reload", "replace_key", "replace_key"]
+    );
     assert!(host.staged[&digest(&sparse)] == sparse);
     assert!(!host.staged.contains_key(&digest(b"has it")), "what the node has is not sent");
 }
 
 fn key_change() -> KeyChange {
     let text = str::to_owned;
-    KeyChange { old: text("old"), new: text("new"), vouched: text("by old"), drop_old: false }
+    KeyChange { old: text("old"), new: text("new"), signature: text("by old"), drop_old: false }
 }
 
 #[test]
@@ -167,8 +174,9 @@ fn of_a_changed_file_a_pull_sends_only_what_changed() {
     let (mut remote, served) = session_with_local(node_dir.path(), Arc::clone(&sent));
     remote.scan(&spec(&node_root)).unwrap();
     let mut main = local(&main_dir.path().join("host"));
+    main.begin("01KQ0000000000000000000000", false).unwrap();
     main.scan(&spec(&main_root)).unwrap();
-    main.prepare("moh", "01KQ0000000000000000000000", &TrashKeep::FOREVER).unwrap().unwrap();
+    main.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     let staging = main.staging("moh").unwrap();
     let requests = [wanted("a.wav", &new), wanted("new", b"small"), wanted("z.wav", &new[1 << 20..])];
     let before = sent.load(Ordering::Relaxed);
@@ -256,7 +264,7 @@ fn what_the_agent_says_last_is_what_main_hears() {
     let (mut remote, _served) = session(Fake::default(), dir.path());
     remote.scan(&spec(&root(dir.path()))).unwrap();
     let error = remote.stage("moh", &[wanted("a", b"1")], &mut Full).unwrap_err();
-    assert!(error.detail.contains("more than a has bytes"), "{error}");
+    assert!(error.detail.contains("more bytes than a has"), "{error}");
 }
 
 #[test]
@@ -266,16 +274,16 @@ fn a_node_that_cannot_serve_says_why() {
         crate::node::NodeError::new(NodeErrorKind::Refused, "/etc/xds-sync/node.toml:3: unknown key `root`");
     serving::decline(&mut &node, &why).unwrap();
     drop(node);
-    assert_eq!(meet(&main, &hello(), LONG).err(), Some(why));
+    assert_eq!(handshake(&main, &hello(), LONG).err(), Some(why));
 }
 
 #[test]
 fn a_hanging_filesystem_shows_as_silence() {
     let dir = tempfile::tempdir().unwrap();
     let (release, hang) = mpsc::channel::<()>();
-    let host = Fake { scanning: Some(Box::new(move || _ = hang.recv())), ..Fake::default() };
+    let host = Fake { scanning: Some(Box::new(move |_| _ = hang.recv())), ..Fake::default() };
     let (main, served) = agent(host, accept(dir.path()), Arc::default());
-    let mut remote = meet(&main, &hello(), SHORT).unwrap();
+    let mut remote = begun(&main, &hello(), SHORT).unwrap();
     let error = remote.scan(&spec(&root(dir.path()))).unwrap_err();
     assert_eq!(error.kind, NodeErrorKind::Timeout);
     drop((release, remote, main));
@@ -283,56 +291,34 @@ fn a_hanging_filesystem_shows_as_silence() {
 }
 
 #[test]
-fn a_host_that_is_at_work_is_waited_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let progress = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&progress);
-    // Long enough for a keep-alive to get through on a busy machine too.
-    let timeout = std::time::Duration::from_secs(1);
-    // It works until three times the timeout has passed, as the clock of keep-alives goes.
-    let host = Fake {
-        scanning: Some(Box::new(move || {
-            let begun = std::time::Instant::now();
-            while begun.elapsed() < timeout * 3 {
-                count(&counter);
-                std::thread::yield_now();
-            }
-        })),
-        ..Fake::default()
-    };
-    let (main, _served) = agent(host, accept(dir.path()), progress);
-    let mut remote = meet(&main, &hello(), timeout).unwrap();
-    assert_eq!(remote.scan(&spec(&root(dir.path()))).unwrap().entries, 0);
-}
-
-#[test]
 fn a_dry_run_and_a_read_only_node_change_nothing() {
     for (dry_run, read_only, words) in [(true, false, "dry run"), (false, true, "`read_only` in")] {
         let dir = tempfile::tempdir().unwrap();
         let accept = crate::node::Accept { read_only, ..accept(dir.path()) };
-        let hello = Hello { dry_run, ..hello() };
-        for attempt in 0..6 {
+        for attempt in 0..7 {
             let (main, served) = agent(Fake::with(&[("a", b"1")]), accept.clone(), Arc::default());
-            let mut remote = meet(&main, &hello, LONG).unwrap();
+            let mut remote = handshake(&main, &hello(), LONG).unwrap();
+            remote.begin("01RUN", dry_run).unwrap();
             remote.scan(&spec(&root(dir.path()))).unwrap();
             remote.tree("moh", None).unwrap();
             let reload = ReloadRequest { name: "dialplan".to_owned(), files: vec![], timeout: LONG };
             let error = match attempt {
-                0 => remote.prepare("moh", "01RUN", &TrashKeep::FOREVER).map(drop).unwrap_err(),
+                0 => remote.prepare("moh", &TrashKeep::FOREVER).map(drop).unwrap_err(),
                 1 => remote.stage("moh", &[wanted("a", b"1")], &mut &Fake::default()).map(drop).unwrap_err(),
                 2 => {
                     let delete = Action { path: path("a"), expected: None, step: Step::Delete };
                     remote.commit("moh", &[delete]).map(drop).unwrap_err()
                 }
                 3 => remote.agree("moh", "01GEN").map(drop).unwrap_err(),
-                4 => remote.replace_key(&key_change()).map(drop).unwrap_err(),
+                4 => remote.clear_stage("moh").map(drop).unwrap_err(),
+                5 => remote.replace_key(&key_change()).map(drop).unwrap_err(),
                 _ => remote.reload(&reload).map(drop).unwrap_err(),
             };
             assert_eq!(error.kind, NodeErrorKind::Refused);
             assert!(error.detail.contains(words), "{error}");
             drop((remote, main));
             assert_eq!(served.join().unwrap().0.calls, Vec::<String>::new());
-            assert!(!dir.path().join("state").exists(), "not even its Main is remembered");
+            assert!(!dir.path().join("state").exists(), "it is not even bound to its Main");
         }
     }
 }
@@ -341,18 +327,18 @@ fn a_dry_run_and_a_read_only_node_change_nothing() {
 fn an_older_main_is_refused_before_it_sees_anything() {
     let dir = tempfile::tempdir().unwrap();
     let (main, served) = agent(Fake::default(), accept(dir.path()), Arc::default());
-    let mut remote = meet(&main, &Hello { epoch: 2, ..hello() }, LONG).unwrap();
+    let mut remote = begun(&main, &Hello { epoch: 2, ..hello() }, LONG).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    remote.prepare("moh", "01RUN", &TrashKeep::FOREVER).unwrap().unwrap();
+    remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     drop((remote, main));
     served.join().unwrap().1.unwrap();
     for (hello, refused) in [
         (hello(), true),
         (Hello { epoch: 2, main: "01OTHER".to_owned(), ..hello() }, true),
-        (Hello { epoch: 2, dry_run: true, ..hello() }, false),
+        (Hello { epoch: 2, ..hello() }, false),
     ] {
         let (main, _served) = agent(Fake::default(), accept(dir.path()), Arc::default());
-        let met = meet(&main, &hello, LONG);
+        let met = handshake(&main, &hello, LONG);
         assert_eq!(met.is_err(), refused);
         if let Err(error) = met {
             assert_eq!(error.kind, NodeErrorKind::Refused);

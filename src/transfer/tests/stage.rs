@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
-use super::super::sweep;
+use super::super::{clear_stage, sweep};
 use super::*;
 
 fn big(seed: u8) -> Vec<u8> {
@@ -332,4 +332,19 @@ fn a_sweep_keeps_contents_for_a_week_and_loses_nothing_unknown() {
 
     sweep(&world.own, RUN, now + 8 * DAY).unwrap();
     assert!(left(&world).is_empty());
+}
+
+#[test]
+fn a_stage_is_cleared_of_all_contents_and_loses_nothing_unknown() {
+    let world = World::new();
+    let name = digest(b"x").to_string();
+    for staged in [&*name, &format!("{name}.part"), "making.3", "unknown"] {
+        fs::write(world.in_stage(staged), "x").unwrap();
+    }
+    clear_stage(&world.own, RUN).unwrap();
+    assert_eq!(fs::read_dir(world.in_stage("")).unwrap().count(), 0);
+    assert_eq!(fs::read(world.trashed("found", "unknown")).unwrap(), b"x");
+    // What a later run wants is sent again.
+    let mut source = Memory::of(&["x"]);
+    assert_eq!(world.stage(&source.wanted(), &mut source), [Ok(())]);
 }

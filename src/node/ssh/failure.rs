@@ -1,27 +1,27 @@
-//! What ssh's words mean.
+//! Why ssh failed, by what it printed.
 
 use super::command::Target;
 use crate::node::protocol::check;
 use crate::node::{NodeError, NodeErrorKind};
 
-/// Why ssh did not get in. Its exit status is 255 for everything; only its words tell.
-pub(super) fn judge(words: &str, target: &Target<'_>) -> NodeError {
-    let said = last_line(words).unwrap_or_else(|| "nothing".to_owned());
-    let has = |needle: &str| words.contains(needle);
+/// Why ssh did not connect. Its exit status is 255 for everything; only what it printed makes the difference.
+pub(super) fn classify(printed: &str, target: &Target<'_>) -> NodeError {
+    let last = last_line(printed).unwrap_or_else(|| "nothing".to_owned());
+    let has = |needle: &str| printed.contains(needle);
     let file = target.known_hosts().display();
     let Target { address, user, alias, .. } = target;
     if has("Host key verification failed") || has("REVOKED HOST KEY") {
         let detail = if target.known {
             format!(
                 "the host key of {address} has changed, it is not the one in {file}. If the node was installed anew, \
-                 run `ssh-keygen -R '{alias}' -f {file}` here; if not, somebody answers in its place"
+                 run `ssh-keygen -R '{alias}' -f {file}` here; if not, another host answers in its place"
             )
         } else if target.is_strict() {
             format!(
                 "the host key of {address} is not in {file}, and host_keys is \"strict\": put it there, as `{alias}`"
             )
         } else {
-            format!("the host key of {address} was refused; ssh says: {said}")
+            format!("the host key of {address} was refused; ssh says: {last}")
         };
         return NodeError::new(NodeErrorKind::Refused, detail);
     }
@@ -31,20 +31,23 @@ pub(super) fn judge(words: &str, target: &Target<'_>) -> NodeError {
     {
         let key = target.identity.display();
         let detail = format!(
-            "{address} does not let {user} in with the key {key}; run `xds-sync join` on the node. ssh says: {said}"
+            "{address} does not let {user} in with the key {key}; run `xds-sync join` on the node. ssh says: {last}"
         );
         return NodeError::new(NodeErrorKind::Refused, detail);
     }
     if has("Unable to negotiate") {
-        return NodeError::new(NodeErrorKind::Refused, format!("{address} refused; ssh says: {said}"));
+        return NodeError::new(NodeErrorKind::Refused, format!("{address} refused; ssh says: {last}"));
     }
-    NodeError::new(NodeErrorKind::Unreachable, format!("{address} cannot be reached; ssh says: {said}"))
+    NodeError::new(NodeErrorKind::Unreachable, format!("{address} cannot be reached; ssh says: {last}"))
 }
 
-/// The last line that says something, harmless.
-pub(super) fn last_line(words: &str) -> Option<String> {
-    let says = |line: &&str| !line.is_empty() && !line.starts_with("Warning: Permanently added");
-    words.lines().map(str::trim).rfind(says).map(check::text)
+/// The last line that is not blank and not about a new host key, made harmless.
+pub(super) fn last_line(printed: &str) -> Option<String> {
+    printed
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !line.starts_with("Warning: Permanently added"))
+        .map(check::text)
 }
 
 #[cfg(test)]
@@ -55,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_their_meaning() {
+    fn what_ssh_prints_and_what_it_means() {
         use HostKeys::{AcceptNew, Strict};
         use NodeErrorKind::{Refused, Unreachable};
         let added = "Warning: Permanently added 'mds1' (ED25519) to the list of known hosts.\r\n";
         let denied = format!("{added}root@mds1: Permission denied (publickey).\r\n");
-        for (words, known, host_keys, kind, detail) in [
+        for (printed, known, host_keys, kind, detail) in [
             (
                 "ssh: Could not resolve hostname mds1: Name or service not known\r\n",
                 false,
@@ -107,8 +110,8 @@ mod tests {
             let node = NodeOptions::default();
             let mut target = Target::new(&options, "mds1", &node).unwrap();
             target.known = known;
-            let error = judge(words, &target);
-            assert_eq!(error.kind, kind, "{words}");
+            let error = classify(printed, &target);
+            assert_eq!(error.kind, kind, "{printed}");
             assert!(error.detail.contains(detail), "{}", error.detail);
         }
     }

@@ -9,14 +9,14 @@ use rustix::io::Errno;
 
 /// Bytes gathered before they are written, and read ahead at most.
 const BUFFER: usize = 256 * 1024;
-/// Bytes that must move, in either direction, within [`PATIENCE`].
+/// Bytes that must move, in either direction, within [`MAX_STALL`].
 const STEP: u64 = 1024 * 1024;
-/// Longest wait in which nothing but keep-alives and drips moved. The longest honest one is a node that
+/// Longest time in which less than [`STEP`] may move. The longest legitimate case is a node that
 /// copies a whole directory from its own trash; 4 hours are a terabyte on its disk.
-const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+const MAX_STALL: Duration = Duration::from_secs(4 * 3600);
 
-/// Lets a pipe hold as much as anybody may ask for (pipe(7)), so that the two at its ends wait less for each other: a
-/// first copy takes a fifth less time. What is no pipe, or is not granted that much, stays as it is.
+/// Raises a pipe's capacity to what any user may ask for (pipe(7)), so that its two ends wait less for each other: a
+/// first copy takes a fifth less time. Whatever is not a pipe, or is not granted that much, stays as it is.
 pub fn widen(pipe: impl AsFd) {
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
 }
@@ -24,37 +24,38 @@ pub fn widen(pipe: impl AsFd) {
 /// Both directions of a stream. Reading flushes what was written.
 ///
 /// Every wait ends, with [`io::ErrorKind::TimedOut`], once no byte has moved for `timeout`. While it
-/// writes, it takes in what arrives: the keep-alives of a node that is too busy to read show that it
-/// lives, and never fill the pipe.
-pub(crate) struct Wire {
+/// writes it also reads what arrives: the keep-alives of a node that is too busy to read show that it
+/// is alive, and never fill the pipe.
+pub(crate) struct ByteStream {
     input: OwnedFd,
     output: OwnedFd,
     timeout: Duration,
-    /// When even a peer that says something now and then is given up.
-    overdue: Instant,
-    /// Whether nothing moves that moment.
-    strict: bool,
+    /// When waiting ends even if bytes move now and then.
+    deadline: Instant,
+    /// Whether the deadline stays where it is however much moves. Otherwise it is put off with every [`STEP`].
+    hard_deadline: bool,
+    /// Bytes that have moved since the deadline was set.
     moved: u64,
-    /// What has arrived and was not read yet is at `read_at..read_to`.
+    /// `read_at..read_to` has arrived and was not read yet.
     arrived: Box<[u8]>,
     read_at: usize,
     read_to: usize,
     unwritten: Vec<u8>,
 }
 
-impl Wire {
-    /// A stream of these two ends, which it makes non-blocking.
-    pub(crate) fn new(input: OwnedFd, output: OwnedFd, timeout: Duration) -> io::Result<Wire> {
+impl ByteStream {
+    /// A stream of these two ends, which become non-blocking.
+    pub(crate) fn new(input: OwnedFd, output: OwnedFd, timeout: Duration) -> io::Result<ByteStream> {
         rustix::io::ioctl_fionbio(&input, true)?;
         rustix::io::ioctl_fionbio(&output, true)?;
         widen(&input);
         widen(&output);
-        Ok(Wire {
+        Ok(ByteStream {
             input,
             output,
             timeout,
-            overdue: Instant::now() + timeout,
-            strict: true,
+            deadline: Instant::now() + timeout,
+            hard_deadline: true,
             moved: 0,
             arrived: vec![0; BUFFER].into(),
             read_at: 0,
@@ -63,25 +64,25 @@ impl Wire {
         })
     }
 
-    /// Within what all that is read and written from now on must be done, however much moves. Without a time,
-    /// much that moves gives more of it.
-    pub(crate) fn allow(&mut self, time: Option<Duration>) {
-        self.overdue = Instant::now() + time.unwrap_or(PATIENCE);
-        self.strict = time.is_some();
+    /// Sets when everything that is read and written from now on must be done, however much moves. With `None` there is
+    /// no such moment, as long as enough moves.
+    pub(crate) fn set_deadline(&mut self, after: Option<Duration>) {
+        self.deadline = Instant::now() + after.unwrap_or(MAX_STALL);
+        self.hard_deadline = after.is_some();
         self.moved = 0;
     }
 
     fn count(&mut self, bytes: usize) {
         self.moved += bytes as u64;
-        if self.moved >= STEP && !self.strict {
-            self.allow(None);
+        if self.moved >= STEP && !self.hard_deadline {
+            self.set_deadline(None);
         }
     }
 
     /// Waits until the output takes bytes, or some have arrived.
     fn wait(&mut self, writing: bool) -> io::Result<()> {
-        let left = self.timeout.min(self.overdue.saturating_duration_since(Instant::now()));
-        // Something to read would end the wait even then.
+        let left = self.timeout.min(self.deadline.saturating_duration_since(Instant::now()));
+        // Poll would still report bytes that have arrived.
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -91,7 +92,7 @@ impl Wire {
             PollFd::new(&self.output, if writing { PollFlags::OUT } else { PollFlags::empty() }),
             PollFd::new(&self.input, PollFlags::IN),
         );
-        // A peer that talks more than may be read ahead is not listened to while it is written to.
+        // While the read-ahead buffer is full, only the output is waited for.
         let mut fds = [input, output];
         let fds = match (writing, room) {
             (true, false) => &mut fds[1..],
@@ -111,7 +112,7 @@ impl Wire {
         }
     }
 
-    /// Takes in what has arrived.
+    /// Reads what has arrived into the buffer.
     fn fill(&mut self) -> io::Result<()> {
         self.arrived.copy_within(self.read_at..self.read_to, 0);
         self.read_to -= std::mem::take(&mut self.read_at);
@@ -144,7 +145,7 @@ impl Wire {
     }
 }
 
-impl Read for Wire {
+impl Read for ByteStream {
     /// The end of the stream reads as 0 bytes.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.flush()?;
@@ -160,7 +161,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for ByteStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.unwritten.len() + bytes.len() > BUFFER {
             self.flush()?;
@@ -176,7 +177,7 @@ impl Write for Wire {
     fn flush(&mut self) -> io::Result<()> {
         let mut bytes = std::mem::take(&mut self.unwritten);
         let pushed = self.push(&bytes);
-        // What could not be written is lost with the session; the next flush must not send half of it.
+        // After an error the session is over; the next flush must not send the rest of a frame.
         bytes.clear();
         self.unwritten = bytes;
         pushed
@@ -192,17 +193,17 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(50);
 
-    fn pair(timeout: Duration) -> (Wire, UnixStream) {
+    fn pair(timeout: Duration) -> (ByteStream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let input = ours.try_clone().unwrap().into();
-        let mut wire = Wire::new(input, ours.into(), timeout).unwrap();
-        wire.allow(None);
-        (wire, theirs)
+        let mut stream = ByteStream::new(input, ours.into(), timeout).unwrap();
+        stream.set_deadline(None);
+        (stream, theirs)
     }
 
     #[test]
     fn bytes_go_both_ways() {
-        let (mut wire, mut peer) = pair(Duration::from_secs(30));
+        let (mut stream, mut peer) = pair(Duration::from_secs(30));
         let sent: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[1]).collect();
         let expected = sent.clone();
         let echo = std::thread::spawn(move || {
@@ -212,26 +213,26 @@ mod tests {
             peer.write_all(&got).unwrap();
         });
         for piece in sent.chunks(300_001) {
-            wire.write_all(piece).unwrap();
+            stream.write_all(piece).unwrap();
         }
         let mut back = Vec::new();
-        wire.read_to_end(&mut back).unwrap();
+        stream.read_to_end(&mut back).unwrap();
         echo.join().unwrap();
         assert!(back == sent);
     }
 
     #[test]
     fn a_silent_peer_times_out_reading_and_writing() {
-        let (mut wire, _peer) = pair(SHORT);
-        assert_eq!(wire.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        let error = wire.write_all(&vec![0; 64 * BUFFER]).unwrap_err();
+        let (mut stream, _peer) = pair(SHORT);
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let error = stream.write_all(&vec![0; 64 * BUFFER]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]
     fn a_peer_that_drips_is_given_up() {
-        let (mut wire, mut peer) = pair(Duration::from_secs(30));
-        wire.allow(Some(SHORT));
+        let (mut stream, mut peer) = pair(Duration::from_secs(30));
+        stream.set_deadline(Some(SHORT));
         let drip = std::thread::spawn(move || {
             while peer.write_all(b".").is_ok() {
                 std::thread::yield_now();
@@ -239,36 +240,36 @@ mod tests {
         });
         let mut taken = [0; 16];
         let error = loop {
-            match wire.read_exact(&mut taken) {
+            match stream.read_exact(&mut taken) {
                 Ok(()) => {}
                 Err(error) => break error,
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        drop(wire);
+        drop(stream);
         drip.join().unwrap();
     }
 
     #[test]
     fn writing_takes_in_what_the_peer_says_and_no_more_than_it_may() {
-        let (mut wire, mut peer) = pair(SHORT);
+        let (mut stream, mut peer) = pair(SHORT);
         // The peer never reads, and says more than it may: both pipes fill up.
         let flood = std::thread::spawn(move || peer.write_all(&vec![1; 16 * BUFFER]).is_err());
-        let error = wire.write_all(&vec![0; 64 * BUFFER]).unwrap_err();
+        let error = stream.write_all(&vec![0; 64 * BUFFER]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(wire.read_to - wire.read_at, BUFFER);
-        drop(wire);
+        assert_eq!(stream.read_to - stream.read_at, BUFFER);
+        drop(stream);
         assert!(flood.join().unwrap());
     }
 
     #[test]
     fn the_end_is_an_end() {
-        let (mut wire, peer) = pair(Duration::from_secs(30));
+        let (mut stream, peer) = pair(Duration::from_secs(30));
         (&peer).write_all(b"ab").unwrap();
         drop(peer);
         let mut bytes = Vec::new();
-        wire.read_to_end(&mut bytes).unwrap();
+        stream.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, b"ab");
-        assert!(wire.write_all(&[0; 1]).and_then(|()| wire.flush()).is_err());
+        assert!(stream.write_all(&[0; 1]).and_then(|()| stream.flush()).is_err());
     }
 }

@@ -1,26 +1,27 @@
-//! Main as an agent's endpoint sees it: a source and a sink of contents.
+//! Main as the host behind an agent sees it: a source and a sink of blobs.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use super::agent::lost;
-use super::endpoint::{NodeError, NodeErrorKind};
-use super::protocol::content::{self, Sender, StreamError};
-use super::protocol::frame::{FrameError, Kind, MAX_DATA, read_frame, write_value};
-use super::protocol::message::{Need, Reply};
-use super::protocol::pack::Packer;
-use super::pulse::Pulse;
+use super::error::lost;
 use crate::model::{Digest, RelPath};
+use crate::node::error::{NodeError, NodeErrorKind};
+use crate::node::heartbeat::Heartbeat;
+use crate::node::protocol::content::{self, Sender, StreamError};
+use crate::node::protocol::frame::{FrameError, Kind, read_frame, write_value};
+use crate::node::protocol::limits::MAX_DATA;
+use crate::node::protocol::message::{Need, Reply};
+use crate::node::protocol::pack::Packer;
 use crate::transfer::{BlobRequest, Signature, Sink, Source};
 
-/// Contents that Main has.
+/// Blobs that Main has.
 pub(super) struct FromMain<'a, W> {
-    /// Which of the wanted that Main offered has this path and content.
+    /// The index of each blob in Main's offer, by path and digest.
     offered: HashMap<(&'a RelPath, Digest), u32>,
     input: &'a mut dyn Read,
-    pulse: &'a Pulse<'a, W>,
-    /// Why the session is to end, whatever the endpoint makes of it.
+    heartbeat: &'a Heartbeat<'a, W>,
+    /// Why the session has to end, whatever the host makes of it.
     pub(super) failed: Option<NodeError>,
 }
 
@@ -28,28 +29,31 @@ impl<'a, W: Write> FromMain<'a, W> {
     pub(super) fn new(
         wanted: &'a [BlobRequest],
         input: &'a mut dyn Read,
-        pulse: &'a Pulse<'a, W>,
+        heartbeat: &'a Heartbeat<'a, W>,
     ) -> FromMain<'a, W> {
-        let key = |content: &'a BlobRequest| (&*content.path, content.digest);
-        let offered = wanted.iter().map(key).zip(0..).collect();
-        FromMain { offered, input, pulse, failed: None }
+        let offered = wanted.iter().map(|blob| (&*blob.path, blob.digest)).zip(0..).collect();
+        FromMain { offered, input, heartbeat, failed: None }
     }
 
     fn receive(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> Result<(), StreamError> {
-        let need = |(at, content): (usize, &BlobRequest)| {
-            let index = self.offered.get(&(&*content.path, content.digest))?;
-            Some(Need { index: *index, offset: content.offset, basis: sink.basis(at) })
-        };
-        let needs: Option<Vec<Need>> = wanted.iter().enumerate().map(need).collect();
-        let needs = needs.ok_or_else(|| anyhow::anyhow!("Main has not offered what is wanted"))?;
+        let needs: Option<Vec<Need>> = wanted
+            .iter()
+            .enumerate()
+            .map(|(at, blob)| {
+                let index = self.offered.get(&(&*blob.path, blob.digest))?;
+                Some(Need { index: *index, offset: blob.offset, basis: sink.basis(at) })
+            })
+            .collect();
+        let needs =
+            needs.ok_or_else(|| anyhow::anyhow!("the host wants a blob that Main has not offered"))?;
         {
-            let mut output = self.pulse.output();
+            let mut output = self.heartbeat.output();
             write_value(&mut *output, Kind::Reply, &Reply::Need(needs))
                 .and_then(|()| output.flush())
                 .map_err(FrameError::Io)?;
         }
         content::receive(wanted, sink, &mut |payload| {
-            self.pulse.progress();
+            self.heartbeat.count_progress();
             read_frame(self.input, payload)?
                 .ok_or_else(|| FrameError::Io(io::ErrorKind::UnexpectedEof.into()))
         })
@@ -64,8 +68,8 @@ impl<W: Write> Source for FromMain<'_, W> {
         match self.receive(wanted, sink) {
             Ok(()) => Ok(()),
             Err(StreamError::Own(error)) => {
-                // Main is in the middle of sending: what follows cannot be understood any more.
-                let detail = format!("the node cannot take contents: {error:#}");
+                // Main goes on sending blobs where an answer of this end would have to be: there is no way back.
+                let detail = format!("the node cannot receive files: {error:#}");
                 self.failed = Some(NodeError::new(NodeErrorKind::Lost, detail));
                 Err(error)
             }
@@ -78,22 +82,22 @@ impl<W: Write> Source for FromMain<'_, W> {
     }
 }
 
-/// Contents for Main. Each frame has the output for itself, so that keep-alives come between.
+/// Blobs for Main. The output is locked for one frame at a time, so that keep-alives come in between.
 pub(super) struct ToMain<'a, W> {
-    pulse: &'a Pulse<'a, W>,
+    heartbeat: &'a Heartbeat<'a, W>,
     packer: Packer,
-    /// What Main has of a basis of each file that it asked for; shorter where it has none.
+    /// The signature of the basis that Main has of each blob; shorter where it has none.
     signatures: Vec<Option<Arc<Signature>>>,
-    /// Why Main gets no more.
+    /// Why nothing more can be sent.
     pub(super) failed: Option<FrameError>,
 }
 
 impl<'a, W: Write> ToMain<'a, W> {
-    pub(super) fn new(pulse: &'a Pulse<'a, W>) -> ToMain<'a, W> {
-        ToMain { pulse, packer: Packer::default(), signatures: Vec::new(), failed: None }
+    pub(super) fn new(heartbeat: &'a Heartbeat<'a, W>) -> ToMain<'a, W> {
+        ToMain { heartbeat, packer: Packer::default(), signatures: Vec::new(), failed: None }
     }
 
-    /// For a Main that has these bases.
+    /// For a Main that has bases with these signatures, by the index of the blob.
     pub(super) fn with_signatures(self, signatures: Vec<Option<Arc<Signature>>>) -> ToMain<'a, W> {
         ToMain { signatures, ..self }
     }
@@ -101,8 +105,8 @@ impl<'a, W: Write> ToMain<'a, W> {
 
 impl<W: Write> ToMain<'_, W> {
     fn with(&mut self, send: impl FnOnce(&mut Sender<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        self.pulse.progress();
-        let mut output = self.pulse.output();
+        self.heartbeat.count_progress();
+        let mut output = self.heartbeat.output();
         let mut sender = Sender::new(&mut *output, &mut self.packer);
         let sent = send(&mut sender);
         match sender.finish(sent) {

@@ -1,0 +1,327 @@
+//! This host's own disk as an [`Endpoint`].
+
+mod prepare;
+#[cfg(test)]
+mod tests;
+mod trash;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::{Context as _, bail};
+
+use self::prepare::Prepared;
+use super::endpoint::{Endpoint, KeyChange, MainKeys};
+use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
+use crate::disk::marker::Marker;
+use crate::disk::{HeldRoot, Owners};
+use crate::model::{Action, Entry, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
+use crate::reload::ReloadRequest;
+use crate::snapshot::{Clock, HashCache, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest};
+use crate::transfer::trash::TrashEntry;
+use crate::transfer::{self, BlobRequest, LocalSource, Received, Seen, Sink, Source};
+
+/// Lets Main in with another key, or says why not.
+pub type ReplaceKey = Box<dyn FnMut(&KeyChange) -> Attempt<()> + Send>;
+
+/// What a [`Local`] needs of its host.
+pub struct LocalOptions {
+    /// Where the caches of digests are; made when it is missing.
+    pub cache_dir: PathBuf,
+    /// The time.
+    pub clock: Box<dyn Clock + Send>,
+    /// Makes a new root's id, a ULID.
+    pub new_id: Box<dyn FnMut() -> String + Send>,
+    /// Runs a reload and verifies it.
+    pub reload: Box<dyn FnMut(&ReloadRequest) -> ReloadOutcome + Send>,
+    /// See [`MainKeys::replace_key`].
+    pub replace_key: ReplaceKey,
+    /// Grows with every entry that a scan sees and every byte that it reads.
+    pub progress: Arc<AtomicU64>,
+}
+
+impl fmt::Debug for LocalOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalOptions").field("cache_dir", &self.cache_dir).finish_non_exhaustive()
+    }
+}
+
+/// This host's end of its edges.
+#[derive(Debug)]
+pub struct Local {
+    options: LocalOptions,
+    owners: Owners,
+    /// By root: no two directories share one.
+    caches: HashMap<PathBuf, HashCache>,
+    run: Option<OpenRun>,
+    directories: HashMap<String, ScannedDirectory>,
+}
+
+/// The run that is open.
+#[derive(Debug)]
+struct OpenRun {
+    id: String,
+    dry_run: bool,
+}
+
+/// A directory from its first scan in a run to the end of the run.
+#[derive(Debug)]
+struct ScannedDirectory {
+    root: PathBuf,
+    snapshot: Arc<Snapshot>,
+    prepared: Option<Arc<Prepared>>,
+    /// What the last commit put into the trash, until it is asked for.
+    trashed: Vec<TrashEntry>,
+}
+
+/// The stage of a prepared directory. It holds the lock of the root until it is dropped, even beyond the end of the run.
+#[derive(Debug)]
+pub struct Staging {
+    snapshot: Arc<Snapshot>,
+    prepared: Arc<Prepared>,
+}
+
+impl Staging {
+    /// See [`Endpoint::stage`]. No two callers may want the same content at the same time.
+    pub fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
+        let stamps = |path: &RelPath| self.snapshot.stamp(path);
+        let seen = Seen { tree: &self.snapshot.tree, stamps: &stamps };
+        transfer::stage(self.prepared.own(), &seen, wanted, source)
+    }
+}
+
+impl Local {
+    /// This host, with no run open.
+    #[must_use]
+    pub fn new(options: LocalOptions) -> Local {
+        Local {
+            options,
+            owners: Owners::default(),
+            caches: HashMap::new(),
+            run: None,
+            directories: HashMap::new(),
+        }
+    }
+
+    /// A source of the contents of a directory as it was scanned. Several may be in use at the same time.
+    pub fn source(&self, directory: &str) -> Result<LocalSource, NodeError> {
+        let held = self.held(directory)?;
+        let snapshot = Arc::clone(&self.scanned(directory)?.snapshot);
+        let stamps = move |path: &RelPath| match snapshot.tree.get(path) {
+            Some(Entry::File(_)) => snapshot.stamp(path),
+            _ => None,
+        };
+        Ok(LocalSource::new(held, Arc::new(stamps)))
+    }
+
+    /// The stage of a prepared directory, to receive contents without holding up other callers of this host. It
+    /// stays valid when the directory is scanned or prepared again.
+    pub fn staging(&self, directory: &str) -> Result<Staging, NodeError> {
+        let scanned = self.scanned(directory)?;
+        let prepared = scanned.prepared.as_ref().ok_or_else(|| not_prepared(directory))?;
+        Ok(Staging { snapshot: Arc::clone(&scanned.snapshot), prepared: Arc::clone(prepared) })
+    }
+
+    fn scanned(&self, directory: &str) -> Result<&ScannedDirectory, NodeError> {
+        self.directories.get(directory).ok_or_else(|| misuse(format!("{directory} was not scanned")))
+    }
+
+    fn held(&self, directory: &str) -> Result<HeldRoot, NodeError> {
+        let held = self.scanned(directory)?.snapshot.held.clone();
+        held.ok_or_else(|| misuse(format!("{directory} has no root to send from")))
+    }
+
+    /// The id of the run that is open, if it may change this host.
+    fn changing_run(&self) -> Result<&str, NodeError> {
+        match &self.run {
+            Some(run) if !run.dry_run => Ok(&run.id),
+            Some(_) => Err(misuse("a change in a dry run")),
+            None => Err(misuse("a change outside of a run")),
+        }
+    }
+
+    fn since_epoch(&self) -> Duration {
+        self.options.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn cache_path(&self, root: &Path) -> PathBuf {
+        let name = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
+        self.options.cache_dir.join(format!("{}.hashes", &name[..32]))
+    }
+
+    /// Errors are ignored: without its cache the next scan reads all files again, which is slow but right.
+    fn save_cache(&mut self, root: &Path) {
+        let path = self.cache_path(root);
+        if let Some(cache) = self.caches.get_mut(root) {
+            let _ = DirBuilder::new().recursive(true).mode(0o700).create(&self.options.cache_dir);
+            let _ = cache.save(&path);
+        }
+    }
+
+    fn write_generation(&self, scanned: &ScannedDirectory, generation: &str) -> anyhow::Result<()> {
+        // A root that this run made was not there when it was scanned.
+        let made = scanned.prepared.as_ref().map(|prepared| prepared.own().root());
+        let Some(held) = made.or(scanned.snapshot.held.as_ref()) else {
+            bail!("{}: is missing", scanned.root.display());
+        };
+        let marker = Marker::read(held).with_context(|| in_root(held, "its marker cannot be read"))?;
+        let Some(marker) = marker else { bail!("{}", in_root(held, "its marker is gone")) };
+        if marker.generation.as_deref() == Some(generation) {
+            return Ok(());
+        }
+        let marker = Marker { generation: Some(generation.to_owned()), ..marker };
+        marker.write(held).with_context(|| in_root(held, "its marker cannot be written"))
+    }
+}
+
+impl Endpoint for Local {
+    fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
+        self.end()?;
+        // A look-up that failed in an earlier run may succeed now: accounts are added, and a directory service may have
+        // been down.
+        self.owners = Owners::default();
+        self.run = Some(OpenRun { id: run.to_owned(), dry_run });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), NodeError> {
+        self.run = None;
+        self.directories.clear();
+        Ok(())
+    }
+
+    fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
+        let cache_path = self.cache_path(&spec.root);
+        let cache = self.caches.entry(spec.root.clone()).or_insert_with(|| HashCache::load(&cache_path));
+        let snapshot = scan(spec, cache, &*self.options.clock, &self.options.progress);
+        self.save_cache(&spec.root);
+        let before = self.directories.remove(&spec.directory);
+        let (prepared, trashed) = before.map_or((None, Vec::new()), |old| (old.prepared, old.trashed));
+        let prepared = prepared.filter(|prepared| prepared.is_of(snapshot.held.as_ref()));
+        let scanned = Scanned {
+            root: snapshot.root.clone(),
+            digest: tree_digest(&snapshot.tree),
+            loaded: loaded_digest(&snapshot.tree),
+            entries: snapshot.tree.len() as u64,
+            settled: snapshot.settled,
+            free: snapshot.free,
+            // What lies in the stage of a prepared directory was put there by this run.
+            leftovers: prepared.is_none() && snapshot.held.as_ref().is_some_and(transfer::has_leftovers),
+        };
+        let (root, snapshot) = (spec.root.clone(), Arc::new(snapshot));
+        let directory = ScannedDirectory { root, snapshot, prepared, trashed };
+        self.directories.insert(spec.directory.clone(), directory);
+        Ok(scanned)
+    }
+
+    fn tree(&mut self, directory: &str, _like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
+        Ok(Arc::clone(&self.scanned(directory)?.snapshot.tree))
+    }
+
+    fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
+        Ok(owners.iter().map(|owner| self.owners.known(owner)).collect())
+    }
+
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError> {
+        self.changing_run()?;
+        Ok(self.prepare_root(directory, trash).map_err(Refusal::from))
+    }
+
+    fn clear_stage(&mut self, directory: &str) -> Result<Attempt<()>, NodeError> {
+        self.changing_run()?;
+        let prepared = self.scanned(directory)?.prepared.as_ref().ok_or_else(|| not_prepared(directory))?;
+        Ok(self.clear(prepared).map_err(Refusal::from))
+    }
+
+    fn stage(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        source: &mut dyn Source,
+    ) -> Result<Received, NodeError> {
+        Ok(self.staging(directory)?.stage(wanted, source))
+    }
+
+    fn send(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        // What cannot be read is reported to the sink; an error is the sink's own.
+        self.source(directory)?.send(wanted, sink).map_err(sink_lost)
+    }
+
+    fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
+        let run = self.changing_run()?.to_owned();
+        // Not by `scanned`, which would borrow all of `self`.
+        let scanned = self.directories.get_mut(directory);
+        let scanned = scanned.ok_or_else(|| misuse(format!("{directory} was not scanned")))?;
+        let prepared = scanned.prepared.as_ref().ok_or_else(|| not_prepared(directory))?;
+        let stamps = |path: &RelPath| scanned.snapshot.stamp(path);
+        let seen = Seen { tree: &scanned.snapshot.tree, stamps: &stamps };
+        let committed = match transfer::commit(prepared.own(), &run, &seen, actions, &mut self.owners) {
+            Ok(committed) => committed,
+            Err(error) => return Ok(vec![Outcome::Failed(format!("{error:#}")); actions.len()]),
+        };
+        scanned.trashed = committed.trashed;
+        let root = scanned.root.clone();
+        if let Some(cache) = self.caches.get_mut(&root) {
+            for placed in &committed.placed {
+                cache.record(&placed.path, placed.stamp, placed.digest);
+            }
+        }
+        self.save_cache(&root);
+        Ok(committed.outcomes)
+    }
+
+    fn agree(&mut self, directory: &str, generation: &str) -> Result<Attempt<()>, NodeError> {
+        self.changing_run()?;
+        let scanned = self.scanned(directory)?;
+        Ok(self.write_generation(scanned, generation).map_err(Refusal::from))
+    }
+
+    fn trashed(&mut self, directory: &str) -> Result<Vec<TrashEntry>, NodeError> {
+        let scanned = self.directories.get_mut(directory);
+        let scanned = scanned.ok_or_else(|| misuse(format!("{directory} was not scanned")))?;
+        Ok(std::mem::take(&mut scanned.trashed))
+    }
+
+    fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
+        self.changing_run()?;
+        Ok((self.options.reload)(request))
+    }
+}
+
+impl MainKeys for Local {
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError> {
+        self.changing_run()?;
+        Ok((self.options.replace_key)(change))
+    }
+}
+
+fn in_root(held: &HeldRoot, what: &str) -> String {
+    format!("{}: {what}", held.path().display())
+}
+
+fn sink_lost(error: anyhow::Error) -> NodeError {
+    match error.downcast::<NodeError>() {
+        Ok(error) => error,
+        Err(error) => NodeError::new(NodeErrorKind::Lost, format!("{error:#}")),
+    }
+}
+
+/// The caller, which may be a peer, broke the order of calls.
+fn misuse(what: impl Into<String>) -> NodeError {
+    NodeError::new(NodeErrorKind::Lost, what)
+}
+
+fn not_prepared(directory: &str) -> NodeError {
+    misuse(format!("{directory} was not prepared"))
+}

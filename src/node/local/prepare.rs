@@ -1,0 +1,104 @@
+//! Making a root ready for the changes of a run.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::fs::fstat;
+
+use super::{Local, in_root};
+use crate::disk::HeldRoot;
+use crate::disk::marker::Marker;
+use crate::model::TrashKeep;
+use crate::snapshot::Root;
+use crate::transfer::{self, OwnDir};
+
+/// A root that this run may change. It is locked for other processes as long as this exists.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    own: OwnDir,
+    /// The id in its marker.
+    id: String,
+}
+
+impl Prepared {
+    pub(super) fn own(&self) -> &OwnDir {
+        &self.own
+    }
+
+    /// Whether it is this directory, and not another that has taken its place since.
+    pub(super) fn is_of(&self, scanned: Option<&HeldRoot>) -> bool {
+        let (Some(scanned), Ok(ours)) = (scanned, fstat(self.own.root())) else { return false };
+        fstat(scanned).is_ok_and(|other| (other.st_dev, other.st_ino) == (ours.st_dev, ours.st_ino))
+    }
+}
+
+impl Local {
+    pub(super) fn prepare_root(&mut self, directory: &str, trash: &TrashKeep) -> anyhow::Result<String> {
+        let scanned = self.scanned(directory)?;
+        if let Some(prepared) = &scanned.prepared {
+            let root = prepared.own.root();
+            return match read_marker(root)? {
+                Some(marker) if marker.id == prepared.id => Ok(marker.id),
+                _ => bail!("{}", in_root(root, "its marker has just changed")),
+            };
+        }
+        let seen = scanned.snapshot.root.clone();
+        let held = match (&seen, &scanned.snapshot.held) {
+            (Root::Unusable(why), _) => bail!("{why}"),
+            (_, Some(held)) => held.clone(),
+            (_, None) => make_root(&scanned.root)?,
+        };
+        let marker = read_marker(&held)?;
+        // This comes before a marker is written: what others may have planted in our directory is refused here.
+        let own = OwnDir::ready(&held, &self.options.progress)?;
+        let id = match (&seen, marker) {
+            (Root::Marked(seen), Some(marker)) if seen.id == marker.id => marker.id,
+            (Root::Marked(_), _) => bail!("{}", in_root(&held, "its marker has just changed")),
+            (_, Some(marker)) => marker.id,
+            (_, None) => {
+                let marker = Marker { id: (self.options.new_id)(), generation: None };
+                marker.write(&held).with_context(|| in_root(&held, "cannot be marked"))?;
+                marker.id
+            }
+        };
+        self.clean(&own, &held, trash)?;
+        if let Some(scanned) = self.directories.get_mut(directory) {
+            scanned.prepared = Some(Arc::new(Prepared { own, id: id.clone() }));
+        }
+        Ok(id)
+    }
+
+    fn clean(&self, own: &OwnDir, held: &HeldRoot, trash: &TrashKeep) -> anyhow::Result<()> {
+        let run = self.changing_run()?;
+        let now = self.since_epoch();
+        transfer::sweep(own, run, nanoseconds(now))
+            .with_context(|| in_root(held, "its stage cannot be swept"))?;
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        transfer::trash::prune(own, run, now_ms, trash)
+            .with_context(|| in_root(held, "its old trash cannot be deleted"))
+    }
+
+    /// Removes everything from the stage of a prepared root.
+    pub(super) fn clear(&self, prepared: &Prepared) -> anyhow::Result<()> {
+        transfer::clear_stage(&prepared.own, self.changing_run()?)
+            .with_context(|| in_root(prepared.own.root(), "its stage cannot be cleared"))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn read_marker(held: &HeldRoot) -> anyhow::Result<Option<Marker>> {
+    Marker::read(held).with_context(|| in_root(held, "its marker cannot be read"))
+}
+
+/// Makes a missing root, with the directories above it.
+fn make_root(path: &Path) -> anyhow::Result<HeldRoot> {
+    DirBuilder::new().recursive(true).mode(0o755).create(path).with_context(|| path.display().to_string())?;
+    HeldRoot::open(path).with_context(|| path.display().to_string())
+}
