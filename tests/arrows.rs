@@ -71,26 +71,20 @@ const QUESTIONS: [&str; 13] = [
 ];
 
 /// Who asks all the same, and why.
-const ASKS: [(&str, &str, &str); 10] = [
-    ("hub::downloads", "/proc/self/exe", "the hub hands out the very program that it is"),
-    ("node::link", ".elapsed", "how long a node has been waited for, on the clock that nobody sets"),
-    ("node::link", "Instant::now", "likewise"),
+const ASKS: [(&str, &str, &str); 7] = [
+    ("node::byte_stream", "Instant::now", "the deadline of a wait, on the clock that nobody sets"),
+    ("node::connection", ".elapsed", "how long a node has been waited for, on the clock that nobody sets"),
+    ("node::connection", "Instant::now", "likewise"),
     ("node::ssh::control", "process::id", "a name for a socket that no other process has"),
-    ("node::ssh::keep", ".elapsed", "the age of a kept connection's socket"),
-    ("node::wire", "Instant::now", "the deadline of a wait, on the clock that nobody sets"),
     ("reload", "Instant::now", "likewise"),
     ("reload::command", "Instant::now", "likewise"),
     ("snapshot::busy", "process::id", "its own open files are not those of a recording"),
-    ("state::lock", "process::id", "the lock's file names its holder"),
 ];
 
 /// Uses that close a circle within a module, and why they stay: without them there is no circle.
-const CIRCLES: [(&str, &str, &str); 12] = [
+const CIRCLES: [(&str, &str, &str); 9] = [
     ("cli::publish", "cli::init", "one constant that both need"),
     ("config::layers", "config::check", "where the values come from (`Sources`)"),
-    ("node::banner", "node::link", "a reader's own end"),
-    ("node::protocol::message", "node::protocol::check", "limits that both sides of a message share"),
-    ("node::upstream", "node::agent", "how a lost connection is reported"),
     ("sync::conflicts", "sync::joint", "what a node has, as the round sees it"),
     ("transfer::chunker", "transfer::signature", "a chunk, which it makes"),
     ("transfer::place", "transfer::commit", "several files of one type's methods"),

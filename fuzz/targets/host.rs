@@ -180,6 +180,10 @@ impl Endpoint for Host {
         self.local.send(directory, wanted, sink)
     }
 
+    fn clear_stage(&mut self, directory: &str) -> Result<Attempt<()>, NodeError> {
+        self.local.clear_stage(directory)
+    }
+
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
         self.local.commit(directory, actions)
     }

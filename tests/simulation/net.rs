@@ -10,7 +10,6 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use xds_sync::config::Node;
 use xds_sync::node::{
     Accept, Ended, Hello, Local, LocalOptions, NodeError, NodeErrorKind, NodeSession, Peer, Remote, agent,
 };
@@ -135,8 +134,8 @@ fn lost(error: io::Error) -> NodeError {
 }
 
 impl Connect for Net {
-    fn connect(&self, node: &Node) -> Result<Box<dyn NodeSession>, NodeError> {
-        let number: usize = node.name.trim_start_matches("node").parse().unwrap();
+    fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        let number: usize = node.trim_start_matches("node").parse().unwrap();
         self.await_turn(number);
         let opened = self.open(number);
         self.turn_is_over();

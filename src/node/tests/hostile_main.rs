@@ -236,7 +236,7 @@ fn an_id_names_a_version_in_the_trash_and_nothing_else() {
     for id in ["../../../../etc-0", "01KQ0000000000000000000000-0/../../..", "01KQ0000000000000000000000-"] {
         // As `Recall` encodes: its number, the directory, the id, one path.
         let id = [&[u8::try_from(id.len()).unwrap()], id.as_bytes()].concat();
-        let payload = [&[16, 3][..], b"moh", &id, &[1, 6], b"shadow"].concat();
+        let payload = [&[17, 3][..], b"moh", &id, &[1, 6], b"shadow"].concat();
         let (_, error) = after_handshake(&accept, |main| {
             ask(main, &Request::Scan(spec(&root(dir.path()))));
             write_frame(main, Kind::Request, &payload).unwrap();
@@ -246,7 +246,7 @@ fn an_id_names_a_version_in_the_trash_and_nothing_else() {
     let (main, served) = agent(Fake::default(), accept, Arc::default());
     let mut remote = begun(&main, &hello(), LONG).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    assert!(remote.recall("moh", &trash_id(), &[path("shadow")]).unwrap()[0].is_err(), "number 16 is Recall");
+    assert!(remote.recall("moh", &trash_id(), &[path("shadow")]).unwrap()[0].is_err(), "number 17 is Recall");
     drop((remote, main));
     served.join().unwrap().1.unwrap();
 }

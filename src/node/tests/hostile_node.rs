@@ -303,11 +303,11 @@ fn a_pull_copies_nothing_but_of_the_basis_that_went_with_the_request() {
     type Copy = Option<(u64, u64)>;
     let new = [7; 200_000];
     let attempts: [(Copy, Copy, &str); 6] = [
-        (Some((0, 1)), None, "a copy of what is not there"),
-        (None, Some((0, 100_001)), "a copy of what is not there"),
-        (None, Some((100_000, 1)), "a copy of what is not there"),
-        (None, Some((u64::MAX, 2)), "a copy of what is not there"),
-        (None, Some((0, 0)), "more than b has bytes"),
+        (Some((0, 1)), None, "a copy from beyond the end of the basis"),
+        (None, Some((0, 100_001)), "a copy from beyond the end of the basis"),
+        (None, Some((100_000, 1)), "a copy from beyond the end of the basis"),
+        (None, Some((u64::MAX, 2)), "a copy from beyond the end of the basis"),
+        (None, Some((0, 0)), "more bytes than b has"),
         (None, Some((50_000, 50_000)), ""),
     ];
     for (first, second, rule) in attempts {
@@ -346,7 +346,7 @@ fn a_pull_copies_nothing_but_of_the_basis_that_went_with_the_request() {
             remote.send_trashed("moh", &trash_id(), &wanted, &mut WithBasis::default())
         },
     );
-    assert!(error.detail.contains("a copy of what is not there"), "{error}");
+    assert!(error.detail.contains("a copy from beyond the end of the basis"), "{error}");
 }
 
 #[test]
@@ -358,8 +358,8 @@ fn signatures_beyond_reason_end_the_session() {
     let sound = signature(4096, &[4096; 256]);
     for (bases, rule) in [
         (vec![sound; 9], "more than 8 signatures"),
-        (vec![signature(4096, &[1 << 20])], "not offered"),
-        (vec![signature(4096, &[0; 10])], "not offered"),
+        (vec![signature(4096, &[1 << 20])], "expected needs of what was offered"),
+        (vec![signature(4096, &[0; 10])], "expected needs of what was offered"),
     ] {
         let files: Vec<BlobRequest> = (0..9).map(|n| wanted(&n.to_string(), b"1")).collect();
         let need = |(index, basis)| Need { index, offset: 0, basis: Some(basis) };

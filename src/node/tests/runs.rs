@@ -13,6 +13,9 @@ use crate::node::{Endpoint as _, Hello, NodeErrorKind, Remote, agent};
 use crate::snapshot::Root;
 use crate::transfer::OwnDir;
 
+const RUN: &str = "01KQ0000000000000000000001";
+const NEXT_RUN: &str = "01KQ0000000000000000000002";
+
 /// A session in which no run has begun, with an agent that ends when it does.
 fn session(dir: &Path) -> Remote {
     let (main, node) = UnixStream::pair().unwrap();
@@ -35,7 +38,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     let dir = tempfile::tempdir().unwrap();
     let root = root(dir.path());
     let mut remote = session(dir.path());
-    remote.begin("01RUN1", false).unwrap();
+    remote.begin(RUN, false).unwrap();
     assert_eq!(remote.scan(&spec(&root)).unwrap().root, Root::Missing);
     let id = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     assert!(!is_free(&root), "during the run it is locked");
@@ -48,7 +51,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     fs::write(root.join(".xds-sync/stage/making.7"), "cut off").unwrap();
     drop(other);
 
-    remote.begin("01RUN2", false).unwrap();
+    remote.begin(NEXT_RUN, false).unwrap();
     let scanned = remote.scan(&spec(&root)).unwrap();
     assert!(matches!(&scanned.root, Root::Marked(marker) if marker.id == id), "{:?}", scanned.root);
     assert!(scanned.leftovers);
@@ -67,7 +70,7 @@ fn a_stage_is_cleared_whatever_its_age() {
     let stage = root.join(".xds-sync/stage");
     let staged = || fs::read_dir(&stage).unwrap().count();
     let mut remote = session(dir.path());
-    remote.begin("01RUN1", false).unwrap();
+    remote.begin(RUN, false).unwrap();
     remote.scan(&spec(&root)).unwrap();
     remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     let content = Fake::with(&[("a", b"1")]);
@@ -77,10 +80,10 @@ fn a_stage_is_cleared_whatever_its_age() {
     assert_eq!(staged(), 3);
     remote.clear_stage("moh").unwrap().unwrap();
     assert_eq!(staged(), 0);
-    assert_eq!(fs::read(root.join(".xds-sync/trash/01RUN1/found/foreign")).unwrap(), b"precious");
+    assert_eq!(fs::read(root.join(format!(".xds-sync/trash/{RUN}/found/foreign"))).unwrap(), b"precious");
 
     // Only of a directory that this run has prepared.
-    remote.begin("01RUN2", false).unwrap();
+    remote.begin(NEXT_RUN, false).unwrap();
     remote.scan(&spec(&root)).unwrap();
     let error = remote.clear_stage("moh").unwrap_err();
     assert!(error.detail.contains("moh was not prepared"), "{error}");
@@ -90,11 +93,11 @@ fn a_stage_is_cleared_whatever_its_age() {
 fn what_a_run_knew_is_forgotten_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut remote = session(dir.path());
-    remote.begin("01RUN1", false).unwrap();
+    remote.begin(RUN, false).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
     remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     // A run that was not ended ends with the begin of the next.
-    remote.begin("01RUN2", false).unwrap();
+    remote.begin(NEXT_RUN, false).unwrap();
     assert!(is_free(&root(dir.path())));
     let error = remote.prepare("moh", &TrashKeep::FOREVER).unwrap_err();
     assert!(error.detail.contains("moh was not scanned in this run"), "{error}");
@@ -105,7 +108,7 @@ fn each_run_of_a_session_says_whether_it_is_a_dry_run() {
     let dir = tempfile::tempdir().unwrap();
     let mut remote = session(dir.path());
     for dry_run in [true, false, true] {
-        remote.begin("01RUN", dry_run).unwrap();
+        remote.begin(RUN, dry_run).unwrap();
         remote.scan(&spec(&root(dir.path()))).unwrap();
         let prepared = remote.prepare("moh", &TrashKeep::FOREVER);
         assert_eq!(prepared.is_err(), dry_run, "{prepared:?}");
@@ -122,11 +125,11 @@ fn each_run_of_a_session_says_whether_it_is_a_dry_run() {
 fn a_session_that_was_idle_during_a_takeover_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut remote = session(dir.path());
-    remote.begin("01RUN1", false).unwrap();
+    remote.begin(RUN, false).unwrap();
     remote.end().unwrap();
     let taker = Hello { main: "01TAKER".to_owned(), epoch: 2, name: "taker".to_owned() };
     binding::bind(&accept(dir.path()).state_dir, &taker).unwrap();
-    let error = remote.begin("01RUN2", true).unwrap_err();
+    let error = remote.begin(NEXT_RUN, true).unwrap_err();
     assert_eq!(error.kind, NodeErrorKind::Refused);
     assert!(error.detail.contains("taker"), "{error}");
 }
