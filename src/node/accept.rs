@@ -33,7 +33,7 @@ const STATE_DIR: &str = "/var/lib/xds-sync";
 
 /// All mistakes in a file, one line each, which begins with file and line number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<String>);
+pub(crate) struct Mistakes(pub(crate) Vec<String>);
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

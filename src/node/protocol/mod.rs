@@ -1,12 +1,13 @@
 //! The protocol between Main and an agent, over any stream of bytes.
 //!
-//! The agent begins: with [`MAGIC`](handshake::MAGIC), which is found behind whatever a login shell printed, and
-//! its versions. Main answers with its own versions and its identity, the agent with the version that both share. From then
-//! on Main sends [requests](message::Request), and the agent answers them in order, until Main closes the
-//! stream: runs, each of which begins and ends with a request of its own. Everything is sent in [frames](frame).
+//! The agent begins: with [`MAGIC`](handshake::MAGIC), which is found behind whatever a login shell printed,
+//! and its versions. Main answers with its own versions and its identity, the agent with the version that
+//! both share. From then on Main sends [requests](message::Request), and the agent answers them in order,
+//! until Main closes the stream: runs, each of which begins and ends with a request of its own. Everything is
+//! sent in [frames](frame).
 //!
-//! The two ends never wait for each other at the same time: while one of them streams blobs, the other sends nothing but
-//! [`Alive`](frame::Kind::Alive), and answers at the end.
+//! The two ends never wait for each other at the same time: while one of them streams blobs, the other sends
+//! nothing but [`Alive`](frame::Kind::Alive), and answers at the end.
 //!
 //! The two ends do not trust each other: every number is checked against a limit before it is used,
 //! and whatever breaks a rule ends the session with an error that names the rule.
