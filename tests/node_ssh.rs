@@ -20,7 +20,7 @@ use xds_sync::node::{Accept, Endpoint as _, Hello, NodeError, NodeErrorKind, Rem
 use xds_sync::snapshot::{Root, ScanSpec, Scanned};
 
 #[path = "support/fake_host.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 mod fake_host;
 
 use fake_host::Fake;
@@ -28,8 +28,8 @@ use fake_host::Fake;
 /// Long enough that no test meets it by chance.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A host that has nothing, and is wrong about the digest of that; scanning the directory `die` ends its process, scanning
-/// `hang` hangs.
+/// A host that has nothing, and is wrong about the digest of that; scanning the directory `die` ends its
+/// process, scanning `hang` hangs.
 fn empty() -> Fake {
     let none = Digest([0; 32]);
     let scanned = Scanned {

@@ -66,7 +66,7 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
 }
 
 /// Removes the binding: the next Main that connects is obeyed. Returns whether there was one.
-pub fn forget(state_dir: &Path) -> io::Result<bool> {
+pub(crate) fn forget(state_dir: &Path) -> io::Result<bool> {
     match fs::remove_file(state_dir.join(NAME)) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -17,7 +17,7 @@ const MAX_STALL: Duration = Duration::from_secs(4 * 3600);
 
 /// Raises a pipe's capacity to what any user may ask for (pipe(7)), so that its two ends wait less for each other: a
 /// first copy takes a fifth less time. Whatever is not a pipe, or is not granted that much, stays as it is.
-pub fn widen(pipe: impl AsFd) {
+pub(crate) fn widen(pipe: impl AsFd) {
     let _ = rustix::pipe::fcntl_setpipe_size(pipe, 1 << 20);
 }
 

@@ -34,15 +34,15 @@ pub(super) struct AgentConnection {
     packer: Packer,
 }
 
-/// Keep-alives that an agent may send at any time. Beyond these it may send twice as many as it should have since it was
-/// asked.
+/// Keep-alives that an agent may send at any time. Beyond these it may send twice as many as it should have
+/// since it was asked.
 const FREE_KEEP_ALIVES: u32 = 16;
 /// How many keep-alives an agent that is at work sends within the timeout.
 const KEEP_ALIVES_PER_TIMEOUT: u32 = 4;
 
 impl AgentConnection {
-    /// Waits for the agent to begin and shakes hands with it, all within twice `timeout`. Also returns the version of the agent's
-    /// package.
+    /// Waits for the agent to begin and shakes hands with it, all within twice `timeout`. Also returns the
+    /// version of the agent's package.
     pub(super) fn handshake(
         input: OwnedFd,
         output: OwnedFd,

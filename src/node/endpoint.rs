@@ -17,9 +17,9 @@ use crate::transfer::{BlobRequest, Received, Sink, Source};
 /// # Runs
 ///
 /// A session carries any number of runs, one after the other. [`begin`](Endpoint::begin) opens a run and
-/// [`end`](Endpoint::end) closes it; every other method belongs to the run that is open. Between runs a session
-/// is idle: it holds no lock, no tree and no stage, and only the caches of file digests stay. Whoever drops a session need
-/// not end its run first.
+/// [`end`](Endpoint::end) closes it; every other method belongs to the run that is open. Between runs a
+/// session is idle: it holds no lock, no tree and no stage, and only the caches of file digests stay. Whoever
+/// drops a session need not end its run first.
 ///
 /// Within a run the calls for one directory come in this order: `scan`; then, where there is something to do, `tree`,
 /// `prepare`, `stage` or `send`, `commit`, `trashed` and `agree`, and at last `clear_stage`. A directory may be scanned and prepared again at any
@@ -31,24 +31,25 @@ use crate::transfer::{BlobRequest, Received, Sink, Source};
 /// What fails for one entry, or is refused for one directory, is in the returned value ([`Attempt`],
 /// [`Outcome`], [`Received`]), and the session goes on.
 ///
-/// `Err` means that the session is over. Nothing more may be asked of a `Remote`: it answers every further call
-/// with the same error, and the only thing left to do is to drop it. Unless a method says otherwise nothing is
-/// known about how much of the call was carried out. What the host holds afterwards is always whole: an action is done
-/// or not done, contents that had arrived are in the stage, from which a later run takes or sweeps them, and a marker has its old
-/// generation or the new one. The locks end with the agent's process, which finishes what it is doing first, so the next
-/// `prepare` may have to wait for some seconds.
+/// `Err` means that the session is over. Nothing more may be asked of a `Remote`: it answers every further
+/// call with the same error, and the only thing left to do is to drop it. Unless a method says otherwise
+/// nothing is known about how much of the call was carried out. What the host holds afterwards is always
+/// whole: an action is done or not done, contents that had arrived are in the stage, from which a later run
+/// takes or sweeps them, and a marker has its old generation or the new one. The locks end with the agent's
+/// process, which finishes what it is doing first, so the next `prepare` may have to wait for some seconds.
 ///
 /// `Local` returns `Err` only when it is called out of order, or to pass on the error of the other end of a
 /// transfer (`stage`, `send`). It may be used further; `begin` starts afresh.
 ///
 /// # Waiting and cancelling
 ///
-/// Every call blocks. The host never speaks first: a `watch` will wait for changes with one more request, sent on an idle
-/// session, which the agent answers when something has changed or a time has passed, with keep-alives in between. To cancel
-/// a call another thread shuts the connection down; the call then returns `Lost`, and the session is over as described above.
+/// Every call blocks. The host never speaks first: a `watch` will wait for changes with one more request,
+/// sent on an idle session, which the agent answers when something has changed or a time has passed, with
+/// keep-alives in between. To cancel a call another thread shuts the connection down; the call then returns
+/// `Lost`, and the session is over as described above.
 pub trait Endpoint: Send {
-    /// Opens a run, named by its id (a ULID). A run that is still open is ended first. In a dry run the host changes nothing,
-    /// whatever else it is asked.
+    /// Opens a run, named by its id (a ULID). A run that is still open is ended first. In a dry run the host
+    /// changes nothing, whatever else it is asked.
     ///
     /// A node checks here which Main it obeys: a session that was idle may have been outlived by a takeover.
     /// After `Err` no run is open and the host holds nothing.
@@ -67,7 +68,8 @@ pub trait Endpoint: Send {
         specs.iter().map(|spec| self.scan(spec)).collect()
     }
 
-    /// The tree of the last scan of `directory`. What it has in common with `like` need not cross a wire. Changes nothing.
+    /// The tree of the last scan of `directory`. What it has in common with `like` need not cross a wire.
+    /// Changes nothing.
     fn tree(&mut self, directory: &str, like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError>;
 
     /// Of each owner, what this host can set: names that it does not know become `None`. Changes nothing.
@@ -77,9 +79,9 @@ pub trait Endpoint: Send {
     /// unmarked, sweeps the leftovers of earlier runs out of its stage, and deletes what `trash` says
     /// need not be kept any longer. Returns the marker's id.
     ///
-    /// Preparing a directory again in the same run returns the same id and does nothing else, also after it was scanned again.
-    /// If its root is another directory by then, it is prepared like any other. After a refusal, or `Err`, some of these
-    /// steps may have been done; each of them is harmless on its own.
+    /// Preparing a directory again in the same run returns the same id and does nothing else, also after it
+    /// was scanned again. If its root is another directory by then, it is prepared like any other. After a
+    /// refusal, or `Err`, some of these steps may have been done; each of them is harmless on its own.
     fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError>;
 
     /// Removes everything from the stage of a prepared directory, whatever its age. What this program did not put there goes
@@ -106,12 +108,12 @@ pub trait Endpoint: Send {
     /// After `Err` any number of the actions may have been done: the next scan tells.
     fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError>;
 
-    /// Writes the generation of the base that this end now agrees on into the marker of a scanned directory. After `Err`
-    /// it has the old generation or this one.
+    /// Writes the generation of the base that this end now agrees on into the marker of a scanned directory.
+    /// After `Err` it has the old generation or this one.
     fn agree(&mut self, directory: &str, generation: &str) -> Result<Attempt<()>, NodeError>;
 
-    /// What the last commit in `directory` put into its trash. It is returned once: after that, or after `Err`, it can only
-    /// be found by looking through the trash.
+    /// What the last commit in `directory` put into its trash. It is returned once: after that, or after
+    /// `Err`, it can only be found by looking through the trash.
     fn trashed(&mut self, directory: &str) -> Result<Vec<TrashEntry>, NodeError>;
 
     /// Runs a reload and verifies it. After `Err` it may have been run: it stays owed.
@@ -145,7 +147,8 @@ pub trait TrashReader {
 
 /// The keys by which a node lets its Main in.
 pub trait MainKeys {
-    /// Lets Main in with another key. Belongs to an open run. After `Err` the node lets in the old key, the new one, or both.
+    /// Lets Main in with another key. Belongs to an open run. After `Err` the node lets in the old key, the
+    /// new one, or both.
     fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError>;
 }
 

@@ -101,15 +101,13 @@ impl std::error::Error for Refusal {}
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context as _;
-
     use super::*;
 
     #[test]
     fn a_refusal_keeps_the_kind_of_the_systems_error() {
-        let full = || io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
+        let full = io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
         for (error, kind) in [
-            (Err::<(), _>(full()).context("/srv").context("its marker").unwrap_err(), true),
+            (anyhow::Error::new(full).context("/srv").context("its marker"), true),
             (anyhow::Error::new(rustix::io::Errno::NOSPC).context("/srv"), true),
             (anyhow::anyhow!("its marker is gone"), false),
         ] {

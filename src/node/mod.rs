@@ -3,24 +3,24 @@
 //! [`Local`] is this host. [`Remote`] is an [`Endpoint`] whose host is at the other end of a stream, and [`agent`]
 //! serves one there. How the stream comes about is the business of [`ssh`] alone.
 
-pub mod accept;
+mod accept;
 pub mod agent;
 mod banner;
 mod binding;
 mod byte_stream;
 mod connection;
-pub mod endpoint;
+mod endpoint;
 mod error;
 mod heartbeat;
-pub mod local;
+mod local;
 mod peer;
 mod protocol;
-pub mod remote;
+mod remote;
 pub mod ssh;
 
 pub use accept::Accept;
-pub use binding::forget as forget_main;
-pub use byte_stream::widen;
+pub(crate) use binding::forget as forget_main;
+pub(crate) use byte_stream::widen;
 pub use endpoint::{Endpoint, KeyChange, MainKeys, NodeSession, TrashReader};
 pub use error::{Attempt, NodeError, NodeErrorKind, Refusal};
 pub use local::{Local, LocalOptions, ReplaceKey};

@@ -15,6 +15,9 @@ use xds_sync::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
 use xds_sync::transfer::trash::{TrashEntry, TrashId, TrashKind, Trashed};
 use xds_sync::transfer::{BlobRequest, Received, Sink, Source};
 
+/// What a [`Fake`] does in a scan before it answers.
+pub type OnScan = Box<dyn FnMut(&ScanSpec) + Send>;
+
 /// A host whose files are its map, and which keeps what it was told.
 #[derive(Default)]
 pub struct Fake {
@@ -29,7 +32,7 @@ pub struct Fake {
     /// How often it was asked for its tree.
     pub trees: usize,
     /// Called in every scan.
-    pub scanning: Option<Box<dyn FnMut(&ScanSpec) + Send>>,
+    pub scanning: Option<OnScan>,
     /// What it says of every scan; else the truth.
     pub scanned: Option<Scanned>,
 }

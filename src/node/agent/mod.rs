@@ -30,8 +30,8 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_millis(10), Duration::f
 
 /// Serves `host` until Main closes `input`.
 ///
-/// `progress` is counted up by whatever the host does: as long as it moves, Main gets keep-alives. The error is the one that
-/// was sent to Main, if anything could be sent.
+/// `progress` is counted up by whatever the host does: as long as it moves, Main gets keep-alives. The error
+/// is the one that was sent to Main, if anything could be sent.
 pub fn serve(
     input: impl Read,
     output: impl Write + Send,
@@ -57,7 +57,7 @@ pub fn serve(
 }
 
 /// Answers Main's handshake with this error: the node cannot serve, and Main is to know why.
-pub fn decline(output: &mut dyn Write, error: &NodeError) -> io::Result<()> {
+pub(crate) fn decline(output: &mut dyn Write, error: &NodeError) -> io::Result<()> {
     log_error(error, None);
     send_versions(output)?;
     send_error(output, error)

@@ -80,16 +80,17 @@ struct ScannedDirectory {
     trashed: Vec<TrashEntry>,
 }
 
-/// The stage of a prepared directory. It holds the lock of the root until it is dropped, even beyond the end of the run.
+/// The stage of a prepared directory. It holds the lock of the root until it is dropped, even beyond the end
+/// of the run.
 #[derive(Debug)]
-pub struct Staging {
+pub(crate) struct Staging {
     snapshot: Arc<Snapshot>,
     prepared: Arc<Prepared>,
 }
 
 impl Staging {
     /// See [`Endpoint::stage`]. No two callers may want the same content at the same time.
-    pub fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
+    pub(crate) fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
         let stamps = |path: &RelPath| self.snapshot.stamp(path);
         let seen = ScannedTree { tree: &self.snapshot.tree, stamps: &stamps };
         transfer::stage(self.prepared.own(), &seen, wanted, source)
@@ -110,7 +111,7 @@ impl Local {
     }
 
     /// A source of the contents of a directory as it was scanned. Several may be in use at the same time.
-    pub fn source(&self, directory: &str) -> Result<LocalSource, NodeError> {
+    pub(crate) fn source(&self, directory: &str) -> Result<LocalSource, NodeError> {
         let held = self.held(directory)?;
         let snapshot = Arc::clone(&self.scanned(directory)?.snapshot);
         let stamps = move |path: &RelPath| match snapshot.tree.get(path) {
@@ -122,7 +123,7 @@ impl Local {
 
     /// The stage of a prepared directory, to receive contents without holding up other callers of this host. It
     /// stays valid when the directory is scanned or prepared again.
-    pub fn staging(&self, directory: &str) -> Result<Staging, NodeError> {
+    pub(crate) fn staging(&self, directory: &str) -> Result<Staging, NodeError> {
         let scanned = self.scanned(directory)?;
         let prepared = scanned.prepared.as_ref().ok_or_else(|| not_prepared(directory))?;
         Ok(Staging { snapshot: Arc::clone(&scanned.snapshot), prepared: Arc::clone(prepared) })

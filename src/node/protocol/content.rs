@@ -96,8 +96,8 @@ impl Sink for Sender<'_> {
     }
 }
 
-/// Receives every blob that is wanted, in order, into `sink`; `next` reads a frame. A peer that sends others, or more bytes
-/// than they have, breaks the protocol.
+/// Receives every blob that is wanted, in order, into `sink`; `next` reads a frame. A peer that sends others,
+/// or more bytes than they have, breaks the protocol.
 pub(crate) fn receive(
     wanted: &[BlobRequest],
     sink: &mut dyn Sink,

@@ -1,12 +1,13 @@
 //! What Main and an agent say to each other, over any stream of bytes.
 //!
-//! The agent speaks first: [`MAGIC`](handshake::MAGIC), found behind whatever a login shell printed, and
-//! its versions. Main answers with its own and who it is, the agent with the version they share. Then
-//! Main asks and the agent answers, one [`Request`](message::Request) at a time, until Main closes the
-//! stream. All of it travels in [frames](frame).
+//! The agent begins: with [`MAGIC`](handshake::MAGIC), which is found behind whatever a login shell printed,
+//! and its versions. Main answers with its own versions and its identity, the agent with the version that
+//! both share. From then on Main sends [requests](message::Request), and the agent answers them in order,
+//! until Main closes the stream: runs, each of which begins and ends with a request of its own. Everything is
+//! sent in [frames](frame).
 //!
-//! Nobody waits for each other: while one end streams contents, the other says nothing but
-//! [`Alive`](frame::Kind::Alive), and answers at the end.
+//! The two ends never wait for each other at the same time: while one of them streams blobs, the other sends
+//! nothing but [`Alive`](frame::Kind::Alive), and answers at the end.
 //!
 //! Both ends distrust each other: every number is checked against a limit before anything is done by it,
 //! and what breaks a rule ends the session with an error that names the rule.

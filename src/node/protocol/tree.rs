@@ -1,5 +1,5 @@
-//! A tree on the wire: its encoding, sent like the content of a changed file. The basis is a tree that Main has and that
-//! is probably similar.
+//! A tree on the wire: its encoding, sent like the content of a changed file. The basis is a tree that Main
+//! has and that is probably similar.
 
 use std::sync::Arc;
 
@@ -51,7 +51,8 @@ pub(crate) fn receive_tree(
     Ok((tree, Digest(blake3::hash(&encoded).into())))
 }
 
-/// Collects an encoding. The buffer grows with what arrives, of which the receiver lets through no more than was announced.
+/// Collects an encoding. The buffer grows with what arrives, of which the receiver lets through no more than
+/// was announced.
 struct EncodedTree<'a> {
     like: &'a Likeness,
     encoded: Vec<u8>,

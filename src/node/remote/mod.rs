@@ -43,8 +43,8 @@ struct RemoteDirectory {
 const MAX_TRASHED_BY_ACTION: usize = 2;
 
 impl Remote {
-    /// Shakes hands with the agent at the other end. `timeout` is the longest silence from then on; the handshake itself
-    /// may take twice that.
+    /// Shakes hands with the agent at the other end. `timeout` is the longest silence from then on; the
+    /// handshake itself may take twice that.
     pub fn new(
         input: OwnedFd,
         output: OwnedFd,

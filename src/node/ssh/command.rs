@@ -12,8 +12,8 @@ use crate::node::{NodeError, NodeErrorKind};
 /// How long a master outlives its last stream. A run tells it to end when it is done; this is for
 /// runs that were killed.
 const PERSIST: Duration = Duration::from_secs(10);
-/// The ciphers that are fastest where the processor supports AES, followed by the others that ssh offers by default, in its
-/// order. `^`, which would do that, is not known to versions before 8.0.
+/// The ciphers that are fastest where the processor supports AES, followed by the others that ssh offers by
+/// default, in its order. `^`, which would do that, is not known to versions before 8.0.
 const AES_FIRST: &str = "Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
                          aes128-ctr,aes192-ctr,aes256-ctr";
 
@@ -96,8 +96,8 @@ impl<'a> Target<'a> {
         self.options.host_keys == HostKeys::Strict
     }
 
-    /// Whether a connection may outlive a run. Whether a certain key is let in can only be seen from a new connection, and the
-    /// first contact changes known_hosts, which the connection is made from.
+    /// Whether a connection may outlive a run. Whether a certain key is let in can only be seen from a new
+    /// connection, and the first contact changes known_hosts, which the connection is made from.
     pub(super) fn may_be_kept(&self) -> bool {
         self.known && !self.only_identity
     }
@@ -105,8 +105,8 @@ impl<'a> Target<'a> {
     /// The options of this connection, as in ssh_config(5), for `-o`.
     pub(super) fn options(&self) -> Vec<String> {
         let options = self.options;
-        // `accept-new` would accept a key of another type than the known one from a known host, and so from another host that
-        // answers in its place.
+        // `accept-new` would accept a key of another type than the known one from a known host, and so from
+        // another host that answers in its place.
         let strict = if self.known || self.is_strict() { "yes" } else { "accept-new" };
         // Both were checked by `SshOptions::check` and `new`. ssh would refuse an empty value.
         let path = |path: &Path| quoted(path).unwrap_or_default();
@@ -178,8 +178,8 @@ fn is_user(user: &str) -> bool {
     (1..=255).contains(&user.len()) && !user.starts_with('-') && user.bytes().all(plain)
 }
 
-/// The text of our known_hosts file, empty when there is none yet. `None` when it cannot be read: then no unknown host is
-/// accepted.
+/// The text of our known_hosts file, empty when there is none yet. `None` when it cannot be read: then no
+/// unknown host is accepted.
 fn known_hosts(options: &SshOptions) -> Option<String> {
     match std::fs::read(&options.known_hosts) {
         // A byte that is not UTF-8 damages its own line only.

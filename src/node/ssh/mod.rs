@@ -15,7 +15,7 @@ mod shell;
 
 pub use options::{HostKeys, NodeOptions, SshOptions};
 pub use own_config::OwnConfig;
-pub use shell::ShellOutput;
+pub(crate) use shell::ShellOutput;
 
 use std::fs;
 use std::io;

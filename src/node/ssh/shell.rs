@@ -17,19 +17,19 @@ const TIMEOUTS: u32 = 20;
 
 /// How a command of the node's shell ended, and what it printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShellOutput {
+pub(crate) struct ShellOutput {
     /// Whether its exit status was 0.
-    pub success: bool,
+    pub(crate) success: bool,
     /// Its stdout.
-    pub out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     /// Its stderr.
-    pub err: Vec<u8>,
+    pub(crate) err: Vec<u8>,
 }
 
 impl Connector {
     /// Runs `command` in the node's shell, with `input` as its stdin. Where the key allows nothing but the
     /// agent, the agent runs instead.
-    pub fn shell(
+    pub(crate) fn shell(
         &self,
         address: &str,
         node: &NodeOptions,

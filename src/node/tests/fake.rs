@@ -16,6 +16,7 @@ use crate::snapshot::ScanSpec;
 use crate::transfer::BlobRequest;
 
 #[path = "../../../tests/support/fake_host.rs"]
+#[allow(unreachable_pub)]
 mod fake_host;
 
 pub(super) use fake_host::*;
