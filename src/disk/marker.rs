@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{HeldRoot, OWN_DIR};
 use crate::fault::{self, Point, reach};
 
-/// The contents of a root's marker.
+/// What a root's marker says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// Names this root for ever; a ULID.
@@ -86,7 +86,7 @@ mod tests {
             let marker = Marker { id: "01R".to_owned(), generation };
             marker.write(&root).unwrap();
             assert_eq!(Marker::read(&root).unwrap().as_ref(), Some(&marker));
-            // On the wire nothing tells which fields there are.
+            // On the wire, fields have no names.
             let bytes = postcard::to_stdvec(&marker).unwrap();
             assert_eq!(postcard::from_bytes::<Marker>(&bytes), Ok(marker));
         }
