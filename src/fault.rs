@@ -54,17 +54,17 @@ points! {
     SweepRemove = "sweep.remove",
     /// Something old is deleted from the trash for good.
     PruneRemove = "prune.remove",
-    /// A part of a content is made in the stage.
+    /// A partial file is made in the stage.
     StageCreate = "stage.create",
     /// Bytes go into it.
     StageWrite = "stage.write",
-    /// All parts go to disk.
+    /// All partial files go to disk.
     StageSync = "stage.sync",
-    /// A verified part gets the name of its digest.
+    /// A verified partial file gets the name of its digest.
     StageRename = "stage.rename",
     /// The stage itself goes to disk.
     StageDirSync = "stage.dir-sync",
-    /// A content is copied within the stage.
+    /// A blob is copied within the stage.
     CopyCreate = "copy.create",
     /// Something is given mode and owner.
     Metadata = "metadata",
@@ -80,7 +80,7 @@ points! {
     RenameNew = "rename.new",
     /// What stands at a path and what waits in the trash change places.
     Exchange = "exchange",
-    /// They have changed places, and nobody has looked at what was caught.
+    /// They have changed places, and what was replaced has not been looked at.
     Exchanged = "exchanged",
     /// Where a filesystem cannot exchange: the old one gets its second name in the trash.
     TrashLink = "trash.link",
@@ -94,7 +94,7 @@ points! {
     TrashIndex = "trash.index",
     /// All that a commit did goes to disk.
     CommitSync = "commit.sync",
-    /// A commit is told as done.
+    /// A commit is reported as done.
     CommitTold = "commit.told",
     /// A file of Main's state is made under another name.
     StateWrite = "state.write",
@@ -132,7 +132,7 @@ pub trait Watch: Send + Sync {
     /// end of the process, as far as that thread is concerned.
     fn reach(&self, point: Point) -> io::Result<()>;
 
-    /// This file's content was changed: without power, it may be gone.
+    /// This file's content was changed: a power cut may undo that.
     fn wrote(&self, _: BorrowedFd<'_>) {}
 
     /// It is on disk; without a file, all of the filesystem is.

@@ -12,8 +12,8 @@ pub fn threads(most: usize) -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(most)
 }
 
-/// What `work` makes of each item, in their order. The calling thread is one of `threads`; whoever is done with one
-/// takes the next.
+/// Calls `work` with each item, and returns its results in the order of the items. The calling thread is one of
+/// `threads`; each takes the next item when it is done with one.
 pub fn side_by_side<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     side_by_side_with(items, threads, || (), |(), item| work(item))
 }

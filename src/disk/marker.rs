@@ -79,7 +79,7 @@ mod tests {
             let marker = Marker { id: "01R".to_owned(), generation };
             marker.write(&root).unwrap();
             assert_eq!(Marker::read(&root).unwrap().as_ref(), Some(&marker));
-            // On the wire nothing tells which fields there are.
+            // On the wire, fields have no names.
             let bytes = postcard::to_stdvec(&marker).unwrap();
             assert_eq!(postcard::from_bytes::<Marker>(&bytes), Ok(marker));
         }

@@ -320,7 +320,7 @@ pub(super) struct KnownDigests<'a> {
 }
 
 impl KnownDigests<'_> {
-    /// The digest of a file that is still as it was. DirNames must be asked for in the order of their bytes.
+    /// The digest of a file that is still as it was. Names must be asked for in the order of their bytes.
     pub(super) fn digest(&mut self, name: &[u8], stamp: &Stamp) -> Option<Digest> {
         let mut records = Records(self.records.get(self.at..).unwrap_or_default());
         loop {

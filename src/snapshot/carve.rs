@@ -1,4 +1,4 @@
-//! Where the roots of other directories lie inside this one.
+//! Which roots of other directories lie inside this one.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};

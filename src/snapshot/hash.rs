@@ -1,4 +1,4 @@
-//! Files that the cache does not vouch for: are they being written, and what is in them?
+//! Files whose digests the cache does not know: whether they are being written, and what is in them.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Stage 2: disk → [`Tree`](crate::model::Tree).
 //!
 //! [`scan`] walks a root in tree order, several directories at a time, keeps out what the [`Rules`] say,
-//! and hashes the files that the [`HashCache`] does not vouch for, unless they are being written.
+//! and hashes the files whose digests the [`HashCache`] does not know, unless they are being written.
 
 mod busy;
 mod cache;
@@ -58,8 +58,7 @@ impl ScanSpec {
     /// Digest of what decides which paths are kept out: the globs and the roots of other directories inside this one,
     /// as a scan on this host carves them out. Neither their order nor repetitions matter, nor does `settle`.
     ///
-    /// Whoever remembers it remembers it for long, so that its encoding is fixed: the version of the encoding as one
-    /// byte, then both lists, each sorted, as the number of items and, of each item, its length in bytes and its bytes.
+    /// It is stored between runs, so that its encoding is fixed: the version of the encoding as one byte, then both lists, each sorted, as the number of items and, of each item, its length in bytes and its bytes.
     /// Numbers are 64 bits, little endian.
     #[must_use]
     pub fn rules_digest(&self) -> Digest {

@@ -77,7 +77,7 @@ struct State {
     /// holds few listings.
     todo: Vec<Vec<u8>>,
     done: HashMap<Vec<u8>, Listed>,
-    /// Nobody will ask any more.
+    /// No more directories will be asked for.
     closed: bool,
 }
 

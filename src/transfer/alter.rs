@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use super::live::TreeName;
 use super::metadata::{self, Mask};
 use super::put::{PutFile, ReadyFile, ready_copy, set_dir_meta};
-use super::source::open_file;
+use super::read::open_file;
 use super::swap::rename_new;
 use super::tree_writer::{TreeWriter, changed_if_exists};
 use crate::disk::Stamp;

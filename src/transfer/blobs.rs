@@ -18,14 +18,23 @@ use super::BlobRequest;
 use super::durable::Unsynced;
 use super::hashing::hash_file;
 use super::own::OwnDir;
-use super::source::open_file;
+use super::read::open_file;
 use super::swap::Name;
 use super::trash::names;
-use super::writers::threads_for;
 use crate::disk::Stamp;
 use crate::fault::{Point, reach};
 use crate::model::Digest;
-use crate::threads::side_by_side;
+use crate::threads::{side_by_side, threads};
+
+/// Fewer small files than this are not worth a thread.
+pub(super) const MANY: usize = 32;
+/// More threads than this only wait for each other in the kernel.
+pub(super) const MOST_THREADS: usize = 4;
+
+/// How many threads that many small files are worth.
+pub(super) fn threads_for(files: usize) -> usize {
+    if files > MANY { threads(MOST_THREADS) } else { 1 }
+}
 
 /// What a name in the stage stands for.
 pub(super) enum StageName {

@@ -7,25 +7,43 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastcdc::v2020::{FastCDC, MINIMUM_MAX};
+use serde::{Deserialize, Serialize};
 
-use super::signature::Chunk;
 use crate::threads::{side_by_side, threads};
 
-/// A cut is at every multiple of this, whatever is there, so that several threads cut a file. What was moved over
-/// such a place is sent anew, some chunks at most.
+/// Length in bytes of what one thread cuts. The border between two segments is always the border of a chunk; where a
+/// change moves bytes over it, some chunks around it are sent again.
 pub(super) const SEGMENT: u64 = 64 << 20;
-/// More threads than this wait for the disk.
+/// More threads than this only wait for the disk.
 const MOST_THREADS: usize = 8;
-/// Bytes looked at in one go, at least: they stay in a processor's cache.
+/// Bytes read at a time, at least: few enough to stay in a processor's cache.
 const BLOCK: usize = 1 << 20;
 
-/// The shortest and the longest chunk of some. The longer the shortest, the more bytes need no look: half of them
-/// decides most of the time that it takes.
+/// A part of a file, as long as its content says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Chunk {
+    pub(super) length: u32,
+    /// The first half of its BLAKE3 digest. Two chunks with the same one would only be found out when the
+    /// whole is verified.
+    pub(super) digest: [u8; 16],
+}
+
+impl Chunk {
+    fn of(bytes: &[u8]) -> io::Result<Chunk> {
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+        Ok(Chunk { length, digest })
+    }
+}
+
+/// The shortest and the longest chunk of some average length. A chunk cannot end within its first `average / 2`
+/// bytes, so that these are not examined: that halves the time.
 fn lengths(average: usize) -> (usize, usize) {
     ((average / 2).min(MINIMUM_MAX), longest(average))
 }
 
-/// The longest chunk of some.
+/// The longest chunk of some average length.
 pub(super) fn longest(average: usize) -> usize {
     average * 4
 }

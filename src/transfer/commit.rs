@@ -10,12 +10,12 @@ use anyhow::{anyhow, bail};
 
 use super::ScannedTree;
 use super::alter::{Altered, move_file, set_meta};
+use super::blobs::threads_for;
 use super::live::TreeName;
 use super::own::OwnDir;
 use super::put::{PutFile, ReadyFile, put_dir, put_ready, put_symlink, ready_blob};
 use super::trash::TrashEntry;
 use super::tree_writer::{Placed, TreeWriter};
-use super::writers::threads_for;
 use crate::disk::{Owners, Stamp};
 use crate::fault::{Point, reach};
 use crate::model::{Action, Digest, Entry, Outcome, Step};

@@ -1,4 +1,4 @@
-//! Onto the disk, in batches.
+//! Syncing to disk, in batches.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,10 +13,10 @@ use super::own::OwnDir;
 
 use crate::fault;
 
-/// Up to this many files and directories are synced one by one; one `syncfs(2)` is sooner done with more.
+/// Up to this many files and directories are synced one by one; for more, one `syncfs(2)` is faster.
 const ONE_BY_ONE: usize = 16;
 
-/// Files and directories that were changed, and that nobody may be told of before they are on disk; by any thread.
+/// Files and directories that were changed, by any thread: they must be on disk before they are reported as done.
 ///
 /// It holds few descriptors, however much was changed.
 #[derive(Debug, Default)]

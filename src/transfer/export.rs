@@ -1,4 +1,4 @@
-//! One content to a place outside of every root.
+//! One blob to a file outside of every root.
 
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
@@ -11,13 +11,13 @@ use anyhow::{Context as _, bail};
 use rustix::fs::Mode;
 
 use super::own::OwnDir;
-use super::source::open_file;
+use super::read::open_file;
 use super::swap::{Name, rename_new};
 use super::{BlobRequest, ScannedTree, Source, metadata, stage};
 use crate::disk::HeldRoot;
 use crate::model::{File, Tree};
 
-/// Writes a content to `name` in `dir`, with mode and time of `file`, owned by who runs us: whole, verified and on
+/// Writes a blob to `name` in `dir`, with mode and time of `file`, owned by who runs us: whole, verified and on
 /// disk, or not at all. What stands there already is an error and stays.
 ///
 /// It is staged in a directory of its own beside it, named by `unique`, as it would be in a root.

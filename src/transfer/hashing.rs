@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use super::source::{CHUNK, Part, stream};
+use super::read::{CHUNK, Part, stream};
 use crate::model::Digest;
 
 /// As if that many zeros had been read.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
 use super::own::OwnDir;
-use super::source::open_file;
+use super::read::open_file;
 use super::{BlobRequest, ScannedTree, trash};
 use crate::disk::Stamp;
 use crate::model::{Digest, RelPath};

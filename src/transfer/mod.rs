@@ -1,6 +1,6 @@
 //! Stage 4: [`Plan`](crate::plan) → files in place.
 //!
-//! Content goes first: a [`Source`] streams what is wanted into a [`Sink`], which stages it below
+//! File content goes first: a [`Source`] streams the requested blobs into a [`Sink`], which stages them below
 //! `.xds-sync/stage`, named by digest, verified and on disk. Then a commit carries out the actions, each
 //! of them one rename. Main's disk, a node's disk and the wire are all sources and sinks, so that a push
 //! and a pull are the same thing read in two directions.
@@ -18,6 +18,7 @@ mod metadata;
 mod own;
 mod partial;
 mod put;
+mod read;
 mod room;
 mod signature;
 mod source;
@@ -47,7 +48,7 @@ pub use stage::stage;
 pub use sweep::{clear as clear_stage, has_leftovers, sweep};
 pub use tree_writer::Placed;
 
-/// One content that one end needs and another has.
+/// Asks for one blob, the content of a file, which one end needs and another has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobRequest {
     /// Where the source has it.
@@ -56,44 +57,42 @@ pub struct BlobRequest {
     pub digest: Digest,
     /// Its length in bytes; a source sends no more.
     pub size: u64,
-    /// How much of it the sink has staged already, by an earlier run that was cut: the source starts here.
+    /// How much of it an interrupted run has staged already: the source starts here.
     pub offset: u64,
 }
 
-/// Gives contents.
+/// Gives blobs.
 pub trait Source {
-    /// Streams every wanted content in order: `begin`, any number of `data` and `hole`, `end`.
+    /// Streams every requested blob in order: `begin`, any number of `data`, `hole` and `copy`, `end`.
     ///
-    /// A content that cannot be given (changed, gone, unreadable) is ended with an error and the next
-    /// one follows. `Err` means that the source itself is lost.
-    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()>;
+    /// A blob that cannot be given (changed, gone, unreadable) is ended with an error and the next one follows. `Err` means that the source itself is lost.
+    fn send(&mut self, requests: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()>;
 }
 
-/// Takes contents. An error of these methods means that the sink itself is lost.
+/// Takes blobs. An error of these methods means that the sink itself is lost.
 pub trait Sink {
-    /// The content of `wanted[index]` follows, from its offset on.
+    /// The blob of `requests[index]` follows, from its offset on.
     fn begin(&mut self, index: usize) -> anyhow::Result<()>;
     /// The next bytes.
     fn data(&mut self, bytes: &[u8]) -> anyhow::Result<()>;
     /// The next `length` bytes are zero, and were no blocks on the source's disk.
     fn hole(&mut self, length: u64) -> anyhow::Result<()>;
-    /// What the sink has of a basis of `wanted[index]`: the source may refer to it.
+    /// The signature of the basis that the sink has for `requests[index]`: the source may refer to it.
     fn basis(&self, _index: usize) -> Option<Arc<Signature>> {
         None
     }
     /// The next `length` bytes are those from `from` on of that basis.
     fn copy(&mut self, _from: u64, _length: u64) -> anyhow::Result<()> {
-        anyhow::bail!("a copy of what nobody has")
+        anyhow::bail!("expected data, got a copy: there is no basis")
     }
     /// That was all of it, or why it broke off.
     fn end(&mut self, result: Result<(), String>) -> anyhow::Result<()>;
 }
 
-/// How each wanted content arrived: staged, or why not.
+/// How each requested blob arrived: staged, or why not.
 pub type Received = Vec<Result<(), String>>;
 
-/// A root as it was scanned: what contents are looked for in, and what is compared with before anything
-/// is touched.
+/// A root as it was scanned: where blobs are looked for, and what is compared with before anything is touched.
 #[derive(Clone, Copy)]
 pub struct ScannedTree<'a> {
     /// What stood there.

@@ -23,16 +23,16 @@ pub(super) const STAGE_PATH: &str = ".xds-sync/stage";
 /// The trash, from the root.
 pub(super) const TRASH_PATH: &str = ".xds-sync/trash";
 
-/// For ten seconds another process is waited for that is at work in the root: an agent whose Main was killed carries
-/// out what it was told, and ends.
+/// Ten seconds: so long another process that is at work in the root is waited for. An agent whose Main was killed
+/// finishes its last request before it ends.
 const LOOKS: u32 = 500;
 /// Between two looks whether it has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A root with its stage and its trash, for one process at a time.
 ///
-/// Both are 0700 and belong to who runs us: what lies in them was put there by us. Whoever may write into
-/// the root could have planted something else under their names; that is refused.
+/// Both are 0700 and belong to the user that runs us: what lies in them was put there by us. Something else under
+/// their names, planted by a user who may write into the root, is refused.
 #[derive(Debug)]
 pub struct OwnDir {
     root: HeldRoot,
@@ -105,7 +105,7 @@ fn lock(own: &OwnedFd, progress: &AtomicU64) -> anyhow::Result<()> {
         match rustix::fs::flock(own, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) => {
-                // Whoever waits for this host hears that it is alive.
+                // The peer waits for this host and is to see that it is alive.
                 progress.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(PAUSE);
             }

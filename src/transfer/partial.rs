@@ -10,7 +10,7 @@ use super::BlobRequest;
 use super::blobs::{create_partial, open_partial};
 use super::hashing::hash_zeros;
 use super::own::OwnDir;
-use super::source::CHUNK;
+use super::read::CHUNK;
 use crate::fault::{self, Point, reach};
 use crate::model::Digest;
 

@@ -12,7 +12,7 @@ use super::hashing::{hash_and_copy, hash_file};
 use super::live::TreeName;
 use super::metadata::{self, Mask};
 use super::own::{OwnDir, open_dir};
-use super::source::open_file;
+use super::read::open_file;
 use super::swap::{Name, rename_new};
 use super::tree_writer::{TreeWriter, changed_if_exists};
 use crate::disk::Stamp;

@@ -6,23 +6,22 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
 
 use fastcdc::v2020::AVERAGE_MAX;
 use serde::{Deserialize, Serialize};
 
-use super::chunker::{SEGMENT, cut, cut_bytes, longest};
-use super::source::{Broken, Part, stream};
+use super::chunker::{Chunk, SEGMENT, cut, cut_bytes, longest};
+use super::read::{Broken, Part, stream};
 use super::{BlobRequest, Sink};
 
-/// Smaller files are sooner sent than compared.
+/// Smaller files are sent faster than they are compared.
 const LEAST_SIZE: u64 = 1 << 20;
 /// The same for bytes in memory, which cost no reading.
 const LEAST_BYTES: usize = 32 * 1024;
-/// What has grown beyond that is cut into longer chunks than its basis was, and so sent whole: whoever cuts
-/// holds all chunks.
+/// A file that has grown by more than this factor is cut into longer chunks than its basis was, and so sent whole: all
+/// its chunks are held in memory.
 const MOST_GROWTH: usize = 64;
 /// About so many chunks has a large file: 160 KB that cross the wire, and a change of one byte costs a
 /// four-thousandth of the file.
@@ -34,7 +33,7 @@ const LEAST_AVERAGE: usize = 4 * 1024;
 const MAX_CHUNKS: usize = (4 * CHUNKS + CHUNKS * AVERAGE_MAX as u64 / SEGMENT + 1) as usize;
 /// Most signatures in one message: with the most chunks that a file may have, so many fit.
 pub const MAX_BASES: usize = 8;
-/// Most bytes of the basis in one go, so that whoever copies them can say that it lives.
+/// Most bytes of the basis that are copied in one go, so that the sink reports progress in between.
 const MOST_COPIED: u64 = 8 << 20;
 
 /// A file as chunks, one after the other.
@@ -43,14 +42,6 @@ pub struct Signature {
     /// Their average length in bytes, by which the file was cut.
     average: u32,
     chunks: Vec<Chunk>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Chunk {
-    length: u32,
-    /// The first half of its BLAKE3 digest. Two chunks with the same one would only be found out when the
-    /// whole is verified.
-    digest: [u8; 16],
 }
 
 /// Whether files of these sizes are worth comparing.
@@ -66,24 +57,15 @@ fn average_of(size: u64) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-impl Chunk {
-    pub(super) fn of(bytes: &[u8]) -> io::Result<Chunk> {
-        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
-        Ok(Chunk { length, digest })
-    }
-}
-
 impl Signature {
-    /// Those of a file of `size` bytes; `None` where it cannot be read. `progress` grows meanwhile.
+    /// That of a file of `size` bytes; `None` where it cannot be read. `progress` grows meanwhile.
     pub(super) fn of(file: &File, size: u64, progress: &AtomicU64) -> Option<Signature> {
         let average = average_of(size);
         let chunks = cut(file, 0..size, average, progress).ok()?;
         Some(Signature { average: u32::try_from(average).ok()?, chunks })
     }
 
-    /// Those of bytes in memory; `None` where there are too few to be worth it.
+    /// That of bytes in memory; `None` where there are too few to be worth it.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Option<Signature> {
         let average = average_of(bytes.len() as u64);
@@ -91,7 +73,7 @@ impl Signature {
         Some(Signature { average: u32::try_from(average).ok()?, chunks })
     }
 
-    /// Whether they can be those of a file: a peer may send anything.
+    /// Whether it can be that of a file: a peer may send anything.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         let average = self.average as usize;
@@ -128,10 +110,10 @@ impl Signature {
         places
     }
 
-    /// Streams a file from the offset of `wanted` on: what these chunks have as a copy of theirs.
-    pub(super) fn send(&self, file: &File, wanted: &BlobRequest, sink: &mut dyn Sink) -> Result<(), Broken> {
-        let part = wanted.offset.min(wanted.size)..wanted.size;
-        let chunks = cut(file, part.clone(), self.average_for(wanted.size), &AtomicU64::new(0))?;
+    /// Streams a file from the offset of `request` on: what these chunks have as a copy of theirs.
+    pub(super) fn send(&self, file: &File, request: &BlobRequest, sink: &mut dyn Sink) -> Result<(), Broken> {
+        let part = request.offset.min(request.size)..request.size;
+        let chunks = cut(file, part.clone(), self.average_for(request.size), &AtomicU64::new(0))?;
         for extent in self.extents(part.start, &chunks) {
             match extent {
                 Extent::Copy { from, length } => sink.copy(from, length).map_err(Broken::Sink)?,
@@ -168,7 +150,7 @@ impl Signature {
             let size = u64::from(chunk.length);
             let found = places.get(&chunk.digest).filter(|(_, length)| *length == size);
             match (extents.last_mut(), found) {
-                // Signature that follow each other in both versions are copied in one go.
+                // Chunks that follow each other in both versions are copied in one go.
                 (Some(Extent::Copy { from, length }), Some((next, _)))
                     if *from + *length == *next && *length < MOST_COPIED =>
                 {
@@ -192,7 +174,7 @@ enum Extent {
     New(Range<u64>),
 }
 
-/// Gives bytes in memory as the content of index 0: what the sink has of a basis as a copy of that.
+/// Sends bytes in memory as the blob of index 0: what the sink has of a basis as a copy of that.
 pub fn send_bytes(bytes: &[u8], sink: &mut dyn Sink) -> anyhow::Result<()> {
     sink.begin(0)?;
     match sink.basis(0) {

@@ -1,20 +1,14 @@
-//! Contents from a root on this host's disk.
+//! Blobs from a root on this host's disk.
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::fd::AsFd;
+use std::io;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
-
+use super::read::{Broken, Part, is_sparse, open_file, stream};
 use super::{BlobRequest, Signature, Sink, Source};
-use crate::disk::{HeldRoot, Stamp, open_beneath};
+use crate::disk::{HeldRoot, Stamp};
 use crate::model::RelPath;
-
-/// Bytes handed on at a time: some system calls a file, and little memory.
-pub(super) const CHUNK: usize = 256 * 1024;
 
 /// How the files that a scan saw looked then; `None` for all else.
 pub type Stamps = Arc<dyn Fn(&RelPath) -> Option<Stamp> + Send + Sync>;
@@ -27,7 +21,7 @@ pub struct LocalSource {
 }
 
 impl LocalSource {
-    /// Gives what is below `root` and in `stamps`: what was not scanned, or was excluded, nobody gets.
+    /// Gives what is below `root` and in `stamps`; not what was not scanned or is excluded.
     #[must_use]
     pub fn new(root: HeldRoot, stamps: Stamps) -> LocalSource {
         LocalSource { root, stamps }
@@ -47,13 +41,13 @@ impl fmt::Debug for LocalSource {
 }
 
 impl Source for LocalSource {
-    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
-        for (index, wanted) in wanted.iter().enumerate() {
+    fn send(&mut self, requests: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        for (index, request) in requests.iter().enumerate() {
             sink.begin(index)?;
-            let sent = match self.open(&wanted.path) {
-                Ok((file, stamp)) => match sink.basis(index).filter(|_| !is_sparse(&file, wanted.size)) {
-                    Some(basis) => send_changed(&file, stamp, wanted, &basis, sink)?,
-                    None => send_open(&file, stamp, wanted, sink)?,
+            let sent = match self.open(&request.path) {
+                Ok((file, stamp)) => match sink.basis(index).filter(|_| !is_sparse(&file, request.size)) {
+                    Some(basis) => send_changed(&file, stamp, request, &basis, sink)?,
+                    None => send_open(&file, stamp, request, sink)?,
                 },
                 Err(why) => Err(why),
             };
@@ -68,11 +62,11 @@ impl Source for LocalSource {
 pub(super) fn send_open(
     file: &File,
     before: Stamp,
-    wanted: &BlobRequest,
+    request: &BlobRequest,
     sink: &mut dyn Sink,
 ) -> anyhow::Result<Result<(), String>> {
-    send_by(file, before, wanted, &mut || {
-        stream(file, wanted.offset, wanted.size, &mut |part| match part {
+    send_by(file, before, request, &mut || {
+        stream(file, request.offset, request.size, &mut |part| match part {
             Part::Data(bytes) => sink.data(bytes).map_err(Broken::Sink),
             Part::Hole(length) => sink.hole(length).map_err(Broken::Sink),
         })
@@ -83,20 +77,20 @@ pub(super) fn send_open(
 fn send_changed(
     file: &File,
     before: Stamp,
-    wanted: &BlobRequest,
+    request: &BlobRequest,
     basis: &Signature,
     sink: &mut dyn Sink,
 ) -> anyhow::Result<Result<(), String>> {
-    send_by(file, before, wanted, &mut || basis.send(file, wanted, sink))
+    send_by(file, before, request, &mut || basis.send(file, request, sink))
 }
 
 fn send_by(
     file: &File,
     before: Stamp,
-    wanted: &BlobRequest,
+    request: &BlobRequest,
     send: &mut dyn FnMut() -> Result<(), Broken>,
 ) -> anyhow::Result<Result<(), String>> {
-    if before.size != wanted.size {
+    if before.size != request.size {
         return Ok(Err("changed since it was scanned".to_owned()));
     }
     match send() {
@@ -108,105 +102,5 @@ fn send_by(
         Ok(after) if Stamp::of(&after) == before => Ok(Ok(())),
         Ok(_) => Ok(Err("changed while it was sent".to_owned())),
         Err(error) => Ok(Err(io::Error::from(error).to_string())),
-    }
-}
-
-/// Why a blob was not sent whole.
-pub(super) enum Broken {
-    /// It cannot be read.
-    Source(io::Error),
-    /// The sink is lost.
-    Sink(anyhow::Error),
-}
-
-impl From<io::Error> for Broken {
-    fn from(error: io::Error) -> Broken {
-        Broken::Source(error)
-    }
-}
-
-/// Opens a regular file below a held directory; nothing else, and over no symlink.
-pub(super) fn open_file(dir: impl AsFd, path: &[u8]) -> io::Result<(File, Stamp)> {
-    // O_NONBLOCK: to open a FIFO that somebody put here must not wait for its writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open_beneath(dir, path, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&fd)?;
-    if !FileType::from_raw_mode(stat.st_mode).is_file() {
-        return Err(io::Error::other("is no longer a regular file"));
-    }
-    Ok((File::from(fd), Stamp::of(&stat)))
-}
-
-/// A stretch of a file.
-pub(super) enum Part<'a> {
-    /// Bytes.
-    Data(&'a [u8]),
-    /// That many zeros which take no room on disk.
-    Hole(u64),
-}
-
-/// Reads a file from `offset` up to `size`, its holes as such. That it ends before is an error.
-pub(super) fn stream<E: From<io::Error>>(
-    mut file: &File,
-    offset: u64,
-    size: u64,
-    take: &mut dyn FnMut(Part<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let sparse = is_sparse(file, size);
-    let mut buffer = vec![0; usize::try_from(size.saturating_sub(offset)).unwrap_or(CHUNK).clamp(1, CHUNK)];
-    let mut at = offset;
-    while at < size {
-        let mut end = size;
-        if sparse {
-            let data = next_data(file, at, size)?;
-            if data > at {
-                take(Part::Hole(data - at))?;
-                at = data;
-                continue;
-            }
-            end = next_hole(file, at, size)?;
-        }
-        file.seek(SeekFrom::Start(at))?;
-        while at < end {
-            let most = usize::try_from(end - at).unwrap_or(CHUNK).min(buffer.len());
-            let length = match file.read(&mut buffer[..most]) {
-                Ok(0) => return Err(io::Error::other("is shorter than it was").into()),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            take(Part::Data(&buffer[..length]))?;
-            at += length as u64;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a file has holes. One that cannot be asked has none; reading it fails as well.
-fn is_sparse(file: &File, size: u64) -> bool {
-    // Blocks are counted in 512 bytes, whatever the filesystem's own are (stat(2)).
-    let blocks = rustix::fs::fstat(file).map_or(u64::MAX, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
-    blocks.saturating_mul(512) < size
-}
-
-/// Where the next data at or after `at` is; `size` when there is none.
-fn next_data(file: &File, at: u64, size: u64) -> io::Result<u64> {
-    match rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Data(at)) {
-        Ok(data) => Ok(data.min(size)),
-        // A hole up to the end (lseek(2)); a file that was cut short meanwhile looks the same, and is
-        // found out by its stamp and its digest.
-        Err(Errno::NXIO) => Ok(size),
-        // This filesystem does not tell its holes.
-        Err(Errno::INVAL) => Ok(at),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Where the data at `at` ends.
-fn next_hole(file: &File, at: u64, size: u64) -> io::Result<u64> {
-    match rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Hole(at)) {
-        Ok(hole) => Ok(hole.min(size)),
-        Err(Errno::INVAL | Errno::NXIO) => Ok(size),
-        Err(error) => Err(error.into()),
     }
 }

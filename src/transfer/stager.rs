@@ -12,7 +12,7 @@ use super::blobs::{publish, remove_partial};
 use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::partial::Partial;
-use super::source::{Broken, Part, stream};
+use super::read::{Broken, Part, stream};
 use super::writers::{SMALL, Writers};
 use super::{BlobRequest, Received, Signature, Sink};
 use crate::model::Digest;
@@ -101,7 +101,9 @@ impl<'a> Stager<'a> {
     /// The blob of `requests[index]` follows from `offset` on, which its partial file must reach already.
     pub(super) fn begin_at(&mut self, index: usize, offset: u64) -> anyhow::Result<()> {
         ensure!(self.incoming.is_none(), "a blob begins before the last one ended");
-        let Some(request) = self.requests.get(index) else { bail!("a blob that nobody asked for") };
+        let Some(request) = self.requests.get(index) else {
+            bail!("expected one of {} requested blobs, got number {index}", self.requests.len())
+        };
         let is_held = self.writers.is_some()
             && offset == 0
             && request.size <= SMALL

@@ -165,10 +165,10 @@ fn is_in_the_way(error: &io::Error) -> bool {
     [Errno::NOTDIR, Errno::LOOP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Where the trash has files of these contents, as far as its indexes tell.
+/// Where the trash has these blobs, as far as its indexes say.
 pub(super) fn find(own: &OwnDir, wanted: &HashSet<Digest>) -> HashMap<Digest, Trashed> {
     let mut found = HashMap::new();
-    // A hint that cannot be read is none: the content is then sent.
+    // Without an index that can be read, the blob is sent.
     for run in runs(own.trash()).unwrap_or_default() {
         let path = format!("{run}/{INDEX}");
         let Ok(file) = open_beneath(own.trash(), path.as_bytes(), OFlags::NONBLOCK, Mode::empty()) else {

@@ -16,7 +16,8 @@ use crate::model::{Entry, Meta, RelPath, RelPathBuf, Symlink};
 use crate::transfer::hashing::hash_file;
 use crate::transfer::metadata::Mask;
 use crate::transfer::own::{TRASH_PATH, open_dir};
-use crate::transfer::source::{open_file, send_open};
+use crate::transfer::read::open_file;
+use crate::transfer::source::send_open;
 use crate::transfer::{BlobRequest, Sink, Source};
 
 /// Most versions that are listed at once: what a person asks for is one path, or a directory of them.
