@@ -52,6 +52,7 @@ fn parse(text: &str) -> Option<Fault> {
 }
 
 impl Watch for Faults {
+    #[allow(clippy::panic)]
     fn reach(&self, point: Point) -> io::Result<()> {
         for fault in self.0.iter().filter(|fault| fault.point == point) {
             if fault.met.fetch_add(1, Ordering::Relaxed) + 1 != fault.nth {
@@ -69,7 +70,7 @@ impl Watch for Faults {
                         kill_process(session, Signal::KILL)?;
                     }
                 }
-                What::Panic => std::panic::panic_any(format!("XDS_FAULT at {point}")),
+                What::Panic => panic!("XDS_FAULT at {point}"),
                 What::Fails(errno) => return Err(io::Error::from_raw_os_error(errno)),
             }
         }

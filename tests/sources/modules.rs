@@ -249,7 +249,7 @@ pub(super) fn edges(modules: &[Module]) -> BTreeSet<(Names, Names)> {
             let module = known[&used[..length].to_vec()];
             match used.get(length).and_then(|name| module.imports.get(name)) {
                 Some(import) if import[0] == "crate" => {
-                    used = [import.as_slice(), &used[length + 1..]].concat()
+                    used = [import.as_slice(), &used[length + 1..]].concat();
                 }
                 _ => return Some(module.path.clone()),
             }

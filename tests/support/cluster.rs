@@ -88,27 +88,20 @@ impl Cluster {
 
     /// Holds what goes to and comes from a host to a rate, such as `1mbit`, by a token bucket at each end of its cable.
     pub fn slow_down(&self, host: &str, rate: &str) {
-        for (run, device) in self.ends_of_cable(host) {
-            let words = ["tc", "qdisc", "replace", "dev", &device, "root", "tbf", "rate", rate];
-            run(&[&words[..], &["burst", "16kb", "latency", "300ms"]].concat());
-        }
+        self.queue(host, "replace", &["tbf", "rate", rate, "burst", "16kb", "latency", "300ms"]);
     }
 
     /// Ends [`Cluster::slow_down`].
     pub fn speed_up(&self, host: &str) {
-        for (run, device) in self.ends_of_cable(host) {
-            run(&["tc", "qdisc", "del", "dev", &device, "root"]);
-        }
+        self.queue(host, "del", &[]);
     }
 
-    /// What runs a command where one end of a host's cable is, and the name of that end.
-    fn ends_of_cable(&self, host: &str) -> [(Box<dyn Fn(&[&str]) + '_>, String); 2] {
-        let at = self.position(host);
-        let on_host = self.hosts().nth(at).expect("just found");
-        [
-            (Box::new(|argv| in_switch(&self.switch, argv)), port(at)),
-            (Box::new(|argv| drop(on_host.run(argv).ok())), "eth0".to_owned()),
-        ]
+    /// `tc(8)` at both ends of a host's cable.
+    fn queue(&self, host: &str, verb: &str, words: &[&str]) {
+        let port = port(self.position(host));
+        let command = |device| [&["tc", "qdisc", verb, "dev", device, "root"], words].concat();
+        in_switch(&self.switch, &command(&port));
+        self[host].run(command("eth0")).ok();
     }
 
     fn position(&self, host: &str) -> usize {
