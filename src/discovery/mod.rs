@@ -84,7 +84,7 @@ pub(crate) fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -
         let last = last.0.get(source.name()).map(again).filter(|last| !last.nodes.is_empty());
         match validator.validate(answer) {
             Validated::Nodes(nodes, dropped) => {
-                discovered.named(config, source, nodes, &dropped, machine.now)
+                discovered.named(config, source, nodes, &dropped, machine.now);
             }
             Validated::Nobody => discovered.empty_answer(config, source, last),
             Validated::Failed(why) => discovered.failed(config, source, &why, last),

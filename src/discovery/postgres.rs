@@ -21,7 +21,7 @@ pub(super) fn ask(source: &Postgres, timeout: Duration) -> anyhow::Result<RawAns
     match answer {
         Ok(answer) => answer,
         Err(_) if is_in.get() => bail!("the query was not answered within {timeout:?}"),
-        Err(_) => bail!("the login did not succeed within {timeout:?}"),
+        Err(_) => bail!("it did not let us in within {timeout:?}"),
     }
 }
 
