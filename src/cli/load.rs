@@ -12,7 +12,7 @@ use crate::report::status::Status;
 use crate::site::{KnownNodes, Services};
 use crate::state::StateDir;
 
-/// Where the configuration is read from when nobody says otherwise.
+/// Where the configuration is read from by default.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/xds-sync/config.toml";
 
 /// Which configuration is meant: `--config`, `$XDS_SYNC_CONFIG`, or the usual one.

@@ -96,7 +96,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
 
     let (report, code) = perform(context, args, config).inspect_err(record::no_run)?;
-    // The run has happened, and its code says how; that nobody could read about it does not change that.
+    // The run is over, and its exit code stands even where its report cannot be printed.
     if let Err(error) = print(context, args, &report, code) {
         context.ui.error(&format!("printing the report: {error}"));
     }

@@ -1,4 +1,4 @@
-//! The lock of a run, for somebody who may wait for it.
+//! Takes the lock of a run, waiting for it if asked to.
 
 use std::fmt;
 use std::fs;
