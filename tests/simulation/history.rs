@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use xds_sync::model::NodeChange;
 use xds_sync::node::Local;
 use xds_sync::report::Report;
 use xds_sync::state::StateDir;
@@ -473,7 +474,9 @@ fn everything(world: &World) -> Listing {
 }
 
 pub fn lines(report: &Report) -> String {
-    let changes = report.changes.iter().map(|change| format!("{change:?}"));
+    // A dry run has put nothing into the trash, and so has no ids.
+    let changes =
+        report.changes.iter().map(|change| format!("{:?}", NodeChange { id: None, ..change.clone() }));
     let halted = report.halted.iter().map(|halted| format!("{halted:?}"));
     let problems = report.problems.iter().map(|problem| format!("{problem:?}"));
     changes.chain(halted).chain(problems).collect::<Vec<_>>().join("\n  ")
