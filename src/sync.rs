@@ -36,7 +36,7 @@ use std::time::SystemTime;
 use crate::fault::{Point, reach};
 use crate::model::Digest;
 use crate::model::escape::escape_for_people;
-use crate::node::{Local, NodeError, NodeSession};
+use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::{Halted, Problem, Report, Stage};
 use crate::state::{Ledger, StateDir};
 
@@ -104,6 +104,7 @@ struct Cluster<'a> {
 pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
     let started = (env.now)();
     let run = Run::new(env, spec)?;
+    lock(&env.main).begin(&run.id, spec.dry_run)?;
     let cluster = Cluster::new(spec);
     thread::scope(|scope| {
         scope.spawn(|| run.scan_main());
@@ -221,16 +222,30 @@ impl<'a> Run<'a> {
             problems: Vec::new(),
             interrupted: self.is_stopped(),
         };
+        let mut nodes = std::mem::take(&mut *lock(&cluster.finished));
+        cluster.sort(&mut nodes);
+        report.problems.extend(self.end_on_main(&nodes));
         report.problems.extend(self.save_ledger());
         report.problems.extend(self.unused_tokens());
         for (directory, halt) in self.origins.get().map(Origins::halted).unwrap_or_default() {
             let (guard, detail, token) = (halt.guard, halt.detail, halt.token);
             report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new() });
         }
-        let mut nodes = std::mem::take(&mut *lock(&cluster.finished));
-        cluster.sort(&mut nodes);
         nodes.into_iter().for_each(|node| result::report(node, self.spec.dry_run, &mut report));
         report
+    }
+
+    /// Whether no node that exists is left out of this run.
+    fn is_for_all_nodes(&self) -> bool {
+        self.spec.all_nodes.as_ref().is_some_and(|all| all.len() == self.spec.nodes.len())
+    }
+
+    /// Ends the run on Main's own disk, in good order.
+    fn end_on_main(&self, nodes: &[NodeRun<'_>]) -> Vec<Problem> {
+        let swept = catch_unwind(AssertUnwindSafe(|| origin::sweep_stages(self, nodes)));
+        let ended = lock(&self.env.main).end().err();
+        let failure = |error: NodeError| Problem::failure(Stage::State, error.detail);
+        swept.unwrap_or_default().into_iter().chain(ended.map(failure)).collect()
     }
 
     fn save_ledger(&self) -> Option<Problem> {

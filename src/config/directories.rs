@@ -142,12 +142,3 @@ fn read(reader: &mut Reader<'_>) -> Option<Directory> {
         owner,
     })
 }
-
-impl Directory {
-    /// The directory `moh` as it is built in; for tests.
-    #[cfg(test)]
-    pub(crate) fn built_in_moh() -> Directory {
-        let all = check(built_in(), &None, &mut Notes::default()).0;
-        all.into_iter().find(|directory| directory.name == "moh").unwrap_or_else(|| unreachable!())
-    }
-}

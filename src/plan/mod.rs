@@ -29,7 +29,7 @@ pub(crate) use owners::OwnerMap;
 
 /// What an administrator decided about the directory that is planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
+pub struct Policy {
     /// What deletions do.
     pub(crate) delete: DeletePolicy,
     /// Who wins conflicts; both-ways directories only.

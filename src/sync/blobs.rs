@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::model::{Action, Digest, File, Outcome, Size, Step};
+use crate::model::{Action, Digest, File, Outcome, RelPath, Size, Step};
 use crate::transfer::{BlobRequest, Received};
 
 /// Room that is left free on a disk beside what a plan needs: logs and recordings go on growing meanwhile.
@@ -56,12 +56,25 @@ pub(super) fn failed(requests: &[BlobRequest], received: Received) -> BTreeMap<D
 }
 
 /// Commits the actions whose blob is there. One outcome for each action; `None` where it was not reached.
+///
+/// What would only make way for a file that is not there stays where it is.
 pub(super) fn commit_present<E>(
     actions: &[Action],
     missing: impl Fn(&Action) -> Option<Missing>,
     commit: impl FnOnce(&[Action]) -> Result<Vec<Outcome>, E>,
 ) -> Result<Vec<Option<Outcome>>, E> {
-    let missing: Vec<Option<Missing>> = actions.iter().map(missing).collect();
+    let mut missing: Vec<Option<Missing>> = actions.iter().map(missing).collect();
+    let absent: BTreeMap<&RelPath, Missing> = actions
+        .iter()
+        .zip(&missing)
+        .filter_map(|(action, missing)| Some((&*action.path, missing.clone()?)))
+        .collect();
+    if !absent.is_empty() {
+        for (action, missing) in actions.iter().zip(&mut missing).filter(|(action, _)| clears(action)) {
+            let at = std::iter::once(&*action.path).chain(action.path.ancestors());
+            *missing = missing.take().or_else(|| at.into_iter().find_map(|path| absent.get(path).cloned()));
+        }
+    }
     let present = actions.iter().zip(&missing).filter(|(_, missing)| missing.is_none());
     let present: Vec<Action> = present.map(|(action, _)| action.clone()).collect();
     let mut outcomes = if present.is_empty() { Vec::new() } else { commit(&present)? }.into_iter();
@@ -73,6 +86,11 @@ pub(super) fn commit_present<E>(
     Ok(missing.into_iter().map(outcome).collect())
 }
 
+/// Whether an action removes what stands at its path, perhaps to make way for something of another type.
+fn clears(action: &Action) -> bool {
+    action.step == Step::Delete
+}
+
 /// Why blobs do not fit into the free space, if they do not.
 pub(super) fn too_little_room(requests: &[BlobRequest], free: u64) -> Option<String> {
     let needed: u64 = requests.iter().map(|request| request.size).fold(0, u64::saturating_add);
@@ -80,4 +98,62 @@ pub(super) fn too_little_room(requests: &[BlobRequest], free: u64) -> Option<Str
         return None;
     }
     Some(format!("{} are needed and {} are free", Size(needed), Size(free)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::{Entry, Meta, Owner, RelPathBuf};
+
+    fn path(path: &str) -> RelPathBuf {
+        RelPathBuf::new(path.as_bytes()).unwrap()
+    }
+
+    fn file(content: u8) -> Entry {
+        let meta = Meta { mode: 0o644, owner: Owner::default() };
+        Entry::File(File { size: 1, mtime: 0, digest: Digest([content; 32]), meta })
+    }
+
+    fn put(at: &str, content: u8) -> Action {
+        Action { path: path(at), expected: None, step: Step::Put(file(content)) }
+    }
+
+    fn delete(at: &str) -> Action {
+        Action { path: path(at), expected: Some(file(9)), step: Step::Delete }
+    }
+
+    #[test]
+    fn what_makes_way_for_a_file_that_did_not_arrive_stays() {
+        let actions = [delete("d/inside"), delete("d"), put("d", 1), put("e", 2), delete("f")];
+        let missing = |action: &Action| {
+            (needed(action)?.digest == Digest([1; 32])).then(|| Missing::Failed("EIO".to_owned()))
+        };
+        let mut committed = Vec::new();
+        let outcomes = commit_present::<()>(&actions, missing, |present| {
+            committed = present.iter().map(|action| action.path.escaped()).collect();
+            Ok(vec![Outcome::Done; present.len()])
+        });
+        assert_eq!(committed, ["e", "f"]);
+        let failed = || Some(Outcome::Failed("EIO".to_owned()));
+        let done = || Some(Outcome::Done);
+        assert_eq!(outcomes, Ok(vec![failed(), failed(), failed(), done(), done()]));
+    }
+
+    #[test]
+    fn what_was_not_reached_has_no_outcome() {
+        let actions = [put("a", 1), put("b", 2)];
+        let missing = |action: &Action| (*action.path == *path("a")).then_some(Missing::NotReached);
+        let outcomes = commit_present::<()>(&actions, missing, |_| Ok(vec![Outcome::Done]));
+        assert_eq!(outcomes, Ok(vec![None, Some(Outcome::Done)]));
+    }
+
+    #[test]
+    fn room_is_needed_for_every_blob_and_some_is_spared() {
+        let requests = requests(&[put("a", 1), put("b", 1), put("c", 2)]);
+        assert_eq!(requests.len(), 2, "one blob for two paths");
+        assert_eq!(too_little_room(&requests, SPARE + 2), None);
+        assert!(too_little_room(&requests, SPARE + 1).is_some());
+        assert_eq!(too_little_room(&[], 0), None);
+    }
 }

@@ -95,6 +95,18 @@ impl<'a> NodeRun<'a> {
             && self.edges.iter().any(|edge| edge.is_open() && edge.directory().is_two_way())
     }
 
+    /// Whether nothing is left to do in a directory of this node, if it has a part in it.
+    pub(super) fn has_finished(&self, directory: &str) -> bool {
+        let is_in_step = |edge: &EdgeRun<'_>| {
+            edge.record.as_ref().is_some_and(|record| record.in_step.is_some())
+                && edge.result.has_not_failed()
+        };
+        let has_part = self.spec.edges.iter().any(|edge| edge.directory.name == directory);
+        !has_part
+            || (self.failure.is_none()
+                && self.edges.iter().any(|edge| edge.name() == directory && is_in_step(edge)))
+    }
+
     /// How far the node got, for the report.
     pub(super) fn state(&self) -> NodeState {
         match &self.failure {

@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use crate::model::{Digest, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
-use crate::report::Guard;
+use crate::report::{Guard, Problem, Stage};
 use crate::snapshot::{Root, Scanned};
 use crate::sync::guard::Halt;
+use crate::sync::node_run::NodeRun;
+use crate::sync::result;
 use crate::sync::spec::DirectorySpec;
 use crate::sync::{Run, lock};
 use crate::transfer::Source;
@@ -22,6 +24,8 @@ pub(super) struct Origin {
     pub(super) settled: bool,
     /// Bytes free on its filesystem.
     pub(super) free: u64,
+    /// Whether an earlier run has left anything in its stage.
+    pub(super) leftovers: bool,
     /// Makes a source of its blobs; each node that is served has one of its own.
     pub(super) source: Arc<dyn Fn() -> Box<dyn Source + Send> + Send + Sync>,
 }
@@ -74,7 +78,7 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
     let scanned = main.scan(&directory.scan).map_err(unusable)?;
     let known = lock(&run.ledger).roots.get(&directory.name).cloned();
     check_root(directory, &scanned.root, known.as_deref())?;
-    if !run.spec.dry_run && (known.is_none() || scanned.leftovers) {
+    if !run.spec.dry_run && known.is_none() {
         let id = main.prepare(&directory.name, &run.spec.trash).map_err(unusable)?;
         let id = id.map_err(|why| Halt::new(Guard::RootUnusable, why.to_string()))?;
         lock(&run.ledger).roots.entry(directory.name.clone()).or_insert(id);
@@ -90,8 +94,33 @@ fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Re
         digest: scanned.digest,
         settled: scanned.settled,
         free: scanned.free,
+        leftovers: scanned.leftovers,
         source: Arc::new(move || Box::new(source.clone())),
     })
+}
+
+/// Sweeps what earlier runs have left in the stages of Main's directories, at the end of a run. Where no edge of a
+/// directory has anything left to do, all of it goes; elsewhere a partial blob may be carried on with for a week.
+pub(super) fn sweep_stages(run: &Run<'_>, nodes: &[NodeRun<'_>]) -> Vec<Problem> {
+    let left = run.spec.directories.iter().filter(|directory| {
+        run.origins().get(&directory.name).is_ok_and(|origin| origin.leftovers) && run.may_change()
+    });
+    let swept = left.filter_map(|directory| {
+        let is_finished =
+            run.is_for_all_nodes() && nodes.iter().all(|node| node.has_finished(&directory.name));
+        let error = sweep_stage(run, directory, is_finished).err()?;
+        Some(result::problem(Stage::Commit, None, Some(&directory.name), format!("{error:#}")))
+    });
+    swept.collect()
+}
+
+fn sweep_stage(run: &Run<'_>, directory: &DirectorySpec, is_finished: bool) -> anyhow::Result<()> {
+    let mut main = lock(&run.env.main);
+    main.prepare(&directory.name, &run.spec.trash)??;
+    if is_finished {
+        main.clear_stage(&directory.name)??;
+    }
+    Ok(())
 }
 
 /// Whether a root of Main's is the one that was synchronised before. `known` is its id, if it ever was.

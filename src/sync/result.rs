@@ -64,6 +64,10 @@ impl EdgeResult {
         self.problems.push((stage, detail, Severity::Warning));
     }
 
+    pub(super) fn has_not_failed(&self) -> bool {
+        self.problems.iter().all(|(_, _, severity)| *severity == Severity::Warning)
+    }
+
     /// What became of the planned changes.
     fn confirmed(&self, dry_run: bool) -> Confirmed {
         if dry_run {

@@ -24,8 +24,7 @@ impl History {
                 });
                 let name = format!("node{node}");
                 let edges = [state.edge(DIRECTORIES[dir], &name), state.next_edge(DIRECTORIES[dir], &name)];
-                let known =
-                    edges.into_iter().filter_map(Result::ok).flatten().map(|edge| Some(edge.generation));
+                let known = edges.into_iter().filter_map(Result::ok).flatten().map(|edge| edge.generation);
                 if !known.collect::<Vec<_>>().contains(&generation) {
                     self.merged = true;
                     self.buried.retain(|(of, ..)| *of != dir);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use xds_sync::model::{Direction, ReloadOutcome, ReloadState};
-use xds_sync::node::LocalOptions;
+use xds_sync::node::{LocalOptions, Refusal};
 use xds_sync::snapshot::ScanSpec;
 
 /// How a pushed directory without exclusions is scanned.
@@ -33,7 +33,7 @@ pub(crate) fn options(dir: &Path) -> LocalOptions {
             state: ReloadState::Owed,
             detail: None,
         }),
-        replace_key: Box::new(|_| Err(String::new())),
+        replace_key: Box::new(|_| Err(Refusal::new(""))),
         progress: Arc::default(),
     }
 }

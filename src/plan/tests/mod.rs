@@ -82,7 +82,7 @@ pub(super) fn perform(tree: &Tree, actions: &[Action]) -> Tree {
         }
     }
     let after = Tree::from_iter(now);
-    assert_eq!(apply::apply_done(tree, actions, &vec![Outcome::Done; actions.len()]), after);
+    assert_eq!(apply::apply_done(tree, actions, &vec![Some(Outcome::Done); actions.len()]), after);
     after
 }
 
