@@ -16,7 +16,7 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),

@@ -11,7 +11,7 @@ use xds_sync::disk::marker::Marker;
 use xds_sync::model::{Digest, Intent, RelPathBuf, Side, Tree};
 use xds_sync::node::{Ended, Endpoint as _, Peer, Remote, agent as node_agent};
 use xds_sync::report::status::Status;
-use xds_sync::state::{ConflictRecord, EdgeRecord, Identity, InStep, Ledger, Skip, StateDir};
+use xds_sync::state::{ConflictRecord, EdgeHeader, EdgeRecord, Identity, InStep, Ledger, Skip, StateDir};
 
 use super::host::{Host, hello, progress, scratch, spec};
 
@@ -89,7 +89,9 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
     let (tree, cache) = scanned();
     let in_step = Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) });
     let intent = Intent { goal: Tree::clone(&tree), ..Intent::default() };
-    let edge = EdgeRecord::new(id(), id(), Digest([1; 32]), in_step, &tree, Some(&intent));
+    let header =
+        EdgeHeader { root: id(), generation: Some(id()), rules: Digest([1; 32]), agreed: true, in_step };
+    let edge = EdgeRecord::new(header, &tree, Some(&intent));
     state.save_edge("moh", "mds1", &edge).expect("an edge");
     let mut ledger = Ledger::default();
     ledger.roots.insert("moh".to_owned(), id());

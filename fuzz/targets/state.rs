@@ -7,7 +7,7 @@ use xds_sync::disk::marker::Marker;
 use xds_sync::node::ssh::OwnConfig;
 use xds_sync::report::status::Status;
 use xds_sync::snapshot::HashCache;
-use xds_sync::state::{EdgeRecord, StateDir};
+use xds_sync::state::{EdgeHeader, EdgeRecord, StateDir};
 
 use super::choice;
 use super::host::scratch;
@@ -28,14 +28,12 @@ pub(super) fn read(bytes: &[u8]) {
                 && let Ok(base) = edge.base()
             {
                 let intent = edge.intent().and_then(Result::ok);
-                let again = EdgeRecord::new(
-                    edge.root,
-                    edge.generation,
-                    edge.rules,
-                    edge.in_step,
-                    &base,
-                    intent.as_ref(),
-                );
+                let again = {
+                    let (root, generation, rules) = (edge.root, edge.generation, edge.rules);
+                    let (agreed, in_step) = (edge.agreed, edge.in_step);
+                    let header = EdgeHeader { root, generation, rules, agreed, in_step };
+                    EdgeRecord::new(header, &base, intent.as_ref())
+                };
                 assert_eq!(again.base().as_ref(), Ok(&base));
                 assert_eq!(again.intent(), intent.map(Ok));
             }
