@@ -13,6 +13,7 @@ mod blobs;
 mod conflicts;
 mod edge;
 mod guard;
+mod halt;
 mod metered;
 mod node_run;
 mod origin;
@@ -20,9 +21,11 @@ mod permits;
 mod push;
 mod reloads;
 mod rendezvous;
+mod report;
 pub mod restore;
 mod result;
 mod spec;
+mod sweep;
 mod throttle;
 mod two_way;
 
@@ -231,7 +234,7 @@ impl<'a> Run<'a> {
             let (guard, detail, token) = (halt.guard, halt.detail, halt.token);
             report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new() });
         }
-        nodes.into_iter().for_each(|node| result::report(node, self.spec.dry_run, &mut report));
+        nodes.into_iter().for_each(|node| report::add(node, self.spec.dry_run, &mut report));
         report
     }
 
@@ -242,7 +245,7 @@ impl<'a> Run<'a> {
 
     /// Ends the run on Main's own disk, in good order.
     fn end_on_main(&self, nodes: &[NodeRun<'_>]) -> Vec<Problem> {
-        let swept = catch_unwind(AssertUnwindSafe(|| origin::sweep_stages(self, nodes)));
+        let swept = catch_unwind(AssertUnwindSafe(|| sweep::sweep_stages(self, nodes)));
         let ended = lock(&self.env.main).end().err();
         let failure = |error: NodeError| Problem::failure(Stage::State, error.detail);
         swept.unwrap_or_default().into_iter().chain(ended.map(failure)).collect()

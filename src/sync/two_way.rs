@@ -5,6 +5,7 @@
 //! too long to send what Main is to get, has a later one, as if it had been away before.
 
 mod pull;
+mod pulled;
 mod round_plan;
 
 use std::collections::BTreeSet;
@@ -23,7 +24,7 @@ use crate::sync::reloads::{self, Kinds};
 use crate::sync::result::HostResult;
 use crate::sync::{Cluster, Run, apply, base, blobs, conflicts, lock};
 
-pub(super) use pull::Pull;
+pub(super) use pulled::Pull;
 use round_plan::RoundPlan;
 
 /// Carries out a round, and hands every node over to what comes next.
@@ -135,7 +136,7 @@ fn merge(run: &Run<'_>, plan: &RoundPlan, nodes: &mut [NodeRun<'_>]) -> Option<A
         let lost = |error: NodeError| vec![Some(Outcome::Failed(error.detail)); actions.len()];
         (committed.unwrap_or_else(lost), main.trashed(name))
     };
-    pull::forget(run, name);
+    pulled::forget(run, name);
     let after = applied::apply_done(&plan.origin.tree, actions, &outcomes);
     let all_done = outcomes.iter().all(|outcome| *outcome == Some(Outcome::Done));
     // By its own eyes: only what is there as planned may be recorded as in step.
