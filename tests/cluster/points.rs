@@ -201,6 +201,7 @@ const OF_MAIN: [Point; 10] = [
     Point::StateSync,
     Point::StateRename,
     Point::StateDirSync,
+    Point::Intent,
     Point::Agree,
     Point::Agreed,
     Point::Promote,
