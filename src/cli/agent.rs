@@ -15,7 +15,8 @@ use crate::site;
 
 const NOTES: &str = "\
 Speaks the protocol of xds-sync on stdin and stdout; not for use by hand. Which directories a Main may
-touch, and what its reloads run, is in /etc/xds-sync/node.toml, or $XDS_SYNC_NODE_CONFIG.
+touch, and what its reloads run, is in /etc/xds-sync/node.toml, or in the file that the command line names:
+Main may have a say in the environment.
 
 Examples:
   restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 AAAA…    in ~/.ssh/authorized_keys";
@@ -23,20 +24,25 @@ Examples:
 /// What Main's ssh runs on a node
 #[derive(clap::Args, Debug)]
 #[command(after_help = NOTES)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Read what this node accepts from here, not from /etc/xds-sync/node.toml
+    #[arg(long, value_name = "FILE")]
+    node_config: Option<PathBuf>,
+}
 
-/// Where it is written what this node accepts, unless the environment names another file.
+/// Where it is written what this node accepts.
 const DEFAULT_NODE_CONFIG: &str = "/etc/xds-sync/node.toml";
 
-/// The file that says what this node accepts.
+/// The file that says what this node accepts, for commands that an administrator types on the node: the environment may
+/// name another one.
 pub(super) fn node_config() -> PathBuf {
     let named = host::variable("XDS_SYNC_NODE_CONFIG").map(PathBuf::from);
     named.unwrap_or_else(|| DEFAULT_NODE_CONFIG.into())
 }
 
-pub(super) fn run(_: &Args) -> anyhow::Result<u8> {
+pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     logging::use_syslog(logging::DEFAULT_FACILITY);
-    let file = node_config();
+    let file = args.node_config.clone().unwrap_or_else(|| DEFAULT_NODE_CONFIG.into());
     // The protocol has its own buffers; a second one, or a look for line ends, would only cost time.
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);

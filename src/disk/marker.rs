@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::walk::is_ours;
 use super::{HeldRoot, OWN_DIR};
 use crate::durable::{self, Options, Points};
 use crate::fault::Point;
@@ -39,6 +40,11 @@ impl Marker {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
+        // Who may write in the root could make one that names another root.
+        let owner = rustix::fs::fstat(&own)?.st_uid;
+        if !is_ours(owner) {
+            return Err(io::Error::other(format!("{OWN_DIR} belongs to user id {owner}: move it away")));
+        }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match rustix::fs::openat(&own, NAME, flags, Mode::empty()) {
             Ok(file) => File::from(file),

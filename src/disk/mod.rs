@@ -1,4 +1,4 @@
-//! A directory's root on this host, held open: what stages 2 and 4 share.
+//! A directory's root on this host, held open: what stages 2 and 4 share. `root` has the one way to it.
 //!
 //! Every path below a root is resolved from the held descriptor with `openat2(2)`, `RESOLVE_BENEATH`
 //! and `RESOLVE_NO_SYMLINKS`: a parent that somebody swaps for a symlink in the meantime is an error,
@@ -9,11 +9,11 @@ pub mod owner;
 mod resolve;
 pub mod root;
 pub mod stamp;
+mod walk;
 
 pub use owner::Owners;
 pub use resolve::resolved;
-pub use root::{HeldRoot, open_beneath};
+pub use root::{Found, HeldRoot, MissingRoot, open_beneath};
 pub use stamp::Stamp;
 
-/// Our own directory inside every root: marker, stage and trash. Never part of a tree.
-pub const OWN_DIR: &str = ".xds-sync";
+pub use crate::model::reserved::OWN_DIR;

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::walk::Walk;
+
 /// The path with the symlinks of that part of it that exists followed: XiVO's `/var/lib/xivo/moh` is
-/// `/var/lib/asterisk/moh`, whether or not what is asked for below it is there yet.
+/// `/var/lib/asterisk/moh`, whether or not what is asked for below it is there yet. Where a symlink may not be
+/// followed, the path as it is written.
 #[must_use]
 pub fn resolved(path: &Path) -> PathBuf {
-    for existing in path.ancestors() {
-        if let Ok(real) = existing.canonicalize() {
-            // `existing` is an ancestor of `path`, so the rest is there.
-            return path.strip_prefix(existing).map_or_else(|_| real.clone(), |rest| real.join(rest));
-        }
+    match Walk::to(path) {
+        Ok(walk) => walk.real().join(walk.rest.iter().collect::<PathBuf>()),
+        Err(_) => path.to_owned(),
     }
-    path.to_owned()
 }

@@ -1,39 +1,129 @@
-//! Opening a root, and resolving below it.
+//! The one way to a root, and resolving below it.
+//!
+//! [`find`] walks to a root from `/`, component by component, each opened from the descriptor of the one before it. Who
+//! may write in a directory decides what its names mean, not who wrote the path into a configuration:
+//!
+//! - A symlink is followed only where nobody but root can change it or any name on the way to it; inside a directory
+//!   that is synchronised, only when it is absolute, which no symlink that is carried ever is.
+//! - A directory may stand where others can replace it, as `recordings` does in Asterisk's `sounds`. They can put only
+//!   a directory there that they could move; the marker tells whether it is still the same one.
+//! - What is missing is made below the directory that was held when it was found missing, and never through anything
+//!   that has come to stand there meanwhile.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat};
+use rustix::io::Errno;
 
+use super::walk::{Walk, is_ours};
 use crate::model::RelPath;
+use crate::model::reserved::reserved_name;
 
 /// A directory's root, open. Clones share the descriptor.
 #[derive(Clone, Debug)]
 pub struct HeldRoot {
     fd: Arc<OwnedFd>,
     path: PathBuf,
+    real: PathBuf,
+}
+
+/// What was found where a root is to be.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A directory.
+    Root(HeldRoot),
+    /// Nothing.
+    Missing(MissingRoot),
+}
+
+/// A root that is not there. The directory that it would be made below is held.
+#[derive(Clone, Debug)]
+pub struct MissingRoot {
+    above: Arc<OwnedFd>,
+    /// What is missing below it: one name at least, and no `..`.
+    rest: Vec<OsString>,
+    path: PathBuf,
+    real: PathBuf,
+    /// Whether a symlink leads to where nothing is, as one does to a disk that is not mounted.
+    is_dangling: bool,
 }
 
 /// What every resolution below a root obeys.
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Found {
+    /// Walks to the root of a directory. It may not lie in what is never synchronised.
+    pub fn root(path: &Path) -> io::Result<Found> {
+        let found = Found::at(path)?;
+        if let Some(name) = reserved_name(path).or_else(|| reserved_name(found.real())) {
+            let name = name.display();
+            return Err(io::Error::other(format!("it lies in {name}, which is never synchronised")));
+        }
+        Ok(found)
+    }
+
+    fn at(path: &Path) -> io::Result<Found> {
+        let walk = Walk::to(&std::path::absolute(path)?)?;
+        let real = walk.real();
+        if walk.rest.is_empty() {
+            let fd = Arc::new(openat(walk.dir(), c".", DIRECTORY, Mode::empty())?);
+            return Ok(Found::Root(HeldRoot { fd, path: path.to_owned(), real }));
+        }
+        if walk.rest.iter().any(|name| name == "..") {
+            return Err(Errno::NOENT.into());
+        }
+        let (rest, is_dangling): (Vec<_>, _) = (walk.rest.iter().cloned().collect(), walk.is_dangling);
+        let real = real.join(rest.iter().collect::<PathBuf>());
+        let above = Arc::new(walk.into_dir());
+        Ok(Found::Missing(MissingRoot { above, rest, path: path.to_owned(), real, is_dangling }))
+    }
+
+    /// Where it is, or would be, without symlinks.
+    #[must_use]
+    pub fn real(&self) -> &Path {
+        match self {
+            Found::Root(held) => &held.real,
+            Found::Missing(missing) => &missing.real,
+        }
+    }
+}
 
 impl HeldRoot {
-    /// Opens the directory at `path`. The path itself is the administrator's and may lead over symlinks.
+    /// Opens the directory at `path`, which is there.
     pub fn open(path: &Path) -> io::Result<HeldRoot> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(HeldRoot { fd: Arc::new(fd), path: path.to_owned() })
+        match Found::at(path)? {
+            Found::Root(held) => Ok(held),
+            Found::Missing(_) => Err(Errno::NOENT.into()),
+        }
     }
 
     /// The path it was opened by; for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether both are the same directory, by whatever paths.
+    #[must_use]
+    pub fn is(&self, other: &HeldRoot) -> bool {
+        match (fstat(self), fstat(other)) {
+            (Ok(ours), Ok(other)) => (ours.st_dev, ours.st_ino) == (other.st_dev, other.st_ino),
+            _ => false,
+        }
+    }
+
+    /// Opens a directory in this one, over no symlink.
+    pub fn dir(&self, name: &OsStr) -> io::Result<HeldRoot> {
+        let fd = Arc::new(openat(self, name, DIRECTORY, Mode::empty())?);
+        Ok(HeldRoot { fd, path: self.path.join(name), real: self.real.join(name) })
     }
 
     /// Opens what is at `path` below the root. Never follows a symlink, in no component.
@@ -57,13 +147,52 @@ impl HeldRoot {
     }
 }
 
+impl MissingRoot {
+    /// Makes it, with the directories above it that are missing as well.
+    pub fn make(&self) -> io::Result<HeldRoot> {
+        let path = || self.path.display();
+        if self.is_dangling {
+            return Err(io::Error::other(format!("{}: a symlink leads to where nothing is", path())));
+        }
+        let mut made: Option<OwnedFd> = None;
+        for (index, name) in self.rest.iter().enumerate() {
+            let dir = made.as_ref().map_or(self.above.as_fd(), AsFd::as_fd);
+            let is_last = index + 1 == self.rest.len();
+            made = Some(make_dir(dir, name, is_last).map_err(|error| {
+                let name = name.display();
+                io::Error::new(error.kind(), format!("{}: {name} cannot be made: {error}", path()))
+            })?);
+        }
+        let fd = Arc::new(made.ok_or(Errno::NOENT)?);
+        Ok(HeldRoot { fd, path: self.path.clone(), real: self.real.clone() })
+    }
+}
+
+/// Makes a directory and opens it. One that was not there a moment ago is taken as it is, as another root's may have
+/// been made on the way; with `must_be_new` it is not, for nobody has looked at what is in it.
+fn make_dir(dir: BorrowedFd<'_>, name: &OsStr, must_be_new: bool) -> io::Result<OwnedFd> {
+    let is_new = match mkdirat(dir, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let changed = || io::Error::other("something has just come to stand there; the next run looks at it");
+    let opened = match openat(dir, name, DIRECTORY, Mode::empty()) {
+        Err(Errno::LOOP | Errno::NOTDIR) => return Err(changed()),
+        opened => opened?,
+    };
+    // Ours, unless somebody has put another one in its place meanwhile.
+    let is_right = if is_new { is_ours(fstat(&opened)?.st_uid) } else { !must_be_new };
+    if is_right { Ok(opened) } else { Err(changed()) }
+}
+
 /// Opens what is at `path` below a held directory, following no symlink in any component.
 pub fn open_beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     loop {
         match rustix::fs::openat2(&dir, OsStr::from_bytes(path), flags, mode, BENEATH) {
             // The kernel says EAGAIN when a rename anywhere raced the walk; it asks to try again.
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => {}
             other => return Ok(other?),
         }
     }
@@ -72,6 +201,13 @@ pub fn open_beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> i
 impl AsFd for HeldRoot {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl AsFd for MissingRoot {
+    /// The directory above it.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.above.as_fd()
     }
 }
 

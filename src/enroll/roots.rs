@@ -1,12 +1,11 @@
 //! Markers in Main's roots, so that a run knows a root from what might be mounted, or not be mounted, in its place.
 
-use std::io;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::config::Directory;
-use crate::disk::HeldRoot;
+use crate::disk::Found;
 use crate::disk::marker::Marker;
 use crate::state::{Ledger, StateDir};
 
@@ -51,11 +50,11 @@ fn mark_root(
     adopt: bool,
     new_id: impl FnOnce() -> String,
 ) -> anyhow::Result<Marked> {
-    let root = match HeldRoot::open(path) {
-        Ok(root) => root,
+    let root = match Found::root(path)? {
+        Found::Root(root) => root,
         // A directory that nobody has made yet is no mistake; one that is to be adopted must be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !adopt => return Ok(Marked::NoDirectory),
-        Err(error) => return Err(error.into()),
+        Found::Missing(_) if !adopt => return Ok(Marked::NoDirectory),
+        Found::Missing(_) => bail!("there is no such directory"),
     };
     let known = ledger.roots.get(name);
     let present = Marker::read(&root)?;
@@ -86,6 +85,7 @@ fn mark_root(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::disk::HeldRoot;
 
     #[test]
     fn a_root_is_marked_once_and_another_one_only_when_adopted() {

@@ -190,6 +190,8 @@ fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mu
                 EntryProblem::EscapingLink => buffer.push(b'l'),
                 EntryProblem::Mount => buffer.push(b'm'),
                 EntryProblem::TooLong => buffer.push(b't'),
+                EntryProblem::HardLink => buffer.push(b'h'),
+                EntryProblem::OwnDir => buffer.push(b'o'),
             }
         }
     }
@@ -302,6 +304,8 @@ impl<'a> Input<'a> {
                 b'l' => EntryProblem::EscapingLink,
                 b'm' => EntryProblem::Mount,
                 b't' => EntryProblem::TooLong,
+                b'h' => EntryProblem::HardLink,
+                b'o' => EntryProblem::OwnDir,
                 _ => return Err(Malformed("an entry is of no known kind")),
             }),
             _ => return Err(Malformed("an entry is of no known kind")),

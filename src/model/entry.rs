@@ -49,24 +49,18 @@ pub struct Symlink {
 }
 
 impl Symlink {
-    /// Whether, standing at `path`, it is absolute or leads out of the root; read by its names alone.
+    /// Whether, standing at `path`, it is absolute or may lead out of the root; read by its names alone.
+    ///
+    /// What a name stands for may be a symlink itself, so that `..` after a name leads anywhere: with `here -> .`,
+    /// `here/here/../..` leads two directories up.
     #[must_use]
     pub fn escapes(&self, path: &RelPath) -> bool {
         if self.target.is_empty() || self.target.starts_with(b"/") {
             return true;
         }
-        let mut depth = path.ancestors().count();
-        for name in self.target.split(|&b| b == b'/') {
-            match name {
-                b"" | b"." => {}
-                b".." => match depth.checked_sub(1) {
-                    Some(up) => depth = up,
-                    None => return true,
-                },
-                _ => depth += 1,
-            }
-        }
-        false
+        let names = || self.target.split(|&b| b == b'/').filter(|name| !matches!(*name, b"" | b"."));
+        let up = names().take_while(|name| *name == b"..").count();
+        up > path.ancestors().count() || names().skip(up).any(|name| name == b"..")
     }
 }
 
@@ -139,6 +133,11 @@ pub enum EntryProblem {
     Mount,
     /// The path is longer than this tool carries.
     TooLong,
+    /// A file that has other names as well, and another owner than its directory: who made this name need not be
+    /// allowed to read it.
+    HardLink,
+    /// A `.xds-sync` of ours that was renamed.
+    OwnDir,
 }
 
 impl EntryProblem {
@@ -150,7 +149,9 @@ impl EntryProblem {
             EntryProblem::Special
             | EntryProblem::EscapingLink
             | EntryProblem::Mount
-            | EntryProblem::TooLong => true,
+            | EntryProblem::TooLong
+            | EntryProblem::HardLink
+            | EntryProblem::OwnDir => true,
         }
     }
 }
@@ -200,6 +201,10 @@ impl fmt::Display for EntryProblem {
             EntryProblem::EscapingLink => f.write_str("a symlink that is absolute or leaves the directory"),
             EntryProblem::Mount => f.write_str("another filesystem is mounted here"),
             EntryProblem::TooLong => f.write_str("the path is too long"),
+            EntryProblem::HardLink => {
+                f.write_str("a hard link to a file of another owner than the directory's")
+            }
+            EntryProblem::OwnDir => f.write_str("a .xds-sync that was renamed; remove it"),
         }
     }
 }
@@ -217,7 +222,10 @@ mod tests {
     fn where_symlinks_lead() {
         for (at, target, out) in [
             ("a", "b", false),
-            ("a", "./b/../c", false),
+            // `b` may be a symlink.
+            ("a", "./b/../c", true),
+            ("d/a", "../b/..", true),
+            ("d/a", "./..//./b", false),
             ("a", ".", false),
             ("a", "..", true),
             ("a", "../a", true),

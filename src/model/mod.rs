@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod path;
 pub mod plan;
 pub mod policy;
+pub mod reserved;
 mod size;
 pub mod tree;
 pub mod words;

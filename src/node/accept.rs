@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use crate::disk::resolved;
 use crate::durable;
+use crate::model::reserved::reserved_name;
 use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 
 /// A node's `node.toml`, checked.
@@ -65,10 +66,7 @@ impl Accept {
         }
     }
 
-    /// Whether Main may name this directory; else why not.
-    ///
-    /// The path as it is written and the one that the kernel makes of it must both lie in an accepted
-    /// root: XiVO's own roots lead into each other over symlinks, one to elsewhere is a way out.
+    /// Whether Main may name this directory; else why not. See [`place`](Accept::place) for where it leads.
     pub fn root(&self, root: &Path) -> Result<(), String> {
         let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
         if !root.is_absolute() || !root.components().all(plain) {
@@ -77,15 +75,21 @@ impl Accept {
         if !self.roots.iter().any(|accepted| root.starts_with(accepted)) {
             return Err(self.no(root, "it is in none of its roots"));
         }
-        let real = resolved(root);
-        if !self
-            .roots
-            .iter()
-            .any(|accepted| real.starts_with(accepted) || real.starts_with(resolved(accepted)))
-        {
-            return Err(self.no(root, "a symlink leads it out of the roots"));
+        if let Some(name) = reserved_name(root) {
+            return Err(self.no(root, &format!("it lies in {}, which stays the node's own", name.display())));
         }
         Ok(())
+    }
+
+    /// Whether a directory that Main may name may be at `real`, where the way to it was found to lead; else why not.
+    ///
+    /// XiVO's own roots lead into each other over symlinks; one to elsewhere is a way out.
+    pub(crate) fn place(&self, root: &Path, real: &Path) -> Result<(), String> {
+        let is_in = |accepted: &PathBuf| real.starts_with(accepted) || real.starts_with(resolved(accepted));
+        if self.roots.iter().any(is_in) {
+            return Ok(());
+        }
+        Err(self.no(root, "a symlink leads it out of the roots"))
     }
 
     fn no(&self, root: &Path, why: &str) -> String {
@@ -210,7 +214,9 @@ mod tests {
             ("etc", false),
             ("data/real", false),
         ] {
-            let checked = accept.root(&base.join(root));
+            let root_path = base.join(root);
+            let checked =
+                accept.root(&root_path).and_then(|()| accept.place(&root_path, &resolved(&root_path)));
             assert_eq!(checked.is_ok(), accepted, "{root}: {checked:?}");
             assert!(checked.err().is_none_or(|why| why.contains("node.toml")));
         }

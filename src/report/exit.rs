@@ -150,7 +150,8 @@ impl Guard {
             | Guard::RootUnmarked
             | Guard::RootReplaced
             | Guard::RootUnusable
-            | Guard::NodeRootMissing => ROOT,
+            | Guard::NodeRootMissing
+            | Guard::NodeRootReplaced => ROOT,
             Guard::Emptied | Guard::MaxDelete => DELETE_GUARD,
             Guard::FreeSpace => PARTIAL,
         }
@@ -229,6 +230,7 @@ mod tests {
             (Guard::RootReplaced, 3),
             (Guard::RootUnusable, 3),
             (Guard::NodeRootMissing, 3),
+            (Guard::NodeRootReplaced, 3),
             (Guard::Emptied, 25),
             (Guard::MaxDelete, 25),
             (Guard::FreeSpace, 23),

@@ -225,6 +225,8 @@ pub enum Guard {
     FreeSpace,
     /// The root is missing on a node that had it.
     NodeRootMissing,
+    /// The root of a node is not the one that was synchronised before.
+    NodeRootReplaced,
 }
 
 word_table!(Guard {
@@ -236,6 +238,7 @@ word_table!(Guard {
     MaxDelete => "max_delete",
     FreeSpace => "free_space",
     NodeRootMissing => "node_root_missing",
+    NodeRootReplaced => "node_root_replaced",
 });
 
 /// What went wrong, beside halted directories and lost nodes.

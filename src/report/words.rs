@@ -157,6 +157,9 @@ pub(super) fn remedy(halted: &Halted) -> String {
         (Guard::NodeRootMissing, None) => {
             "mount it there; if it is lost for good, make an empty one: the next run fills it".to_owned()
         }
+        (Guard::NodeRootReplaced, None) => {
+            "put the right one back there, or run again for a token".to_owned()
+        }
         (Guard::FreeSpace, None) => "make room there; the next run goes on".to_owned(),
         (Guard::Emptied | Guard::MaxDelete, None) => "restore the files, or run again for a token".to_owned(),
     }

@@ -46,6 +46,7 @@ pub(crate) fn node_disk(
     let (now, new_id): (NowFn, NewIdFn) = (Arc::new(now), Arc::new(new_id));
     let cache_dir = accept.state_dir.join("cache");
     disk(&cache_dir, (&now, &new_id), Box::new(reload), Box::new(replace_key), progress)
+        .accepting(accept.clone())
 }
 
 fn replace_key(change: &KeyChange) -> anyhow::Result<()> {

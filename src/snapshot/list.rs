@@ -17,6 +17,9 @@ use crate::model::{Busy, Digest, Entry, EntryProblem, File, Meta, Owner, RelPath
 /// Room for about two thousand names a call; the kernel fills no more than it likes.
 const NAMES_BUFFER: usize = 64 * 1024;
 
+/// What may be in a `.xds-sync`.
+const OWN_NAMES: [&[u8]; 3] = [b"root.json", b"stage", b"trash"];
+
 /// What is needed to list any directory of one root.
 pub(super) struct Lister<'a> {
     pub(super) root: &'a HeldRoot,
@@ -97,6 +100,9 @@ impl Lister<'_> {
         };
         let listed = opened.and_then(|fd| {
             let names = read_names(&fd, dir.is_empty())?;
+            if !dir.is_empty() && names.are_own() && is_private(&fd)? {
+                return Ok(Listed::Instead(Entry::Problem(EntryProblem::OwnDir)));
+            }
             Ok(self.look_at(&fd, dir, &names))
         });
         match listed {
@@ -172,6 +178,9 @@ impl Lister<'_> {
                 let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
                 (Entry::Dir(Meta { mode: stat.stx_mode & 0o3777, owner }), Next::List)
             }
+            FileType::RegularFile if is_foreign_link(fd, stat)? => {
+                (Entry::Problem(EntryProblem::HardLink), Next::Done)
+            }
             FileType::RegularFile => {
                 let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
                 let known = digest();
@@ -204,6 +213,18 @@ impl Lister<'_> {
             kind == FileType::Directory && (stat.stx_dev_major, stat.stx_dev_minor) != self.device;
         other_device || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
     }
+}
+
+/// Whether a file has other names as well, and another owner than the directory that it is in: where the kernel does not
+/// protect hard links, anybody can give a name to a file that he must not read.
+fn is_foreign_link(dir: &OwnedFd, file: &Statx) -> Result<bool, Errno> {
+    Ok(file.stx_nlink > 1 && rustix::fs::fstat(dir)?.st_uid != file.stx_uid)
+}
+
+/// Whether a directory is nobody's but ours, as `.xds-sync` is.
+fn is_private(dir: &OwnedFd) -> Result<bool, Errno> {
+    let stat = rustix::fs::fstat(dir)?;
+    Ok(stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o077 == 0)
 }
 
 fn is_dir(stat: &Statx) -> bool {
@@ -260,6 +281,14 @@ pub(super) fn stat(fd: impl AsFd, name: &[u8]) -> Result<Statx, Errno> {
 struct DirNames {
     bytes: Vec<u8>,
     ranges: Vec<(usize, usize)>,
+}
+
+impl DirNames {
+    /// Whether these are the names in a `.xds-sync`: the marker, and nothing that is not ours.
+    fn are_own(&self) -> bool {
+        let names = || self.ranges.iter().map(|&(start, end)| &self.bytes[start..end]);
+        names().any(|name| name == b"root.json") && names().all(|name| OWN_NAMES.contains(&name))
+    }
 }
 
 fn read_names(fd: &OwnedFd, is_root: bool) -> Result<DirNames, Errno> {

@@ -5,12 +5,9 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use crate::disk::OWN_DIR;
 use crate::model::path::PATH_MAX;
+use crate::model::reserved::is_reserved;
 use crate::model::{RelPath, RelPathBuf};
-
-/// Names beginning so are a media server's own, in every directory.
-const OVERRIDE_PREFIX: &[u8] = b"xds_override";
 
 /// Longest glob in bytes, as long as the longest path. Braces nest, and what compiles them recurses: a longer one
 /// could take more stack than there is.
@@ -88,10 +85,8 @@ impl Rules {
     /// asked.
     #[must_use]
     pub fn excludes(&self, path: &RelPath) -> bool {
-        let name = path.name();
-        // A directory that had a root of ours inside it: its trash and stage are no content either.
-        name.starts_with(OVERRIDE_PREFIX)
-            || name == OWN_DIR.as_bytes()
+        // Also our own directory in one that was a root: its trash and stage are no content either.
+        is_reserved(path.name())
             || self.carved.iter().any(|root| **root == *path)
             || self.any.matches(path)
     }

@@ -1,8 +1,7 @@
 //! A root → its [`Snapshot`]. Nothing on disk is changed by it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io;
-use std::path::Path;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::rules::Rules;
 use super::walk::walk;
 use super::{Clock, Root, ScanSpec};
 use crate::disk::marker::Marker;
-use crate::disk::{HeldRoot, Owners, Stamp};
+use crate::disk::{Found, HeldRoot, MissingRoot, Owners, Stamp};
 use crate::model::{Digest, Direction, Entry, File, RelPath, Tree};
 use crate::threads::threads;
 
@@ -35,6 +34,8 @@ pub struct Snapshot {
     pub tree: Arc<Tree>,
     /// The root as it was scanned, open; none where it is missing or unusable.
     pub held: Option<HeldRoot>,
+    /// Where it is missing, what can make it.
+    pub missing: Option<MissingRoot>,
     /// Whether nothing in it is busy or unreadable.
     pub settled: bool,
     /// Bytes free for root on its filesystem; for a missing root, on the one it would be made on.
@@ -52,27 +53,49 @@ impl Snapshot {
     }
 
     fn without_tree(root: Root, free: u64) -> Snapshot {
-        Snapshot { root, tree: Arc::default(), held: None, settled: true, free, stamps: Vec::new() }
+        Snapshot {
+            root,
+            tree: Arc::default(),
+            held: None,
+            missing: None,
+            settled: true,
+            free,
+            stamps: Vec::new(),
+        }
     }
 }
 
 /// Looks at a directory.
 ///
-/// What could not be read is in the tree, or in the root's state; a scan as a whole does not fail.
-/// `cache` is the root's; digests that it knows are not computed again, new ones are added. `progress`
-/// grows with every entry seen and every byte read.
-pub fn scan(spec: &ScanSpec, cache: &mut HashCache, clock: &dyn Clock, progress: &AtomicU64) -> Snapshot {
-    scan_with(spec, cache, clock, progress, threads(MOST_THREADS))
+/// What could not be read is in the tree, or in the root's state; a scan as a whole does not fail. `found` is what was
+/// found at the root's path, or why that is not to be used. `cache` is the root's; digests that it knows are not computed
+/// again, new ones are added. `progress` grows with every entry seen and every byte read.
+pub fn scan(
+    spec: &ScanSpec,
+    found: Result<Found, String>,
+    cache: &mut HashCache,
+    clock: &dyn Clock,
+    progress: &AtomicU64,
+) -> Snapshot {
+    scan_with(spec, found, cache, (clock, progress), threads(MOST_THREADS))
 }
 
 pub(super) fn scan_with(
     spec: &ScanSpec,
+    found: Result<Found, String>,
     cache: &mut HashCache,
-    clock: &dyn Clock,
-    progress: &AtomicU64,
+    (clock, progress): (&dyn Clock, &AtomicU64),
     threads: usize,
 ) -> Snapshot {
-    let opened = match OpenRoot::open(spec) {
+    let held = match found {
+        Ok(Found::Root(held)) => held,
+        Ok(Found::Missing(missing)) => {
+            let free = free(&missing);
+            return Snapshot { missing: Some(missing), ..Snapshot::without_tree(Root::Missing, free) };
+        }
+        Err(why) => return Snapshot::without_tree(Root::Unusable(why), 0),
+    };
+    let opened = match OpenRoot::new(spec, held) {
         Ok(opened) => opened,
         Err((root, free)) => return Snapshot::without_tree(root, free),
     };
@@ -121,15 +144,8 @@ struct OpenRoot {
 
 impl OpenRoot {
     /// The error is the state of a root that cannot be scanned, and the bytes that are free there.
-    fn open(spec: &ScanSpec) -> Result<OpenRoot, (Root, u64)> {
+    fn new(spec: &ScanSpec, held: HeldRoot) -> Result<OpenRoot, (Root, u64)> {
         let path = || spec.root.display();
-        let held = match HeldRoot::open(&spec.root) {
-            Ok(held) => held,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err((Root::Missing, free_above(&spec.root)));
-            }
-            Err(error) => return Err((Root::Unusable(format!("{}: {error}", path())), 0)),
-        };
         let free = free(&held);
         let unusable = |why: String| (Root::Unusable(why), free);
         let root = match Marker::read(&held) {
@@ -289,7 +305,8 @@ impl SnapshotBuilder {
     fn finish(self, opened: OpenRoot) -> Snapshot {
         let OpenRoot { held, root, free, .. } = opened;
         let settled = is_settled(&self.tree);
-        Snapshot { root, tree: Arc::new(self.tree), held: Some(held), settled, free, stamps: self.stamps }
+        let (tree, stamps) = (Arc::new(self.tree), self.stamps);
+        Snapshot { root, tree, held: Some(held), missing: None, settled, free, stamps }
     }
 }
 
@@ -315,10 +332,6 @@ fn wait(until: i64, most: Duration, clock: &dyn Clock, progress: &AtomicU64) {
 }
 
 /// Bytes free for root, who may use the blocks that are reserved for it: it is root who writes here.
-fn free(held: &HeldRoot) -> u64 {
+fn free(held: impl AsFd) -> u64 {
     rustix::fs::fstatvfs(held).map_or(0, |stat| stat.f_bfree.saturating_mul(stat.f_frsize))
-}
-
-fn free_above(missing: &Path) -> u64 {
-    missing.ancestors().find_map(|above| HeldRoot::open(above).ok()).map_or(0, |held| free(&held))
 }

@@ -144,12 +144,47 @@ impl<'a> EdgeRun<'a> {
                 self.unconfirmed = true;
             }
             (_, None) => {}
-            (Root::Marked(_) | Root::Unmarked, Some(_)) => {
-                let detail = "the node's directory was replaced or restored since the last run; \
-                              merging without a base: nothing is deleted";
-                self.result.warn(Stage::Scan, detail.to_owned());
+            // The same root in another state: a backup was put back.
+            (Root::Marked(marker), Some(record)) if marker.id == record.root => self.warn_replaced(),
+            (Root::Marked(marker), _) if next.is_some_and(|next| next.root == marker.id) => self.warn_replaced(),
+            (Root::Marked(_) | Root::Unmarked, Some(record)) => {
+                let halt = self.replaced_root(&record);
+                match halt.token.as_ref().is_some_and(|token| run.is_accepted(token)) {
+                    true => self.warn_replaced(),
+                    false => self.state = EdgeState::Halted(halt),
+                }
             }
         }
+    }
+
+    /// Goes on without a base, as if the edge was new.
+    fn warn_replaced(&mut self) {
+        let detail = "the node's directory was replaced or restored since the last run; \
+                      merging without a base: nothing is deleted";
+        self.result.warn(Stage::Scan, detail.to_owned());
+    }
+
+    /// What stands where the recorded root was is another one: who may write in the directory above may have put it
+    /// there, and with a merge both ends would get what the other one has.
+    fn replaced_root(&self, record: &EdgeRecord) -> Halt {
+        let (directory, root) = (self.name(), self.spec.scan.root.display());
+        let found = match &self.scanned.root {
+            Root::Marked(marker) => marker.id.as_str(),
+            Root::Unmarked | Root::Missing | Root::Unusable(_) => "",
+        };
+        let what = match found {
+            "" => "has no marker .xds-sync/root.json any more",
+            _ => "is not the directory that was synchronised before",
+        };
+        let detail = format!("{root} {what} on {}; once released, it is merged with Main's", self.node);
+        let mut hash = blake3::Hasher::new();
+        for part in ["another root", directory, self.node, &record.root, found] {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        // As long as the tokens of plans.
+        let token = hash.finalize().to_hex()[..12].to_owned();
+        Halt { token: Some(token), ..Halt::new(Guard::NodeRootReplaced, detail) }
     }
 
     fn trusted(&mut self, read: Result<Option<EdgeRecord>, Corrupt>) -> Option<EdgeRecord> {

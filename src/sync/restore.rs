@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard};
@@ -344,8 +343,7 @@ impl Search<'_> {
             ledger.roots.insert(directory.name.clone(), id);
             self.environment.state.save_ledger(&ledger)?;
         }
-        let root = std::fs::metadata(&directory.scan.root);
-        let mode = root.with_context(|| directory.scan.root.display().to_string())?.mode();
+        let mode = main.root_mode(&directory.name)?;
         Ok((main.tree(&directory.name, None)?, u16::try_from(mode & 0o3777).unwrap_or(0)))
     }
 

@@ -16,8 +16,8 @@ use crate::disk::{HeldRoot, OWN_DIR, open_beneath};
 use crate::fault::{Point, reach};
 use crate::model::Digest;
 
-const STAGE: &str = "stage";
-const TRASH: &str = "trash";
+pub(super) const STAGE: &str = "stage";
+pub(super) const TRASH: &str = "trash";
 /// The stage, from the root.
 pub(super) const STAGE_PATH: &str = ".xds-sync/stage";
 /// The trash, from the root.

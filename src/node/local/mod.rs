@@ -17,10 +17,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 
 use self::prepare::Prepared;
+use super::accept::Accept;
 use super::endpoint::{Endpoint, KeyChange, MainKeys};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
-use crate::disk::{HeldRoot, Owners};
+use crate::disk::{Found, HeldRoot, Owners};
 use crate::model::{Action, Entry, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Clock, HashCache, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest};
@@ -61,6 +62,8 @@ pub struct Local {
     caches: HashMap<PathBuf, HashCache>,
     run: Option<OpenRun>,
     directories: HashMap<String, ScannedDirectory>,
+    /// Which roots may be touched; without it all.
+    accept: Option<Accept>,
 }
 
 /// The run that is open.
@@ -78,6 +81,14 @@ struct ScannedDirectory {
     prepared: Option<Arc<Prepared>>,
     /// What the last commit put into the trash, until it is asked for.
     trashed: Vec<TrashEntry>,
+}
+
+impl ScannedDirectory {
+    /// Its root; one that this run made was not there when it was scanned.
+    fn held(&self) -> Option<&HeldRoot> {
+        let made = self.prepared.as_ref().map(|prepared| prepared.own().root());
+        made.or(self.snapshot.held.as_ref())
+    }
 }
 
 /// The stage of a prepared directory. It holds the lock of the root until it is dropped, even beyond the end
@@ -107,6 +118,30 @@ impl Local {
             caches: HashMap::new(),
             run: None,
             directories: HashMap::new(),
+            accept: None,
+        }
+    }
+
+    /// The same, with no other roots than a node accepts.
+    #[must_use]
+    pub fn accepting(self, accept: Accept) -> Local {
+        Local { accept: Some(accept), ..self }
+    }
+
+    /// Goes to a directory's root; the error says why it must not be touched. Between the first look in a run and its
+    /// end, it is the directory that was found first.
+    fn find(&self, spec: &ScanSpec) -> Result<Found, String> {
+        let found = Found::root(&spec.root).map_err(|error| format!("{}: {error}", spec.root.display()))?;
+        if let Some(accept) = &self.accept {
+            accept.place(&spec.root, found.real())?;
+        }
+        let before = self.directories.get(&spec.directory).filter(|before| before.root == spec.root);
+        match (before.and_then(ScannedDirectory::held), found) {
+            (None, found) => Ok(found),
+            (Some(held), Found::Root(now)) if now.is(held) => Ok(Found::Root(held.clone())),
+            (Some(_), _) => {
+                Err(format!("{}: something else has taken its place in this run", spec.root.display()))
+            }
         }
     }
 
@@ -127,6 +162,14 @@ impl Local {
         let scanned = self.scanned(directory)?;
         let prepared = scanned.prepared.as_ref().ok_or_else(|| not_prepared(directory))?;
         Ok(Staging { snapshot: Arc::clone(&scanned.snapshot), prepared: Arc::clone(prepared) })
+    }
+
+    /// The mode of a directory's root.
+    pub(crate) fn root_mode(&self, directory: &str) -> Result<u32, NodeError> {
+        let root = self.scanned(directory)?.held();
+        let root = root.ok_or_else(|| misuse(format!("{directory} has no root")))?;
+        let stat = rustix::fs::fstat(root);
+        stat.map(|stat| stat.st_mode).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
     }
 
     fn scanned(&self, directory: &str) -> Result<&ScannedDirectory, NodeError> {
@@ -166,9 +209,7 @@ impl Local {
     }
 
     fn write_generation(&self, scanned: &ScannedDirectory, generation: &str) -> anyhow::Result<()> {
-        // A root that this run made was not there when it was scanned.
-        let made = scanned.prepared.as_ref().map(|prepared| prepared.own().root());
-        let Some(held) = made.or(scanned.snapshot.held.as_ref()) else {
+        let Some(held) = scanned.held() else {
             bail!("{}: is missing", scanned.root.display());
         };
         let marker = Marker::read(held).with_context(|| in_root(held, "its marker cannot be read"))?;
@@ -198,9 +239,10 @@ impl Endpoint for Local {
     }
 
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
+        let found = self.find(spec);
         let cache_path = self.cache_path(&spec.root);
         let cache = self.caches.entry(spec.root.clone()).or_insert_with(|| HashCache::load(&cache_path));
-        let snapshot = scan(spec, cache, &*self.options.clock, &self.options.progress);
+        let snapshot = scan(spec, found, cache, &*self.options.clock, &self.options.progress);
         self.save_cache(&spec.root);
         let before = self.directories.remove(&spec.directory);
         let (prepared, trashed) = before.map_or((None, Vec::new()), |old| (old.prepared, old.trashed));

@@ -1,13 +1,9 @@
 //! Making a root ready for the changes of a run.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::fs::fstat;
 
 use super::{Local, in_root};
 use crate::disk::HeldRoot;
@@ -31,8 +27,7 @@ impl Prepared {
 
     /// Whether it is this directory, and not another that has taken its place since.
     pub(super) fn is_of(&self, scanned: Option<&HeldRoot>) -> bool {
-        let (Some(scanned), Ok(ours)) = (scanned, fstat(self.own.root())) else { return false };
-        fstat(scanned).is_ok_and(|other| (other.st_dev, other.st_ino) == (ours.st_dev, ours.st_ino))
+        scanned.is_some_and(|scanned| scanned.is(self.own.root()))
     }
 }
 
@@ -50,7 +45,10 @@ impl Local {
         let held = match (&seen, &scanned.snapshot.held) {
             (Root::Unusable(why), _) => bail!("{why}"),
             (_, Some(held)) => held.clone(),
-            (_, None) => make_root(&scanned.root)?,
+            (_, None) => match &scanned.snapshot.missing {
+                Some(missing) => missing.make()?,
+                None => bail!("{} is missing", scanned.root.display()),
+            },
         };
         let marker = read_marker(&held)?;
         // This comes before a marker is written: what others may have planted in our directory is refused here.
@@ -95,10 +93,4 @@ fn nanoseconds(duration: Duration) -> i64 {
 
 fn read_marker(held: &HeldRoot) -> anyhow::Result<Option<Marker>> {
     Marker::read(held).with_context(|| in_root(held, "its marker cannot be read"))
-}
-
-/// Makes a missing root, with the directories above it.
-fn make_root(path: &Path) -> anyhow::Result<HeldRoot> {
-    DirBuilder::new().recursive(true).mode(0o755).create(path).with_context(|| path.display().to_string())?;
-    HeldRoot::open(path).with_context(|| path.display().to_string())
 }

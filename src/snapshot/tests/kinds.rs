@@ -6,7 +6,6 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
-use super::super::scan::scan_with;
 use super::*;
 use crate::disk::OWN_DIR;
 

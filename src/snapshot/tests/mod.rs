@@ -16,8 +16,26 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::disk::Stamp;
+use crate::disk::{Found, Stamp};
 use crate::model::{Entry, RelPath};
+
+fn find(spec: &ScanSpec) -> Result<Found, String> {
+    Found::root(&spec.root).map_err(|error| error.to_string())
+}
+
+fn scan(spec: &ScanSpec, cache: &mut HashCache, clock: &dyn Clock, progress: &AtomicU64) -> Snapshot {
+    super::scan(spec, find(spec), cache, clock, progress)
+}
+
+fn scan_with(
+    spec: &ScanSpec,
+    cache: &mut HashCache,
+    clock: &dyn Clock,
+    progress: &AtomicU64,
+    threads: usize,
+) -> Snapshot {
+    scan::scan_with(spec, find(spec), cache, (clock, progress), threads)
+}
 
 /// A clock that is moved by sleeping alone; what happens meanwhile is the test's.
 struct Sleeper<'a> {
