@@ -151,8 +151,8 @@ impl Guard {
             | Guard::RootReplaced
             | Guard::RootUnusable
             | Guard::NodeRootMissing => ROOT,
-            Guard::Emptied | Guard::MaxDelete => DELETE_GUARD,
-            Guard::FreeSpace => PARTIAL,
+            Guard::Emptied | Guard::MaxDelete | Guard::MaxChange => DELETE_GUARD,
+            Guard::FreeSpace | Guard::MaxAdd => PARTIAL,
         }
     }
 }
@@ -231,6 +231,8 @@ mod tests {
             (Guard::NodeRootMissing, 3),
             (Guard::Emptied, 25),
             (Guard::MaxDelete, 25),
+            (Guard::MaxChange, 25),
+            (Guard::MaxAdd, 23),
             (Guard::FreeSpace, 23),
         ] {
             let mut report = report(vec![with(|moh| moh.state = DirectoryState::Halted), node("mds2")]);

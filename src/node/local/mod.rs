@@ -17,11 +17,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 
 use self::prepare::Prepared;
-use super::endpoint::{Endpoint, KeyChange, MainKeys};
+use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners};
-use crate::model::{Action, Entry, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
+use crate::model::{Action, Entry, Meta, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Clock, HashCache, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest};
 use crate::transfer::trash::TrashEntry;
@@ -108,6 +108,14 @@ impl Local {
             run: None,
             directories: HashMap::new(),
         }
+    }
+
+    /// Mode and owner of a scanned directory's root, if there is one.
+    pub(crate) fn root_meta(&mut self, directory: &str) -> Option<Meta> {
+        let held = self.held(directory).ok()?;
+        let stat = rustix::fs::fstat(&held).ok()?;
+        let mode = u16::try_from(stat.st_mode & 0o3777).ok()?;
+        Some(Meta { mode, owner: self.owners.of(stat.st_uid, stat.st_gid) })
     }
 
     /// A source of the contents of a directory as it was scanned. Several may be in use at the same time.
@@ -229,7 +237,7 @@ impl Endpoint for Local {
         Ok(owners.iter().map(|owner| self.owners.known(owner)).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError> {
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
         self.changing_run()?;
         Ok(self.prepare_root(directory, trash).map_err(Refusal::from))
     }

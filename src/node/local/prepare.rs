@@ -12,7 +12,8 @@ use rustix::fs::fstat;
 use super::{Local, in_root};
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
-use crate::model::TrashKeep;
+use crate::model::{Pruned, TrashKeep};
+use crate::node::endpoint::PreparedRoot;
 use crate::snapshot::Root;
 use crate::transfer::{self, OwnDir};
 
@@ -22,6 +23,8 @@ pub(super) struct Prepared {
     own: OwnDir,
     /// The id in its marker.
     id: String,
+    /// By how many bytes its trash is beyond its limit.
+    excess: u64,
 }
 
 impl Prepared {
@@ -37,12 +40,20 @@ impl Prepared {
 }
 
 impl Local {
-    pub(super) fn prepare_root(&mut self, directory: &str, trash: &TrashKeep) -> anyhow::Result<String> {
+    pub(super) fn prepare_root(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+    ) -> anyhow::Result<PreparedRoot> {
         let scanned = self.scanned(directory)?;
         if let Some(prepared) = &scanned.prepared {
             let root = prepared.own.root();
             return match read_marker(root)? {
-                Some(marker) if marker.id == prepared.id => Ok(marker.id),
+                Some(marker) if marker.id == prepared.id => {
+                    // What was given up is told once.
+                    let pruned = Pruned { excess: prepared.excess, ..Pruned::default() };
+                    Ok(PreparedRoot { id: marker.id, pruned })
+                }
                 _ => bail!("{}", in_root(root, "its marker has just changed")),
             };
         }
@@ -65,14 +76,14 @@ impl Local {
                 marker.id
             }
         };
-        self.clean(&own, &held, trash)?;
+        let pruned = self.clean(&own, &held, trash)?;
         if let Some(scanned) = self.directories.get_mut(directory) {
-            scanned.prepared = Some(Arc::new(Prepared { own, id: id.clone() }));
+            scanned.prepared = Some(Arc::new(Prepared { own, id: id.clone(), excess: pruned.excess }));
         }
-        Ok(id)
+        Ok(PreparedRoot { id, pruned })
     }
 
-    fn clean(&self, own: &OwnDir, held: &HeldRoot, trash: &TrashKeep) -> anyhow::Result<()> {
+    fn clean(&self, own: &OwnDir, held: &HeldRoot, trash: &TrashKeep) -> anyhow::Result<Pruned> {
         let run = self.changing_run()?;
         let now = self.since_epoch();
         transfer::sweep(own, run, nanoseconds(now))
