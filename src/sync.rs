@@ -37,10 +37,10 @@ use std::thread;
 use std::time::SystemTime;
 
 use crate::fault::{Point, reach};
-use crate::model::Digest;
 use crate::model::escape::escape_for_people;
+use crate::model::{Digest, Pruned};
 use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
-use crate::report::{Halted, Problem, Report, Stage};
+use crate::report::{Halted, Problem, Report, Stage, words};
 use crate::state::{Ledger, StateDir};
 
 use node_run::{Failure, NodeRun};
@@ -92,6 +92,8 @@ struct Run<'a> {
     permits: permits::Permits,
     /// Tokens that have released a plan.
     used_tokens: Mutex<BTreeSet<String>>,
+    /// What Main's own trash gave up.
+    pruned: Mutex<Vec<Problem>>,
 }
 
 /// The nodes of a run, where they wait for each other and where they end.
@@ -194,6 +196,7 @@ impl<'a> Run<'a> {
             throttle: throttle::Throttle::new(spec.bandwidth),
             permits: permits::Permits::new(spec.parallel),
             used_tokens: Mutex::default(),
+            pruned: Mutex::default(),
         })
     }
 
@@ -215,6 +218,14 @@ impl<'a> Run<'a> {
             lock(&self.used_tokens).insert(token.to_owned());
         }
         accepted
+    }
+
+    /// Reports what Main's trash of a directory gave up, if anything.
+    fn warn_of_pruned(&self, directory: &str, pruned: &Pruned) {
+        if let Some(detail) = words::pruned(pruned) {
+            let problem = Problem::warning(Stage::Commit, detail);
+            lock(&self.pruned).push(Problem { directory: Some(directory.to_owned()), ..problem });
+        }
     }
 
     fn is_stopped(&self) -> bool {
@@ -241,6 +252,7 @@ impl<'a> Run<'a> {
         };
         let nodes = cluster.end(&self.spec.nodes);
         report.problems.extend(self.end_on_main(&nodes));
+        report.problems.append(&mut lock(&self.pruned));
         report.problems.extend(self.save_ledger());
         report.problems.extend(self.unused_tokens());
         for (directory, halt) in self.origins.get().map(Origins::halted).unwrap_or_default() {

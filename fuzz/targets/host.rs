@@ -12,8 +12,8 @@ use xds_sync::model::{
     Tree,
 };
 use xds_sync::node::{
-    Accept, Attempt, Endpoint, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError, Refusal,
-    TrashReader,
+    Accept, Attempt, Endpoint, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError, PreparedRoot,
+    Refusal, TrashReader,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
@@ -158,7 +158,7 @@ impl Endpoint for Host {
         Ok(owners.iter().map(|_| Owner::default()).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError> {
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
         self.local.prepare(directory, trash)
     }
 

@@ -158,6 +158,7 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
     let policies = [("changed", ReloadPolicy::Changed), ("always", ReloadPolicy::Always)];
     let reload = reader.get("reload", typed("changed"), |raw| convert::word(raw, &policies));
     let trash_keep = reader.get("trash_keep", typed("30d"), convert::duration);
+    let trash_min_keep = reader.get("trash_min_keep", typed("3d"), convert::duration);
     let trash_max = reader.get("trash_max", typed("25%"), convert::trash_max);
     let state_dir = reader.get("state_dir", typed("/var/lib/xds-sync"), |raw| convert::path(raw, home));
     let syslog_facility = reader.get("syslog_facility", typed("daemon"), convert::facility);
@@ -169,6 +170,7 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
         traffic_class: traffic_class?,
         reload: reload?,
         trash_keep: trash_keep?,
+        trash_min_keep: trash_min_keep?,
         trash_max: trash_max?,
         state_dir: state_dir?,
         syslog_facility: syslog_facility?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::postgres::Connection;
-use crate::model::{MaxDelete, NotASize, Owner, Size, TrashMax};
+use crate::model::{MaxLoss, NotASize, Owner, Size, TrashMax};
 use crate::snapshot::Rules;
 use crate::toml::{Converted, Raw, absolute, number, text};
 
@@ -169,10 +169,20 @@ pub(super) fn owner(raw: &Raw) -> Converted<Owner> {
     Ok(Owner::new(Some(&part(owner)?), Some(&part(group)?)))
 }
 
-pub(super) fn max_delete(raw: &Raw) -> Converted<MaxDelete> {
+/// Bytes; none: unlimited.
+pub(super) fn max_add(raw: &Raw) -> Converted<Option<u64>> {
+    let text = text(raw)?;
+    if text == "unlimited" {
+        return Ok(None);
+    }
+    let wrong = |NotASize| format!("expected \"unlimited\" or a size such as \"20 GiB\", found '{text}'");
+    text.parse().map(|Size(bytes)| Some(bytes)).map_err(wrong)
+}
+
+pub(super) fn max_loss(raw: &Raw) -> Converted<MaxLoss> {
     match raw {
         Raw::Number(number) => {
-            u64::try_from(*number).map(MaxDelete::Files).map_err(|_| "must not be negative".to_owned())
+            u64::try_from(*number).map(MaxLoss::Files).map_err(|_| "must not be negative".to_owned())
         }
         _ => text(raw)?.parse().map_err(str::to_owned),
     }

@@ -126,7 +126,9 @@ fn read(reader: &mut Reader<'_>) -> Option<Directory> {
         ("manual", ConflictPolicy::Manual),
     ];
     let conflict = reader.get("conflict", text("main"), |raw| convert::word(raw, &conflicts));
-    let max_delete = reader.get("max_delete", text("50%"), convert::max_delete);
+    let max_delete = reader.get("max_delete", text("50%"), convert::max_loss);
+    let max_change = reader.get("max_change", text("50%"), convert::max_loss);
+    let max_add = reader.get("max_add", text("20 GiB"), convert::max_add);
     let owner = reader.optional("owner", convert::owner);
     Some(Directory {
         name: name?,
@@ -139,6 +141,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Directory> {
         settle: settle?,
         conflict: conflict?,
         max_delete: max_delete?,
+        max_change: max_change?,
+        max_add: max_add?,
         owner,
     })
 }

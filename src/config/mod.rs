@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxDelete, Owner, TrashMax};
+use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxLoss, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
 
 pub use crate::toml::{Mistakes, Origin};
@@ -108,6 +108,8 @@ pub struct SyncOptions {
     pub reload: ReloadPolicy,
     /// How long trash is kept.
     pub trash_keep: Duration,
+    /// What is younger than this is never pruned to make room.
+    pub trash_min_keep: Duration,
     /// How much the trash of a root may take.
     pub trash_max: TrashMax,
     /// Where Main keeps its state.
@@ -236,7 +238,11 @@ pub struct Directory {
     /// Who wins conflicts.
     pub conflict: ConflictPolicy,
     /// When the delete guard stops a run.
-    pub max_delete: MaxDelete,
+    pub max_delete: MaxLoss,
+    /// When what one node would overwrite elsewhere stops its part; both-ways directories only.
+    pub max_change: MaxLoss,
+    /// Most bytes that one node may bring in a run; none: unlimited. Both-ways directories only.
+    pub max_add: Option<u64>,
     /// Owner where Main's is not known.
     pub owner: Option<Owner>,
 }

@@ -28,7 +28,7 @@ pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Step};
 pub use policy::{
-    Amount, ConflictPolicy, DeletePolicy, Deletions, Direction, MaxDelete, TrashKeep, TrashMax,
+    Amount, ConflictPolicy, DeletePolicy, Direction, Losses, MaxLoss, Pruned, TrashKeep, TrashMax,
 };
 pub use size::{NotASize, Size};
 pub use tree::Tree;

@@ -55,54 +55,54 @@ impl Amount {
     }
 }
 
-/// What actions would delete of a host's files. Moves do not count.
+/// What actions would delete or overwrite of a host's files. Moves do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deletions {
+pub struct Losses {
     /// What goes.
-    pub deleted: Amount,
+    pub lost: Amount,
     /// What there is.
     pub all: Amount,
 }
 
-/// How much an edge may lose in one run before the delete guard stops it.
+/// How much a host may lose in one run, by deletions or by overwriting, before a guard stops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MaxDelete {
-    /// Over [`MaxDelete::FREE`] files *and* over this share of the files there, or of their bytes.
+pub enum MaxLoss {
+    /// Over [`MaxLoss::FREE`] files *and* over this share of the files there, or of their bytes.
     Percent(u8),
     /// Over this many files.
     Files(u64),
 }
 
-impl MaxDelete {
-    /// With a percentage, so few deletions are never guarded: a small directory is often tidied.
+impl MaxLoss {
+    /// With a percentage, so few losses are never guarded: a small directory is often tidied.
     pub const FREE: u64 = 10;
 
-    /// Whether to lose `deleted` of `all` is too much.
+    /// Whether this is too much to lose.
     #[must_use]
-    pub fn exceeded(self, deleted: Amount, all: Amount) -> bool {
+    pub fn exceeded(self, losses: Losses) -> bool {
+        let Losses { lost, all } = losses;
         match self {
-            MaxDelete::Percent(percent) => {
+            MaxLoss::Percent(percent) => {
                 let over =
                     |part: u64, all: u64| u128::from(part) * 100 > u128::from(all) * u128::from(percent);
-                deleted.files > Self::FREE
-                    && (over(deleted.files, all.files) || over(deleted.bytes, all.bytes))
+                lost.files > Self::FREE && (over(lost.files, all.files) || over(lost.bytes, all.bytes))
             }
-            MaxDelete::Files(most) => deleted.files > most,
+            MaxLoss::Files(most) => lost.files > most,
         }
     }
 }
 
-impl FromStr for MaxDelete {
+impl FromStr for MaxLoss {
     type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<MaxDelete, Self::Err> {
+    fn from_str(text: &str) -> Result<MaxLoss, Self::Err> {
         const EXPECTED: &str = "expected a percentage such as \"50%\" or a number of files such as \"200\"";
         match text.strip_suffix('%') {
             Some(number) => match number.trim().parse() {
-                Ok(percent @ 0..=100) => Ok(MaxDelete::Percent(percent)),
+                Ok(percent @ 0..=100) => Ok(MaxLoss::Percent(percent)),
                 _ => Err(EXPECTED),
             },
-            None => text.trim().parse().map(MaxDelete::Files).map_err(|_| EXPECTED),
+            None => text.trim().parse().map(MaxLoss::Files).map_err(|_| EXPECTED),
         }
     }
 }
@@ -112,13 +112,29 @@ impl FromStr for MaxDelete {
 pub struct TrashKeep {
     /// What a run put into the trash longer ago goes, in seconds.
     pub seconds: u64,
+    /// What is younger than this never goes to make room, in seconds.
+    pub min_seconds: u64,
     /// Of more than this the oldest goes.
     pub size: TrashMax,
 }
 
 impl TrashKeep {
     /// All stays.
-    pub const FOREVER: TrashKeep = TrashKeep { seconds: u64::MAX, size: TrashMax::Unlimited };
+    pub const FOREVER: TrashKeep =
+        TrashKeep { seconds: u64::MAX, min_seconds: u64::MAX, size: TrashMax::Unlimited };
+}
+
+/// What a trash gave up before its time to make room, and what it could not give up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Versions that were deleted for good.
+    pub files: u64,
+    /// What they took on the disk.
+    pub bytes: u64,
+    /// When the run that put the oldest of them there started, in milliseconds since 1970.
+    pub oldest_ms: u64,
+    /// By how many bytes the trash is still beyond its limit: what is left is too young to go.
+    pub excess: u64,
 }
 
 /// How much the trash of one root may take on its disk.
@@ -158,9 +174,9 @@ mod tests {
 
     #[test]
     fn a_percentage_guards_over_ten_files() {
-        let half = MaxDelete::Percent(50);
+        let half = MaxLoss::Percent(50);
         let amount = |files, bytes| Amount { files, bytes };
-        for (deleted, all, exceeded) in [
+        for (lost, all, exceeded) in [
             (amount(10, 10), amount(10, 10), false),
             (amount(11, 11), amount(11, 11), true),
             (amount(50, 50), amount(100, 100), false),
@@ -169,18 +185,19 @@ mod tests {
             (amount(10, 100), amount(100, 100), false),
             (amount(11, 0), amount(100, 0), false),
         ] {
-            assert_eq!(half.exceeded(deleted, all), exceeded, "{deleted:?} of {all:?}");
+            assert_eq!(half.exceeded(Losses { lost, all }), exceeded, "{lost:?} of {all:?}");
         }
-        assert!(MaxDelete::Files(3).exceeded(amount(4, 4), amount(1000, 1000)));
-        assert!(!MaxDelete::Files(3).exceeded(amount(3, 3), amount(3, 3)));
+        let losses = |lost, all| Losses { lost, all };
+        assert!(MaxLoss::Files(3).exceeded(losses(amount(4, 4), amount(1000, 1000))));
+        assert!(!MaxLoss::Files(3).exceeded(losses(amount(3, 3), amount(3, 3))));
     }
 
     #[test]
     fn reads_percent_and_count() {
-        assert_eq!("50%".parse(), Ok(MaxDelete::Percent(50)));
-        assert_eq!("200".parse(), Ok(MaxDelete::Files(200)));
+        assert_eq!("50%".parse(), Ok(MaxLoss::Percent(50)));
+        assert_eq!("200".parse(), Ok(MaxLoss::Files(200)));
         for bad in ["", "%", "101%", "-1", "half"] {
-            assert!(bad.parse::<MaxDelete>().is_err(), "{bad}");
+            assert!(bad.parse::<MaxLoss>().is_err(), "{bad}");
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, NodeError};
-use crate::model::{Action, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree};
+use crate::model::{
+    Action, Entry, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
+};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
@@ -77,12 +79,12 @@ pub trait Endpoint: Send {
 
     /// Makes a scanned root ready for changes by this run: takes its lock, makes it if it is missing, marks it if it is
     /// unmarked, sweeps the leftovers of earlier runs out of its stage, and deletes what `trash` says
-    /// need not be kept any longer. Returns the marker's id.
+    /// need not be kept any longer. Returns the marker's id, and what the trash gave up.
     ///
-    /// Preparing a directory again in the same run returns the same id and does nothing else, also after it
+    /// Preparing a directory again in the same run returns the same and does nothing else, also after it
     /// was scanned again. If its root is another directory by then, it is prepared like any other. After a
     /// refusal, or `Err`, some of these steps may have been done; each of them is harmless on its own.
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError>;
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError>;
 
     /// Removes everything from the stage of a prepared directory, whatever its age. What this program did not put there goes
     /// to the trash of this run. For a directory in which this run has nothing left to do: contents that are staged and
@@ -118,6 +120,15 @@ pub trait Endpoint: Send {
 
     /// Runs a reload and verifies it. After `Err` it may have been run: it stays owed.
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
+}
+
+/// A root that is ready for changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedRoot {
+    /// The id in its marker.
+    pub id: String,
+    /// What its trash gave up for want of room.
+    pub pruned: Pruned,
 }
 
 /// The trash of a host's directories, for `restore`. Changes nothing. Belongs to an open run, and to

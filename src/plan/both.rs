@@ -5,7 +5,7 @@
 //! changed on another (that of a node that was away); where a node changed the very version that Main still has, that
 //! change supersedes Main's.
 //!
-//! Four passes go over all paths. A path *lives* if it becomes an entry, or stays as it is. What each pass
+//! Five passes go over all paths. A path *lives* if it becomes an entry, or stays as it is. What each pass
 //! guarantees to those after it:
 //!
 //! 1. [`decide`]: what each path becomes, looked at by itself.
@@ -21,46 +21,50 @@
 //!      untouchable path every path is untouchable.
 //!
 //!    By I4 and I5 what lives is a tree: its inner paths are directories.
-//! 4. [`assign`]: what that means for each host, as ordered actions.
+//! 4. [`metadata`]: whose mode and owner each directory gets.
+//! 5. [`assign`]: what that means for each host, as ordered actions.
 //!    - (I6) Every action belongs to exactly one planned change, of the edge whose node's copy it alters, or from whose
 //!      node Main's new entry comes.
 //!    - (I7) No action is at or below an entry that is opaque on its host.
 
 mod assign;
 mod decide;
+mod metadata;
 mod shape;
 
 use std::collections::BTreeMap;
 
 use super::{EdgeInput, Host, OwnerMap, Plan, Policy};
-use crate::model::{Entry, HostName, Reason, RelPathBuf, Tree};
+use crate::model::{Entry, HostName, Meta, Reason, RelPathBuf, Tree};
 
 /// An administrator's decisions on conflicts: path → whose version stays.
 pub(crate) type Resolutions = BTreeMap<RelPathBuf, Host>;
 
-/// Plans a both-ways directory over all edges together.
+/// Plans a both-ways directory over all edges together. `root` is the mode and owner of Main's root.
 #[must_use]
 pub(crate) fn both(
     policy: &Policy,
+    root: Option<&Meta>,
     main: &Tree,
     main_names: &OwnerMap,
     edges: &[EdgeInput<'_>],
     resolutions: &Resolutions,
 ) -> Plan {
-    let input = Input { policy, main, main_names, edges, resolutions };
+    let input = Input { policy, root, main, main_names, edges, resolutions };
     let decide::Decisions { mut paths, mut plans, conflicts } = decide::decide(input);
     shape::keep_parents(input, &mut paths);
     for blocked in shape::clear_below_files(input, &mut paths) {
         plans.iter_mut().for_each(|plan| plan.leave_alone(blocked.clone()));
     }
-    let (main, pulls) = assign::assign(input, &paths, &mut plans);
-    Plan { main, pulls, edges: plans, conflicts }
+    metadata::of_directories(input, &mut paths);
+    Plan { conflicts, ..assign::assign(input, &paths, plans) }
 }
 
 /// What the planner is given.
 #[derive(Clone, Copy)]
 struct Input<'a> {
     policy: &'a Policy,
+    root: Option<&'a Meta>,
     main: &'a Tree,
     main_names: &'a OwnerMap,
     edges: &'a [EdgeInput<'a>],

@@ -21,7 +21,7 @@ mod walk;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Action, BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxDelete, PlannedChange,
+    Action, BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxLoss, PlannedChange,
     Reason, RelPath, RelPathBuf, Tree,
 };
 
@@ -35,7 +35,11 @@ pub struct Policy {
     /// Who wins conflicts; both-ways directories only.
     pub(crate) conflict: ConflictPolicy,
     /// When the delete guard stops a run.
-    pub(crate) max_delete: MaxDelete,
+    pub(crate) max_delete: MaxLoss,
+    /// When what one node would overwrite elsewhere stops its part; both-ways directories only.
+    pub(crate) max_change: MaxLoss,
+    /// Most bytes that one node may bring in a run; `None`: unlimited. Both-ways directories only.
+    pub(crate) max_add: Option<u64>,
 }
 
 /// One edge as the planner sees it.
@@ -61,6 +65,9 @@ pub(crate) struct Plan {
     pub(crate) main: Vec<Action>,
     /// For each path of `main` whose content comes from a node: the index of that edge.
     pub(crate) pulls: BTreeMap<RelPathBuf, usize>,
+    /// For each path at which a host gets something that a node changed, and that Main did not have before: the index
+    /// of that node's edge.
+    pub(crate) sources: BTreeMap<RelPathBuf, usize>,
     /// Per edge, in the order given.
     pub(crate) edges: Vec<EdgePlan>,
     /// Paths that several ends changed differently.

@@ -152,8 +152,8 @@ impl Guard {
             | Guard::RootUnusable
             | Guard::NodeRootMissing
             | Guard::NodeRootReplaced => ROOT,
-            Guard::Emptied | Guard::MaxDelete => DELETE_GUARD,
-            Guard::FreeSpace => PARTIAL,
+            Guard::Emptied | Guard::MaxDelete | Guard::MaxChange => DELETE_GUARD,
+            Guard::FreeSpace | Guard::MaxAdd => PARTIAL,
         }
     }
 }
@@ -233,6 +233,8 @@ mod tests {
             (Guard::NodeRootReplaced, 3),
             (Guard::Emptied, 25),
             (Guard::MaxDelete, 25),
+            (Guard::MaxChange, 25),
+            (Guard::MaxAdd, 23),
             (Guard::FreeSpace, 23),
         ] {
             let mut report = report(vec![with(|moh| moh.state = DirectoryState::Halted), node("mds2")]);

@@ -205,7 +205,7 @@ pub struct Halted {
     pub nodes: Vec<String>,
 }
 
-/// What stops a run that would delete suspiciously much.
+/// What stops a run that would lose or bring suspiciously much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub enum Guard {
@@ -221,6 +221,10 @@ pub enum Guard {
     Emptied,
     /// More than `max_delete` would be deleted.
     MaxDelete,
+    /// A node would overwrite more than `max_change` elsewhere.
+    MaxChange,
+    /// A node would bring more than `max_add`.
+    MaxAdd,
     /// Less room than the plan needs.
     FreeSpace,
     /// The root is missing on a node that had it.
@@ -236,6 +240,8 @@ word_table!(Guard {
     RootUnusable => "root_unusable",
     Emptied => "emptied",
     MaxDelete => "max_delete",
+    MaxChange => "max_change",
+    MaxAdd => "max_add",
     FreeSpace => "free_space",
     NodeRootMissing => "node_root_missing",
     NodeRootReplaced => "node_root_replaced",

@@ -1,12 +1,13 @@
 //! Sentences for people: the only place where reasons and states become words. Names in them are escaped, so that
 //! they are harmless to a terminal and to a log.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::{
-    Busy, Deletions, EntryProblem, HostName, MAIN, NodeChange, Reason, ReloadOutcome, ReloadState, Side, Size,
+    Busy, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, ReloadOutcome, ReloadState, Side,
+    Size,
 };
 
 /// `1 file`, `2 files`.
@@ -92,16 +93,35 @@ fn entry_problem(problem: &EntryProblem) -> String {
 }
 
 /// `40 of 60 files, 3 of 5 MiB, would be deleted`.
-pub(crate) fn deletions(deletions: Deletions) -> String {
-    let Deletions { deleted, all } = deletions;
+pub(crate) fn deletions(losses: Losses) -> String {
+    format!("{}, would be deleted", share(losses))
+}
+
+/// `40 of 60 files, 3 of 5 MiB, would be overwritten`.
+pub(crate) fn overwriting(losses: Losses) -> String {
+    format!("{}, would be overwritten", share(losses))
+}
+
+fn share(losses: Losses) -> String {
+    let Losses { lost, all } = losses;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    format!(
-        "{} of {} files, {} of {} MiB, would be deleted",
-        deleted.files,
-        all.files,
-        mib(deleted.bytes),
-        mib(all.bytes)
-    )
+    format!("{} of {} files, {} of {} MiB", lost.files, all.files, mib(lost.bytes), mib(all.bytes))
+}
+
+/// `the trash was too large: 3 versions (2.0 MiB) were deleted before trash_keep was over, the oldest of 2026-01-02…`.
+pub(crate) fn pruned(pruned: &Pruned) -> Option<String> {
+    /// The last second that has four digits for its year.
+    const LAST_MS: u64 = 253_402_300_799_000;
+    let oldest = UNIX_EPOCH + Duration::from_millis(pruned.oldest_ms.min(LAST_MS));
+    (pruned.files > 0).then(|| {
+        format!(
+            "the trash was beyond trash_max: {} of its oldest versions ({}) were deleted before trash_keep was over, the \
+             first of {}",
+            pruned.files,
+            Size(pruned.bytes),
+            humantime::format_rfc3339_seconds(oldest)
+        )
+    })
 }
 
 /// `moh: main -> mds1: update jazz/a.wav (5.0 MiB)`.
@@ -161,7 +181,9 @@ pub(super) fn remedy(halted: &Halted) -> String {
             "put the right one back there, or run again for a token".to_owned()
         }
         (Guard::FreeSpace, None) => "make room there; the next run goes on".to_owned(),
-        (Guard::Emptied | Guard::MaxDelete, None) => "restore the files, or run again for a token".to_owned(),
+        (Guard::Emptied | Guard::MaxDelete | Guard::MaxChange | Guard::MaxAdd, None) => {
+            "restore the files, or run again for a token".to_owned()
+        }
     }
 }
 

@@ -50,6 +50,7 @@ pub struct Asked {
 
 /// How long a run is kept: a year and a month, so that last year's summer can be looked up.
 const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
+const DAY_MS: i64 = 24 * 3600 * 1000;
 /// Most runs that are kept, whatever their age: four months of one each minute, some 10 MB.
 const MOST_RUNS: i64 = 200_000;
 /// Most changes that are kept, over all runs: some 80 MB.
@@ -268,15 +269,22 @@ const CHANGES: &str =
     "SELECT ifnull((SELECT max(number) FROM change) - (SELECT min(number) FROM change) + 1, 0)";
 const OLDEST: &str = "SELECT number, started_ms FROM run ORDER BY number LIMIT 1";
 
-/// Drops the oldest runs while there are too many or they are too old; never `newest`.
+/// Drops the oldest runs while there are too many or they are too old; never `newest`. Those that are too old are of one
+/// day: a clock that jumps ahead does not drop all of them at once.
 fn drop_oldest(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::Result<()> {
+    let mut believed_ms = now_ms;
     loop {
         let changes: i64 = connection.query_row(CHANGES, [], |row| row.get(0))?;
         let found = connection.query_row(OLDEST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((number, started_ms)): Option<(i64, i64)> = found else { return Ok(()) };
-        if number == newest || !is_too_much(now_ms - started_ms, newest - number + 1, changes) {
+        if number == newest
+            || !is_too_much(believed_ms.saturating_sub(started_ms), newest - number + 1, changes)
+        {
             return Ok(());
         }
+        // From here on a run is too old only if it is of the same day as the first that goes.
+        let day_after = started_ms.saturating_add(KEEP.as_millis() as i64).saturating_add(DAY_MS);
+        believed_ms = believed_ms.min(day_after);
         connection.execute("DELETE FROM change WHERE run = ?1", [number])?;
         connection.execute("DELETE FROM run WHERE number = ?1", [number])?;
     }
@@ -525,5 +533,16 @@ mod tests {
         let connection = Connection::open(&history.path).unwrap();
         let changes: i64 = connection.query_row("SELECT count(*) FROM change", [], |row| row.get(0)).unwrap();
         assert_eq!(changes, 1);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_drops_one_day() {
+        let (_dir, history) = history();
+        for day in 1..=5 {
+            history.record(&run(day, Vec::new())).unwrap();
+        }
+        history.record(&run(10_000, Vec::new())).unwrap();
+        let left: Vec<String> = told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect();
+        assert_eq!(left, ["01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
     }
 }

@@ -2,21 +2,33 @@
 
 use crate::fault::{Point, reach};
 use crate::model::{Intent, Tree};
-use crate::node::{Attempt, Endpoint, NodeError};
-use crate::report::Stage;
+use crate::node::{Attempt, Endpoint, NodeError, PreparedRoot};
+use crate::report::{Stage, words};
 use crate::snapshot::Root;
 use crate::state::{EdgeHeader, EdgeRecord, InStep};
 use crate::sync::Run;
-use crate::sync::edge::{EdgeRun, View};
+use crate::sync::edge::{EdgeRun, EdgeState, View};
+use crate::sync::guard::{self, replaces};
 
-/// Makes the node's root ready for changes, and returns its id. `None`: the node refused, and the edge has failed.
+/// Makes the node's root ready for changes, and returns its id. `None`: the node refused, and the edge has failed; or there
+/// is no room for what the plan would put into the trash, and it is halted.
 pub(super) fn prepare(
     run: &Run<'_>,
     session: &mut dyn Endpoint,
     edge: &mut EdgeRun<'_>,
 ) -> Result<Option<String>, NodeError> {
     Ok(match session.prepare(edge.name(), &run.spec.trash)? {
-        Attempt::Ok(id) => Some(id),
+        Attempt::Ok(PreparedRoot { id, pruned }) => {
+            if let Some(warning) = words::pruned(&pruned) {
+                edge.result.warn(Stage::Commit, warning);
+            }
+            if pruned.excess > 0 && edge.result.plan.actions.iter().any(replaces) {
+                let halt = guard::trash_is_full(&edge.spec.scan, pruned.excess);
+                edge.state = EdgeState::Halted(halt);
+                return Ok(None);
+            }
+            Some(id)
+        }
         Attempt::Err(refusal) => {
             edge.fail(Stage::Commit, refusal.to_string());
             None

@@ -1,9 +1,9 @@
 //! Every guard of a run: what stops a plan that would lose suspiciously much, or for which there is no room.
 
-use crate::model::{Action, Step, Tree};
+use crate::model::{Action, Size, Step, Tree};
 use crate::plan::{EdgePlan, Plan, safety};
 use crate::report::{Guard, words};
-use crate::snapshot::{Root, Scanned};
+use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::sync::halt::Halt;
 use crate::sync::origin::Origin;
 use crate::sync::spec::DirectorySpec;
@@ -43,6 +43,17 @@ pub(super) fn check(
     {
         return (0..members.len()).map(|index| (index, with_token(guard, detail.clone()))).collect();
     }
+    let excessive: Vec<(usize, Halt)> = match directory.is_two_way() {
+        true => (0..members.len())
+            .filter_map(|index| {
+                Some((index, too_much_of_node(run, directory, origin, members, plan, index)?))
+            })
+            .collect(),
+        false => Vec::new(),
+    };
+    if !excessive.is_empty() {
+        return excessive;
+    }
     let rooms = members.iter().zip(&plan.edges).enumerate();
     rooms.filter_map(|(index, (member, plan))| Some((index, too_little_room(member, plan)?))).collect()
 }
@@ -73,7 +84,7 @@ fn too_many_deletions(
     if deletes && members.iter().any(main_emptied) {
         let detail = match (directory.is_two_way(), members, plan.edges.as_slice()) {
             (false, [member], [edge]) => {
-                let files = safety::deletions(member.tree, &edge.actions).deleted.files;
+                let files = safety::deletions(member.tree, &edge.actions).lost.files;
                 format!("{path} has become empty; {files} files would be deleted")
             }
             _ => format!("{path} has become empty; its files would be deleted everywhere"),
@@ -91,6 +102,32 @@ fn too_many_deletions(
     Some((Guard::MaxDelete, detail))
 }
 
+/// Whether a node of a two-way directory would overwrite more than `max_change` elsewhere, or bring more than `max_add`.
+fn too_much_of_node(
+    run: &Run<'_>,
+    directory: &DirectorySpec,
+    origin: &Origin,
+    members: &[Member<'_>],
+    plan: &Plan,
+    index: usize,
+) -> Option<Halt> {
+    let (policy, node) = (&directory.policy, members[index].name);
+    let nodes: Vec<&Tree> = members.iter().map(|member| member.tree).collect();
+    let overwrites = safety::overwrites(policy.max_change, plan, index, &origin.tree, &nodes);
+    let (guard, detail) = if let Some((host, losses)) = overwrites {
+        let host = host.map_or("Main", |host| members[host].name);
+        (Guard::MaxChange, format!("{} on {host} by what {node} has", words::overwriting(losses)))
+    } else {
+        let (max, added) = (policy.max_add?, safety::added(plan, index));
+        if added <= max {
+            return None;
+        }
+        (Guard::MaxAdd, format!("{node} would bring {}, more than {}", Size(added), Size(max)))
+    };
+    let token = safety::token_of_node(&directory.name, node, plan, index);
+    (!run.is_accepted(&token)).then_some(Halt { guard, detail, token: Some(token) })
+}
+
 /// Whether the node lacks room for what it is to get.
 fn too_little_room(member: &Member<'_>, plan: &EdgePlan) -> Option<Halt> {
     // The disk of a root that does not exist yet is not known.
@@ -99,6 +136,18 @@ fn too_little_room(member: &Member<'_>, plan: &EdgePlan) -> Option<Halt> {
     }
     let detail = blobs::too_little_room(&blobs::requests(&plan.actions), member.scanned.free)?;
     Some(Halt::new(Guard::FreeSpace, format!("{}: {detail}", member.name)))
+}
+
+/// What a root's trash has to keep is beyond its limit by `excess` bytes: nothing more may go there.
+pub(super) fn trash_is_full(root: &ScanSpec, excess: u64) -> Halt {
+    let (root, excess) = (root.root.display(), Size(excess));
+    Halt::new(
+        Guard::FreeSpace,
+        format!(
+            "the trash of {root} is {excess} beyond trash_max, and all of it is younger than trash_min_keep: nothing \
+             can be replaced or deleted there"
+        ),
+    )
 }
 
 /// Whether what stands at an action's path goes to the trash.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use crate::model::{Digest, Tree};
+use crate::model::{Digest, Meta, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
 use crate::report::Guard;
 use crate::snapshot::{Root, Scanned};
@@ -24,6 +24,8 @@ pub(super) struct Origin {
     pub(super) free: u64,
     /// Whether an earlier run has left anything in its stage.
     pub(super) leftovers: bool,
+    /// Mode and owner of its root.
+    pub(super) root: Option<Meta>,
     /// Makes a source of its blobs; each node that is served has one of its own.
     pub(super) source: Arc<dyn Fn() -> Box<dyn Source + Send> + Send + Sync>,
 }
@@ -77,9 +79,10 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
     let known = lock(&run.ledger).roots.get(&directory.name).cloned();
     check_root(directory, &scanned.root, known.as_deref())?;
     if !run.spec.dry_run && known.is_none() {
-        let id = main.prepare(&directory.name, &run.spec.trash).map_err(unusable)?;
-        let id = id.map_err(|why| Halt::new(Guard::RootUnusable, why.to_string()))?;
-        lock(&run.ledger).roots.entry(directory.name.clone()).or_insert(id);
+        let root = main.prepare(&directory.name, &run.spec.trash).map_err(unusable)?;
+        let root = root.map_err(|why| Halt::new(Guard::RootUnusable, why.to_string()))?;
+        run.warn_of_pruned(&directory.name, &root.pruned);
+        lock(&run.ledger).roots.entry(directory.name.clone()).or_insert(root.id);
     }
     of_scan(&mut main, directory, &scanned).map_err(unusable)
 }
@@ -93,6 +96,7 @@ fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Re
         settled: scanned.settled,
         free: scanned.free,
         leftovers: scanned.leftovers,
+        root: main.root_meta(&directory.name),
         source: Arc::new(move || Box::new(source.clone())),
     })
 }

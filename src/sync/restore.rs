@@ -338,7 +338,7 @@ impl Search<'_> {
             .map_err(|halt| RootHalted(halt.guard, halt.detail))?;
         // Nothing is deleted from the trash now, since it may be what is to be restored.
         let keep = crate::model::TrashKeep::FOREVER;
-        let id = main.prepare(&directory.name, &keep)??;
+        let id = main.prepare(&directory.name, &keep)??.id;
         if known.is_none() {
             ledger.roots.insert(directory.name.clone(), id);
             self.environment.state.save_ledger(&ledger)?;

@@ -115,7 +115,11 @@ impl Spec {
             parallel: config.sync.parallel,
             bandwidth: config.sync.bandwidth,
             reload_timeout: config.sync.timeout.mul_f32(0.6),
-            trash: TrashKeep { seconds: config.sync.trash_keep.as_secs(), size: config.sync.trash_max },
+            trash: TrashKeep {
+                seconds: config.sync.trash_keep.as_secs(),
+                min_seconds: config.sync.trash_min_keep.as_secs(),
+                size: config.sync.trash_max,
+            },
         }
     }
 }
@@ -136,6 +140,8 @@ fn directory_spec(config: &Config, directory: &Directory, checksum: bool) -> Dir
             delete: directory.delete,
             conflict: directory.conflict,
             max_delete: directory.max_delete,
+            max_change: directory.max_change,
+            max_add: directory.max_add,
         },
         owner: directory.owner.clone(),
         reload: directory.reload.clone(),
@@ -186,7 +192,7 @@ impl EdgeSpec {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{ConflictPolicy, DeletePolicy, MaxDelete};
+    use crate::model::{ConflictPolicy, DeletePolicy, MaxLoss};
 
     /// A pushed directory with default settings.
     pub(in crate::sync) fn directory(name: &str) -> DirectorySpec {
@@ -196,7 +202,9 @@ pub(super) mod tests {
             policy: Policy {
                 delete: DeletePolicy::Propagate,
                 conflict: ConflictPolicy::Main,
-                max_delete: MaxDelete::Percent(50),
+                max_delete: MaxLoss::Percent(50),
+                max_change: MaxLoss::Percent(50),
+                max_add: None,
             },
             owner: None,
             reload: Vec::new(),

@@ -273,7 +273,7 @@ fn a_damaged_history_is_said_and_stops_nothing() {
 fn the_oldest_versions_go_once_the_trash_is_beyond_its_size() {
     let cluster = cluster(&[]);
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
-    main.write("/etc/xds-sync/conf.d/trash.toml", "[sync]\ntrash_max = \"2 MiB\"\n");
+    main.write("/etc/xds-sync/conf.d/trash.toml", "[sync]\ntrash_max = \"2 MiB\"\ntrash_min_keep = \"0s\"\n");
     // Each version takes 768 KiB: two fit, and a third until the next run begins.
     for version in 1..=5 {
         main.write_settled(sounds("long.wav"), noise(version, 768 * 1024));

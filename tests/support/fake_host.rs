@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use xds_sync::model::{
-    Action, Digest, Entry, File, Meta, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState,
-    TrashKeep, Tree,
+    Action, Digest, Entry, File, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome,
+    ReloadState, TrashKeep, Tree,
 };
 use xds_sync::node::{
-    Attempt, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, Refusal, TrashReader,
+    Attempt, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot, Refusal, TrashReader,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
@@ -161,9 +161,9 @@ impl Endpoint for Fake {
         Ok(owners.iter().map(known).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError> {
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
         self.call(format!("prepare {directory} {}", trash.seconds));
-        Ok(Ok("01MARKER".to_owned()))
+        Ok(Ok(PreparedRoot { id: "01MARKER".to_owned(), pruned: Pruned::default() }))
     }
 
     fn clear_stage(&mut self, directory: &str) -> Result<Attempt<()>, NodeError> {

@@ -18,11 +18,11 @@ use anyhow::{Context as _, bail};
 
 use self::prepare::Prepared;
 use super::accept::Accept;
-use super::endpoint::{Endpoint, KeyChange, MainKeys};
+use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
 use crate::disk::{Found, HeldRoot, Owners};
-use crate::model::{Action, Entry, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
+use crate::model::{Action, Entry, Meta, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Clock, HashCache, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest};
 use crate::transfer::trash::TrashEntry;
@@ -143,6 +143,14 @@ impl Local {
                 Err(format!("{}: something else has taken its place in this run", spec.root.display()))
             }
         }
+    }
+
+    /// Mode and owner of a scanned directory's root, if there is one.
+    pub(crate) fn root_meta(&mut self, directory: &str) -> Option<Meta> {
+        let held = self.held(directory).ok()?;
+        let stat = rustix::fs::fstat(&held).ok()?;
+        let mode = u16::try_from(stat.st_mode & 0o3777).ok()?;
+        Some(Meta { mode, owner: self.owners.of(stat.st_uid, stat.st_gid) })
     }
 
     /// A source of the contents of a directory as it was scanned. Several may be in use at the same time.
@@ -271,7 +279,7 @@ impl Endpoint for Local {
         Ok(owners.iter().map(|owner| self.owners.known(owner)).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError> {
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
         self.changing_run()?;
         Ok(self.prepare_root(directory, trash).map_err(Refusal::from))
     }

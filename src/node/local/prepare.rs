@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail};
 use super::{Local, in_root};
 use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
-use crate::model::TrashKeep;
+use crate::model::{Pruned, TrashKeep};
+use crate::node::endpoint::PreparedRoot;
 use crate::snapshot::Root;
 use crate::transfer::{self, OwnDir};
 
@@ -18,6 +19,8 @@ pub(super) struct Prepared {
     own: OwnDir,
     /// The id in its marker.
     id: String,
+    /// By how many bytes its trash is beyond its limit.
+    excess: u64,
 }
 
 impl Prepared {
@@ -32,12 +35,20 @@ impl Prepared {
 }
 
 impl Local {
-    pub(super) fn prepare_root(&mut self, directory: &str, trash: &TrashKeep) -> anyhow::Result<String> {
+    pub(super) fn prepare_root(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+    ) -> anyhow::Result<PreparedRoot> {
         let scanned = self.scanned(directory)?;
         if let Some(prepared) = &scanned.prepared {
             let root = prepared.own.root();
             return match read_marker(root)? {
-                Some(marker) if marker.id == prepared.id => Ok(marker.id),
+                Some(marker) if marker.id == prepared.id => {
+                    // What was given up is told once.
+                    let pruned = Pruned { excess: prepared.excess, ..Pruned::default() };
+                    Ok(PreparedRoot { id: marker.id, pruned })
+                }
                 _ => bail!("{}", in_root(root, "its marker has just changed")),
             };
         }
@@ -63,14 +74,14 @@ impl Local {
                 marker.id
             }
         };
-        self.clean(&own, &held, trash)?;
+        let pruned = self.clean(&own, &held, trash)?;
         if let Some(scanned) = self.directories.get_mut(directory) {
-            scanned.prepared = Some(Arc::new(Prepared { own, id: id.clone() }));
+            scanned.prepared = Some(Arc::new(Prepared { own, id: id.clone(), excess: pruned.excess }));
         }
-        Ok(id)
+        Ok(PreparedRoot { id, pruned })
     }
 
-    fn clean(&self, own: &OwnDir, held: &HeldRoot, trash: &TrashKeep) -> anyhow::Result<()> {
+    fn clean(&self, own: &OwnDir, held: &HeldRoot, trash: &TrashKeep) -> anyhow::Result<Pruned> {
         let run = self.changing_run()?;
         let now = self.since_epoch();
         transfer::sweep(own, run, nanoseconds(now))

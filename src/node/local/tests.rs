@@ -88,7 +88,7 @@ fn a_missing_root_is_made_marked_and_filled() {
     main.write("xds_override.conf", "main's own");
     let scanned = main.scan();
     assert_eq!(node.scan().root, Root::Missing);
-    let id = node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    let id = node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap().id;
     assert_eq!(copy_all(&mut main, &mut node), vec![Outcome::Done; 3]);
     node.local.agree("moh", "01G").unwrap().unwrap();
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
 use crate::model::{Action, Entry, EntryProblem, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
-use crate::node::endpoint::KeyChange;
+use crate::node::endpoint::{KeyChange, PreparedRoot};
 use crate::node::error::{Attempt, Refusal};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
@@ -110,7 +110,7 @@ pub(crate) enum Reply {
     /// A tree of that many bytes follows.
     Tree(u64),
     Owners(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Owner>),
-    Prepared(Attempt<String>),
+    Prepared(Attempt<PreparedRoot>),
     StageCleared(Attempt<()>),
     Need(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Need>),
     Received(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Received),

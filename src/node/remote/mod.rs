@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::AgentConnection;
-use super::endpoint::{Endpoint, KeyChange, MainKeys};
+use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot};
 use super::error::{Attempt, NodeError};
 use super::peer::Peer;
 use super::protocol::check;
@@ -175,12 +175,12 @@ impl Endpoint for Remote {
         Ok(known)
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<String>, NodeError> {
+    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
         let request = Request::Prepare { directory: directory.to_owned(), trash: *trash };
         match self.connection.call(&request)? {
-            Reply::Prepared(Ok(id)) => {
-                self.connection.check(check::id(&id))?;
-                Ok(Ok(id))
+            Reply::Prepared(Ok(root)) => {
+                self.connection.check(check::id(&root.id))?;
+                Ok(Ok(root))
             }
             Reply::Prepared(Err(refusal)) => Ok(Err(check::refusal(refusal))),
             other => self.connection.unexpected(&other, "a marker"),

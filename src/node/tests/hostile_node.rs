@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::fake::*;
-use crate::model::{Digest, Entry, Outcome, Owner, RelPathBuf, Symlink, TrashKeep, Tree};
+use crate::model::{Digest, Entry, Outcome, Owner, Pruned, RelPathBuf, Symlink, TrashKeep, Tree};
 use crate::node::protocol::frame::{Kind, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MAX_NOISE, MainHello, Versions};
 use crate::node::protocol::limits::MAX_DATA;
@@ -547,7 +547,13 @@ fn its_words_are_harmless() {
     let error = lost(
         move |request, stream| match request {
             Request::Prepare { .. } => reply(stream, &Reply::Prepared(Err(Refusal::new(words.clone())))),
-            _ => reply(stream, &Reply::Prepared(Ok("\x1b[31m".to_owned()))),
+            _ => reply(
+                stream,
+                &Reply::Prepared(Ok(crate::node::PreparedRoot {
+                    id: "\x1b[31m".to_owned(),
+                    pruned: Pruned::default(),
+                })),
+            ),
         },
         |remote| {
             let why = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap_err();

@@ -40,7 +40,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     let mut remote = session(dir.path());
     remote.begin(RUN, false).unwrap();
     assert_eq!(remote.scan(&spec(&root)).unwrap().root, Root::Missing);
-    let id = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    let id = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap().id;
     assert!(!is_free(&root), "during the run it is locked");
     assert_eq!(remote.commit("moh", &[]).unwrap(), Vec::<Outcome>::new());
     remote.end().unwrap();
@@ -55,7 +55,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     let scanned = remote.scan(&spec(&root)).unwrap();
     assert!(matches!(&scanned.root, Root::Marked(marker) if marker.id == id), "{:?}", scanned.root);
     assert!(scanned.leftovers);
-    assert_eq!(remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap(), id);
+    assert_eq!(remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap().id, id);
     assert!(!root.join(".xds-sync/stage/making.7").exists());
     remote.agree("moh", "01GEN").unwrap().unwrap();
     assert!(!is_free(&root));

@@ -89,7 +89,7 @@ fn a_host_is_changed_as_asked() {
     assert_eq!(remote.known_owners(&owners).unwrap(), known);
 
     assert_eq!(
-        remote.prepare("moh", &TrashKeep { seconds: 60, ..TrashKeep::FOREVER }).unwrap(),
+        remote.prepare("moh", &TrashKeep { seconds: 60, ..TrashKeep::FOREVER }).unwrap().map(|root| root.id),
         Ok("01MARKER".to_owned())
     );
     assert_eq!(remote.clear_stage("moh").unwrap(), Err(Refusal::new("no\\x0away")));

@@ -4,17 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Decided, DecidedPath, Goal, Input};
-use crate::model::{Action, ChangeKind, Entry, RelPath, RelPathBuf, Side, Step, Tree};
-use crate::plan::{Desired, EdgePlan, Host, OwnerMap, diff};
+use super::{Decided, DecidedPath, Goal, Input, metadata};
+use crate::model::{ChangeKind, Entry, RelPath, RelPathBuf, Side, Step, Tree};
+use crate::plan::{Desired, EdgePlan, Host, OwnerMap, Plan, diff};
 
-/// Completes the plans of the edges. Returns the actions on Main, and which edges those with a file's content get it
-/// from.
-pub(super) fn assign(
-    input: Input<'_>,
-    paths: &[DecidedPath],
-    plans: &mut [EdgePlan],
-) -> (Vec<Action>, BTreeMap<RelPathBuf, usize>) {
+/// The plan: what every host is to do, and from which edges it gets what is new.
+pub(super) fn assign(input: Input<'_>, paths: &[DecidedPath], mut plans: Vec<EdgePlan>) -> Plan {
     let mut on_main = Desired::default();
     let mut on_nodes = vec![Desired::default(); input.edges.len()];
     let mut sources: BTreeMap<&RelPath, usize> = BTreeMap::new();
@@ -28,7 +23,7 @@ pub(super) fn assign(
             desire(&mut on_nodes[index], path, goal, Host::Node(index), edge.node, edge.names);
         }
     }
-    for ((desired, edge), plan) in on_nodes.iter_mut().zip(input.edges).zip(&mut *plans) {
+    for ((desired, edge), plan) in on_nodes.iter_mut().zip(input.edges).zip(&mut plans) {
         desired.keep_non_empty_dirs(edge.node);
         plan.actions = diff::actions(edge.node, desired);
         plan.changes = diff::changes(&plan.actions, desired, Side::Node);
@@ -46,14 +41,29 @@ pub(super) fn assign(
         _ => None,
     });
     let pulls = pulls.collect();
-    (main, pulls)
+    Plan { main, pulls, sources: brought(paths), edges: plans, conflicts: Vec::new() }
+}
+
+/// The paths that become something which only nodes have, with the edge it comes from.
+fn brought(paths: &[DecidedPath]) -> BTreeMap<RelPathBuf, usize> {
+    let brought = paths.iter().filter_map(|path| match &path.decided {
+        Decided::Becomes(Goal { entry: Some(_), source: Host::Node(index), .. }) => {
+            Some((path.path.clone(), *index))
+        }
+        _ => None,
+    });
+    brought.collect()
 }
 
 /// The edge that a change of Main's comes from.
 ///
 /// Where Main is the source of the content, it gets only the metadata of a node that has the content too.
 fn source_edge(input: Input<'_>, path: &RelPath, goal: &Goal, edges: &[usize]) -> usize {
-    let has_goal = |index: &&usize| input.edges[**index].node.get(path) == goal.entry.as_ref();
+    let main = input.main.get(path);
+    let has_goal = |index: &&usize| {
+        let node = input.edges[**index].node.get(path);
+        node.map(|node| metadata::of_node(node, main)) == goal.entry
+    };
     match goal.source {
         Host::Node(index) => index,
         Host::Main => edges.iter().find(has_goal).copied().unwrap_or_default(),

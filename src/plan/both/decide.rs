@@ -2,7 +2,7 @@
 //!
 //! Given: trees and bases, in which only directories have anything below them. Guarantees I1, I2 and I3.
 
-use super::{Decided, DecidedPath, Goal, Input};
+use super::{Decided, DecidedPath, Goal, Input, metadata};
 use crate::model::{
     BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, EntryProblem, Reason, RelPath,
     RelPathBuf, Side, Tree,
@@ -231,7 +231,8 @@ impl<'a> Decider<'a> {
         })
     }
 
-    /// `content` with the mode, owner and mtime that changed last: Main's, unless only a node changed them.
+    /// `content` with the mode and mtime that changed last: Main's, unless only a node changed them. See [`metadata`] for
+    /// what a node may not change.
     fn with_latest_meta(&self, row: &Row<'_, '_>, content: &Entry) -> Entry {
         let of_main = row.main.filter(|main| main.same_content(content));
         for ends in &row.edges {
@@ -243,10 +244,10 @@ impl<'a> Decider<'a> {
             let node_changed = base.same_content(content) && !names.matches(base, node);
             let main_unchanged = of_main.is_some_and(|main| main == base);
             if node_changed && main_unchanged {
-                return node.clone();
+                return metadata::of_node(node, row.main);
             }
         }
-        of_main.unwrap_or(content).clone()
+        of_main.cloned().unwrap_or_else(|| metadata::of_node(content, row.main))
     }
 
     fn note(&mut self, index: usize, path: &RelPath, to: Side, kind: ChangeKind, reason: Reason) {

@@ -26,7 +26,7 @@ fn run(policy: Policy, main: &str, edges: &[(Option<&str>, &str)], resolutions: 
             names: &names,
         })
         .collect();
-    let plan = both(&policy, &main, &names, &edges, resolutions);
+    let plan = both(&policy, None, &main, &names, &edges, resolutions);
     let nodes = edges.iter().zip(&plan.edges).map(|(edge, plan)| perform(edge.node, &plan.actions)).collect();
     After { main: perform(&main, &plan.main), nodes, plan }
 }
@@ -116,4 +116,81 @@ fn a_decision_settles_a_waiting_conflict() {
     let decided = Resolutions::from([(RelPathBuf::new(*b"a").unwrap(), Host::Node(0))]);
     let after = run(manual, "a=2", &[(Some("a=1"), "a=3"), (Some("a=1"), "a=1")], &decided);
     assert_eq!((after.main, after.nodes), (tree("a=3"), vec![tree("a=3"), tree("a=3")]));
+}
+
+fn meta(mode: u16, user: &str) -> Meta {
+    Meta { mode, owner: Owner::new(Some(user), Some(user)) }
+}
+
+/// A tree with one entry for each path.
+fn with(entries: &[(&str, Entry)]) -> Tree {
+    entries.iter().map(|(path, entry)| (RelPathBuf::new(path.as_bytes()).unwrap(), entry.clone())).collect()
+}
+
+#[test]
+fn what_a_node_sends_locks_nobody_out() {
+    let names = OwnerMap::default();
+    let file = |content: &str, meta: Meta| match entry(&format!("f={content}")).1 {
+        Entry::File(file) => Entry::File(File { meta, ..file }),
+        _ => unreachable!(),
+    };
+    let asterisk = || meta(0o755, "asterisk");
+    let base = with(&[("d", Entry::Dir(asterisk())), ("d/f", file("1", meta(0o644, "asterisk")))]);
+    let node = with(&[
+        ("d", Entry::Dir(meta(0o500, "root"))),
+        ("d/f", file("1", meta(0o040, "root"))),
+        ("d/new", Entry::Dir(meta(0o500, "root"))),
+        ("d/new/f", file("2", meta(0, "root"))),
+        ("top", Entry::Dir(meta(0o500, "root"))),
+    ]);
+    let wanted = |top: Meta| {
+        with(&[
+            ("d", Entry::Dir(asterisk())),
+            ("d/f", file("1", meta(0o640, "asterisk"))),
+            ("d/new", Entry::Dir(asterisk())),
+            ("d/new/f", file("2", meta(0o600, "root"))),
+            ("top", Entry::Dir(top)),
+        ])
+    };
+    let edges = [EdgeInput { name: "mds1", base: Some(&base), same_rules: true, node: &node, names: &names }];
+    for (root, top) in [
+        (None, meta(0o700, "root")),
+        // Where the root is nobody's but root's, it says nothing about who is to write there.
+        (Some(meta(0o755, "root")), meta(0o700, "root")),
+        (Some(meta(0o2775, "asterisk")), meta(0o2775, "asterisk")),
+    ] {
+        let plan = both(&propagate(), root.as_ref(), &base, &names, &edges, &Resolutions::new());
+        assert_eq!(perform(&base, &plan.main), wanted(top.clone()), "{root:?}");
+        assert_eq!(perform(&node, &plan.edges[0].actions), wanted(top), "{root:?}");
+    }
+}
+
+#[test]
+fn what_a_node_overwrites_elsewhere_is_counted_with_it() {
+    let files = |content: &str| -> String { (0..30).map(|n| format!("{n}={n}{content} ")).collect() };
+    let (old, new) = (files("old"), files("new"));
+    let trees = [(Some(&*old), &*new), (Some(&*old), &*old)];
+    let after = run(propagate(), &old, &trees, &Resolutions::new());
+    let (main, nodes) = (tree(&old), [tree(&new), tree(&old)]);
+    let nodes: Vec<&Tree> = nodes.iter().collect();
+    let half = MaxLoss::Percent(50);
+    let (host, losses) = safety::overwrites(half, &after.plan, 0, &main, &nodes).unwrap();
+    assert_eq!((host, losses.lost.files, losses.all.files), (None, 30, 30), "Main first");
+    assert_eq!(safety::overwrites(half, &after.plan, 1, &main, &nodes), None, "it brought nothing");
+    let bytes: u64 = (0..30).map(|n| format!("{n}new").len() as u64).sum();
+    assert_eq!(safety::added(&after.plan, 0), bytes);
+    assert!(safety::exceeds(half, &after.plan, &main, &nodes).is_none(), "nothing is deleted");
+
+    let token = |node, plan| safety::token_of_node("moh", node, plan, 0);
+    assert_ne!(token("mds1", &after.plan), token("mds2", &after.plan));
+    let another = new.replace("7new", "8new");
+    let other = run(propagate(), &old, &[(Some(&*old), &*another), trees[1]], &Resolutions::new());
+    assert_ne!(token("mds1", &after.plan), token("mds1", &other.plan), "another content is another plan");
+    // Who was away does not change what the node is asked about.
+    let alone = run(propagate(), &old, &trees[..1], &Resolutions::new());
+    assert_eq!(token("mds1", &after.plan), token("mds1", &alone.plan));
+
+    // What Main has changed itself is nobody's.
+    let pushed = run(propagate(), &new, &[(Some(&*old), &*old)], &Resolutions::new());
+    assert_eq!(safety::overwrites(half, &pushed.plan, 0, &tree(&new), &[&tree(&old)]), None);
 }

@@ -148,7 +148,7 @@ proptest! {
     fn both_settles_in_one_run(policy in any_policy(), main in any_tree(), trees in any_edges()) {
         let names = OwnerMap::default();
         let edges = edges(&trees, &names);
-        let plan = both(&policy, &main, &names, &edges, &Resolutions::new());
+        let plan = both(&policy, None, &main, &names, &edges, &Resolutions::new());
         changes_stand_on_actions(&plan)?;
         let main_after = perform(&main, &plan.main);
         leaves_opaque_alone(&main, &plan.main, false)?;
@@ -166,7 +166,7 @@ proptest! {
         let opaque = std::iter::once(&main).chain(trees.iter().map(|(_, node)| node))
             .any(|tree| tree.iter().any(|(_, entry)| entry.is_opaque()));
         if !opaque && policy.conflict != ConflictPolicy::Manual {
-            let again = both(&policy, &main_after, &names, &self::edges(&trees_after, &names), &Resolutions::new());
+            let again = both(&policy, None, &main_after, &names, &self::edges(&trees_after, &names), &Resolutions::new());
             prop_assert!(again.main.is_empty() && again.edges.iter().all(|edge| edge.actions.is_empty()), "{again:#?}");
             for (_, node) in &trees_after {
                 prop_assert_eq!(node, &main_after);
@@ -180,8 +180,8 @@ proptest! {
     ) {
         let names = OwnerMap::default();
         let reversed: Vec<_> = trees.iter().rev().cloned().collect();
-        let plan = both(&policy, &main, &names, &edges(&trees, &names), &Resolutions::new());
-        let other = both(&policy, &main, &names, &edges(&reversed, &names), &Resolutions::new());
+        let plan = both(&policy, None, &main, &names, &edges(&trees, &names), &Resolutions::new());
+        let other = both(&policy, None, &main, &names, &edges(&reversed, &names), &Resolutions::new());
         if plan.conflicts.is_empty() {
             prop_assert!(other.conflicts.is_empty());
             let content = |tree: &Tree| -> Vec<_> {

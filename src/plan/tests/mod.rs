@@ -49,7 +49,13 @@ fn entry(word: &str) -> (RelPathBuf, Entry) {
 }
 
 pub(super) fn policy(delete: DeletePolicy, conflict: ConflictPolicy) -> Policy {
-    Policy { delete, conflict, max_delete: MaxDelete::Percent(50) }
+    Policy {
+        delete,
+        conflict,
+        max_delete: MaxLoss::Percent(50),
+        max_change: MaxLoss::Percent(50),
+        max_add: None,
+    }
 }
 
 pub(super) fn propagate() -> Policy {

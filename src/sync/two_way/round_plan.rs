@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::{Action, RelPathBuf, Tree};
+use crate::model::{Action, Pruned, RelPathBuf, Tree};
 use crate::node::Endpoint as _;
 use crate::plan::both::both;
 use crate::plan::{EdgeInput, Plan};
@@ -80,7 +80,7 @@ fn plan_directory(
     mut views: Vec<(&EdgeRun<'_>, &View)>,
 ) -> RoundPlan {
     let mut halted = Vec::new();
-    let plan = loop {
+    let mut plan = loop {
         let plan = match plan_views(run, directory, &origin, &views) {
             Ok(plan) => plan,
             Err(halt) => {
@@ -99,8 +99,19 @@ fn plan_directory(
             halted.push((edge.node.to_owned(), halt));
         }
     };
+    let mut refusal = None;
+    if !plan.main.is_empty() && run.may_change() {
+        match prepare_main(run, directory) {
+            Ok(pruned) if pruned.excess > 0 && plan.main.iter().any(guard::replaces) => {
+                let halt = guard::trash_is_full(&directory.scan, pruned.excess);
+                halted.extend(views.drain(..).map(|(edge, _)| (edge.node.to_owned(), halt.clone())));
+                plan = Plan::default();
+            }
+            Ok(_) => {}
+            Err(why) => refusal = Some(why),
+        }
+    }
     let members = views.iter().map(|(edge, _)| edge.node.to_owned()).collect();
-    let refusal = (!plan.main.is_empty() && run.may_change()).then(|| prepare_main(run, directory)).flatten();
     RoundPlan { directory: Arc::clone(directory), origin, members, plan, halted, refusal }
 }
 
@@ -116,16 +127,15 @@ fn plan_views(
         .map_err(|error| Halt::new(Guard::RootUnusable, error.detail))?;
     let nodes: Vec<(&str, &Tree)> = views.iter().map(|(edge, view)| (edge.node, &*view.tree)).collect();
     let decided = conflicts::decisions(&lock(&run.ledger), directory, &origin.tree, &nodes);
-    Ok(both(&directory.policy, &origin.tree, &owners, &inputs, &decided))
+    Ok(both(&directory.policy, origin.root.as_ref(), &origin.tree, &owners, &inputs, &decided))
 }
 
-/// Makes Main's root ready for what it gets from nodes. Returns why it cannot be, if so.
-fn prepare_main(run: &Run<'_>, directory: &DirectorySpec) -> Option<String> {
-    match lock(&run.env.main).prepare(&directory.name, &run.spec.trash) {
-        Ok(Ok(_)) => None,
-        Ok(Err(refusal)) => Some(refusal.to_string()),
-        Err(error) => Some(error.detail),
-    }
+/// Makes Main's root ready for what it gets from nodes, or says why it cannot be.
+fn prepare_main(run: &Run<'_>, directory: &DirectorySpec) -> Result<Pruned, String> {
+    let prepared = lock(&run.env.main).prepare(&directory.name, &run.spec.trash);
+    let root = prepared.map_err(|error| error.detail)?.map_err(|refusal| refusal.to_string())?;
+    run.warn_of_pruned(&directory.name, &root.pruned);
+    Ok(root.pruned)
 }
 
 /// Gives every node its part of the plans that are carried out.

@@ -17,7 +17,7 @@ fn run_ms() -> u64 {
 const NOW: &str = "01KQ0000000000000000000009";
 
 fn kept_for(seconds: u64) -> TrashKeep {
-    TrashKeep { seconds, size: TrashMax::Unlimited }
+    TrashKeep { seconds, min_seconds: 0, size: TrashMax::Unlimited }
 }
 
 #[test]
@@ -94,18 +94,74 @@ fn trash_is_deleted_when_it_is_too_much_but_never_this_runs() {
     let world = World::new();
     world.write("a/b", [7; 100_000]).scan();
     assert_eq!(world.commit(&[world.delete("a/b")]), [Outcome::Done]);
-    let at_most = |bytes| TrashKeep { seconds: u64::MAX, size: TrashMax::Bytes(bytes) };
+    let at_most = |bytes| TrashKeep { seconds: u64::MAX, min_seconds: 0, size: TrashMax::Bytes(bytes) };
     let there = || world.trashed("0", "a/b").exists();
     for (run, keep, left) in [
         (NOW, TrashKeep::FOREVER, true),
         (NOW, at_most(1 << 20), true),
         (RUN, at_most(10), true),
-        (NOW, TrashKeep { seconds: u64::MAX, size: TrashMax::Percent(100) }, true),
+        (NOW, TrashKeep { seconds: u64::MAX, min_seconds: 0, size: TrashMax::Percent(100) }, true),
         (NOW, at_most(10), false),
     ] {
         prune(&world.own, run, run_ms(), &keep).unwrap();
         assert_eq!(there(), left, "{run} {keep:?}");
     }
+}
+
+/// Puts a version of `a` into the trash in a run with this id.
+fn trash_in(world: &World, run: &str, at: &str, bytes: usize) {
+    let dir = world.at(&format!(".xds-sync/trash/{run}/0"));
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join(at), vec![7; bytes]).unwrap();
+    fs::write(dir.join("../index"), "a hint").unwrap();
+}
+
+/// The id of a run that started so many seconds after [`RUN`].
+fn run_after(seconds: u64) -> String {
+    ulid::Ulid::from_parts(run_ms() + seconds * 1000, 1).to_string()
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_deletes_one_day_of_trash() {
+    const DAY: u64 = 24 * 3600;
+    let world = World::new();
+    let runs: Vec<String> = (0..5).map(|day| run_after(day * DAY)).collect();
+    runs.iter().for_each(|run| trash_in(&world, run, "a", 10));
+    let left = || runs.iter().filter(|run| world.at(&format!(".xds-sync/trash/{run}")).exists()).count();
+    let a_year_later = run_ms() + 365 * DAY * 1000;
+    for expected in [3, 1, 0] {
+        prune(&world.own, NOW, a_year_later, &kept_for(30 * DAY)).unwrap();
+        assert_eq!(left(), expected);
+    }
+}
+
+#[test]
+fn the_oldest_versions_go_until_little_enough_is_left_and_never_young_ones() {
+    let world = World::new();
+    let (old, young) = (run_after(0), run_after(100));
+    for (run, at) in [(&old, "a"), (&old, "b"), (&young, "c")] {
+        trash_in(&world, run, at, 100_000);
+    }
+    let there = || -> Vec<bool> {
+        let at = |(run, name): (&String, &str)| world.at(&format!(".xds-sync/trash/{run}/0/{name}")).exists();
+        [(&old, "a"), (&old, "b"), (&young, "c")].map(at).to_vec()
+    };
+    let keep = |bytes| TrashKeep { seconds: u64::MAX, min_seconds: 50, size: TrashMax::Bytes(bytes) };
+    let prune = |bytes| prune(&world.own, NOW, run_ms() + 120_000, &keep(bytes)).unwrap();
+
+    let first = prune(250_000);
+    assert_eq!(there(), [false, true, true], "one version is enough");
+    assert_eq!((first.files, first.oldest_ms, first.excess), (1, run_ms(), 0));
+    assert!(first.bytes >= 100_000, "{first:?}");
+    let second = prune(10);
+    assert_eq!(there(), [false, false, true], "the run of what is too young stays");
+    assert_eq!(second.files, 1);
+    assert!(second.excess > 90_000, "{second:?}");
+    assert!(
+        !world.at(&format!(".xds-sync/trash/{old}")).exists(),
+        "nothing is left of a run without versions"
+    );
+    assert_eq!(prune(10).files, 0);
 }
 
 #[test]

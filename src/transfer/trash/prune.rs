@@ -1,58 +1,104 @@
-//! Which runs' trash is deleted for good, and deleting it.
+//! What a trash keeps no longer, and deleting it for good.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::AtFlags;
 
 use super::id::run_time;
 use super::{names, runs};
 use crate::fault::{Point, reach};
-use crate::model::{TrashKeep, TrashMax};
+use crate::model::{Pruned, TrashKeep, TrashMax};
 use crate::transfer::own::{OwnDir, open_dir};
 
-/// Deletes for good what is kept no longer: what old runs put into the trash, then of the rest the oldest, until
-/// no more is left than may be. What `current` put there stays. `now_ms` counts since 1970.
+/// What expires in one run was put there within so many milliseconds: a clock that jumps ahead does not make all trash go
+/// at once.
+const EXPIRES_AT_ONCE_MS: u64 = 24 * 3600 * 1000;
+
+/// Deletes for good what is kept no longer: what old runs put into the trash, then, version by version, the oldest of the
+/// rest until no more is left than may be. What `current` put there stays. `now_ms` counts since 1970.
 ///
 /// What is not named by a run is not ours to delete.
-pub fn prune(own: &OwnDir, current: &str, now_ms: u64, keep: &TrashKeep) -> io::Result<()> {
-    let mut kept = Vec::new();
-    for run in runs(own.trash())? {
-        if run != current && is_old(&run, now_ms, keep.seconds) {
-            remove(own, &run)?;
-        } else {
-            kept.push(run);
+pub fn prune(own: &OwnDir, current: &str, now_ms: u64, keep: &TrashKeep) -> io::Result<Pruned> {
+    let (old, kept): (Vec<String>, Vec<String>) = runs(own.trash())?
+        .into_iter()
+        .partition(|run| run != current && age_ms(run, now_ms) / 1000 > keep.seconds);
+    let started = |run: &String| run_time(run).unwrap_or(0);
+    let last = old.first().map_or(0, started).saturating_add(EXPIRES_AT_ONCE_MS);
+    let (expired, left) = old.into_iter().partition::<Vec<String>, _>(|run| started(run) <= last);
+    for run in expired {
+        remove(own, &run)?;
+    }
+    let Some(most) = most_bytes(own, keep.size)? else { return Ok(Pruned::default()) };
+    let kept = [left, kept].concat();
+    let bytes = kept.iter().map(|run| bytes_below(own.trash(), run.as_bytes()));
+    let all = bytes.sum::<io::Result<u64>>()?;
+    let mut pruned = Pruned { excess: all.saturating_sub(most), ..Pruned::default() };
+    let may_go = |run: &&String| *run != current && age_ms(run, now_ms) / 1000 >= keep.min_seconds;
+    for run in kept.iter().filter(may_go) {
+        if pruned.excess == 0 {
+            break;
+        }
+        shrink_run(own, run, &mut pruned)?;
+    }
+    Ok(pruned)
+}
+
+/// How long ago a run started. A clock that went back makes nothing old.
+fn age_ms(run: &str, now_ms: u64) -> u64 {
+    run_time(run).map_or(0, |started| now_ms.saturating_sub(started))
+}
+
+/// Deletes versions of a run until the trash is within its limit, and the run with the last of them.
+fn shrink_run(own: &OwnDir, run: &str, pruned: &mut Pruned) -> io::Result<()> {
+    let files = pruned.files;
+    let mut is_empty = true;
+    // A file beside the versions is the index, which goes with the last of them.
+    for (version, is_dir) in sorted(own.trash(), run.as_bytes())? {
+        if is_dir {
+            let path = [run.as_bytes(), b"/", version.as_encoded_bytes()].concat();
+            is_empty &= shrink(own.trash(), &path, pruned)?;
         }
     }
-    let Some(most) = most_bytes(own, keep.size)? else { return Ok(()) };
-    let sized = kept.into_iter().map(|run| Ok((bytes_below(own.trash(), run.as_bytes())?, run)));
-    let sized: Vec<(u64, String)> = sized.collect::<io::Result<_>>()?;
-    too_much(&sized, current, most).into_iter().try_for_each(|run| remove(own, run))
+    if files == 0 && pruned.files > 0 {
+        pruned.oldest_ms = run_time(run).unwrap_or(0);
+    }
+    if is_empty { remove(own, run) } else { Ok(()) }
+}
+
+/// Deletes what is below `path` until the trash is within its limit. Whether nothing but empty directories is left.
+fn shrink(trash: BorrowedFd<'_>, path: &[u8], pruned: &mut Pruned) -> io::Result<bool> {
+    let mut is_empty = true;
+    for (name, is_dir) in sorted(trash, path)? {
+        let below = [path, b"/", name.as_encoded_bytes()].concat();
+        if is_dir {
+            is_empty &= shrink(trash, &below, pruned)?;
+        } else if pruned.excess == 0 {
+            is_empty = false;
+        } else {
+            // Opened anew for each name, so that however deep it lies, few descriptors are open at a time.
+            let dir = open_dir(trash, path)?;
+            let bytes = bytes_of(&dir, &name)?;
+            reach(Point::PruneRemove)?;
+            rustix::fs::unlinkat(&dir, &*name, AtFlags::empty())?;
+            pruned.files += 1;
+            pruned.bytes = pruned.bytes.saturating_add(bytes);
+            pruned.excess = pruned.excess.saturating_sub(bytes);
+        }
+    }
+    Ok(is_empty)
+}
+
+fn sorted(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<Vec<(OsString, bool)>> {
+    let mut names = names(open_dir(trash, path)?)?;
+    names.sort_unstable();
+    Ok(names)
 }
 
 fn remove(own: &OwnDir, run: &str) -> io::Result<()> {
     remove_below(own.trash(), run.as_bytes())?;
     Ok(rustix::fs::unlinkat(own.trash(), run, AtFlags::REMOVEDIR)?)
-}
-
-/// Whether a run started longer ago than trash is kept. A clock that went back makes nothing old.
-fn is_old(run: &str, now_ms: u64, keep_secs: u64) -> bool {
-    let age = run_time(run).map_or(0, |started| now_ms.saturating_sub(started));
-    age / 1000 > keep_secs
-}
-
-/// Which runs' trash goes so that at most `most` bytes are left. `runs` has the oldest first.
-fn too_much<'r>(runs: &'r [(u64, String)], current: &str, most: u64) -> Vec<&'r str> {
-    let mut left = runs.iter().map(|(bytes, _)| *bytes).fold(0, u64::saturating_add);
-    let mut go = Vec::new();
-    for (bytes, run) in runs.iter().filter(|(bytes, run)| *bytes > 0 && run != current) {
-        if left <= most {
-            break;
-        }
-        left -= bytes;
-        go.push(&**run);
-    }
-    go
 }
 
 /// The limit in bytes; none where the trash cannot be beyond it.
@@ -76,9 +122,7 @@ fn bytes_below(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<u64> {
         if is_dir {
             dirs.push(name);
         } else {
-            let stat = rustix::fs::statat(&dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
-            // Blocks are counted in 512 bytes, whatever the filesystem's own are (stat(2)).
-            bytes = bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+            bytes = bytes.saturating_add(bytes_of(&dir, &name)?);
         }
     }
     drop(dir);
@@ -86,6 +130,13 @@ fn bytes_below(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<u64> {
         bytes = bytes.saturating_add(bytes_below(trash, &[path, b"/", name.as_encoded_bytes()].concat())?);
     }
     Ok(bytes)
+}
+
+/// What a file takes on the disk.
+fn bytes_of(dir: impl AsFd, name: &OsStr) -> io::Result<u64> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    // Blocks are counted in 512 bytes, whatever the filesystem's own are (stat(2)).
+    Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
 }
 
 /// Empties the directory at `path` below `trash`.
@@ -107,35 +158,4 @@ fn remove_below(trash: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
         rustix::fs::unlinkat(&dir, &*name, AtFlags::REMOVEDIR)?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OLDEST: &str = "01KQ0000000000000000000001";
-    const OLD: &str = "01KQ0000000000000000000002";
-    const NOW: &str = "01KQ0000000000000000000003";
-
-    #[test]
-    fn the_oldest_goes_until_little_enough_is_left_and_never_what_this_run_put_there() {
-        let runs = |sizes: [u64; 3]| {
-            [OLDEST, OLD, NOW].iter().zip(sizes).map(|(run, size)| (size, (*run).to_owned()))
-        };
-        for (sizes, current, most, go) in [
-            ([10, 10, 10], NOW, 30, &[][..]),
-            ([10, 10, 10], NOW, 29, &[OLDEST][..]),
-            ([10, 10, 10], NOW, 20, &[OLDEST][..]),
-            ([10, 10, 10], NOW, 19, &[OLDEST, OLD][..]),
-            ([10, 10, 10], NOW, 0, &[OLDEST, OLD][..]),
-            ([1, 100, 10], NOW, 50, &[OLDEST, OLD][..]),
-            ([0, 100, 10], NOW, 50, &[OLD][..]),
-            // A clock that went back: this run is not the newest.
-            ([10, 10, 10], OLDEST, 5, &[OLD, NOW][..]),
-            ([u64::MAX, 1, 1], NOW, 5, &[OLDEST][..]),
-        ] {
-            let runs: Vec<_> = runs(sizes).collect();
-            assert_eq!(too_much(&runs, current, most), go, "{sizes:?} {most}");
-        }
-    }
 }
