@@ -1,16 +1,20 @@
 #!/bin/sh
 # Makes this host a media server that an xds-sync Main keeps in step: installs xds-sync, and joins.
 #
-#   mds_install.sh [--binary FILE|URL] [--sha256 SUM] --fingerprint SHA256:… MAIN
-#
-# MAIN is a host, or host:port. Without --binary the program comes from Main itself, unless it is installed
-# already. 'xds-sync init' on Main prints SUM and the fingerprint. Run again, it changes nothing.
-#
-# POSIX sh; needs curl or wget where something is to be fetched.
+# POSIX sh; needs curl or wget where something is to be fetched. 'xds-sync init' on Main prints a line that fetches
+# this script, checks it against its SHA-256 and runs it.
 set -eu
 
+# Root's PATH may be anybody's. Nothing that this script runs is looked for elsewhere.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+
 target=/usr/bin/xds-sync
-binary= sum= fingerprint= main=
+# SHA-256 of the program that Main hands out. Main fills it in where it hands out this script.
+program_sum=
+# Limits of a download: the program has some 15 MiB.
+max_bytes=67108864
+max_seconds=600
 
 die() {
     echo "mds_install.sh: $*" >&2
@@ -18,10 +22,17 @@ die() {
 }
 
 usage() {
-    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    cat >&2 <<'USAGE'
+mds_install.sh [--binary FILE|URL] [--sha256 SUM] --fingerprint SHA256:… MAIN
+
+MAIN is a host, or host:port. Without --binary the program comes from Main itself. Only the program with this SHA-256
+is installed; the script that Main hands out knows it. 'xds-sync init' on Main prints the fingerprint. Run again, it
+changes nothing.
+USAGE
     exit 1
 }
 
+binary='' sum='' fingerprint='' main=''
 while [ $# -gt 0 ]; do
     case $1 in
     --binary | --sha256 | --fingerprint)
@@ -46,21 +57,56 @@ case $fingerprint in
 SHA256:*) ;;
 *) die "--fingerprint: expected SHA256:…, as 'xds-sync init' prints it on Main" ;;
 esac
+sum=$(echo "${sum:-$program_sum}" | tr A-F a-f)
 case $sum in
-*[!0-9a-fA-F]*) die "--sha256: expected 64 hexadecimal digits" ;;
+*[!0-9a-f]*) die "--sha256: expected 64 hexadecimal digits" ;;
 esac
 [ -z "$sum" ] || [ ${#sum} -eq 64 ] || die "--sha256: expected 64 hexadecimal digits"
 [ "$(id -u)" = 0 ] || die "run this as root: it installs $target, and edits root's authorized_keys"
 
-# With a checksum the server need not be trusted; without one it must be.
+sha256() {
+    sha256sum "$1" | cut -d ' ' -f 1
+}
+
+# Writes what is at a URL to stdout. The server is not trusted: the checksum decides. Redirects are not followed.
 fetch() {
-    if command -v curl >/dev/null 2>&1; then
-        curl --silent --show-error --fail --max-time 300 --proto '=https' ${sum:+--insecure} --output "$2" "$1"
-    elif command -v wget >/dev/null 2>&1; then
-        wget --quiet --timeout=60 --tries=2 ${sum:+--no-check-certificate} -O "$2" "$1"
+    if command -v curl >/dev/null; then
+        curl --disable --silent --show-error --fail --insecure --proto '=https' --max-time "$max_seconds" "$1"
     else
-        die "neither curl nor wget is here; copy the program to this host and name it: --binary FILE"
+        timeout "$max_seconds" wget --no-config --no-verbose --no-check-certificate --https-only --max-redirect=0 \
+            --tries=1 --output-document=- "$1"
     fi
+}
+
+# Writes at most one byte more than the limit to the file $new.
+get() {
+    case $binary in
+    https://*)
+        command -v curl >/dev/null || command -v wget >/dev/null ||
+            die "neither curl nor wget is here; copy the program to this host and name it: --binary FILE"
+        fetch "$binary" | head -c $((max_bytes + 1)) >"$new"
+        ;;
+    *://*) die "--binary: only https:// is fetched" ;;
+    *) head -c $((max_bytes + 1)) <"$binary" >"$new" || die "$binary cannot be read" ;;
+    esac
+}
+
+# Dies unless the file $new is the program that is meant, and runs here.
+check() {
+    size=$(wc -c <"$new")
+    [ "$size" -gt 0 ] || die "nothing came from $binary; nothing was installed"
+    [ "$size" -le "$max_bytes" ] || die "more than $max_bytes bytes came from $binary; nothing was installed"
+    found=$(sha256 "$new")
+    [ "$found" = "$sum" ] || die "what came from $binary has SHA-256 $found and not $sum; nothing was installed"
+    [ "$(head -c 4 "$new" | od -A n -t x1 | tr -d ' ')" = 7f454c46 ] ||
+        die "what came from $binary is no program; nothing was installed"
+    chmod 755 "$new"
+    version=$(timeout 60 "$new" --version 2>/dev/null </dev/null) ||
+        die "what came from $binary does not run on this host ($(uname -m)); nothing was installed"
+    case $version in
+    "xds-sync "*) ;;
+    *) die "what came from $binary is not xds-sync; nothing was installed" ;;
+    esac
 }
 
 install_program() {
@@ -68,25 +114,22 @@ install_program() {
     new=$(mktemp "$(dirname "$target")/.xds-sync.XXXXXX")
     trap 'rm -f "$new"' EXIT
     trap 'exit 1' HUP INT TERM
-    case $binary in
-    https://*) fetch "$binary" "$new" || die "$binary could not be fetched; --sha256 SUM allows an untrusted certificate" ;;
-    *://*) die "--binary: only https:// is fetched" ;;
-    *) cat "$binary" >"$new" || die "$binary cannot be read" ;;
-    esac
-    if [ -n "$sum" ]; then
-        found=$(sha256sum "$new" | cut -d ' ' -f 1)
-        wanted=$(echo "$sum" | tr A-F a-f)
-        [ "$found" = "$wanted" ] || die "what came from $binary has SHA-256 $found and not $wanted; nothing was installed"
-    fi
-    chmod 755 "$new"
-    version=$("$new" --version 2>/dev/null) || die "what came from $binary does not run on this host ($(uname -m)); nothing was installed"
+    get
+    check
+    sync "$new"
     mv -f "$new" "$target"
     trap - EXIT
     echo "installed $target: $version"
 }
 
-if [ -n "$binary" ] || ! command -v xds-sync >/dev/null 2>&1; then
-    [ -n "$binary" ] || binary=https://${main#https://}/xds-sync/xds-sync
+if [ -z "$sum" ]; then
+    [ -x "$target" ] && [ -z "$binary" ] || die "--sha256 SUM is needed: nothing is installed that was not checked"
+elif [ -e "$target" ] && [ "$(sha256 "$target")" = "$sum" ]; then
+    : # It is installed already.
+elif dpkg-query -S "$target" >/dev/null 2>&1; then
+    echo "$target is of a Debian package, and stays: upgrade that with apt" >&2
+else
+    binary=${binary:-https://${main#https://}/xds-sync/xds-sync}
     install_program
 fi
-exec xds-sync join --fingerprint "$fingerprint" "$main"
+exec "$target" join --fingerprint "$fingerprint" "$main"

@@ -10,13 +10,13 @@ use super::steps::Steps;
 use super::{Context, exit, load};
 use crate::config::{Config, Directory};
 use crate::enroll::cron;
-use crate::enroll::handover;
 use crate::enroll::install::{Installed, install};
 use crate::enroll::key::{self, KeyPair};
 use crate::enroll::publish as web;
 use crate::enroll::roots::{self, Marked};
 use crate::enroll::takeover::take_over;
 use crate::host;
+use crate::hub::downloads;
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
 use crate::report::exit::{ALL_LOST, SOME_LOST};
@@ -103,9 +103,10 @@ fn perform(
     let main = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
     steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {fingerprint}"));
     let program = host::program_content().context("reading this program").step("install")?;
-    let sum = handover::sha256(&program);
-    let line = format!("mds_install.sh --sha256 {sum} --fingerprint {fingerprint} {main}");
-    steps.note("install", &format!("on a node without xds-sync: sh {line}"));
+    let [_, script] = downloads::all(program);
+    let [curl, wget] = downloads::install_lines(&main, &script.sha256(), fingerprint);
+    steps.note("install", &format!("on a node without xds-sync: {curl}"));
+    steps.note("install", &format!("the same with wget: {wget}"));
     port.map(|_| code)
 }
 

@@ -27,13 +27,32 @@ impl Download {
     }
 }
 
-/// Downloads the program, verifies it and joins; needs nothing but a shell.
-const INSTALLER: &[u8] = include_bytes!("../../scripts/mds_install.sh");
+/// The script that downloads the program, verifies it and joins; it needs nothing but a shell.
+pub(crate) const INSTALLER: &str = "mds_install.sh";
+const INSTALLER_TEXT: &str = include_str!("../../scripts/mds_install.sh");
+/// The line of the script that Main completes.
+const PROGRAM_SUM: &str = "\nprogram_sum=\n";
 
-/// Everything that is offered; `program` is this program.
+/// Everything that is offered; `program` is this program. The script knows the program's checksum, so that whoever
+/// checks the script has checked both.
 pub(crate) fn all(program: Vec<u8>) -> [Download; 2] {
+    let script = INSTALLER_TEXT.replacen(PROGRAM_SUM, &format!("\nprogram_sum={}\n", sha256(&program)), 1);
     [
         Download { name: "xds-sync", kind: "application/octet-stream", content: program },
-        Download { name: "mds_install.sh", kind: "text/x-shellscript", content: INSTALLER.to_vec() },
+        Download { name: INSTALLER, kind: "text/x-shellscript", content: script.into_bytes() },
     ]
+}
+
+/// The lines that make a host without xds-sync a node of the Main at `address` (HOST or HOST:PORT), as root: with curl,
+/// and with wget. `script` is the script's SHA-256, which is checked before any of it runs, so the server's certificate
+/// need not be trusted. Redirects are not followed; bytes and time have a bound. The script lies in /root, where nobody
+/// else can exchange it between the check and the call.
+pub(crate) fn install_lines(address: &str, script: &str, fingerprint: &str) -> [String; 2] {
+    let url = format!("https://{address}{}/{INSTALLER}", super::routes::DOWNLOADS);
+    ["curl -sSfkm60", "timeout 60 wget -qO- --no-check-certificate --max-redirect=0"].map(|get| {
+        format!(
+            "cd /root && {get} {url} | head -c64K >{INSTALLER} && echo '{script}  {INSTALLER}' | sha256sum -c && \
+             sh {INSTALLER} --fingerprint {fingerprint} {address}"
+        )
+    })
 }

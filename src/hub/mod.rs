@@ -1,10 +1,13 @@
 //! The small HTTPS service on Main: its public key, and what a new node installs.
 //!
-//! [`routes`] has what is served, [`certificate`] the certificate, [`server`] the connections and their limits. It
+//! [`routes`] has what is served, [`certificate`] the certificate, [`server`] the connections and their limits, [`places`] those of each
+//! client and [`metered`] the rate at which it must take what it asked for. It
 //! reads only the public key, so it need not run as root.
 
 pub(crate) mod certificate;
 pub(crate) mod downloads;
+mod metered;
+mod places;
 pub(crate) mod routes;
 pub(crate) mod server;
 

@@ -47,6 +47,11 @@ pub(crate) fn routes(content: Content) -> Router {
     router
 }
 
+/// Whether the path is that of a download: large, where the public key is a line.
+pub(super) fn is_download(path: &str) -> bool {
+    path.starts_with(DOWNLOADS)
+}
+
 async fn key(State(keys): State<Arc<[PathBuf]>>) -> Response {
     // Reading a file of one line blocks for less time than handing it to another thread takes.
     match keys.iter().find_map(|path| read_key(path).ok()) {

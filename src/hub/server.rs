@@ -2,12 +2,16 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
+use axum::http::{HeaderName, Request, StatusCode, header};
+use axum::response::IntoResponse as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
@@ -17,16 +21,28 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Certificate;
+use super::metered::{Metered, too_slow};
+use super::places::Places;
+use super::routes::is_download;
 
 /// How much clients may use, each and all together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Connections at once; further ones wait.
     pub(crate) connections: usize,
+    /// How many of them one client may have; further ones are closed.
+    pub(crate) per_client: usize,
+    /// How many of them may be downloads; further ones are told to come again. The rest is for the public key, which
+    /// nodes must get while others download.
+    pub(crate) downloads: usize,
     /// For the TLS handshake, and again for the request's head.
     pub(crate) handshake_timeout: Duration,
     /// For a whole connection: a download over a slow line takes minutes.
     pub(crate) connection: Duration,
+    /// Bytes that a client must take within `window`, until it has its answer. Slower ones are cut off.
+    pub(crate) least: u64,
+    /// See `least`.
+    pub(crate) window: Duration,
     /// Bytes of the request's head.
     pub(crate) head: usize,
     /// How long open connections may go on after the service was told to stop.
@@ -37,8 +53,13 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 64,
+            per_client: 8,
+            downloads: 48,
             handshake_timeout: Duration::from_secs(10),
             connection: Duration::from_secs(600),
+            // At less than 16 KiB/s the program would not arrive within the time of a connection anyway.
+            least: 30 * 16 * 1024,
+            window: Duration::from_secs(30),
             head: 16 * 1024,
             shutdown_grace: Duration::from_secs(3),
         }
@@ -47,6 +68,9 @@ impl Default for Limits {
 
 /// How often the certificate is read again: it may have been renewed, or be due for renewal.
 const RENEWAL: Duration = Duration::from_secs(3600);
+/// What the kernel may keep of an answer that the client has not taken. Without a bound it would be so much that a client
+/// who takes nothing looks for minutes as if it took something.
+const SEND_BUFFER: usize = 128 * 1024;
 /// How long to wait after an error of accept(2), such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -131,6 +155,8 @@ impl Server {
         let mut renewal = tokio::time::interval(RENEWAL);
         let mut end = std::pin::pin!(end);
         let slots = Arc::new(Semaphore::new(limits.connections));
+        let downloads = Arc::new(Semaphore::new(limits.downloads));
+        let places = Places::new(limits.per_client);
         let mut connections = JoinSet::new();
         renewal.tick().await;
         ready();
@@ -148,11 +174,13 @@ impl Server {
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 (slot, accepted) = next => match accepted {
-                    Ok((stream, _)) => {
-                        let (acceptor, routes) = (acceptor.clone(), routes.clone());
+                    Ok((stream, client)) => {
+                        // A client that has all its places already is hung up on: it may not wait in those of others.
+                        let Some(place) = places.take(client.ip()) else { continue };
+                        let service = (routes.clone(), Arc::clone(&downloads));
+                        let answered = answer(stream, acceptor.clone(), service, limits);
                         connections.spawn(async move {
-                            let _slot = slot;
-                            let answered = answer(stream, acceptor, routes, limits);
+                            let _held = (slot, place);
                             // Errors of a client that is too slow or speaks nonsense are not reported.
                             let _ = tokio::time::timeout(limits.connection, answered).await;
                         });
@@ -172,15 +200,47 @@ impl Server {
 }
 
 /// One connection: a handshake, a request and its answer.
-async fn answer(stream: TcpStream, acceptor: TlsAcceptor, routes: Router, limits: Limits) -> Option<()> {
+async fn answer(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    (routes, downloads): (Router, Arc<Semaphore>),
+    limits: Limits,
+) -> Option<()> {
+    rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER).ok()?;
+    let (stream, written) = Metered::new(stream);
     let tls = tokio::time::timeout(limits.handshake_timeout, acceptor.accept(stream)).await.ok()?.ok()?;
-    http1::Builder::new()
+    // Held until the connection ends: what a download has not sent yet is in the connection's buffers.
+    let download = Mutex::new(None);
+    let router = TowerToHyperService::new(routes);
+    let service = service_fn(|request: Request<Incoming>| {
+        let permit = match is_download(request.uri().path()) {
+            true => Arc::clone(&downloads).try_acquire_owned().map(Some),
+            false => Ok(None),
+        };
+        let (router, download) = (&router, &download);
+        async move {
+            match permit {
+                Ok(permit) => {
+                    *download.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+                    router.call(request).await
+                }
+                Err(_) => Ok(BUSY.into_response()),
+            }
+        }
+    });
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake_timeout)
         .max_buf_size(limits.head)
         // An idle client must not hold a slot.
         .keep_alive(false)
-        .serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes))
-        .await
-        .ok()
+        .serve_connection(TokioIo::new(tls), service);
+    tokio::select! {
+        served = served => served.ok(),
+        () = too_slow(written, limits.least, limits.window) => None,
+    }
 }
+
+/// The answer when as many download as may.
+const BUSY: (StatusCode, [(HeaderName, &str); 1], &str) =
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], "too many download: try again soon\n");

@@ -4,10 +4,13 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio::sync::oneshot;
 
 use super::downloads::Download;
@@ -28,12 +31,15 @@ struct Hub {
 
 impl Hub {
     fn new(limits: Limits) -> Hub {
+        Hub::offering(limits, b"program".to_vec())
+    }
+
+    fn offering(limits: Limits, program: Vec<u8>) -> Hub {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("key.pub");
         fs::write(&key, KEY).unwrap();
         let keys = vec![dir.path().join("not yet"), key];
-        let download =
-            Download { name: "xds-sync", kind: "application/octet-stream", content: b"program".to_vec() };
+        let download = Download { name: "xds-sync", kind: "application/octet-stream", content: program };
         let routes = routes::routes(Content { keys, downloads: vec![download] });
         let listen = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(listen, own(dir.path(), &["localhost", "127.0.0.1"]), limits).unwrap();
@@ -57,6 +63,24 @@ impl Hub {
     fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let url = format!("https://localhost:{}{path}", self.address.port()).parse().unwrap();
         fetch::get(&url, &self.trust(), fetch::SMALL)
+    }
+
+    /// Asks for the program, and takes no more than the beginning of the answer.
+    fn stalled_download(&self) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        let certificate = self.dir.path().join("hub/certificate.pem");
+        roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(client, TcpStream::connect(self.address).unwrap());
+        stream.write_all(b"GET /xds-sync/xds-sync HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut head = [0; 15];
+        stream.read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        stream
     }
 
     fn end(mut self) {
@@ -131,6 +155,59 @@ fn who_comes_when_all_places_are_taken_waits() {
     let _silent = TcpStream::connect(hub.address).unwrap();
     assert_eq!(hub.get(routes::KEY).unwrap(), KEY.as_bytes());
     hub.end();
+}
+
+/// More than the buffers between two ends of a connection hold.
+const LARGE: usize = 32 << 20;
+
+#[test]
+fn a_client_has_its_places_and_no_more() {
+    let hub = Hub::new(Limits { per_client: 2, ..Limits::default() });
+    let held = [(); 2].map(|()| TcpStream::connect(hub.address).unwrap());
+    assert!(hub.get(routes::KEY).is_err());
+    drop(held);
+    let mut answered = hub.get(routes::KEY);
+    // The hub has yet to see that they went.
+    for _ in 0..1000 {
+        if answered.is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        answered = hub.get(routes::KEY);
+    }
+    assert_eq!(answered.unwrap(), KEY.as_bytes());
+    hub.end();
+}
+
+#[test]
+fn downloads_leave_places_for_the_key() {
+    let hub = Hub::offering(Limits { downloads: 2, ..Limits::default() }, vec![b'x'; LARGE]);
+    let _stalled = [hub.stalled_download(), hub.stalled_download()];
+    assert!(format!("{:#}", hub.get("/xds-sync/xds-sync").unwrap_err()).contains("503"));
+    assert_eq!(hub.get(routes::KEY).unwrap(), KEY.as_bytes());
+    hub.end();
+}
+
+#[test]
+fn who_takes_too_little_is_cut_off() {
+    let limits = Limits { connections: 1, window: Duration::from_millis(100), ..Limits::default() };
+    let hub = Hub::offering(limits, vec![b'x'; LARGE]);
+    let _stalled = hub.stalled_download();
+    assert_eq!(hub.get(routes::KEY).unwrap(), KEY.as_bytes());
+    hub.end();
+}
+
+#[test]
+fn the_script_that_is_offered_knows_the_program() {
+    let [program, script] = downloads::all(b"program".to_vec());
+    let text = String::from_utf8(script.content.clone()).unwrap();
+    assert!(text.contains(&format!("\nprogram_sum={}\n", program.sha256())), "{text}");
+    for line in downloads::install_lines("main:8443", &script.sha256(), "SHA256:x") {
+        assert!(
+            line.contains(&format!("echo '{}  mds_install.sh' | sha256sum -c && ", script.sha256())),
+            "{line}"
+        );
+    }
 }
 
 #[test]

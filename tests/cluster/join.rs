@@ -76,37 +76,6 @@ fn insecure(node: &Host, main: &str, answer: &str) -> Output {
 }
 
 #[test]
-fn a_host_with_nothing_but_a_shell_becomes_a_node() {
-    let cluster = Cluster::new().nodes(1).without_asterisk().without_key().without_program("mds1").build();
-    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
-    let init = main.xds_sync(["init", "--publish", "hub"]).ok();
-    let line = init.lines().find_map(|line| Some(line.split_once("without xds-sync: sh ")?.1.to_owned()));
-    let line = line.unwrap_or_else(|| panic!("no line for new nodes in {init}"));
-    let serve = main.spawn_xds_sync(["serve"]);
-    eventually("the hub listens", Duration::from_secs(20), || main.sh("ss -Hltn | grep :8443").success());
-
-    let address = line.split_whitespace().last().unwrap();
-    mds1.sh(format!(
-        "curl --silent --fail --insecure -o mds_install.sh https://{address}/xds-sync/mds_install.sh"
-    ))
-    .ok();
-    let wrong = "0".repeat(64);
-    mds1.sh(format!("sh mds_install.sh --sha256 {wrong} --fingerprint SHA256:x {address}")).exits(1);
-    mds1.sh(format!("sh mds_install.sh --fingerprint SHA256:x {address}")).exits(1);
-    assert!(!mds1.exists("/usr/bin/xds-sync"), "nothing is installed that was not checked");
-
-    for _ in 0..2 {
-        mds1.sh(format!("dash {line}")).ok();
-    }
-    assert_eq!(mds1.sh("ls -A /usr/bin | grep -c '^.xds-sync'").text(), "0\n", "no leftovers");
-    main.write_settled("/var/lib/xivo/sounds/a.wav", "a");
-    main.sync_json(["--dir", "sounds"]).exits(0);
-    assert!(mds1.exists("/var/lib/xivo/sounds/a.wav"));
-    serve.signal(rustix::process::Signal::TERM);
-    serve.wait();
-}
-
-#[test]
 fn a_main_that_lost_its_state_takes_over_by_a_higher_epoch() {
     let cluster = Cluster::new().nodes(1).without_asterisk().build();
     let main = &cluster.main;

@@ -23,6 +23,7 @@ mod first_run;
 mod first_sync;
 mod guards;
 mod history;
+mod install;
 mod join;
 mod panics;
 mod points;
