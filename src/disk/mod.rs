@@ -4,6 +4,7 @@
 //! and `RESOLVE_NO_SYMLINKS`: a parent that somebody swaps for a symlink in the meantime is an error,
 //! never a way out.
 
+pub mod holes;
 pub mod marker;
 pub mod owner;
 mod resolve;

@@ -190,6 +190,11 @@ fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mu
                 EntryProblem::EscapingLink => buffer.push(b'l'),
                 EntryProblem::Mount => buffer.push(b'm'),
                 EntryProblem::TooLong => buffer.push(b't'),
+                EntryProblem::Sparse { size, allocated } => {
+                    buffer.push(b'h');
+                    put_number(buffer, *size);
+                    put_number(buffer, *allocated);
+                }
             }
         }
     }
@@ -302,6 +307,7 @@ impl<'a> Input<'a> {
                 b'l' => EntryProblem::EscapingLink,
                 b'm' => EntryProblem::Mount,
                 b't' => EntryProblem::TooLong,
+                b'h' => EntryProblem::Sparse { size: self.number()?, allocated: self.number()? },
                 _ => return Err(Malformed("an entry is of no known kind")),
             }),
             _ => return Err(Malformed("an entry is of no known kind")),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::path::RelPath;
+use super::size::Size;
 
 /// What a scan found at a path.
 ///
@@ -139,6 +140,8 @@ pub enum EntryProblem {
     Mount,
     /// The path is longer than this tool carries.
     TooLong,
+    /// A file with more holes than are hashed: it takes `allocated` bytes on its disk.
+    Sparse { size: u64, allocated: u64 },
 }
 
 impl EntryProblem {
@@ -150,7 +153,8 @@ impl EntryProblem {
             EntryProblem::Special
             | EntryProblem::EscapingLink
             | EntryProblem::Mount
-            | EntryProblem::TooLong => true,
+            | EntryProblem::TooLong
+            | EntryProblem::Sparse { .. } => true,
         }
     }
 }
@@ -200,6 +204,12 @@ impl fmt::Display for EntryProblem {
             EntryProblem::EscapingLink => f.write_str("a symlink that is absolute or leaves the directory"),
             EntryProblem::Mount => f.write_str("another filesystem is mounted here"),
             EntryProblem::TooLong => f.write_str("the path is too long"),
+            EntryProblem::Sparse { size, allocated } => write!(
+                f,
+                "a sparse file: {} of {} allocated, too many holes to carry",
+                Size(*allocated),
+                Size(*size)
+            ),
         }
     }
 }

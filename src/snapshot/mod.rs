@@ -8,6 +8,7 @@ mod cache;
 mod carve;
 mod digest;
 mod hash;
+mod limits;
 mod list;
 mod rules;
 mod scan;
@@ -17,6 +18,7 @@ mod walk;
 
 pub use cache::HashCache;
 pub use digest::{loaded_digest, tree_digest};
+pub use limits::{ScanControl, ScanLimits};
 pub use rules::Rules;
 pub use scan::{Snapshot, scan};
 

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::cache::HashCache;
 use super::carve::carved;
 use super::hash::{Hashed, Hasher, nanoseconds};
+use super::limits::{Budget, ScanControl};
 use super::list::{Lister, stat, words};
 use super::rules::Rules;
-use super::walk::walk;
+use super::walk::{Unlisted, walk};
 use super::{Clock, Root, ScanSpec};
 use crate::disk::marker::Marker;
 use crate::disk::{HeldRoot, Owners, Stamp};
@@ -25,6 +25,8 @@ const MOST_THREADS: usize = 8;
 const BATCH: usize = 1 << 14;
 /// While a scan waits for young files, it moves its progress this often.
 const WAIT_STEP: Duration = Duration::from_millis(250);
+/// Why a root has no tree whose scan nobody waited for.
+const STOPPED: &str = "the scan was broken off";
 
 /// What a scan found.
 #[derive(Clone, Debug)]
@@ -59,17 +61,22 @@ impl Snapshot {
 /// Looks at a directory.
 ///
 /// What could not be read is in the tree, or in the root's state; a scan as a whole does not fail.
-/// `cache` is the root's; digests that it knows are not computed again, new ones are added. `progress`
-/// grows with every entry seen and every byte read.
-pub fn scan(spec: &ScanSpec, cache: &mut HashCache, clock: &dyn Clock, progress: &AtomicU64) -> Snapshot {
-    scan_with(spec, cache, clock, progress, threads(MOST_THREADS))
+/// `cache` is the root's; digests that it knows are not computed again, new ones are added. Beyond its limits, or
+/// once nobody waits for it, the root is unusable and the cache as it was.
+pub fn scan(
+    spec: &ScanSpec,
+    cache: &mut HashCache,
+    clock: &dyn Clock,
+    control: &ScanControl<'_>,
+) -> Snapshot {
+    scan_with(spec, cache, clock, control, threads(MOST_THREADS))
 }
 
 pub(super) fn scan_with(
     spec: &ScanSpec,
     cache: &mut HashCache,
     clock: &dyn Clock,
-    progress: &AtomicU64,
+    control: &ScanControl<'_>,
     threads: usize,
 ) -> Snapshot {
     let opened = match OpenRoot::open(spec) {
@@ -79,12 +86,10 @@ pub(super) fn scan_with(
     cache.merge();
     let known = (!spec.checksum).then_some(&*cache);
     let owners = Mutex::new(Owners::default());
-    let mut builder = match list_all(&opened, known, &owners, progress, threads) {
+    let budget = Budget::new(*control);
+    let mut builder = match list_all(&opened, known, &owners, &budget, threads) {
         Ok(builder) => builder,
-        Err(why) => {
-            let why = format!("{}: {why}", spec.root.display());
-            return Snapshot::without_tree(Root::Unusable(why), opened.free);
-        }
+        Err(why) => return Snapshot::without_tree(Root::Unusable(why), opened.free),
     };
     let from_cache = builder.files - builder.unknown.len();
     if let Some(cache) = known {
@@ -96,11 +101,14 @@ pub(super) fn scan_with(
         settle: spec.settle,
         owners: &owners,
         clock,
-        progress,
+        budget: &budget,
         again: spec.direction == Direction::Push,
         open: OnceLock::new(),
     };
     builder.hash_unknown(hasher, threads);
+    if control.is_stopped() {
+        return Snapshot::without_tree(Root::Unusable(STOPPED.to_owned()), opened.free);
+    }
     // In step, the cache stays as it is, and needs not be written.
     if builder.learned > 0 || from_cache != cache.len() {
         cache.replace(builder.sure_files());
@@ -150,17 +158,22 @@ fn list_all(
     opened: &OpenRoot,
     cache: Option<&HashCache>,
     owners: &Mutex<Owners>,
-    progress: &AtomicU64,
+    budget: &Budget<'_>,
     threads: usize,
 ) -> Result<SnapshotBuilder, String> {
     let OpenRoot { held, rules, device, .. } = opened;
-    let lister = Lister { root: held, device: *device, rules, cache, owners, progress };
+    let lister = Lister { root: held, device: *device, rules, cache, owners, budget };
     let mut builder = SnapshotBuilder::default();
     let mut add = |path: &RelPath, entry, stamp, hash| builder.add(path, entry, stamp, hash);
     match walk(&lister, threads, &mut add) {
         Ok(()) => Ok(builder),
-        Err(Entry::Problem(problem)) => Err(problem.to_string()),
-        Err(_) => Err("it was replaced during the scan".to_owned()),
+        Err(Unlisted::Over) => Err(budget.why_over().unwrap_or_else(|| STOPPED.to_owned())),
+        Err(Unlisted::Instead(Entry::Problem(problem))) => {
+            Err(format!("{}: {problem}", held.path().display()))
+        }
+        Err(Unlisted::Instead(_)) => {
+            Err(format!("{}: it was replaced during the scan", held.path().display()))
+        }
     }
 }
 
@@ -253,7 +266,7 @@ impl SnapshotBuilder {
         self.hash(&hasher, &unknown, threads);
         let Some(until) = self.until else { return };
         // Somebody saved a file just now, and then ran us to have it pushed.
-        wait(until, hasher.settle, hasher.clock, hasher.progress);
+        wait(until, hasher.settle, hasher.clock, &hasher.budget.control);
         // A process may have opened one meanwhile, so that all are asked again.
         let hasher = Hasher { again: false, open: OnceLock::new(), ..hasher };
         let young = std::mem::take(&mut self.young);
@@ -303,13 +316,13 @@ fn is_settled(tree: &Tree) -> bool {
 }
 
 /// Lets time pass until then, but no longer than `most`.
-fn wait(until: i64, most: Duration, clock: &dyn Clock, progress: &AtomicU64) {
+fn wait(until: i64, most: Duration, clock: &dyn Clock, control: &ScanControl<'_>) {
     let left = until.saturating_sub(nanoseconds(clock.now()));
     let mut left = Duration::from_nanos(u64::try_from(left).unwrap_or(0)).min(most);
-    while !left.is_zero() {
+    while !left.is_zero() && !control.is_stopped() {
         let step = left.min(WAIT_STEP);
         clock.sleep(step);
-        progress.fetch_add(1, Ordering::Relaxed);
+        control.count(1);
         left -= step;
     }
 }

@@ -145,6 +145,8 @@ pub(super) fn local(dir: &Path) -> Local {
         }),
         replace_key: Box::new(|_| Err(Refusal::new("not here"))),
         progress: Arc::default(),
+        stop: Arc::default(),
+        limits: Default::default(),
     })
 }
 

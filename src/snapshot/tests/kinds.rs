@@ -190,7 +190,7 @@ fn what_cannot_be_read_is_a_problem_and_covers_all_below() {
     let denied = "Unreadable(\"Permission denied\")";
     let snapshot = as_nobody(|| {
         let now = site.now;
-        scan_with(&site.spec, &mut site.cache, &move || now, &AtomicU64::new(0), 1)
+        scan_with(&site.spec, &mut site.cache, &move || now, &control(&AtomicU64::new(0)), 1)
     });
     assert_eq!(
         words(&snapshot),
@@ -290,7 +290,8 @@ fn several_threads_see_what_one_sees() {
     let now = site.now;
     let scanned = |threads| {
         let progress = AtomicU64::new(0);
-        let snapshot = scan_with(&site.spec, &mut HashCache::default(), &move || now, &progress, threads);
+        let snapshot =
+            scan_with(&site.spec, &mut HashCache::default(), &move || now, &control(&progress), threads);
         (snapshot, progress.load(Ordering::Relaxed))
     };
     let (serial, moved) = scanned(1);
@@ -314,7 +315,7 @@ fn a_directory_that_is_taken_apart_meanwhile_harms_no_scan() {
         }
     };
     make();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
@@ -327,7 +328,7 @@ fn a_directory_that_is_taken_apart_meanwhile_harms_no_scan() {
         for _ in 0..30 {
             let now = site.now;
             let mut cache = HashCache::default();
-            let snapshot = scan_with(&site.spec, &mut cache, &move || now, &AtomicU64::new(0), 3);
+            let snapshot = scan_with(&site.spec, &mut cache, &move || now, &control(&AtomicU64::new(0)), 3);
             for (path, entry) in snapshot.tree.iter() {
                 assert!(!matches!(entry, Entry::Problem(_)), "{path:?}: {entry:?}");
                 let is_dir = |dir| matches!(snapshot.tree.get(dir), Some(Entry::Dir(_)));

@@ -1,6 +1,7 @@
 //! Scans of real directories.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+mod budgets;
 mod cached;
 mod digest;
 mod kinds;
@@ -12,7 +13,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -39,6 +40,12 @@ impl Clock for Sleeper<'_> {
 }
 
 /// A directory to scan and what its scans remember.
+/// What nobody stops, within the usual limits.
+fn control(progress: &AtomicU64) -> ScanControl<'_> {
+    static NEVER: AtomicBool = AtomicBool::new(false);
+    ScanControl { progress, stop: &NEVER, limits: ScanLimits::default() }
+}
+
 struct Site {
     dir: tempfile::TempDir,
     spec: ScanSpec,
@@ -91,14 +98,14 @@ impl Site {
 
     fn snapshot(&mut self) -> Snapshot {
         let now = self.now;
-        scan(&self.spec, &mut self.cache, &move || now, &AtomicU64::new(0))
+        scan(&self.spec, &mut self.cache, &move || now, &control(&AtomicU64::new(0)))
     }
 
     /// Number of bytes that a scan reads.
     fn bytes_read(&mut self) -> u64 {
         let (now, progress) = (self.now, AtomicU64::new(0));
         let files = |snapshot: &Snapshot| snapshot.tree.files();
-        let snapshot = scan(&self.spec, &mut self.cache, &move || now, &progress);
+        let snapshot = scan(&self.spec, &mut self.cache, &move || now, &control(&progress));
         let moved = progress.into_inner() - snapshot.tree.len() as u64;
         // Each file looked into moves it by one besides.
         moved.saturating_sub(files(&snapshot))
