@@ -99,7 +99,7 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
     ledger.set_skips(
         "moh",
         "mds1",
-        vec![Skip { path: path(), side: Side::Node, reason: "a socket".to_owned() }],
+        Skips::of([Skip { path: path(), side: Side::Node, reason: "a socket".to_owned() }]),
     );
     let conflict = ConflictRecord {
         directory: "moh".to_owned(),

@@ -9,11 +9,13 @@ pub mod marker;
 pub mod owner;
 mod resolve;
 pub mod root;
+mod space;
 pub mod stamp;
 
 pub use owner::Owners;
 pub use resolve::resolved;
 pub use root::{HeldRoot, open_beneath};
+pub use space::space;
 pub use stamp::Stamp;
 
 /// Our own directory inside every root: marker, stage and trash. Never part of a tree.

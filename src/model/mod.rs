@@ -15,6 +15,7 @@ pub mod path;
 pub mod plan;
 pub mod policy;
 mod size;
+mod space;
 pub mod tree;
 pub mod words;
 
@@ -30,5 +31,6 @@ pub use policy::{
     Amount, ConflictPolicy, DeletePolicy, Deletions, Direction, MaxDelete, TrashKeep, TrashMax,
 };
 pub use size::{NotASize, Size};
+pub use space::{Need, Room, Shortage, Space};
 pub use tree::Tree;
 pub use words::MAIN;

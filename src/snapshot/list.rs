@@ -158,6 +158,9 @@ impl Lister<'_> {
             kept.extend_from_slice(name);
             items.push(Item { name_end: kept.len(), entry, stamp, next });
         }
+        if self.budget.is_over() {
+            return Listed::Over;
+        }
         self.budget.control.count(items.len() as u64);
         Listed::Items(Items { names: kept, items: items.into_iter(), start: 0 })
     }

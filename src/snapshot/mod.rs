@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::marker::Marker;
 use crate::model::bounded::at_most;
-use crate::model::{Digest, Direction};
+use crate::model::{Digest, Direction, Space};
 
 /// Most globs, and most roots of others, that a scan may come with; sites have some ten.
 const MAX_NAMES: usize = 4096;
@@ -96,8 +96,8 @@ pub struct Scanned {
     pub entries: u64,
     /// Whether nothing in it is busy or unreadable: only such a tree may be remembered as in step.
     pub settled: bool,
-    /// Bytes free for root on the root's filesystem.
-    pub free: u64,
+    /// The room on the root's filesystem.
+    pub free: Space,
     /// Whether earlier runs have left anything in the root's stage, of whatever age.
     pub leftovers: bool,
 }

@@ -15,8 +15,8 @@ use super::rules::Rules;
 use super::walk::{Unlisted, walk};
 use super::{Clock, Root, ScanSpec};
 use crate::disk::marker::Marker;
-use crate::disk::{HeldRoot, Owners, Stamp};
-use crate::model::{Digest, Direction, Entry, File, RelPath, Tree};
+use crate::disk::{HeldRoot, Owners, Stamp, space};
+use crate::model::{Digest, Direction, Entry, File, RelPath, Space, Tree};
 use crate::threads::threads;
 
 /// More threads than this only wait for each other and for the disk.
@@ -39,8 +39,8 @@ pub struct Snapshot {
     pub held: Option<HeldRoot>,
     /// Whether nothing in it is busy or unreadable.
     pub settled: bool,
-    /// Bytes free for root on its filesystem; for a missing root, on the one it would be made on.
-    pub free: u64,
+    /// The room on its filesystem; for a missing root, on the one it would be made on.
+    pub free: Space,
     /// One for each entry of the tree.
     stamps: Vec<Option<Stamp>>,
 }
@@ -53,7 +53,7 @@ impl Snapshot {
         self.stamps.get(self.tree.position(path)?).copied().flatten()
     }
 
-    fn without_tree(root: Root, free: u64) -> Snapshot {
+    fn without_tree(root: Root, free: Space) -> Snapshot {
         Snapshot { root, tree: Arc::default(), held: None, settled: true, free, stamps: Vec::new() }
     }
 }
@@ -124,21 +124,21 @@ struct OpenRoot {
     rules: Rules,
     /// Its filesystem.
     device: (u32, u32),
-    free: u64,
+    free: Space,
 }
 
 impl OpenRoot {
-    /// The error is the state of a root that cannot be scanned, and the bytes that are free there.
-    fn open(spec: &ScanSpec) -> Result<OpenRoot, (Root, u64)> {
+    /// The error is the state of a root that cannot be scanned, and the room there.
+    fn open(spec: &ScanSpec) -> Result<OpenRoot, (Root, Space)> {
         let path = || spec.root.display();
         let held = match HeldRoot::open(&spec.root) {
             Ok(held) => held,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err((Root::Missing, free_above(&spec.root)));
             }
-            Err(error) => return Err((Root::Unusable(format!("{}: {error}", path())), 0)),
+            Err(error) => return Err((Root::Unusable(format!("{}: {error}", path())), Space::default())),
         };
-        let free = free(&held);
+        let free = space(&held);
         let unusable = |why: String| (Root::Unusable(why), free);
         let root = match Marker::read(&held) {
             Ok(Some(marker)) => Root::Marked(marker),
@@ -327,11 +327,7 @@ fn wait(until: i64, most: Duration, clock: &dyn Clock, control: &ScanControl<'_>
     }
 }
 
-/// Bytes free for root, who may use the blocks that are reserved for it: it is root who writes here.
-fn free(held: &HeldRoot) -> u64 {
-    rustix::fs::fstatvfs(held).map_or(0, |stat| stat.f_bfree.saturating_mul(stat.f_frsize))
-}
-
-fn free_above(missing: &Path) -> u64 {
-    missing.ancestors().find_map(|above| HeldRoot::open(above).ok()).map_or(0, |held| free(&held))
+fn free_above(missing: &Path) -> Space {
+    let held = missing.ancestors().find_map(|above| HeldRoot::open(above).ok());
+    held.map_or(Space::UNKNOWN, space)
 }

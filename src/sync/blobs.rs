@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::model::{Action, Digest, File, Outcome, RelPath, Size, Step};
+use crate::model::{Action, Digest, File, Outcome, RelPath, Step};
 use crate::transfer::{BlobRequest, Received};
-
-/// Room that is left free on a disk beside what a plan needs: logs and recordings go on growing meanwhile.
-const SPARE: u64 = 16 << 20;
 
 /// Why a blob is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,15 +88,6 @@ fn clears(action: &Action) -> bool {
     action.step == Step::Delete
 }
 
-/// Why blobs do not fit into the free space, if they do not.
-pub(super) fn too_little_room(requests: &[BlobRequest], free: u64) -> Option<String> {
-    let needed: u64 = requests.iter().map(|request| request.size).fold(0, u64::saturating_add);
-    if needed == 0 || needed.saturating_add(SPARE) <= free {
-        return None;
-    }
-    Some(format!("{} are needed and {} are free", Size(needed), Size(free)))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -146,14 +134,5 @@ mod tests {
         let missing = |action: &Action| (*action.path == *path("a")).then_some(Missing::NotReached);
         let outcomes = commit_present::<()>(&actions, missing, |_| Ok(vec![Outcome::Done]));
         assert_eq!(outcomes, Ok(vec![None, Some(Outcome::Done)]));
-    }
-
-    #[test]
-    fn room_is_needed_for_every_blob_and_some_is_spared() {
-        let requests = requests(&[put("a", 1), put("b", 1), put("c", 2)]);
-        assert_eq!(requests.len(), 2, "one blob for two paths");
-        assert_eq!(too_little_room(&requests, SPARE + 2), None);
-        assert!(too_little_room(&requests, SPARE + 1).is_some());
-        assert_eq!(too_little_room(&[], 0), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::snapshot::{Root, Scanned};
 use crate::sync::halt::Halt;
 use crate::sync::origin::Origin;
 use crate::sync::spec::DirectorySpec;
-use crate::sync::{Run, blobs};
+use crate::sync::{Run, room};
 
 /// One node's part of a planned directory.
 pub(super) struct Member<'m> {
@@ -44,7 +44,9 @@ pub(super) fn check(
         return (0..members.len()).map(|index| (index, with_token(guard, detail.clone()))).collect();
     }
     let rooms = members.iter().zip(&plan.edges).enumerate();
-    rooms.filter_map(|(index, (member, plan))| Some((index, too_little_room(member, plan)?))).collect()
+    rooms
+        .filter_map(|(index, (member, plan))| Some((index, too_little_room(directory, member, plan)?)))
+        .collect()
 }
 
 /// The nodes of a two-way directory that have lost all they had, while Main still has something.
@@ -92,13 +94,14 @@ fn too_many_deletions(
 }
 
 /// Whether the node lacks room for what it is to get.
-fn too_little_room(member: &Member<'_>, plan: &EdgePlan) -> Option<Halt> {
+fn too_little_room(directory: &DirectorySpec, member: &Member<'_>, plan: &EdgePlan) -> Option<Halt> {
     // The disk of a root that does not exist yet is not known.
     if member.scanned.root == Root::Missing {
         return None;
     }
-    let detail = blobs::too_little_room(&blobs::requests(&plan.actions), member.scanned.free)?;
-    Some(Halt::new(Guard::FreeSpace, format!("{}: {detail}", member.name)))
+    // What others put into a two-way directory must not hold up the rest of it.
+    let lacking = room::lacking(&plan.actions, member.scanned.free, directory.is_two_way())?;
+    Some(Halt::new(Guard::FreeSpace, format!("{}: {lacking}", member.name)))
 }
 
 /// Whether what stands at an action's path goes to the trash.

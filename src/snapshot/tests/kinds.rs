@@ -52,7 +52,7 @@ fn every_kind_of_entry() {
     );
     assert!(snapshot.settled, "standing skips only");
     assert_eq!(snapshot.root, Root::Unmarked);
-    assert!(snapshot.free > 0);
+    assert!(snapshot.free.bytes() > 0);
     for (path, _) in snapshot.tree.iter() {
         let now = Stamp::of(&rustix::fs::lstat(site.path(path.as_bytes())).unwrap());
         assert_eq!(snapshot.stamp(path), Some(now), "{path:?}");
@@ -168,7 +168,7 @@ fn the_states_of_a_root() {
     site.spec.root = site.dir.path().join("not/there");
     let snapshot = site.snapshot();
     assert_eq!(snapshot.root, Root::Missing);
-    assert!(snapshot.free > 0, "of the filesystem it would be made on");
+    assert!(snapshot.free.bytes() > 0, "of the filesystem it would be made on");
 
     site.spec.root = site.dir.path().join("file");
     fs::write(&site.spec.root, "").unwrap();
