@@ -11,7 +11,9 @@ use xds_sync::disk::marker::Marker;
 use xds_sync::model::{Digest, Intent, RelPathBuf, Side, Tree};
 use xds_sync::node::{Ended, Endpoint as _, Peer, Remote, agent as node_agent};
 use xds_sync::report::status::Status;
-use xds_sync::state::{ConflictRecord, EdgeHeader, EdgeRecord, Identity, InStep, Ledger, Skip, StateDir};
+use xds_sync::state::{
+    ConflictRecord, EdgeHeader, EdgeRecord, Identity, InStep, Ledger, Skip, Skips, StateDir,
+};
 
 use super::host::{Host, hello, progress, scratch, spec};
 

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::marker::Marker;
 use crate::model::bounded::at_most;
-use crate::model::{Digest, Direction, Space};
+use crate::model::{Digest, Direction, Space, Tree};
 
 /// Most globs, and most roots of others, that a scan may come with; sites have some ten.
 const MAX_NAMES: usize = 4096;
@@ -100,6 +100,23 @@ pub struct Scanned {
     pub free: Space,
     /// Whether earlier runs have left anything in the root's stage, of whatever age.
     pub leftovers: bool,
+}
+
+impl Scanned {
+    /// A root that cannot be used, and why.
+    #[must_use]
+    pub fn unusable(why: String) -> Scanned {
+        let tree = Tree::default();
+        Scanned {
+            root: Root::Unusable(why),
+            digest: tree_digest(&tree),
+            loaded: loaded_digest(&tree),
+            entries: 0,
+            settled: true,
+            free: Space::default(),
+            leftovers: false,
+        }
+    }
 }
 
 /// The state of a root.

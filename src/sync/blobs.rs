@@ -15,9 +15,9 @@ pub(super) enum Missing {
 }
 
 /// The blobs that actions need, each once; the source has them at the same paths.
-pub(super) fn requests(actions: &[Action]) -> Vec<BlobRequest> {
+pub(super) fn requests<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Vec<BlobRequest> {
     let mut seen = HashSet::new();
-    let files = actions.iter().filter_map(|action| Some((action, needed(action)?)));
+    let files = actions.into_iter().filter_map(|action| Some((action, needed(action)?)));
     files
         .filter(|(_, file)| seen.insert(file.digest))
         .map(|(action, file)| BlobRequest {
@@ -73,8 +73,14 @@ pub(super) fn commit_present<E>(
         }
     }
     let present = actions.iter().zip(&missing).filter(|(_, missing)| missing.is_none());
-    let present: Vec<Action> = present.map(|(action, _)| action.clone()).collect();
-    let mut outcomes = if present.is_empty() { Vec::new() } else { commit(&present)? }.into_iter();
+    let outcomes = if missing.iter().all(Option::is_none) {
+        // A first run has so many that a copy of them counts.
+        if actions.is_empty() { Vec::new() } else { commit(actions)? }
+    } else {
+        let present: Vec<Action> = present.map(|(action, _)| action.clone()).collect();
+        if present.is_empty() { Vec::new() } else { commit(&present)? }
+    };
+    let mut outcomes = outcomes.into_iter();
     let outcome = |missing| match missing {
         None => outcomes.next(),
         Some(Missing::NotReached) => None,

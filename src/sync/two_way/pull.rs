@@ -45,7 +45,7 @@ struct Order {
 
 impl Order {
     fn new(plan: &RoundPlan, node: &str) -> Option<Order> {
-        let requests = blobs::requests(&plan.pulled_from(node));
+        let requests = blobs::requests(plan.pulled_from(node));
         let directory = plan.directory.name.clone();
         (!requests.is_empty()).then_some(Order { directory, requests })
     }

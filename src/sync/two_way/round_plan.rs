@@ -54,11 +54,12 @@ impl RoundPlan {
     }
 
     /// The actions on Main whose blobs a node gives.
-    pub(super) fn pulled_from(&self, node: &str) -> Vec<Action> {
-        let Some(index) = self.member(node) else { return Vec::new() };
-        let is_from_it =
-            |path: &RelPathBuf| self.plan.pulls.get(path) == Some(&index) && !self.lacking.contains_key(path);
-        self.plan.main.iter().filter(|action| is_from_it(&action.path)).cloned().collect()
+    pub(super) fn pulled_from(&self, node: &str) -> impl Iterator<Item = &Action> {
+        let index = self.member(node);
+        self.plan.main.iter().filter(move |action| {
+            let source = self.plan.pulls.get(&action.path);
+            source.is_some() && source == index.as_ref() && !self.lacking.contains_key(&action.path)
+        })
     }
 }
 
