@@ -23,6 +23,7 @@ mod reloads;
 mod rendezvous;
 mod report;
 pub mod restore;
+mod room;
 mod result;
 mod spec;
 mod sweep;

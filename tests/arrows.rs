@@ -55,6 +55,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "node",
             "reload",
             "report",
+            "snapshot",
             "state",
             "sync",
             "threads",

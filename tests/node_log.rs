@@ -56,6 +56,8 @@ fn local(dir: &Path) -> Local {
         }),
         replace_key: Box::new(|_| Err(Refusal::new("not here"))),
         progress: Arc::default(),
+        stop: Arc::default(),
+        limits: Default::default(),
     })
 }
 

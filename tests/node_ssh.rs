@@ -38,7 +38,7 @@ fn empty() -> Fake {
         loaded: none,
         entries: 0,
         settled: true,
-        free: 0,
+        free: Default::default(),
         leftovers: false,
     };
     Fake {

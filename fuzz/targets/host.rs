@@ -80,6 +80,8 @@ impl Host {
             }),
             replace_key: Box::new(|_| Err(Refusal::new("not here"))),
             progress: Arc::default(),
+            stop: Arc::default(),
+            limits: Default::default(),
         });
         Host { dir, local }
     }

@@ -11,7 +11,9 @@ use xds_sync::disk::marker::Marker;
 use xds_sync::model::{Digest, Intent, RelPathBuf, Side, Tree};
 use xds_sync::node::{Ended, Endpoint as _, Peer, Remote, agent as node_agent};
 use xds_sync::report::status::Status;
-use xds_sync::state::{ConflictRecord, EdgeHeader, EdgeRecord, Identity, InStep, Ledger, Skip, StateDir};
+use xds_sync::state::{
+    ConflictRecord, EdgeHeader, EdgeRecord, Identity, InStep, Ledger, Skip, Skips, StateDir,
+};
 
 use super::host::{Host, hello, progress, scratch, spec};
 
@@ -99,7 +101,7 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
     ledger.set_skips(
         "moh",
         "mds1",
-        vec![Skip { path: path(), side: Side::Node, reason: "a socket".to_owned() }],
+        Skips::of([Skip { path: path(), side: Side::Node, reason: "a socket".to_owned() }]),
     );
     let conflict = ConflictRecord {
         directory: "moh".to_owned(),

@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail, ensure};
+use futures_util::TryStreamExt as _;
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::rows::{RawAnswer, Row};
+use super::LIMIT;
+use super::rows::{MOST, RawAnswer, Row};
 use crate::config::{Postgres, TlsTrust};
 use crate::fetch::{self, Trust};
 
@@ -44,14 +46,20 @@ async fn query(source: &Postgres, timeout: Duration, is_in: &Cell<bool>) -> anyh
     );
     client.batch_execute(&careful).await.map_err(|error| explained(&error))?;
     // As text, whatever the columns' types are: names, inet, varchar.
-    let answer =
-        client.simple_query(&source.query).await.map_err(|error| explained(&error)).context("the query")?;
-    let rows = answer.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    let rows = (1..).zip(rows).map(|(number, row)| read(number, row));
-    Ok(RawAnswer { rows: rows.collect::<anyhow::Result<_>>()?, dropped: Vec::new() })
+    let in_query = |error| explained(&error).context("the query");
+    let answer = client.simple_query_raw(&source.query).await.map_err(in_query)?;
+    let mut answer = std::pin::pin!(answer);
+    let mut rows = Vec::new();
+    let mut bytes = 0;
+    // Row by row: what the server sends beyond what can be meant is not read.
+    while let Some(message) = answer.try_next().await.map_err(in_query)? {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        ensure!(rows.len() < MOST, "it names more than {MOST} nodes, which cannot be meant");
+        bytes += (0..row.len()).filter_map(|column| row.try_get(column).ok()?).map(str::len).sum::<usize>();
+        ensure!(bytes as u64 <= LIMIT, "it is longer than {LIMIT} bytes");
+        rows.push(read(rows.len() + 1, &row)?);
+    }
+    Ok(RawAnswer { rows, dropped: Vec::new() })
 }
 
 fn read(number: usize, row: &SimpleQueryRow) -> anyhow::Result<Row> {

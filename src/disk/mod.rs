@@ -4,16 +4,19 @@
 //! and `RESOLVE_NO_SYMLINKS`: a parent that somebody swaps for a symlink in the meantime is an error,
 //! never a way out.
 
+pub mod holes;
 pub mod marker;
 pub mod owner;
 mod resolve;
 pub mod root;
+mod space;
 pub mod stamp;
 mod walk;
 
 pub use owner::Owners;
 pub use resolve::resolved;
 pub use root::{Found, HeldRoot, MissingRoot, open_beneath};
+pub use space::space;
 pub use stamp::Stamp;
 
 pub use crate::model::reserved::OWN_DIR;

@@ -189,14 +189,20 @@ fn make_dir(dir: BorrowedFd<'_>, name: &OsStr, must_be_new: bool) -> io::Result<
 /// Opens what is at `path` below a held directory, following no symlink in any component.
 pub fn open_beneath(dir: impl AsFd, path: &[u8], flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let mut races = 0;
     loop {
         match rustix::fs::openat2(&dir, OsStr::from_bytes(path), flags, mode, BENEATH) {
-            // The kernel says EAGAIN when a rename anywhere raced the walk; it asks to try again.
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::INTR) => {}
+            // A rename anywhere raced the walk, and the kernel asks to try again. But with `O_NONBLOCK` the same
+            // number says that another process holds a lease on the file, which may last.
+            Err(Errno::AGAIN) if races < MOST_RACES => races += 1,
             other => return Ok(other?),
         }
     }
 }
+
+/// So many races in a row are none.
+const MOST_RACES: u32 = 16;
 
 impl AsFd for HeldRoot {
     fn as_fd(&self) -> BorrowedFd<'_> {

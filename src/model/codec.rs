@@ -4,6 +4,7 @@
 //! LEB128; a path is the number of bytes it shares with the one before, and the rest. Decoding trusts
 //! nothing: it runs on what a hostile peer sent and on files that a crash cut short.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::digest::Digest;
@@ -11,12 +12,12 @@ use super::entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
 use super::path::RelPath;
 use super::tree::Tree;
 
-/// Most entries of a tree from elsewhere; ten times the largest site we know of.
-const MAX_ENTRIES: u64 = 10_000_000;
-/// Most bytes of all its paths together. Shared prefixes make a small message name long paths, so the
+/// Most entries of a tree from elsewhere: twice what a scan takes in, since a base may have what both ends had.
+const MAX_ENTRIES: u64 = 4_000_000;
+/// Most bytes of all its paths and symlink targets together, likewise. Shared prefixes make a small message name long paths, so the
 /// message's length alone bounds nothing.
-const MAX_PATH_BYTES: usize = 1 << 30;
-/// Most owners of a tree: each new one is compared with all before. A host has as many as it has users.
+const MAX_PATH_BYTES: usize = 128 << 20;
+/// Most owners of a tree. A host has as many as it has users.
 const MAX_OWNERS: usize = 10_000;
 /// Bytes of an encoding that are handed on at a time, at least: BLAKE3 takes many chunks of 1 KiB side by side.
 const FED: usize = 64 * 1024;
@@ -64,7 +65,7 @@ impl Tree {
     }
 
     fn feed(&self, view: View, sink: &mut dyn FnMut(&[u8])) {
-        let mut owners: Vec<&Owner> = Vec::new();
+        let mut owners = OwnerNumbers::default();
         let mut buffer = Vec::with_capacity(2 * FED);
         let mut before: &[u8] = b"";
         for (path, entry) in self.iter() {
@@ -91,7 +92,7 @@ impl Tree {
     pub fn decode(bytes: &[u8]) -> Result<Tree, Malformed> {
         let mut input = Input(bytes);
         let mut tree = Tree::default();
-        let mut owners = Vec::new();
+        let mut owners = Owners::default();
         let mut path: Vec<u8> = Vec::new();
         let mut path_bytes = 0;
         while !input.0.starts_with(&END) {
@@ -108,11 +109,12 @@ impl Tree {
             }
             path.truncate(shared);
             path.extend_from_slice(rest);
-            path_bytes += path.len();
+            let entry = input.entry(&mut owners)?;
+            let target = if let Entry::Symlink(link) = &entry { link.target.len() } else { 0 };
+            path_bytes += path.len() + target;
             if path_bytes > MAX_PATH_BYTES {
                 return Err(Malformed("the paths are too long together"));
             }
-            let entry = input.entry(&mut owners)?;
             let path = RelPath::new(&path).map_err(|_| Malformed("a path is not allowed"))?;
             tree.push(path, entry).map_err(|_| Malformed("paths are out of order"))?;
         }
@@ -144,21 +146,41 @@ fn put_name(buffer: &mut Vec<u8>, name: Option<&str>) {
     put_bytes(buffer, name.unwrap_or("").as_bytes());
 }
 
-fn put_meta<'a>(buffer: &mut Vec<u8>, meta: &'a Meta, owners: &mut Vec<&'a Owner>) {
-    buffer.extend_from_slice(&meta.mode.to_le_bytes());
-    // An owner is spelled out where it is first used.
-    match owners.iter().position(|known| **known == meta.owner) {
-        Some(index) => put_number(buffer, index as u64),
-        None => {
-            put_number(buffer, owners.len() as u64);
-            put_name(buffer, meta.owner.user());
-            put_name(buffer, meta.owner.group());
-            owners.push(&meta.owner);
+/// The owners of a tree, numbered in the order in which they are first used.
+#[derive(Default)]
+struct OwnerNumbers<'a> {
+    numbers: HashMap<&'a Owner, usize>,
+    /// The last one: neighbours mostly have the same.
+    last: Option<(&'a Owner, usize)>,
+}
+
+impl<'a> OwnerNumbers<'a> {
+    /// The number of an owner, and whether it is new.
+    fn number(&mut self, owner: &'a Owner) -> (usize, bool) {
+        if let Some((last, number)) = self.last
+            && last == owner
+        {
+            return (number, false);
         }
+        let count = self.numbers.len();
+        let number = *self.numbers.entry(owner).or_insert(count);
+        self.last = Some((owner, number));
+        (number, number == count)
     }
 }
 
-fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mut Vec<&'a Owner>) {
+fn put_meta<'a>(buffer: &mut Vec<u8>, meta: &'a Meta, owners: &mut OwnerNumbers<'a>) {
+    buffer.extend_from_slice(&meta.mode.to_le_bytes());
+    // An owner is spelled out where it is first used.
+    let (number, is_new) = owners.number(&meta.owner);
+    put_number(buffer, number as u64);
+    if is_new {
+        put_name(buffer, meta.owner.user());
+        put_name(buffer, meta.owner.group());
+    }
+}
+
+fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mut OwnerNumbers<'a>) {
     match entry {
         Entry::Dir(meta) => {
             buffer.push(b'd');
@@ -192,6 +214,11 @@ fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mu
                 EntryProblem::TooLong => buffer.push(b't'),
                 EntryProblem::HardLink => buffer.push(b'h'),
                 EntryProblem::OwnDir => buffer.push(b'o'),
+                EntryProblem::Sparse { size, allocated } => {
+                    buffer.push(b'a');
+                    put_number(buffer, *size);
+                    put_number(buffer, *allocated);
+                }
             }
         }
     }
@@ -210,6 +237,13 @@ fn busy_code(busy: Busy) -> u8 {
 }
 
 struct Input<'a>(&'a [u8]);
+
+/// The owners of a tree that were told so far, by their numbers.
+#[derive(Default)]
+struct Owners {
+    known: Vec<Owner>,
+    seen: HashSet<Owner>,
+}
 
 impl<'a> Input<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
@@ -262,27 +296,27 @@ impl<'a> Input<'a> {
         Ok(Some(self.utf8()?).filter(|name| !name.is_empty()))
     }
 
-    fn meta(&mut self, mode_mask: u16, owners: &mut Vec<Owner>) -> Result<Meta, Malformed> {
+    fn meta(&mut self, mode_mask: u16, owners: &mut Owners) -> Result<Meta, Malformed> {
         let mode = u16::from_le_bytes(self.array()?);
         if mode & !mode_mask != 0 {
             return Err(Malformed("a mode has bits that are never carried"));
         }
         let index = usize::try_from(self.number()?).unwrap_or(usize::MAX);
-        if index == owners.len() {
+        if index == owners.known.len() {
             if index >= MAX_OWNERS {
                 return Err(Malformed("too many owners"));
             }
             let owner = Owner::new(self.name()?, self.name()?);
-            if owners.contains(&owner) {
+            if !owners.seen.insert(owner.clone()) {
                 return Err(Malformed("an owner is told twice"));
             }
-            owners.push(owner);
+            owners.known.push(owner);
         }
-        let owner = owners.get(index).ok_or(Malformed("an owner is not known"))?.clone();
+        let owner = owners.known.get(index).ok_or(Malformed("an owner is not known"))?.clone();
         Ok(Meta { mode, owner })
     }
 
-    fn entry(&mut self, owners: &mut Vec<Owner>) -> Result<Entry, Malformed> {
+    fn entry(&mut self, owners: &mut Owners) -> Result<Entry, Malformed> {
         Ok(match self.byte()? {
             b'd' => Entry::Dir(self.meta(0o3777, owners)?),
             b'f' => Entry::File(File {
@@ -306,6 +340,7 @@ impl<'a> Input<'a> {
                 b't' => EntryProblem::TooLong,
                 b'h' => EntryProblem::HardLink,
                 b'o' => EntryProblem::OwnDir,
+                b'a' => EntryProblem::Sparse { size: self.number()?, allocated: self.number()? },
                 _ => return Err(Malformed("an entry is of no known kind")),
             }),
             _ => return Err(Malformed("an entry is of no known kind")),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::path::RelPath;
+use super::size::Size;
 
 /// What a scan found at a path.
 ///
@@ -138,6 +139,8 @@ pub enum EntryProblem {
     HardLink,
     /// A `.xds-sync` of ours that was renamed.
     OwnDir,
+    /// A file with more holes than are hashed: it takes `allocated` bytes on its disk.
+    Sparse { size: u64, allocated: u64 },
 }
 
 impl EntryProblem {
@@ -151,7 +154,8 @@ impl EntryProblem {
             | EntryProblem::Mount
             | EntryProblem::TooLong
             | EntryProblem::HardLink
-            | EntryProblem::OwnDir => true,
+            | EntryProblem::OwnDir
+            | EntryProblem::Sparse { .. } => true,
         }
     }
 }
@@ -205,6 +209,12 @@ impl fmt::Display for EntryProblem {
                 f.write_str("a hard link to a file of another owner than the directory's")
             }
             EntryProblem::OwnDir => f.write_str("a .xds-sync that was renamed; remove it"),
+            EntryProblem::Sparse { size, allocated } => write!(
+                f,
+                "a sparse file: {} of {} allocated, too many holes to carry",
+                Size(*allocated),
+                Size(*size)
+            ),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod policy;
 pub mod reserved;
 mod size;
+mod space;
 pub mod tree;
 pub mod words;
 
@@ -31,5 +32,6 @@ pub use policy::{
     Amount, ConflictPolicy, DeletePolicy, Direction, Losses, MaxLoss, Pruned, TrashKeep, TrashMax,
 };
 pub use size::{NotASize, Size};
+pub use space::{Need, Room, Shortage, Space};
 pub use tree::Tree;
 pub use words::MAIN;

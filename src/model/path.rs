@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -23,9 +24,9 @@ pub const PATH_MAX: usize = 3072;
 #[repr(transparent)]
 pub struct RelPath([u8]);
 
-/// An owned [`RelPath`].
+/// An owned [`RelPath`]. Clones share it: a plan names each path many times.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RelPathBuf(Box<[u8]>);
+pub struct RelPathBuf(Arc<[u8]>);
 
 /// Why some bytes are no [`RelPath`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl RelPath {
 
 impl RelPathBuf {
     /// Checks `bytes`, see [`RelPath::new`].
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<RelPathBuf, BadPath> {
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Result<RelPathBuf, BadPath> {
         let bytes = bytes.into();
         RelPath::new(&bytes)?;
         Ok(RelPathBuf(bytes))

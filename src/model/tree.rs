@@ -208,7 +208,11 @@ pub(crate) mod tests {
             1 => "[ab]{1,3}".prop_map(|target| Entry::Symlink(Symlink { target: target.into_bytes().into() })),
             1 => Just(Entry::Excluded),
             1 => Just(Entry::Busy(Busy::Young)),
-            1 => prop_oneof![Just(EntryProblem::Special), Just(EntryProblem::Unreadable("EIO".into()))]
+            1 => prop_oneof![
+                Just(EntryProblem::Special),
+                Just(EntryProblem::Unreadable("EIO".into())),
+                Just(EntryProblem::Sparse { size: 1 << 44, allocated: 4096 }),
+            ]
                 .prop_map(Entry::Problem),
         ]
     }

@@ -1,6 +1,7 @@
 //! One host's end of its edges.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,12 @@ pub trait Endpoint: Send {
     /// Closes the run: releases the locks of all roots and forgets all trees and stages. Does nothing when no
     /// run is open. After `Err` the locks are released no later than when the agent's process has ended.
     fn end(&mut self) -> Result<(), NodeError>;
+
+    /// A flag that another thread sets once nobody waits for the call that is under way: it returns soon then, and
+    /// what it returns means nothing. A host that has no use for it leaves it alone.
+    fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::default()
+    }
 
     /// Scans a directory and keeps its tree until the next scan of it, or the end of the run. Changes nothing
     /// but the cache of digests. After `Err` the tree of an earlier scan may or may not have been replaced.

@@ -1,7 +1,7 @@
 //! Keep-alives: how an agent that is at work shows it.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,8 +47,9 @@ impl<'a, W: Write> Heartbeat<'a, W> {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Sends keep-alives until the sender of `stop` is dropped.
-    pub(super) fn run(&self, interval: Duration, stop: &Receiver<()>) {
+    /// Sends keep-alives until the sender of `stop` is dropped. Sets `gone` when Main is not there any more: whatever is
+    /// at work ends then.
+    pub(super) fn run(&self, interval: Duration, stop: &Receiver<()>, gone: &AtomicBool) {
         let mut seen = 0;
         while stop.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
             let before = std::mem::replace(&mut seen, self.progress.load(Ordering::Relaxed));
@@ -60,7 +61,7 @@ impl<'a, W: Write> Heartbeat<'a, W> {
             }
             let mut output = self.output();
             if write_frame(&mut *output, Kind::Alive, b"").and_then(|()| output.flush()).is_err() {
-                // Main is gone; the session notices that by itself.
+                gone.store(true, Ordering::Relaxed);
                 return;
             }
         }

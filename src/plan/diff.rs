@@ -1,6 +1,6 @@
 //! From what shall stand to ordered actions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Desired, DesiredEntry};
 use crate::model::{
@@ -71,30 +71,48 @@ fn changes_type(have: Option<&Entry>, want: &DesiredEntry) -> bool {
 }
 
 /// Files that are about to be deleted, by content: what is created elsewhere may be one of them, moved.
-struct Movable(BTreeMap<Digest, Vec<(RelPathBuf, Entry)>>);
+struct Movable {
+    /// In tree order; none where it has been taken.
+    files: Vec<Option<(RelPathBuf, Entry)>>,
+    /// Of each content, the first file that may not have been taken, and all others behind it.
+    by_content: BTreeMap<Digest, VecDeque<usize>>,
+    /// The same by content and name.
+    by_name: BTreeMap<(Digest, Box<[u8]>), VecDeque<usize>>,
+}
 
 impl Movable {
     fn of(removed: &[Action]) -> Movable {
-        let mut by_digest: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut movable =
+            Movable { files: Vec::new(), by_content: BTreeMap::new(), by_name: BTreeMap::new() };
         for action in removed {
             // All empty files are alike, so that one says nothing about where another came from.
             if let Some(Entry::File(file)) = &action.expected
                 && file.size > 0
             {
-                by_digest
-                    .entry(file.digest)
-                    .or_default()
-                    .push((action.path.clone(), Entry::File(file.clone())));
+                let index = movable.files.len();
+                movable.files.push(Some((action.path.clone(), Entry::File(file.clone()))));
+                movable.by_content.entry(file.digest).or_default().push_back(index);
+                let name = (file.digest, action.path.name().into());
+                movable.by_name.entry(name).or_default().push_back(index);
             }
         }
-        Movable(by_digest)
+        movable
     }
 
-    /// One with this content; preferably one with the same name.
+    /// One with this content; preferably one with the same name. However many have the same content, each is looked
+    /// at twice in all.
     fn take(&mut self, digest: &Digest, path: &RelPath) -> Option<(RelPathBuf, Entry)> {
-        let candidates = self.0.get_mut(digest)?;
-        let best = candidates.iter().position(|(from, _)| from.name() == path.name()).unwrap_or(0);
-        (best < candidates.len()).then(|| candidates.remove(best))
+        let same_name = self.by_name.get_mut(&(*digest, path.name().into()));
+        for candidates in same_name.into_iter().chain(self.by_content.get_mut(digest)) {
+            while let Some(index) = candidates.pop_front() {
+                #[cfg(test)]
+                tests::LOOKS.with(|looks| looks.set(looks.get() + 1));
+                if let Some(taken) = self.files[index].take() {
+                    return Some(taken);
+                }
+            }
+        }
+        None
     }
 }
 
@@ -121,4 +139,67 @@ fn change(action: &Action, want: Option<&DesiredEntry>, to: Side) -> Change {
     let entry = action.result().or(action.expected.as_ref());
     let bytes = entry.and_then(Entry::as_file).map_or(0, |file| file.size);
     Change { path: action.path.clone(), to, kind, bytes, reason }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::model::{File, Meta, Owner};
+
+    thread_local! {
+        /// How many files [`Movable::take`] has looked at.
+        pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn file(content: u8) -> Entry {
+        let meta = Meta { mode: 0o644, owner: Owner::default() };
+        Entry::File(File { size: 1, mtime: 0, digest: Digest([content; 32]), meta })
+    }
+
+    fn path(path: &str) -> RelPathBuf {
+        RelPathBuf::new(path.as_bytes()).unwrap()
+    }
+
+    /// As many files of one content are moved from `a/` to `b/`, by the same names or by others; the looks it took.
+    fn looks_of(files: usize, same_names: bool) -> u64 {
+        let at = |number: usize| path(&format!("a/{number:06}"));
+        let to = |number: usize| path(&format!("b/{:06}", if same_names { number } else { number + files }));
+        let tree: Tree = (0..files).map(|number| (at(number), file(1))).collect();
+        let mut desired = Desired::default();
+        for number in 0..files {
+            desired.set(&at(number), None, ChangeKind::Delete, None);
+            desired.set(&to(number), Some(file(1)), ChangeKind::Create, None);
+        }
+        LOOKS.set(0);
+        let actions = actions(&tree, &desired);
+        assert!(actions.iter().all(|action| matches!(action.step, Step::Move { .. })), "{actions:?}");
+        assert_eq!(actions.len(), files);
+        LOOKS.get()
+    }
+
+    #[test]
+    fn files_of_one_content_are_each_looked_at_a_few_times() {
+        for same_names in [true, false] {
+            let (some, twice) = (looks_of(1000, same_names), looks_of(2000, same_names));
+            assert!(some >= 1000 && twice < 3 * some, "{some} {twice}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_same_name_is_preferred_and_none_is_moved_twice() {
+        let removed = ["x/a", "x/b", "y/a"].map(|at| Action {
+            path: path(at),
+            expected: Some(file(1)),
+            step: Step::Delete,
+        });
+        let mut movable = Movable::of(&removed);
+        let mut take = |at: &str| movable.take(&Digest([1; 32]), &path(at)).map(|(from, _)| from.escaped());
+        assert_eq!(take("z/b"), Some("x/b".to_owned()));
+        assert_eq!(take("z/c"), Some("x/a".to_owned()));
+        assert_eq!(take("z/a"), Some("y/a".to_owned()));
+        assert_eq!(take("z/d"), None);
+    }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -14,6 +14,7 @@ use crate::model::{ReloadOutcome, ReloadState};
 use crate::node::{Accept, KeyChange, Local, LocalOptions, Refusal, ReplaceKey};
 use crate::reload::{self, ReloadRequest};
 use crate::site::{NewIdFn, NowFn, line_of};
+use crate::snapshot::ScanLimits;
 use crate::state::StateDir;
 
 /// What a node's own commands get of the agent's environment. Left out is what Main's ssh can put there:
@@ -21,14 +22,18 @@ use crate::state::StateDir;
 const FOR_COMMANDS: [&str; 6] = ["HOME", "LOGNAME", "PATH", "SHELL", "TZ", "USER"];
 
 /// Main's disk. Main's Asterisk is not reloaded: the administrator edits there and reloads there.
-pub(super) fn main_disk(state: &StateDir, now: &NowFn, new_id: &NewIdFn) -> Local {
+/// Once `stop` is set, a scan ends.
+pub(super) fn main_disk(state: &StateDir, now: &NowFn, new_id: &NewIdFn, stop: &Arc<AtomicBool>) -> Local {
     let not_needed = |request: &ReloadRequest| ReloadOutcome {
         name: request.name.clone(),
         state: ReloadState::NotNeeded,
         detail: None,
     };
     let no_keys = |_: &KeyChange| Err(Refusal::new("Main has no key of a Main to replace"));
-    disk(&state.cache_dir(), (now, new_id), Box::new(not_needed), Box::new(no_keys), &Arc::default())
+    Local::new(LocalOptions {
+        stop: Arc::clone(stop),
+        ..options(&state.cache_dir(), (now, new_id), Box::new(not_needed), Box::new(no_keys))
+    })
 }
 
 /// A node's disk, as its agent serves it; `progress` grows with whatever it does.
@@ -45,8 +50,11 @@ pub(crate) fn node_disk(
     let replace_key = |change: &KeyChange| replace_key(change).map_err(|error| Refusal::new(line_of(&error)));
     let (now, new_id): (NowFn, NewIdFn) = (Arc::new(now), Arc::new(new_id));
     let cache_dir = accept.state_dir.join("cache");
-    disk(&cache_dir, (&now, &new_id), Box::new(reload), Box::new(replace_key), progress)
-        .accepting(accept.clone())
+    Local::new(LocalOptions {
+        progress: Arc::clone(progress),
+        ..options(&cache_dir, (&now, &new_id), Box::new(reload), Box::new(replace_key))
+    })
+    .accepting(accept.clone())
 }
 
 fn replace_key(change: &KeyChange) -> anyhow::Result<()> {
@@ -56,20 +64,38 @@ fn replace_key(change: &KeyChange) -> anyhow::Result<()> {
 
 type Reload = Box<dyn FnMut(&ReloadRequest) -> ReloadOutcome + Send>;
 
-fn disk(
+fn options(
     cache_dir: &Path,
     (now, new_id): (&NowFn, &NewIdFn),
     reload: Reload,
     replace_key: ReplaceKey,
-    progress: &Arc<AtomicU64>,
-) -> Local {
+) -> LocalOptions {
     let (now, new_id) = (Arc::clone(now), Arc::clone(new_id));
-    Local::new(LocalOptions {
+    LocalOptions {
         cache_dir: cache_dir.to_owned(),
         clock: Box::new(move || now()),
         new_id: Box::new(move || new_id()),
         reload,
         replace_key,
-        progress: Arc::clone(progress),
-    })
+        progress: Arc::default(),
+        stop: Arc::default(),
+        limits: limits(),
+    }
+}
+
+/// What a scan may cost. `XDS_LIMITS=names=BYTES,entries=N,holes=BYTES` lets a debug build come to the ends of its
+/// budgets with little; a release build ignores it.
+fn limits() -> ScanLimits {
+    let mut limits = ScanLimits::default();
+    let asked = host::variable("XDS_LIMITS").filter(|_| cfg!(debug_assertions)).unwrap_or_default();
+    for (name, limit) in asked.to_string_lossy().split(',').filter_map(|item| item.split_once('=')) {
+        let Ok(limit) = limit.parse() else { continue };
+        match name {
+            "names" => limits.names = limit,
+            "entries" => limits.entries = limit,
+            "holes" => limits.holes_in_file = limit,
+            _ => {}
+        }
+    }
+    limits
 }

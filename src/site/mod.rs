@@ -167,7 +167,7 @@ impl Site {
         Environment {
             state: &self.state,
             connect: &self.ssh,
-            main: Mutex::new(disks::main_disk(&self.state, now, new_id)),
+            main: Mutex::new(disks::main_disk(&self.state, now, new_id, stop)),
             now: &**now,
             new_id: &**new_id,
             progress: &**progress,

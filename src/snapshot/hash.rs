@@ -1,19 +1,21 @@
 //! Files whose digests the cache does not know: whether they are being written, and what is in them.
 
-use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fs::File;
+use std::io;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::Clock;
 use super::busy::{self, OpenFiles};
 use super::cache::is_racy;
+use super::limits::Budget;
 use super::list::{file, open_quietly, owner_of, unreadable};
+use crate::disk::holes::{self, Part};
 use crate::disk::{HeldRoot, Owners, Stamp};
-use crate::model::{Busy, Digest, Direction, Entry, RelPath, Tree};
+use crate::model::{Busy, Digest, Direction, Entry, EntryProblem, RelPath, Tree};
 use crate::threads::side_by_side_with;
 
 /// Large enough that system calls cost nothing beside hashing, small enough for the processor's cache.
@@ -29,7 +31,7 @@ pub(super) struct Hasher<'a> {
     pub(super) settle: Duration,
     pub(super) owners: &'a Mutex<Owners>,
     pub(super) clock: &'a dyn Clock,
-    pub(super) progress: &'a AtomicU64,
+    pub(super) budget: &'a Budget<'a>,
     /// Whether a young file is looked at again later in this scan.
     pub(super) again: bool,
     /// Asked for when the first file needs it: in step, none does.
@@ -71,19 +73,25 @@ impl Hasher<'_> {
     }
 
     fn hash(&self, path: &RelPath, buffer: &mut [u8]) -> Hashed {
-        self.progress.fetch_add(1, Ordering::Relaxed);
-        // Not blocking: a FIFO in its place would have us wait for a writer.
+        if self.budget.control.is_stopped() {
+            // What is found out now goes nowhere any more.
+            return Busy::Changing.into();
+        }
+        self.budget.control.count(1);
+        // Not blocking: a FIFO in its place would have us wait for a writer, and a lease for its holder.
         let opened = open_quietly(self.root, path, OFlags::RDONLY | OFlags::NONBLOCK);
-        match opened.and_then(|fd| self.hash_open(path, &fd, buffer)) {
+        match opened.and_then(|fd| self.hash_open(path, &File::from(fd), buffer)) {
             Ok(hashed) => hashed,
             Err(Errno::NOENT) => Hashed::Gone,
+            // Another process holds a lease on it.
+            Err(Errno::AGAIN) => Busy::Open.into(),
             // Something else has taken its place, or a parent's, since it was listed.
             Err(Errno::LOOP | Errno::NOTDIR | Errno::NXIO) => Busy::Changing.into(),
             Err(error) => Hashed::Is { entry: unreadable(error), stamp: None, sure: false },
         }
     }
 
-    fn hash_open(&self, path: &RelPath, fd: &OwnedFd, buffer: &mut [u8]) -> Result<Hashed, Errno> {
+    fn hash_open(&self, path: &RelPath, fd: &File, buffer: &mut [u8]) -> Result<Hashed, Errno> {
         let looked = nanoseconds(self.clock.now());
         let stat = rustix::fs::fstat(fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -114,7 +122,16 @@ impl Hasher<'_> {
         if young {
             return Ok(Busy::Young.into());
         }
-        let Some(digest) = self.digest(fd, stamp.size, buffer)? else { return Ok(Busy::Changing.into()) };
+        let is_sparse = holes::is_sparse(fd, stamp.size);
+        let digest =
+            if is_sparse { self.sparse_digest(fd, &stat)? } else { self.digest(fd, stamp.size, buffer)? };
+        let digest = match digest {
+            Digested::Is(digest) => digest,
+            Digested::Changing => return Ok(Busy::Changing.into()),
+            Digested::Sparse(problem) => {
+                return Ok(Hashed::Is { entry: Entry::Problem(problem), stamp: Some(stamp), sure: false });
+            }
+        };
         if Stamp::of(&rustix::fs::fstat(fd)?) != stamp {
             return Ok(Busy::Changing.into());
         }
@@ -123,18 +140,78 @@ impl Hasher<'_> {
         Ok(Hashed::Is { entry: Entry::File(file(&stamp, owner, digest)), stamp: Some(stamp), sure })
     }
 
-    /// The digest of exactly `size` bytes; `None` where there are more or fewer.
-    fn digest(&self, fd: &OwnedFd, size: u64, buffer: &mut [u8]) -> Result<Option<Digest>, Errno> {
+    /// The digest of a file of exactly `size` bytes.
+    fn digest(&self, fd: &File, size: u64, buffer: &mut [u8]) -> Result<Digested, Errno> {
         let mut hasher = blake3::Hasher::new();
         while hasher.count() <= size {
             let length = retry_on_intr(|| rustix::io::read(fd, &mut *buffer))?;
-            if length == 0 {
+            if length == 0 || self.budget.control.is_stopped() {
                 break;
             }
             hasher.update(&buffer[..length]);
-            self.progress.fetch_add(length as u64, Ordering::Relaxed);
+            self.budget.control.count(length as u64);
         }
-        Ok((hasher.count() == size).then(|| Digest(hasher.finalize().into())))
+        Ok(match hasher.count() == size {
+            true => Digested::Is(Digest(hasher.finalize().into())),
+            false => Digested::Changing,
+        })
+    }
+
+    /// The digest of a file with holes, which are not read. BLAKE3 numbers its chunks, so that a long hole has to be
+    /// hashed like any other content; how much of that is done is in the budget.
+    fn sparse_digest(&self, fd: &File, stat: &Stat) -> Result<Digested, Errno> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        let mut hasher = blake3::Hasher::new();
+        let mut in_holes = 0;
+        let read = holes::stream::<Interrupted>(fd, 0, size, &mut |part| {
+            if self.budget.control.is_stopped() {
+                return Err(Interrupted::Stopped);
+            }
+            match part {
+                Part::Data(bytes) => {
+                    hasher.update(bytes);
+                    self.budget.control.count(bytes.len() as u64);
+                }
+                Part::Hole(length) => {
+                    if !self.budget.takes_hole(in_holes, length) {
+                        return Err(Interrupted::TooManyHoles);
+                    }
+                    in_holes += length;
+                    holes::hash_zeros(&mut hasher, length);
+                    self.budget.control.count(1);
+                }
+            }
+            Ok(())
+        });
+        match read {
+            Ok(()) => Ok(Digested::Is(Digest(hasher.finalize().into()))),
+            Err(Interrupted::TooManyHoles) => Ok(Digested::Sparse(EntryProblem::Sparse { size, allocated })),
+            Err(Interrupted::Stopped) => Ok(Digested::Changing),
+            // Without a number of the system it has become shorter.
+            Err(Interrupted::Read(error)) => Errno::from_io_error(&error).map_or(Ok(Digested::Changing), Err),
+        }
+    }
+}
+
+enum Digested {
+    Is(Digest),
+    /// It has more or fewer bytes than it had.
+    Changing,
+    /// It has more holes than are hashed.
+    Sparse(EntryProblem),
+}
+
+/// Why a file with holes was not read to its end.
+enum Interrupted {
+    Read(io::Error),
+    TooManyHoles,
+    Stopped,
+}
+
+impl From<io::Error> for Interrupted {
+    fn from(error: io::Error) -> Interrupted {
+        Interrupted::Read(error)
     }
 }
 

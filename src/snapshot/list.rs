@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::cache::HashCache;
+use super::limits::Budget;
 use super::rules::Rules;
 use crate::disk::{HeldRoot, OWN_DIR, Owners, Stamp};
 use crate::model::path::{NAME_MAX, PATH_MAX};
@@ -16,6 +16,8 @@ use crate::model::{Busy, Digest, Entry, EntryProblem, File, Meta, Owner, RelPath
 
 /// Room for about two thousand names a call; the kernel fills no more than it likes.
 const NAMES_BUFFER: usize = 64 * 1024;
+/// Names of one directory that are read between two looks at the budget.
+const COUNTED: usize = 1024;
 
 /// What may be in a `.xds-sync`.
 const OWN_NAMES: [&[u8]; 3] = [b"root.json", b"stage", b"trash"];
@@ -29,7 +31,7 @@ pub(super) struct Lister<'a> {
     /// `None` has every file hashed.
     pub(super) cache: Option<&'a HashCache>,
     pub(super) owners: &'a Mutex<Owners>,
-    pub(super) progress: &'a AtomicU64,
+    pub(super) budget: &'a Budget<'a>,
 }
 
 /// What became of a directory.
@@ -40,6 +42,8 @@ pub(super) enum Listed {
     Gone,
     /// It cannot be listed; this entry stands for it and all below it.
     Instead(Entry),
+    /// The scan is over its budget, or nobody waits for it.
+    Over,
 }
 
 /// A directory's entries, in the order of their names.
@@ -99,7 +103,7 @@ impl Lister<'_> {
             Err(_) => reopen_quietly(self.root),
         };
         let listed = opened.and_then(|fd| {
-            let names = read_names(&fd, dir.is_empty())?;
+            let Some(names) = read_names(&fd, dir.len(), self.budget)? else { return Ok(Listed::Over) };
             if !dir.is_empty() && names.are_own() && is_private(&fd)? {
                 return Ok(Listed::Instead(Entry::Problem(EntryProblem::OwnDir)));
             }
@@ -125,6 +129,9 @@ impl Lister<'_> {
         }
         let prefix = path.len();
         for &(start, end) in &names.ranges {
+            if self.budget.is_over() {
+                return Listed::Over;
+            }
             let name = &names.bytes[start..end];
             path.truncate(prefix);
             path.extend_from_slice(name);
@@ -157,7 +164,10 @@ impl Lister<'_> {
             kept.extend_from_slice(name);
             items.push(Item { name_end: kept.len(), entry, stamp, next });
         }
-        self.progress.fetch_add(items.len() as u64, Ordering::Relaxed);
+        if self.budget.is_over() {
+            return Listed::Over;
+        }
+        self.budget.control.count(items.len() as u64);
         Listed::Items(Items { names: kept, items: items.into_iter(), start: 0 })
     }
 
@@ -195,6 +205,7 @@ impl Lister<'_> {
                     Err(Errno::INVAL) => return Ok((Entry::Busy(Busy::Changing), Next::Done)),
                     Err(error) => return Err(error),
                 };
+                self.budget.add(0, target.len() as u64);
                 let link = Symlink { target: target.into() };
                 let escapes = link.escapes(path);
                 let entry =
@@ -291,10 +302,20 @@ impl DirNames {
     }
 }
 
-fn read_names(fd: &OwnedFd, is_root: bool) -> Result<DirNames, Errno> {
+/// The names in a directory whose own path has so many bytes; the root's has none. `None`: the scan is over.
+fn read_names(fd: &OwnedFd, path: usize, budget: &Budget<'_>) -> Result<Option<DirNames>, Errno> {
+    let is_root = path == 0;
+    let prefix = if is_root { 0 } else { path as u64 + 1 };
     let mut names = DirNames::default();
     let mut buffer = Vec::with_capacity(NAMES_BUFFER);
     let mut dir = RawDir::new(fd, buffer.spare_capacity_mut());
+    let mut counted = 0;
+    let mut count = |names: &DirNames| {
+        let new = (names.ranges.len() - counted) as u64;
+        let bytes = names.ranges.get(counted).map_or(0, |&(start, _)| names.bytes.len() - start);
+        budget.add(new, new * prefix + bytes as u64);
+        counted = names.ranges.len();
+    };
     while let Some(entry) = dir.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -304,12 +325,22 @@ fn read_names(fd: &OwnedFd, is_root: bool) -> Result<DirNames, Errno> {
         let start = names.bytes.len();
         names.bytes.extend_from_slice(name);
         names.ranges.push((start, names.bytes.len()));
+        if names.ranges.len() % COUNTED == 0 {
+            count(&names);
+            if budget.is_over() {
+                return Ok(None);
+            }
+        }
+    }
+    count(&names);
+    if budget.is_over() {
+        return Ok(None);
     }
     let bytes = &names.bytes;
     names.ranges.sort_unstable_by(|a, b| bytes[a.0..a.1].cmp(&bytes[b.0..b.1]));
     // A directory that is changed while it is read may name an entry twice.
     names.ranges.dedup_by(|a, b| bytes[a.0..a.1] == bytes[b.0..b.1]);
-    Ok(names)
+    Ok(Some(names))
 }
 
 /// Neighbours mostly have the same owner: the look-up that all threads share is asked once for them.

@@ -8,6 +8,7 @@ mod cache;
 mod carve;
 mod digest;
 mod hash;
+mod limits;
 mod list;
 mod rules;
 mod scan;
@@ -17,6 +18,7 @@ mod walk;
 
 pub use cache::HashCache;
 pub use digest::{loaded_digest, tree_digest};
+pub use limits::{ScanControl, ScanLimits};
 pub use rules::Rules;
 pub use scan::{Snapshot, scan};
 
@@ -28,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::marker::Marker;
 use crate::model::bounded::at_most;
-use crate::model::{Digest, Direction};
+use crate::model::{Digest, Direction, Space, Tree};
 
 /// Most globs, and most roots of others, that a scan may come with; sites have some ten.
 const MAX_NAMES: usize = 4096;
@@ -94,10 +96,27 @@ pub struct Scanned {
     pub entries: u64,
     /// Whether nothing in it is busy or unreadable: only such a tree may be remembered as in step.
     pub settled: bool,
-    /// Bytes free for root on the root's filesystem.
-    pub free: u64,
+    /// The room on the root's filesystem.
+    pub free: Space,
     /// Whether earlier runs have left anything in the root's stage, of whatever age.
     pub leftovers: bool,
+}
+
+impl Scanned {
+    /// A root that cannot be used, and why.
+    #[must_use]
+    pub fn unusable(why: String) -> Scanned {
+        let tree = Tree::default();
+        Scanned {
+            root: Root::Unusable(why),
+            digest: tree_digest(&tree),
+            loaded: loaded_digest(&tree),
+            entries: 0,
+            settled: true,
+            free: Space::default(),
+            leftovers: false,
+        }
+    }
 }
 
 /// The state of a root.

@@ -1,21 +1,20 @@
 //! A root → its [`Snapshot`]. Nothing on disk is changed by it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::cache::HashCache;
 use super::carve::carved;
 use super::hash::{Hashed, Hasher, nanoseconds};
+use super::limits::{Budget, ScanControl};
 use super::list::{Lister, stat, words};
 use super::rules::Rules;
-use super::walk::walk;
+use super::walk::{Unlisted, walk};
 use super::{Clock, Root, ScanSpec};
 use crate::disk::marker::Marker;
-use crate::disk::{Found, HeldRoot, MissingRoot, Owners, Stamp};
-use crate::model::{Digest, Direction, Entry, File, RelPath, Tree};
+use crate::disk::{Found, HeldRoot, MissingRoot, Owners, Stamp, space};
+use crate::model::{Digest, Direction, Entry, File, RelPath, Space, Tree};
 use crate::threads::threads;
 
 /// More threads than this only wait for each other and for the disk.
@@ -24,6 +23,8 @@ const MOST_THREADS: usize = 8;
 const BATCH: usize = 1 << 14;
 /// While a scan waits for young files, it moves its progress this often.
 const WAIT_STEP: Duration = Duration::from_millis(250);
+/// Why a root has no tree whose scan nobody waited for.
+const STOPPED: &str = "the scan was broken off";
 
 /// What a scan found.
 #[derive(Clone, Debug)]
@@ -38,8 +39,8 @@ pub struct Snapshot {
     pub missing: Option<MissingRoot>,
     /// Whether nothing in it is busy or unreadable.
     pub settled: bool,
-    /// Bytes free for root on its filesystem; for a missing root, on the one it would be made on.
-    pub free: u64,
+    /// The room on its filesystem; for a missing root, on the one it would be made on.
+    pub free: Space,
     /// One for each entry of the tree.
     stamps: Vec<Option<Stamp>>,
 }
@@ -52,7 +53,7 @@ impl Snapshot {
         self.stamps.get(self.tree.position(path)?).copied().flatten()
     }
 
-    fn without_tree(root: Root, free: u64) -> Snapshot {
+    fn without_tree(root: Root, free: Space) -> Snapshot {
         Snapshot {
             root,
             tree: Arc::default(),
@@ -69,31 +70,31 @@ impl Snapshot {
 ///
 /// What could not be read is in the tree, or in the root's state; a scan as a whole does not fail. `found` is what was
 /// found at the root's path, or why that is not to be used. `cache` is the root's; digests that it knows are not computed
-/// again, new ones are added. `progress` grows with every entry seen and every byte read.
+/// again, new ones are added. Beyond its limits, or once nobody waits for it, the root is unusable and the cache as it was.
 pub fn scan(
     spec: &ScanSpec,
     found: Result<Found, String>,
     cache: &mut HashCache,
     clock: &dyn Clock,
-    progress: &AtomicU64,
+    control: &ScanControl<'_>,
 ) -> Snapshot {
-    scan_with(spec, found, cache, (clock, progress), threads(MOST_THREADS))
+    scan_with(spec, found, cache, (clock, control), threads(MOST_THREADS))
 }
 
 pub(super) fn scan_with(
     spec: &ScanSpec,
     found: Result<Found, String>,
     cache: &mut HashCache,
-    (clock, progress): (&dyn Clock, &AtomicU64),
+    (clock, control): (&dyn Clock, &ScanControl<'_>),
     threads: usize,
 ) -> Snapshot {
     let held = match found {
         Ok(Found::Root(held)) => held,
         Ok(Found::Missing(missing)) => {
-            let free = free(&missing);
+            let free = space(&missing);
             return Snapshot { missing: Some(missing), ..Snapshot::without_tree(Root::Missing, free) };
         }
-        Err(why) => return Snapshot::without_tree(Root::Unusable(why), 0),
+        Err(why) => return Snapshot::without_tree(Root::Unusable(why), Space::default()),
     };
     let opened = match OpenRoot::new(spec, held) {
         Ok(opened) => opened,
@@ -102,12 +103,10 @@ pub(super) fn scan_with(
     cache.merge();
     let known = (!spec.checksum).then_some(&*cache);
     let owners = Mutex::new(Owners::default());
-    let mut builder = match list_all(&opened, known, &owners, progress, threads) {
+    let budget = Budget::new(*control);
+    let mut builder = match list_all(&opened, known, &owners, &budget, threads) {
         Ok(builder) => builder,
-        Err(why) => {
-            let why = format!("{}: {why}", spec.root.display());
-            return Snapshot::without_tree(Root::Unusable(why), opened.free);
-        }
+        Err(why) => return Snapshot::without_tree(Root::Unusable(why), opened.free),
     };
     let from_cache = builder.files - builder.unknown.len();
     if let Some(cache) = known {
@@ -119,11 +118,14 @@ pub(super) fn scan_with(
         settle: spec.settle,
         owners: &owners,
         clock,
-        progress,
+        budget: &budget,
         again: spec.direction == Direction::Push,
         open: OnceLock::new(),
     };
     builder.hash_unknown(hasher, threads);
+    if control.is_stopped() {
+        return Snapshot::without_tree(Root::Unusable(STOPPED.to_owned()), opened.free);
+    }
     // In step, the cache stays as it is, and needs not be written.
     if builder.learned > 0 || from_cache != cache.len() {
         cache.replace(builder.sure_files());
@@ -139,14 +141,14 @@ struct OpenRoot {
     rules: Rules,
     /// Its filesystem.
     device: (u32, u32),
-    free: u64,
+    free: Space,
 }
 
 impl OpenRoot {
-    /// The error is the state of a root that cannot be scanned, and the bytes that are free there.
-    fn new(spec: &ScanSpec, held: HeldRoot) -> Result<OpenRoot, (Root, u64)> {
+    /// The error is the state of a root that cannot be scanned, and the room there.
+    fn new(spec: &ScanSpec, held: HeldRoot) -> Result<OpenRoot, (Root, Space)> {
         let path = || spec.root.display();
-        let free = free(&held);
+        let free = space(&held);
         let unusable = |why: String| (Root::Unusable(why), free);
         let root = match Marker::read(&held) {
             Ok(Some(marker)) => Root::Marked(marker),
@@ -166,17 +168,22 @@ fn list_all(
     opened: &OpenRoot,
     cache: Option<&HashCache>,
     owners: &Mutex<Owners>,
-    progress: &AtomicU64,
+    budget: &Budget<'_>,
     threads: usize,
 ) -> Result<SnapshotBuilder, String> {
     let OpenRoot { held, rules, device, .. } = opened;
-    let lister = Lister { root: held, device: *device, rules, cache, owners, progress };
+    let lister = Lister { root: held, device: *device, rules, cache, owners, budget };
     let mut builder = SnapshotBuilder::default();
     let mut add = |path: &RelPath, entry, stamp, hash| builder.add(path, entry, stamp, hash);
     match walk(&lister, threads, &mut add) {
         Ok(()) => Ok(builder),
-        Err(Entry::Problem(problem)) => Err(problem.to_string()),
-        Err(_) => Err("it was replaced during the scan".to_owned()),
+        Err(Unlisted::Over) => Err(budget.why_over().unwrap_or_else(|| STOPPED.to_owned())),
+        Err(Unlisted::Instead(Entry::Problem(problem))) => {
+            Err(format!("{}: {problem}", held.path().display()))
+        }
+        Err(Unlisted::Instead(_)) => {
+            Err(format!("{}: it was replaced during the scan", held.path().display()))
+        }
     }
 }
 
@@ -269,7 +276,7 @@ impl SnapshotBuilder {
         self.hash(&hasher, &unknown, threads);
         let Some(until) = self.until else { return };
         // Somebody saved a file just now, and then ran us to have it pushed.
-        wait(until, hasher.settle, hasher.clock, hasher.progress);
+        wait(until, hasher.settle, hasher.clock, &hasher.budget.control);
         // A process may have opened one meanwhile, so that all are asked again.
         let hasher = Hasher { again: false, open: OnceLock::new(), ..hasher };
         let young = std::mem::take(&mut self.young);
@@ -320,18 +327,13 @@ fn is_settled(tree: &Tree) -> bool {
 }
 
 /// Lets time pass until then, but no longer than `most`.
-fn wait(until: i64, most: Duration, clock: &dyn Clock, progress: &AtomicU64) {
+fn wait(until: i64, most: Duration, clock: &dyn Clock, control: &ScanControl<'_>) {
     let left = until.saturating_sub(nanoseconds(clock.now()));
     let mut left = Duration::from_nanos(u64::try_from(left).unwrap_or(0)).min(most);
-    while !left.is_zero() {
+    while !left.is_zero() && !control.is_stopped() {
         let step = left.min(WAIT_STEP);
         clock.sleep(step);
-        progress.fetch_add(1, Ordering::Relaxed);
+        control.count(1);
         left -= step;
     }
-}
-
-/// Bytes free for root, who may use the blocks that are reserved for it: it is root who writes here.
-fn free(held: impl AsFd) -> u64 {
-    rustix::fs::fstatvfs(held).map_or(0, |stat| stat.f_bfree.saturating_mul(stat.f_frsize))
 }

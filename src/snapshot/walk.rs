@@ -15,9 +15,16 @@ const MANY: usize = 16;
 /// Takes one entry of the tree; whether it is a file that still needs its digest.
 pub(super) type Take<'a> = dyn FnMut(&RelPath, Entry, Option<Stamp>, bool) + 'a;
 
+/// Why a root was not listed.
+pub(super) enum Unlisted {
+    /// This entry stands for the root.
+    Instead(Entry),
+    /// The scan is over its budget, or nobody waits for it.
+    Over,
+}
+
 /// Lists everything below the root, on up to `threads` threads, and hands it to `take` in tree order.
-/// The error is the entry that stands for a root that cannot be listed.
-pub(super) fn walk(lister: &Lister, threads: usize, take: &mut Take) -> Result<(), Entry> {
+pub(super) fn walk(lister: &Lister, threads: usize, take: &mut Take) -> Result<(), Unlisted> {
     let walk = Walk { lister, state: Mutex::default(), changed: Condvar::new() };
     thread::scope(|scope| {
         let _close = Close(&walk);
@@ -26,8 +33,9 @@ pub(super) fn walk(lister: &Lister, threads: usize, take: &mut Take) -> Result<(
         walk.lock().todo.push(Vec::new());
         let mut open = match walk.take(b"") {
             Listed::Items(items) => vec![(0, items)],
-            Listed::Gone => return Err(unreadable(rustix::io::Errno::NOENT)),
-            Listed::Instead(entry) => return Err(entry),
+            Listed::Gone => return Err(Unlisted::Instead(unreadable(rustix::io::Errno::NOENT))),
+            Listed::Instead(entry) => return Err(Unlisted::Instead(entry)),
+            Listed::Over => return Err(Unlisted::Over),
         };
         while let Some((dir_end, items)) = open.last_mut() {
             let dir_end = *dir_end;
@@ -59,6 +67,7 @@ pub(super) fn walk(lister: &Lister, threads: usize, take: &mut Take) -> Result<(
                 }
                 Listed::Instead(entry) => take(at, entry, item.stamp, false),
                 Listed::Gone => {}
+                Listed::Over => return Err(Unlisted::Over),
             }
         }
         Ok(())

@@ -18,14 +18,45 @@ pub struct Ledger {
     loaded: BTreeMap<String, BTreeMap<String, Loaded>>,
     /// Directory → node → standing skips of the last plan.
     #[serde(default)]
-    skips: BTreeMap<String, BTreeMap<String, Vec<Skip>>>,
+    skips: BTreeMap<String, BTreeMap<String, Skips>>,
     /// Paths that several ends changed differently, the oldest first.
     #[serde(default)]
     pub conflicts: Vec<ConflictRecord>,
 }
 
+/// The standing skips of an edge: the first ones by name, the rest as a number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skips {
+    pub first: BTreeSet<Skip>,
+    /// How many more there are.
+    pub more: u64,
+}
+
+/// Most standing skips of an edge that are known by name: a user of one host can make as many as there is room for.
+const MAX_SKIPS: usize = 1000;
+
+impl Skips {
+    /// All of `skips`; those that come first in tree order by name.
+    #[must_use]
+    pub fn of(skips: impl IntoIterator<Item = Skip>) -> Skips {
+        let mut all = Skips::default();
+        for skip in skips {
+            all.first.insert(skip);
+            if all.first.len() > MAX_SKIPS {
+                all.first.pop_last();
+                all.more += 1;
+            }
+        }
+        all
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+}
+
 /// A standing skip that was reported.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Skip {
     pub path: RelPathBuf,
     /// On which end.
@@ -91,12 +122,12 @@ impl Ledger {
 
     /// The standing skips of an edge that were reported.
     #[must_use]
-    pub(crate) fn skips(&self, directory: &str, node: &str) -> &[Skip] {
-        self.skips.get(directory).and_then(|nodes| nodes.get(node)).map_or(&[], Vec::as_slice)
+    pub(crate) fn skips(&self, directory: &str, node: &str) -> Skips {
+        self.skips.get(directory).and_then(|nodes| nodes.get(node)).cloned().unwrap_or_default()
     }
 
     /// Replaces the standing skips of an edge.
-    pub fn set_skips(&mut self, directory: &str, node: &str, skips: Vec<Skip>) {
+    pub fn set_skips(&mut self, directory: &str, node: &str, skips: Skips) {
         let nodes = self.skips.entry(directory.to_owned()).or_default();
         if skips.is_empty() {
             nodes.remove(node);
@@ -109,9 +140,11 @@ impl Ledger {
     /// and the version that was chosen for it.
     pub fn set_conflicts(&mut self, directory: &str, found: Vec<ConflictRecord>) {
         let waiting = |record: &ConflictRecord| record.directory == directory && record.winner.is_none();
-        let before: Vec<ConflictRecord> = self.conflicts.extract_if(.., |record| waiting(record)).collect();
+        let before = self.conflicts.extract_if(.., |record| waiting(record));
+        let before: BTreeMap<RelPathBuf, ConflictRecord> =
+            before.map(|known| (known.path.clone(), known)).collect();
         for mut record in found {
-            if let Some(known) = before.iter().find(|known| known.path == record.path) {
+            if let Some(known) = before.get(&record.path) {
                 record.since.clone_from(&known.since);
                 if record.winner.is_none() {
                     record.keep.clone_from(&known.keep);
@@ -163,7 +196,7 @@ mod tests {
         ledger.set_conflicts("recordings", vec![record("a.wav", Some("main")), record("\u{1b}\n\\", None)]);
         let not_utf8 = RelPathBuf::new(&b"\xff.wav"[..]).unwrap();
         let skip = Skip { path: not_utf8, side: Side::Node, reason: "a socket".to_owned() };
-        ledger.set_skips("recordings", "mds1", vec![skip]);
+        ledger.set_skips("recordings", "mds1", Skips::of([skip]));
         assert_eq!(sealed::open::<Ledger>(&sealed::seal(&ledger).unwrap()).unwrap(), ledger);
     }
 
@@ -187,6 +220,25 @@ mod tests {
         assert_eq!(ledger.conflicts, [record("b", Some("main")), record("a", None)]);
         ledger.set_conflicts("recordings", Vec::new());
         assert_eq!(ledger.conflicts, [record("b", Some("main"))]);
+    }
+
+    #[test]
+    fn skips_are_bounded() {
+        let skip = |number: usize| Skip {
+            path: RelPathBuf::new(format!("{number:06}").into_bytes()).unwrap(),
+            side: Side::Node,
+            reason: "a socket".to_owned(),
+        };
+        let some = Skips::of((0..MAX_SKIPS).map(skip));
+        assert_eq!((some.first.len(), some.more), (MAX_SKIPS, 0));
+        let size = |skips: &Skips| {
+            let mut ledger = Ledger::default();
+            ledger.set_skips("recordings", "mds1", skips.clone());
+            sealed::seal(&ledger).unwrap().len()
+        };
+        let many = Skips::of((0..20 * MAX_SKIPS).rev().map(skip));
+        assert_eq!((&many.first, many.more), (&some.first, 19 * MAX_SKIPS as u64));
+        assert!(size(&many) < size(&some) + 10);
     }
 
     #[test]

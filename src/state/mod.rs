@@ -36,7 +36,7 @@ use crate::fault::{Point, reach};
 pub(crate) use answers::{Answer, Answers, Named};
 pub use edge::{EdgeHeader, EdgeRecord, InStep};
 pub use history::{Asked, History, RunRecord};
-pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip};
+pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip, Skips};
 pub(crate) use lock::Lock;
 
 /// The state directory of Main (0700).

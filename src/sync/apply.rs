@@ -15,6 +15,7 @@ use crate::sync::edge::{EdgeRun, EdgeState, View};
 use crate::sync::guard::replaces;
 use crate::sync::metered::Metered;
 use crate::sync::origin::Origin;
+use crate::transfer::BlobRequest;
 
 /// Carries out the plan of an edge. Actions for which `on_origin` says no are left for a later run: what they need has
 /// not come to Main.
@@ -92,32 +93,30 @@ fn put_in_place(
     origin: &Origin,
     on_origin: &impl Fn(&Action) -> bool,
 ) -> Result<Vec<Option<Outcome>>, NodeError> {
-    let actions = edge.result.plan.actions.clone();
-    let ready: Vec<Action> = actions.iter().filter(|action| on_origin(action)).cloned().collect();
-    let missing = stage(run, session, edge, origin, &ready)?;
+    let requests = blobs::requests(edge.result.plan.actions.iter().filter(|action| on_origin(action)));
+    let missing = stage(run, session, edge, origin, &requests)?;
     let lacks = |action: &Action| match on_origin(action) {
         true => missing.get(&blobs::needed(action)?.digest).cloned(),
         false => Some(Missing::NotReached),
     };
     let name = edge.name();
-    blobs::commit_present(&actions, lacks, |present| session.commit(name, present))
+    blobs::commit_present(&edge.result.plan.actions, lacks, |present| session.commit(name, present))
 }
 
-/// Gets the blobs that actions need onto a node. Returns those that did not arrive, and why.
+/// Gets blobs onto a node. Returns those that did not arrive, and why.
 fn stage(
     run: &Run<'_>,
     session: &mut dyn Endpoint,
     edge: &mut EdgeRun<'_>,
     origin: &Origin,
-    actions: &[Action],
+    requests: &[BlobRequest],
 ) -> Result<BTreeMap<Digest, Missing>, NodeError> {
-    let requests = blobs::requests(actions);
     if requests.is_empty() {
         return Ok(BTreeMap::new());
     }
     let mut source = (origin.source)();
     let mut wire = Metered::new(run, edge.node, &mut *source);
-    let received = session.stage(edge.name(), &requests, &mut wire);
+    let received = session.stage(edge.name(), requests, &mut wire);
     edge.result.bytes += wire.bytes;
-    Ok(blobs::failed(&requests, received?))
+    Ok(blobs::failed(requests, received?))
 }

@@ -1,5 +1,6 @@
 //! One directory on one node, as a run sees it: scanned, and matched with what is recorded of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::disk::marker::Marker;
@@ -8,7 +9,7 @@ use crate::node::{Endpoint, NodeError};
 use crate::plan::{EdgeInput, EdgePlan, OwnerMap, intent};
 use crate::report::{Guard, Stage};
 use crate::snapshot::{Root, Scanned};
-use crate::state::{Corrupt, EdgeRecord, InStep, Skip};
+use crate::state::{self, Corrupt, EdgeRecord, InStep};
 use crate::sync::guard::Member;
 use crate::sync::halt::Halt;
 use crate::sync::origin::Origin;
@@ -110,8 +111,8 @@ impl<'a> EdgeRun<'a> {
         self.result.plan = plan;
     }
 
-    fn known_skips(&self, run: &Run<'_>) -> Vec<Skip> {
-        lock(&run.ledger).skips(self.name(), self.node).to_vec()
+    fn known_skips(&self, run: &Run<'_>) -> state::Skips {
+        lock(&run.ledger).skips(self.name(), self.node)
     }
 
     /// Nothing more is to be done here in this run, because of this.
@@ -146,7 +147,9 @@ impl<'a> EdgeRun<'a> {
             (_, None) => {}
             // The same root in another state: a backup was put back.
             (Root::Marked(marker), Some(record)) if marker.id == record.root => self.warn_replaced(),
-            (Root::Marked(marker), _) if next.is_some_and(|next| next.root == marker.id) => self.warn_replaced(),
+            (Root::Marked(marker), _) if next.is_some_and(|next| next.root == marker.id) => {
+                self.warn_replaced()
+            }
             (Root::Marked(_) | Root::Unmarked, Some(record)) => {
                 let halt = self.replaced_root(&record);
                 match halt.token.as_ref().is_some_and(|token| run.is_accepted(token)) {
@@ -287,10 +290,11 @@ pub(super) fn known_owners(
     directory: &DirectorySpec,
     trees: &[&Tree],
 ) -> Result<OwnerMap, NodeError> {
+    let mut seen: HashSet<&Owner> = HashSet::new();
     let mut owners: Vec<Owner> = Vec::new();
     let metas = trees.iter().flat_map(|tree| tree.iter()).filter_map(|(_, entry)| entry.meta());
     for owner in metas.map(|meta| &meta.owner) {
-        if owners.last() != Some(owner) && !owners.contains(owner) {
+        if owners.last() != Some(owner) && seen.insert(owner) {
             owners.push(owner.clone());
         }
     }

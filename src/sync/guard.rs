@@ -7,7 +7,7 @@ use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::sync::halt::Halt;
 use crate::sync::origin::Origin;
 use crate::sync::spec::DirectorySpec;
-use crate::sync::{Run, blobs};
+use crate::sync::{Run, room};
 
 /// One node's part of a planned directory.
 pub(super) struct Member<'m> {
@@ -55,7 +55,9 @@ pub(super) fn check(
         return excessive;
     }
     let rooms = members.iter().zip(&plan.edges).enumerate();
-    rooms.filter_map(|(index, (member, plan))| Some((index, too_little_room(member, plan)?))).collect()
+    rooms
+        .filter_map(|(index, (member, plan))| Some((index, too_little_room(directory, member, plan)?)))
+        .collect()
 }
 
 /// The nodes of a two-way directory that have lost all they had, while Main still has something.
@@ -129,13 +131,14 @@ fn too_much_of_node(
 }
 
 /// Whether the node lacks room for what it is to get.
-fn too_little_room(member: &Member<'_>, plan: &EdgePlan) -> Option<Halt> {
+fn too_little_room(directory: &DirectorySpec, member: &Member<'_>, plan: &EdgePlan) -> Option<Halt> {
     // The disk of a root that does not exist yet is not known.
     if member.scanned.root == Root::Missing {
         return None;
     }
-    let detail = blobs::too_little_room(&blobs::requests(&plan.actions), member.scanned.free)?;
-    Some(Halt::new(Guard::FreeSpace, format!("{}: {detail}", member.name)))
+    // What others put into a two-way directory must not hold up the rest of it.
+    let lacking = room::lacking(&plan.actions, member.scanned.free, directory.is_two_way())?;
+    Some(Halt::new(Guard::FreeSpace, format!("{}: {lacking}", member.name)))
 }
 
 /// What a root's trash has to keep is beyond its limit by `excess` bytes: nothing more may go there.

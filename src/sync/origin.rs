@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use crate::model::{Digest, Meta, Tree};
+use crate::model::{Digest, Meta, Space, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
 use crate::report::Guard;
 use crate::snapshot::{Root, Scanned};
@@ -20,8 +20,8 @@ pub(super) struct Origin {
     pub(super) digest: Digest,
     /// Whether nothing in it was held back as busy.
     pub(super) settled: bool,
-    /// Bytes free on its filesystem.
-    pub(super) free: u64,
+    /// The room on its filesystem.
+    pub(super) free: Space,
     /// Whether an earlier run has left anything in its stage.
     pub(super) leftovers: bool,
     /// Mode and owner of its root.

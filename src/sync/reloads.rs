@@ -8,6 +8,7 @@ use crate::model::{Digest, Entry, RelPathBuf, ReloadOutcome, ReloadState};
 use crate::node::{Endpoint, NodeError};
 use crate::reload::{ReloadRequest, select};
 use crate::report::Stage;
+use crate::snapshot::Root;
 use crate::sync::edge::EdgeRun;
 use crate::sync::node_run::{NodeRun, Parts};
 use crate::sync::{Run, lock};
@@ -34,9 +35,10 @@ impl Kinds {
     }
 }
 
-/// Whether a directory names a reload.
+/// Whether a directory names a reload. Of one that the node cannot look into nothing is known: neither that it changed,
+/// nor that it did not.
 fn names(edge: &EdgeRun<'_>, kind: &str) -> bool {
-    edge.directory().reload.iter().any(|name| name == kind)
+    !matches!(edge.scanned.root, Root::Unusable(_)) && edge.directory().reload.iter().any(|name| name == kind)
 }
 
 /// Digests of the directories that name a reload.

@@ -2,14 +2,19 @@
 
 use crate::model::{Change, ChangeKind, NodeChange, ReloadState, Side};
 use crate::report::{
-    DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report, Stage,
-    node_change, words,
+    Confirmed, DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report,
+    Stage, node_change, words,
 };
 use crate::state::Skip;
 use crate::sync::edge::{EdgeRun, EdgeState};
 use crate::sync::halt::Halt;
 use crate::sync::node_run::{Failure, NodeRun};
-use crate::sync::result::{Severity, problem};
+use crate::sync::result::{Severity, Skips, problem};
+
+/// Most problems of an edge that are listed one by one: a user of one host can make as many as there is room for.
+const MAX_PROBLEMS: usize = 100;
+/// Most paths of an edge that are listed as left alone in a run, such as files that are being written.
+const MAX_NOTES: usize = 1000;
 
 /// Adds a node's part to the report of the run.
 pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
@@ -54,42 +59,72 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
     let confirmed = result.confirmed(dry_run);
     directory.count_planned(confirmed.planned);
     directory.count_failed(confirmed.failed.len() as u64);
-    for failed in &confirmed.failed {
-        let host = (failed.side == Side::Node).then_some(node);
-        let problem = problem(Stage::Commit, host, Some(name), failed.why.clone());
-        report.problems.push(Problem { path: Some(failed.path.clone()), ..problem });
-    }
     directory.count_failed(result.plan.failed.len() as u64);
-    for obstacle in &result.plan.failed {
-        let host = (obstacle.side == Side::Node).then_some(node);
-        let problem = problem(Stage::Scan, host, Some(name), words::reason(&obstacle.reason));
-        report.problems.push(Problem { path: Some(obstacle.path.clone()), ..problem });
+    for (_, _, severity) in &result.problems {
+        directory.count_failed(u64::from(*severity == Severity::Failure));
     }
-    for (stage, detail, severity) in &result.problems {
-        let fails = *severity == Severity::Failure;
-        directory.count_failed(u64::from(fails));
-        let problem = problem(*stage, Some(node), Some(name), detail.clone());
-        report.problems.push(Problem { fails, ..problem });
-    }
+    add_problems(edge, &confirmed, report);
     let ids = result.trash_ids();
     let changes = confirmed.into_changes(&result.plan.notes);
+    let mut notes = 0;
     for change in &changes {
         directory.count(change.kind);
+        notes += usize::from(!change.kind.is_difference());
+        if notes > MAX_NOTES && !change.kind.is_difference() {
+            continue;
+        }
         let id = ids.get(&(change.to, &*change.path)).filter(|_| change.kind.is_difference());
         report.changes.push(node_change(name, node, change, id.map(ToString::to_string)));
     }
-    for skip in result.skips.now.iter().filter(|skip| !result.skips.known.contains(skip)) {
+    let Skips { known, now } = &result.skips;
+    for skip in now.first.difference(&known.first) {
         report.changes.push(skipped(name, node, skip));
+    }
+    let unlisted = notes.saturating_sub(MAX_NOTES) as u64;
+    for (number, what) in [(unlisted, "held back or left"), (now.more, "skipped")] {
+        // What is skipped stays so; a run says it once.
+        if number > 0 && (what != "skipped" || now.more != known.more) {
+            let detail = format!("{number} more paths are {what} than are listed");
+            report
+                .problems
+                .push(Problem { fails: false, ..problem(Stage::Scan, Some(node), Some(name), detail) });
+        }
     }
     let note = |skip: &Skip| PathNote {
         path: skip.path.clone(),
         side: skip.side,
         reason: Some(skip.reason.clone()),
     };
-    directory.skipped = result.skips.now.iter().map(note).collect();
+    directory.skipped = now.first.iter().map(note).collect();
     directory.waiting = result.waiting;
     directory.bytes = result.bytes;
     directory
+}
+
+/// Adds what went wrong on an edge to the report: the first problems one by one, the rest as a number.
+fn add_problems(edge: &EdgeRun<'_>, confirmed: &Confirmed, report: &mut Report) {
+    let (result, name, node) = (&edge.result, edge.name(), edge.node);
+    let host = |side| (side == Side::Node).then_some(node);
+    let of_edge = result.problems.iter().map(|(stage, detail, severity)| Problem {
+        fails: *severity == Severity::Failure,
+        ..problem(*stage, Some(node), Some(name), detail.clone())
+    });
+    let failed = confirmed.failed.iter().map(|failed| Problem {
+        path: Some(failed.path.clone()),
+        ..problem(Stage::Commit, host(failed.side), Some(name), failed.why.clone())
+    });
+    let obstacles = result.plan.failed.iter().map(|obstacle| Problem {
+        path: Some(obstacle.path.clone()),
+        ..problem(Stage::Scan, host(obstacle.side), Some(name), words::reason(&obstacle.reason))
+    });
+    // Those of the edge as a whole, which are few, come first.
+    let mut all = of_edge.chain(failed).chain(obstacles);
+    report.problems.extend(all.by_ref().take(MAX_PROBLEMS));
+    let (more, fails) = all.fold((0_u64, false), |(more, fails), one| (more + 1, fails || one.fails));
+    if more > 0 {
+        let detail = format!("{more} more problems, not listed");
+        report.problems.push(Problem { fails, ..problem(Stage::Commit, Some(node), Some(name), detail) });
+    }
 }
 
 fn skipped(directory: &str, node: &str, skip: &Skip) -> NodeChange {

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::{Outcome, RelPath, Side};
+use crate::model::{BlockedPath, Outcome, RelPath, Side};
 use crate::node::NodeErrorKind;
 use crate::plan::EdgePlan;
 use crate::report::{Confirmed, NodeState, Problem, Stage, confirmed, words};
-use crate::state::Skip;
+use crate::state::{self, Skip};
 use crate::transfer::trash::{TrashEntry, TrashId};
 
 /// What a run did on an edge.
@@ -39,9 +39,9 @@ pub(super) struct HostResult {
 #[derive(Default)]
 pub(super) struct Skips {
     /// Those that an earlier run has reported.
-    pub(super) known: Vec<Skip>,
+    pub(super) known: state::Skips,
     /// Those that are there now.
-    pub(super) now: Vec<Skip>,
+    pub(super) now: state::Skips,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,11 +81,13 @@ impl EdgeResult {
 }
 
 /// The standing skips of a plan, as they are recorded.
-pub(super) fn skips(plan: &EdgePlan) -> Vec<Skip> {
-    let skips = plan.skipped.iter();
-    skips
-        .map(|skip| Skip { path: skip.path.clone(), side: skip.side, reason: words::reason(&skip.reason) })
-        .collect()
+pub(super) fn skips(plan: &EdgePlan) -> state::Skips {
+    let skip = |blocked: &BlockedPath| Skip {
+        path: blocked.path.clone(),
+        side: blocked.side,
+        reason: words::reason(&blocked.reason),
+    };
+    state::Skips::of(plan.skipped.iter().map(skip))
 }
 
 pub(super) fn problem(stage: Stage, node: Option<&str>, directory: Option<&str>, detail: String) -> Problem {

@@ -4,6 +4,7 @@
 //! the kernel. New files get their mode, owner and time, and are on disk, before they are visible.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::Ordering;
 
 use anyhow::{anyhow, bail};
@@ -14,6 +15,8 @@ use super::blobs::threads_for;
 use super::live::TreeName;
 use super::own::OwnDir;
 use super::put::{PutFile, ReadyFile, put_dir, put_ready, put_symlink, ready_blob};
+use super::room::is_out_of_room;
+use super::sweep;
 use super::trash::TrashEntry;
 use super::tree_writer::{Placed, TreeWriter};
 use crate::disk::{Owners, Stamp};
@@ -36,6 +39,8 @@ pub struct Committed {
 ///
 /// All actions of a run in one call: what an earlier one removed, a later one must not find. All that is
 /// reported as done is on disk. `Err` means that nothing was touched.
+///
+/// Where the disk turns out to be full, what is left in the stage is dropped: others need the room at once.
 pub fn commit(
     own: &OwnDir,
     run: &str,
@@ -49,6 +54,7 @@ pub fn commit(
         puts: Vec::new(),
         copies: Vec::new(),
         outcomes: vec![Outcome::Changed; actions.len()],
+        out_of_room: false,
     };
     for (index, action) in actions.iter().enumerate() {
         own.progress().fetch_add(1, Ordering::Relaxed);
@@ -59,11 +65,16 @@ pub fn commit(
         match commit.act(index, action) {
             Ok(Some(outcome)) => commit.outcomes[index] = outcome,
             Ok(None) => {}
-            Err(error) => commit.outcomes[index] = failed(&error),
+            Err(error) => commit.outcomes[index] = commit.failed(&error),
         }
     }
     commit.put_files();
-    Ok(commit.finish())
+    let (committed, out_of_room) = commit.finish();
+    if out_of_room {
+        // Where this fails, the next run sweeps.
+        let _ = sweep::clear(own, run);
+    }
+    Ok(committed)
 }
 
 /// How many actions need each blob.
@@ -86,6 +97,8 @@ struct Committer<'a> {
     /// Files that are put in place as copies of others, ready already.
     copies: Vec<ReadyFile>,
     outcomes: Vec<Outcome>,
+    /// Whether anything failed because the disk was full.
+    out_of_room: bool,
 }
 
 impl<'a> Committer<'a> {
@@ -141,6 +154,7 @@ impl<'a> Committer<'a> {
             return;
         }
         if let Err(error) = reach(Point::ReadySync).and_then(|()| self.tree.unsynced.sync(self.tree.own)) {
+            self.out_of_room |= is_out_of_room(&error);
             let failed = || anyhow!("could not be written to disk: {error}");
             ready.iter().for_each(|ready| self.note_put(ready, Err(failed())));
             return;
@@ -159,13 +173,13 @@ impl<'a> Committer<'a> {
             match ready {
                 Ok(Some(ready)) => all.push(ready),
                 Ok(None) => self.outcomes[put.index] = Outcome::Changed,
-                Err(error) => self.outcomes[put.index] = failed(&error),
+                Err(error) => self.outcomes[put.index] = self.failed(&error),
             }
         }
     }
 
     fn note_put(&mut self, ready: &ReadyFile, put: anyhow::Result<(Outcome, Option<Stamp>)>) {
-        let (outcome, stamp) = put.unwrap_or_else(|error| (failed(&error), None));
+        let (outcome, stamp) = put.unwrap_or_else(|error| (self.failed(&error), None));
         if let Some(stamp) = stamp {
             self.tree.note_placed(&ready.path, &ready.file, stamp);
         }
@@ -176,17 +190,21 @@ impl<'a> Committer<'a> {
         self.outcomes[ready.index] = outcome;
     }
 
-    fn finish(mut self) -> Committed {
+    fn failed(&mut self, error: &anyhow::Error) -> Outcome {
+        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+        self.out_of_room |= causes.any(is_out_of_room);
+        Outcome::Failed(format!("{error:#}"))
+    }
+
+    /// What was done, and whether the disk was full.
+    fn finish(mut self) -> (Committed, bool) {
         let (placed, trashed, synced) = self.tree.finish();
         if let Err(error) = synced {
+            self.out_of_room |= is_out_of_room(&error);
             for outcome in self.outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Done) {
                 *outcome = Outcome::Failed(format!("could not be written to disk: {error}"));
             }
         }
-        Committed { outcomes: self.outcomes, placed, trashed }
+        (Committed { outcomes: self.outcomes, placed, trashed }, self.out_of_room)
     }
-}
-
-fn failed(error: &anyhow::Error) -> Outcome {
-    Outcome::Failed(format!("{error:#}"))
 }

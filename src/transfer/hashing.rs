@@ -4,19 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-use super::read::{CHUNK, Part, stream};
+use super::read::{Part, stream};
+pub(super) use crate::disk::holes::hash_zeros;
 use crate::model::Digest;
-
-/// As if that many zeros had been read.
-pub(super) fn hash_zeros(hasher: &mut blake3::Hasher, length: u64) {
-    static ZEROS: [u8; CHUNK] = [0; CHUNK];
-    let mut left = length;
-    while left > 0 {
-        let zeros = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-        hasher.update(&ZEROS[..zeros]);
-        left -= zeros as u64;
-    }
-}
 
 /// The digest of a file of `size` bytes; `progress` is called for each part that is read.
 pub(super) fn hash_file(file: &File, size: u64, progress: &mut dyn FnMut()) -> io::Result<Digest> {

@@ -1,16 +1,13 @@
-//! Reading files below a held directory, their holes as such.
+//! Opening files below a held directory.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
 
+pub(super) use crate::disk::holes::{CHUNK, Part, is_sparse, stream};
 use crate::disk::{Stamp, open_beneath};
-
-/// Bytes handed on at a time: some system calls a file, and little memory.
-pub(super) const CHUNK: usize = 256 * 1024;
 
 /// Why a blob was not sent whole.
 pub(super) enum Broken {
@@ -30,84 +27,15 @@ impl From<io::Error> for Broken {
 pub(super) fn open_file(dir: impl AsFd, path: &[u8]) -> io::Result<(File, Stamp)> {
     // O_NONBLOCK: to open a FIFO that somebody put here must not wait for its writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open_beneath(dir, path, flags, Mode::empty())?;
+    let fd = open_beneath(dir, path, flags, Mode::empty()).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            io::Error::new(error.kind(), "is held open by another process (a lease)")
+        }
+        _ => error,
+    })?;
     let stat = rustix::fs::fstat(&fd)?;
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(io::Error::other("is no longer a regular file"));
     }
     Ok((File::from(fd), Stamp::of(&stat)))
-}
-
-/// A range of a file.
-pub(super) enum Part<'a> {
-    /// Bytes.
-    Data(&'a [u8]),
-    /// That many zeros which take no room on disk.
-    Hole(u64),
-}
-
-/// Reads a file from `offset` up to `size`, its holes as such. That it ends before is an error.
-pub(super) fn stream<E: From<io::Error>>(
-    mut file: &File,
-    offset: u64,
-    size: u64,
-    take: &mut dyn FnMut(Part<'_>) -> Result<(), E>,
-) -> Result<(), E> {
-    let sparse = is_sparse(file, size);
-    let mut buffer = vec![0; usize::try_from(size.saturating_sub(offset)).unwrap_or(CHUNK).clamp(1, CHUNK)];
-    let mut at = offset;
-    while at < size {
-        let mut end = size;
-        if sparse {
-            let data = next_data(file, at, size)?;
-            if data > at {
-                take(Part::Hole(data - at))?;
-                at = data;
-                continue;
-            }
-            end = next_hole(file, at, size)?;
-        }
-        file.seek(SeekFrom::Start(at))?;
-        while at < end {
-            let most = usize::try_from(end - at).unwrap_or(CHUNK).min(buffer.len());
-            let length = match file.read(&mut buffer[..most]) {
-                Ok(0) => return Err(io::Error::other("is shorter than it was").into()),
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            take(Part::Data(&buffer[..length]))?;
-            at += length as u64;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a file has holes. One that cannot be asked has none; reading it fails as well.
-pub(super) fn is_sparse(file: &File, size: u64) -> bool {
-    // Blocks are counted in 512 bytes, whatever the filesystem's own are (stat(2)).
-    let blocks = rustix::fs::fstat(file).map_or(u64::MAX, |stat| u64::try_from(stat.st_blocks).unwrap_or(0));
-    blocks.saturating_mul(512) < size
-}
-
-/// Where the next data at or after `at` is; `size` when there is none.
-fn next_data(file: &File, at: u64, size: u64) -> io::Result<u64> {
-    match rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Data(at)) {
-        Ok(data) => Ok(data.min(size)),
-        // A hole up to the end (lseek(2)); a file that was cut short meanwhile looks the same, and is
-        // found out by its stamp and its digest.
-        Err(Errno::NXIO) => Ok(size),
-        // This filesystem does not report holes.
-        Err(Errno::INVAL) => Ok(at),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Where the data at `at` ends.
-fn next_hole(file: &File, at: u64, size: u64) -> io::Result<u64> {
-    match rustix::fs::seek(file.as_fd(), rustix::fs::SeekFrom::Hole(at)) {
-        Ok(hole) => Ok(hole.min(size)),
-        Err(Errno::INVAL | Errno::NXIO) => Ok(size),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -1,42 +1,50 @@
 //! Room for blobs on the filesystem of a stage.
 
-use super::own::OwnDir;
-use crate::model::Size;
+use std::io;
 
-/// Left free on the filesystem: a hundredth of it, but no more than this many bytes.
-const MOST_MARGIN: u64 = 64 << 20;
+use super::own::OwnDir;
+use crate::disk;
+use crate::model::{Room, Shortage, Size, Space};
 
 /// The room that is left for blobs.
-pub(super) struct Room {
-    free: u64,
-    left: u64,
+pub(super) struct StageRoom {
+    space: Space,
+    room: Room,
     root: String,
 }
 
-impl Room {
-    pub(super) fn of(own: &OwnDir) -> Room {
-        let root = own.root().path().display().to_string();
-        let Ok(disk) = rustix::fs::fstatvfs(own.stage()) else {
-            // Not known beforehand; writing to a full disk fails and says so.
-            return Room { free: u64::MAX, left: u64::MAX, root };
-        };
-        // Blocks that are kept for root are for us when we are root.
-        let blocks = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
-        let free = blocks.saturating_mul(disk.f_frsize);
-        let margin = (disk.f_blocks.saturating_mul(disk.f_frsize) / 100).min(MOST_MARGIN);
-        Room { free, left: free.saturating_sub(margin), root }
+impl StageRoom {
+    pub(super) fn of(own: &OwnDir) -> StageRoom {
+        let space = disk::space(own.stage());
+        StageRoom { space, room: Room::of(space), root: own.root().path().display().to_string() }
     }
 
-    /// Sets `size` bytes aside, or says why there is no room for them.
+    /// Sets room for a file of `size` bytes aside, or says why there is none.
     pub(super) fn take(&mut self, size: u64) -> Result<(), String> {
-        match self.left.checked_sub(size) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => {
-                Err(format!("needs {}, {} free on {}", Size(size), Size(self.left.min(self.free)), self.root))
-            }
-        }
+        self.room.take(self.space.need(size)).map_err(|shortage| match shortage {
+            Shortage::Bytes { free, stays, .. } => format!(
+                "needs {}, {} free on {}, of which {} stay free",
+                Size(size),
+                Size(free),
+                self.root,
+                Size(stays)
+            ),
+            Shortage::Inodes { free, stays, .. } => format!(
+                "needs an inode, {free} more files and directories fit on {}, of which {stays} stay free",
+                self.root
+            ),
+        })
     }
+}
+
+/// Whether an error is that of a full disk, or of a quota.
+pub(super) fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Why a file of `size` bytes does not fit any more, if it does not. Others may have taken what was free when the
+/// transfer began; root, who could go on writing into what is kept for it, does not.
+pub(super) fn is_full(own: &OwnDir, size: u64) -> Option<String> {
+    let free = disk::space(own.stage()).bytes();
+    (size > free).then(|| format!("No space left: needs {}, {} free", Size(size), Size(free)))
 }

@@ -9,7 +9,7 @@ use super::blobs::{self, InStage, create_partial, partial_len, remove_partial};
 use super::local_blobs::LocalBlobs;
 use super::own::OwnDir;
 use super::read::open_file;
-use super::room::Room;
+use super::room::StageRoom;
 use super::signature::{MAX_BASES, is_worth_it};
 use super::source::send_open;
 use super::stager::{Basis, Stager};
@@ -50,7 +50,7 @@ fn missing(
     requests: &[BlobRequest],
 ) -> (HashMap<Digest, Result<(), String>>, Vec<BlobRequest>) {
     let in_stage = blobs::find(own, requests);
-    let mut room = Room::of(own);
+    let mut room = StageRoom::of(own);
     let (mut results, mut missing) = (HashMap::new(), Vec::new());
     for request in requests {
         if results.contains_key(&request.digest) {

@@ -13,6 +13,7 @@ use super::durable::Unsynced;
 use super::own::OwnDir;
 use super::partial::Partial;
 use super::read::{Broken, Part, stream};
+use super::room::{is_full, is_out_of_room};
 use super::writers::{SMALL, Writers};
 use super::{BlobRequest, Received, Signature, Sink};
 use crate::model::Digest;
@@ -108,7 +109,10 @@ impl<'a> Stager<'a> {
             && offset == 0
             && request.size <= SMALL
             && self.bases.get(index).is_none_or(Option::is_none);
-        let target = if is_held {
+        let full = is_full(self.own, request.size.saturating_sub(offset));
+        let target = if let Some(why) = full {
+            Err(why)
+        } else if is_held {
             Ok(Target::Writers(Vec::with_capacity(usize::try_from(request.size).unwrap_or(0))))
         } else {
             let partial = match offset {
@@ -134,6 +138,10 @@ impl<'a> Stager<'a> {
         }
         let digests: Vec<&Digest> = self.verified.iter().map(|index| &self.requests[*index].digest).collect();
         let published = publish(self.own, &digests, &self.unsynced);
+        if published.as_ref().is_err_and(is_out_of_room) {
+            // Others need the room at once.
+            digests.iter().for_each(|digest| remove_partial(self.stage, digest));
+        }
         let result = published.map_err(|error| format!("could not be written to disk: {error}"));
         for index in &self.verified {
             self.results[*index] = result.clone();

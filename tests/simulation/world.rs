@@ -171,6 +171,8 @@ pub fn local(
         reload: Box::new(reload),
         replace_key: Box::new(|_| Err(Refusal::new("nobody asks"))),
         progress: Arc::default(),
+        stop: Arc::default(),
+        limits: Default::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use xds_sync::model::{
     Action, Digest, Entry, File, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome,
-    ReloadState, TrashKeep, Tree,
+    ReloadState, Space, TrashKeep, Tree,
 };
 use xds_sync::node::{
     Attempt, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot, Refusal, TrashReader,
@@ -147,7 +147,15 @@ impl Endpoint for Fake {
         let tree = self.snapshot();
         let (digest, loaded) = (tree_digest(&tree), loaded_digest(&tree));
         let entries = tree.len() as u64;
-        Ok(Scanned { root: Root::Unmarked, digest, loaded, entries, settled: true, free: 7, leftovers: true })
+        Ok(Scanned {
+            root: Root::Unmarked,
+            digest,
+            loaded,
+            entries,
+            settled: true,
+            free: Space { block: 1, free_blocks: 7, ..Space::default() },
+            leftovers: true,
+        })
     }
 
     fn tree(&mut self, _: &str, _: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {

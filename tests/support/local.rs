@@ -35,5 +35,7 @@ pub(crate) fn options(dir: &Path) -> LocalOptions {
         }),
         replace_key: Box::new(|_| Err(Refusal::new(""))),
         progress: Arc::default(),
+        stop: Arc::default(),
+        limits: Default::default(),
     }
 }

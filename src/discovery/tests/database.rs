@@ -161,6 +161,22 @@ fn the_mediaserver_table_names_nodes() {
 }
 
 #[test]
+fn rows_beyond_what_can_be_meant_are_not_read() {
+    let database = Database::new();
+    for (query, expected) in [
+        // Some hours' worth of rows.
+        (
+            "SELECT 'mds' || generate_series(1, 1000000000000), '10.0.0.1'",
+            "it names more than 10000 nodes, which cannot be meant",
+        ),
+        ("SELECT repeat('x', 1000000), generate_series(1, 1000000)::text", "it is longer than 4194304 bytes"),
+    ] {
+        let failure = failure(&configured(&database.socket(), query));
+        assert!(failure.contains(expected), "{failure}");
+    }
+}
+
+#[test]
 fn a_query_that_takes_too_long_is_given_up_at_both_ends() {
     let database = Database::new();
     let mut config = configured(&database.socket(), "SELECT 'mds1', pg_sleep(600)::text");

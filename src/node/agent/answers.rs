@@ -16,7 +16,7 @@ use crate::node::protocol::check;
 use crate::node::protocol::limits::{MAX_ID, MAX_TREE};
 use crate::node::protocol::message::{Basis, Reply, batches};
 use crate::reload::ReloadRequest;
-use crate::snapshot::{Root, Rules, ScanSpec};
+use crate::snapshot::{Root, Rules, ScanSpec, Scanned};
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{BlobRequest, Signature, Sink, send_bytes};
 
@@ -36,7 +36,11 @@ impl<W: Write> AgentSession<'_, W> {
         if scanned.len() >= MAX_DIRECTORIES && !scanned.contains_key(name) {
             return Err(broken("too many directories in a run"));
         }
-        self.accept.root(&spec.root).map_err(refused)?;
+        if let Err(why) = self.accept.root(&spec.root) {
+            // A fact about one directory: all others go on.
+            log::warn!("refused: scan: run={} directory={}: {why}", self.in_run()?.id, check::text(name));
+            return Ok(Reply::Scanned(Scanned::unusable(check::clip(why))));
+        }
         let mut scanned = self.host.scan(spec)?;
         if let Root::Unusable(why) = &mut scanned.root {
             *why = check::clip(std::mem::take(why));

@@ -75,13 +75,14 @@ fn serve_main<W: Write + Send>(
     binding::check(&accept.state_dir, &main.hello)?;
     send_reply(heartbeat, &Reply::Welcome(version))?;
     let interval = (Duration::from_millis(main.timeout_ms) / 4).clamp(KEEP_ALIVE.0, KEEP_ALIVE.1);
+    let gone = host.stop_flag();
     let mut session = AgentSession::new(input, heartbeat, host, accept, &main.hello);
     std::thread::scope(|scope| {
         // Dropped when the session ends, however it ends.
         let (_stop, stopped) = mpsc::channel();
         scope.spawn(|| {
             let stopped = stopped;
-            heartbeat.run(interval, &stopped);
+            heartbeat.run(interval, &stopped, &gone);
         });
         session.run()
     })

@@ -11,7 +11,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -24,7 +24,9 @@ use crate::disk::marker::Marker;
 use crate::disk::{Found, HeldRoot, Owners};
 use crate::model::{Action, Entry, Meta, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
-use crate::snapshot::{Clock, HashCache, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest};
+use crate::snapshot::{
+    Clock, HashCache, ScanControl, ScanLimits, ScanSpec, Scanned, Snapshot, loaded_digest, scan, tree_digest,
+};
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{self, BlobRequest, LocalSource, Received, ScannedTree, Sink, Source};
 
@@ -45,6 +47,10 @@ pub struct LocalOptions {
     pub replace_key: ReplaceKey,
     /// Grows with every entry that a scan sees and every byte that it reads.
     pub progress: Arc<AtomicU64>,
+    /// Set when nobody waits for a scan any more: it ends then.
+    pub stop: Arc<AtomicBool>,
+    /// What a scan may cost.
+    pub limits: ScanLimits,
 }
 
 impl fmt::Debug for LocalOptions {
@@ -231,6 +237,10 @@ impl Local {
 }
 
 impl Endpoint for Local {
+    fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.options.stop)
+    }
+
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
         self.end()?;
         // A look-up that failed in an earlier run may succeed now: accounts are added, and a directory service may have
@@ -250,7 +260,9 @@ impl Endpoint for Local {
         let found = self.find(spec);
         let cache_path = self.cache_path(&spec.root);
         let cache = self.caches.entry(spec.root.clone()).or_insert_with(|| HashCache::load(&cache_path));
-        let snapshot = scan(spec, found, cache, &*self.options.clock, &self.options.progress);
+        let LocalOptions { clock, progress, stop, limits, .. } = &self.options;
+        let control = ScanControl { progress, stop, limits: *limits };
+        let snapshot = scan(spec, found, cache, &**clock, &control);
         self.save_cache(&spec.root);
         let before = self.directories.remove(&spec.directory);
         let (prepared, trashed) = before.map_or((None, Vec::new()), |old| (old.prepared, old.trashed));

@@ -29,6 +29,8 @@ impl Host {
             }),
             replace_key: Box::new(|change| Err(Refusal::new(format!("{} stays", change.old)))),
             progress: Arc::default(),
+            stop: Arc::default(),
+            limits: Default::default(),
         };
         let mut local = Local::new(options);
         local.begin(RUN, false).unwrap();

@@ -245,7 +245,7 @@ impl Weight for Entry {
             Entry::Symlink(link) => link.target.len() * 2 + 16,
             Entry::Excluded | Entry::Busy(_) => 4,
             Entry::Problem(EntryProblem::Unreadable(why)) => why.len() + 16,
-            Entry::Problem(_) => 4,
+            Entry::Problem(_) => 24,
         }
     }
 }

@@ -133,7 +133,11 @@ impl Write for CountedOutput<'_> {
 
 /// A host on disk, with its caches in `dir`.
 pub(super) fn local(dir: &Path) -> Local {
-    Local::new(LocalOptions {
+    Local::new(options(dir))
+}
+
+pub(super) fn options(dir: &Path) -> LocalOptions {
+    LocalOptions {
         cache_dir: dir.join("cache"),
         // Long after everything in the test: no file is too young to be carried.
         clock: Box::new(|| SystemTime::now() + Duration::from_secs(3600)),
@@ -145,7 +149,9 @@ pub(super) fn local(dir: &Path) -> Local {
         }),
         replace_key: Box::new(|_| Err(Refusal::new("not here"))),
         progress: Arc::default(),
-    })
+        stop: Arc::default(),
+        limits: Default::default(),
+    }
 }
 
 /// All that is on a stream until it ends.

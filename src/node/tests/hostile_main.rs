@@ -15,7 +15,7 @@ use crate::node::protocol::limits::MAX_DATA;
 use crate::node::protocol::message::{Basis, Reply, Request};
 use crate::node::{Accept, Endpoint as _, NodeError, NodeErrorKind, TrashReader as _};
 use crate::reload::ReloadRequest;
-use crate::snapshot::ScanSpec;
+use crate::snapshot::{Root, ScanSpec};
 use crate::transfer::Signature;
 
 /// What an agent made of a Main that sent this behind a proper handshake.
@@ -261,19 +261,27 @@ fn roots_that_are_not_accepted_are_refused() {
     for root in
         [PathBuf::from("/etc"), PathBuf::from("moh"), inside("../secret"), inside("etc"), inside("etc/ssh")]
     {
-        for request in [
-            Request::Scan(spec(&root)),
-            Request::Reload(ReloadRequest {
-                name: "dialplan".to_owned(),
-                files: vec![(root, vec![])],
-                timeout: LONG,
-            }),
-        ] {
-            let (host, error) = after_handshake(&accept, |main| ask(main, &request));
-            assert_eq!(error.kind, NodeErrorKind::Refused);
-            assert!(error.detail.contains("node.toml"), "{error}");
-            assert_eq!(host.calls, Vec::<String>::new());
-        }
+        let request = Request::Reload(ReloadRequest {
+            name: "dialplan".to_owned(),
+            files: vec![(root.clone(), vec![])],
+            timeout: LONG,
+        });
+        let (host, error) = after_handshake(&accept, |main| ask(main, &request));
+        assert_eq!(error.kind, NodeErrorKind::Refused);
+        assert!(error.detail.contains("node.toml"), "{error}");
+        assert_eq!(host.calls, Vec::<String>::new());
+
+        // A directory is refused alone, and nothing may be asked about it.
+        let (main, served) = agent(Fake::with(&[("a", b"1")]), accept.clone(), Arc::default());
+        let mut remote = begun(&main, &hello(), LONG).unwrap();
+        let scanned = remote.scan(&spec(&root)).unwrap();
+        assert!(matches!(&scanned.root, Root::Unusable(why) if why.contains("node.toml")), "{scanned:?}");
+        let other = ScanSpec { directory: "other".to_owned(), ..spec(&inside("moh")) };
+        assert_eq!(remote.scan(&other).unwrap().root, Root::Unmarked);
+        let error = remote.tree("moh", None).unwrap_err();
+        assert!(error.detail.contains("was not scanned in this run"), "{error}");
+        drop((remote, main));
+        assert!(served.join().unwrap().1.is_err());
     }
 }
 

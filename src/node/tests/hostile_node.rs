@@ -53,7 +53,7 @@ fn scanned(digest: Digest) -> Reply {
         loaded,
         entries: 0,
         settled: true,
-        free: 0,
+        free: Default::default(),
         leftovers: false,
     })
 }

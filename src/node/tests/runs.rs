@@ -4,13 +4,16 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::fake::{Fake, LONG, accept, digest, handshake, hello, local, root, spec, wanted};
+use super::fake::{Fake, LONG, accept, digest, handshake, hello, local, options, root, spec, wanted};
 use crate::disk::HeldRoot;
 use crate::model::{Outcome, TrashKeep};
 use crate::node::binding;
-use crate::node::{Endpoint as _, Hello, NodeErrorKind, Remote, agent};
-use crate::snapshot::Root;
+use crate::node::protocol::frame::{Kind, write_value};
+use crate::node::protocol::message::Request;
+use crate::node::{Endpoint as _, Hello, Local, NodeErrorKind, Remote, agent};
+use crate::snapshot::{Root, ScanSpec};
 use crate::transfer::OwnDir;
 
 const RUN: &str = "01KQ0000000000000000000001";
@@ -132,4 +135,30 @@ fn a_session_that_was_idle_during_a_takeover_is_refused() {
     let error = remote.begin(NEXT_RUN, true).unwrap_err();
     assert_eq!(error.kind, NodeErrorKind::Refused);
     assert!(error.detail.contains("taker"), "{error}");
+}
+
+#[test]
+fn a_scan_ends_when_main_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = root(dir.path());
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("young.wav"), "x").unwrap();
+    let (main, node) = UnixStream::pair().unwrap();
+    let (options, accept) = (options(dir.path()), accept(dir.path()));
+    let progress = Arc::clone(&options.progress);
+    let mut local = Local::new(options);
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let served = agent::serve(&node, &node, &mut local, &accept, &progress);
+        let _ = ended.send(served);
+    });
+    // Keep-alives every 50 ms: the first one after Main is gone finds that out.
+    let mut remote = handshake(&main, &hello(), Duration::from_millis(200)).unwrap();
+    remote.begin(RUN, false).unwrap();
+    // The scan waits two hours for the file to settle.
+    let scan = ScanSpec { settle: Duration::from_secs(3 * 3600), ..spec(&root) };
+    write_value(&mut &main, Kind::Request, &Request::Scan(scan)).unwrap();
+    drop((remote, main));
+    let served = has_ended.recv_timeout(Duration::from_secs(60)).expect("the scan goes on for nobody");
+    assert!(served.is_err(), "{served:?}");
 }

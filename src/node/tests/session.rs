@@ -19,7 +19,7 @@ fn a_scan_and_its_tree_cross() {
     let (mut remote, served) = session(Fake::with(&[("a", b"1"), ("d/b", b"22")]), dir.path());
     assert_eq!(remote.version(), env!("CARGO_PKG_VERSION"));
     let scanned = remote.scan(&spec(&root(dir.path()))).unwrap();
-    assert_eq!((scanned.root, scanned.entries, scanned.free), (Root::Unmarked, 2, 7));
+    assert_eq!((scanned.root, scanned.entries, scanned.free.bytes()), (Root::Unmarked, 2, 7));
     let tree = remote.tree("moh", None).unwrap();
     assert_eq!(tree.get(&path("d/b")), Some(&file(b"22")));
     assert_eq!(tree.len(), 2);

@@ -51,7 +51,7 @@ fn every_kind_of_entry() {
     );
     assert!(snapshot.settled, "standing skips only");
     assert_eq!(snapshot.root, Root::Unmarked);
-    assert!(snapshot.free > 0);
+    assert!(snapshot.free.bytes() > 0);
     for (path, _) in snapshot.tree.iter() {
         let now = Stamp::of(&rustix::fs::lstat(site.path(path.as_bytes())).unwrap());
         assert_eq!(snapshot.stamp(path), Some(now), "{path:?}");
@@ -167,7 +167,7 @@ fn the_states_of_a_root() {
     site.spec.root = site.dir.path().join("not/there");
     let snapshot = site.snapshot();
     assert_eq!(snapshot.root, Root::Missing);
-    assert!(snapshot.free > 0, "of the filesystem it would be made on");
+    assert!(snapshot.free.bytes() > 0, "of the filesystem it would be made on");
 
     site.spec.root = site.dir.path().join("file");
     fs::write(&site.spec.root, "").unwrap();
@@ -189,7 +189,7 @@ fn what_cannot_be_read_is_a_problem_and_covers_all_below() {
     let denied = "Unreadable(\"Permission denied\")";
     let snapshot = as_nobody(|| {
         let now = site.now;
-        scan_with(&site.spec, &mut site.cache, &move || now, &AtomicU64::new(0), 1)
+        scan_with(&site.spec, &mut site.cache, &move || now, &control(&AtomicU64::new(0)), 1)
     });
     assert_eq!(
         words(&snapshot),
@@ -289,7 +289,8 @@ fn several_threads_see_what_one_sees() {
     let now = site.now;
     let scanned = |threads| {
         let progress = AtomicU64::new(0);
-        let snapshot = scan_with(&site.spec, &mut HashCache::default(), &move || now, &progress, threads);
+        let snapshot =
+            scan_with(&site.spec, &mut HashCache::default(), &move || now, &control(&progress), threads);
         (snapshot, progress.load(Ordering::Relaxed))
     };
     let (serial, moved) = scanned(1);
@@ -313,7 +314,7 @@ fn a_directory_that_is_taken_apart_meanwhile_harms_no_scan() {
         }
     };
     make();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
@@ -326,7 +327,7 @@ fn a_directory_that_is_taken_apart_meanwhile_harms_no_scan() {
         for _ in 0..30 {
             let now = site.now;
             let mut cache = HashCache::default();
-            let snapshot = scan_with(&site.spec, &mut cache, &move || now, &AtomicU64::new(0), 3);
+            let snapshot = scan_with(&site.spec, &mut cache, &move || now, &control(&AtomicU64::new(0)), 3);
             for (path, entry) in snapshot.tree.iter() {
                 assert!(!matches!(entry, Entry::Problem(_)), "{path:?}: {entry:?}");
                 let is_dir = |dir| matches!(snapshot.tree.get(dir), Some(Entry::Dir(_)));

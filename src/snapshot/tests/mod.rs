@@ -1,6 +1,7 @@
 //! Scans of real directories.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+mod budgets;
 mod cached;
 mod digest;
 mod kinds;
@@ -12,7 +13,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, SystemTime};
 
 use super::*;
@@ -23,18 +24,18 @@ fn find(spec: &ScanSpec) -> Result<Found, String> {
     Found::root(&spec.root).map_err(|error| error.to_string())
 }
 
-fn scan(spec: &ScanSpec, cache: &mut HashCache, clock: &dyn Clock, progress: &AtomicU64) -> Snapshot {
-    super::scan(spec, find(spec), cache, clock, progress)
+fn scan(spec: &ScanSpec, cache: &mut HashCache, clock: &dyn Clock, control: &ScanControl<'_>) -> Snapshot {
+    super::scan(spec, find(spec), cache, clock, control)
 }
 
 fn scan_with(
     spec: &ScanSpec,
     cache: &mut HashCache,
     clock: &dyn Clock,
-    progress: &AtomicU64,
+    control: &ScanControl<'_>,
     threads: usize,
 ) -> Snapshot {
-    scan::scan_with(spec, find(spec), cache, (clock, progress), threads)
+    scan::scan_with(spec, find(spec), cache, (clock, control), threads)
 }
 
 /// A clock that is moved by sleeping alone; what happens meanwhile is the test's.
@@ -57,6 +58,12 @@ impl Clock for Sleeper<'_> {
 }
 
 /// A directory to scan and what its scans remember.
+/// What nobody stops, within the usual limits.
+fn control(progress: &AtomicU64) -> ScanControl<'_> {
+    static NEVER: AtomicBool = AtomicBool::new(false);
+    ScanControl { progress, stop: &NEVER, limits: ScanLimits::default() }
+}
+
 struct Site {
     dir: tempfile::TempDir,
     spec: ScanSpec,
@@ -109,14 +116,14 @@ impl Site {
 
     fn snapshot(&mut self) -> Snapshot {
         let now = self.now;
-        scan(&self.spec, &mut self.cache, &move || now, &AtomicU64::new(0))
+        scan(&self.spec, &mut self.cache, &move || now, &control(&AtomicU64::new(0)))
     }
 
     /// Number of bytes that a scan reads.
     fn bytes_read(&mut self) -> u64 {
         let (now, progress) = (self.now, AtomicU64::new(0));
         let files = |snapshot: &Snapshot| snapshot.tree.files();
-        let snapshot = scan(&self.spec, &mut self.cache, &move || now, &progress);
+        let snapshot = scan(&self.spec, &mut self.cache, &move || now, &control(&progress));
         let moved = progress.into_inner() - snapshot.tree.len() as u64;
         // Each file looked into moves it by one besides.
         moved.saturating_sub(files(&snapshot))

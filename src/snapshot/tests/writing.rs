@@ -59,7 +59,7 @@ fn what_a_process_has_open_for_writing_is_busy() {
         let mut said = String::new();
         BufReader::new(writer.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let (now, progress) = (site.now, AtomicU64::new(0));
-        let while_open = scan(&site.spec, &mut site.cache, &move || now, &progress);
+        let while_open = scan(&site.spec, &mut site.cache, &move || now, &control(&progress));
         writer.stdin.take().unwrap().write_all(b"\n").unwrap();
         writer.wait().unwrap();
         assert_eq!(words(&while_open), map(&[("a", "Open"), ("b", "file")]));
@@ -74,12 +74,12 @@ fn a_pushed_file_is_waited_for_until_it_is_settled() {
     site.write_aged("old", "x", 60.0);
     let clock = site.sleeper(&|| ());
     let progress = AtomicU64::new(0);
-    scan(&site.spec, &mut site.cache, &clock, &progress);
+    scan(&site.spec, &mut site.cache, &clock, &control(&progress));
     assert_eq!(*clock.slept.lock().unwrap(), Duration::ZERO);
 
     site.write_aged("saved", "x", 0.5);
     site.write_aged("saved.too", "x", 1.5);
-    let snapshot = scan(&site.spec, &mut site.cache, &clock, &progress);
+    let snapshot = scan(&site.spec, &mut site.cache, &clock, &control(&progress));
     assert_eq!(words(&snapshot), map(&[("old", "file"), ("saved", "file"), ("saved.too", "file")]));
     assert_eq!(*clock.slept.lock().unwrap(), Duration::from_millis(1500));
     assert!(snapshot.settled);
@@ -98,7 +98,7 @@ fn a_pushed_file_that_keeps_changing_is_busy_and_one_that_goes_is_gone() {
         let _ = fs::remove_file(&swap);
     };
     let clock = site.sleeper(&meanwhile);
-    let snapshot = scan(&site.spec, &mut site.cache, &clock, &AtomicU64::new(0));
+    let snapshot = scan(&site.spec, &mut site.cache, &clock, &control(&AtomicU64::new(0)));
     assert_eq!(words(&snapshot), map(&[("old", "file"), ("saved", "Young")]));
     let saved = Stamp::of(&rustix::fs::lstat(site.path("saved")).unwrap());
     assert_eq!(snapshot.stamp(rel("saved")).map(|stamp| stamp.ino), Some(saved.ino));
@@ -126,7 +126,7 @@ fn a_file_replaced_after_it_was_listed_is_neither_followed_nor_absent() {
         });
     };
     let clock = site.sleeper(&meanwhile);
-    let snapshot = scan(&site.spec, &mut HashCache::default(), &clock, &AtomicU64::new(0));
+    let snapshot = scan(&site.spec, &mut HashCache::default(), &clock, &control(&AtomicU64::new(0)));
     let changing = ["dir", "fifo", "link", "socket"].map(|name| (name, "Changing"));
     assert_eq!(words(&snapshot), map(&changing));
 }

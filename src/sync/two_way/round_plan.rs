@@ -1,9 +1,9 @@
 //! One two-way directory, planned over the nodes of a round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{Action, Pruned, RelPathBuf, Tree};
+use crate::model::{Action, Pruned, RelPathBuf, Shortage, Tree};
 use crate::node::Endpoint as _;
 use crate::plan::both::both;
 use crate::plan::{EdgeInput, Plan};
@@ -16,7 +16,7 @@ use crate::sync::node_run::NodeRun;
 use crate::sync::origin::Origin;
 use crate::sync::spec::DirectorySpec;
 use crate::sync::two_way::pulled;
-use crate::sync::{Run, conflicts, lock};
+use crate::sync::{Run, conflicts, lock, room};
 
 /// A plan, and who takes part in it.
 pub(super) struct RoundPlan {
@@ -30,6 +30,8 @@ pub(super) struct RoundPlan {
     halted: Vec<(String, Halt)>,
     /// Why Main's root cannot be changed, if it cannot.
     refusal: Option<String>,
+    /// What lacks on Main's disk for actions there, by their paths.
+    lacking: BTreeMap<RelPathBuf, Shortage>,
 }
 
 impl RoundPlan {
@@ -43,16 +45,21 @@ impl RoundPlan {
         if let Some(why) = &self.refusal {
             return Some(Missing::Failed(why.clone()));
         }
+        if let Some(shortage) = self.lacking.get(&action.path) {
+            return Some(Missing::Failed(format!("{}: {shortage}", run.spec.main)));
+        }
         let file = blobs::needed(action)?;
         self.plan.pulls.contains_key(&action.path).then_some(())?;
         pulled::missing(run, &self.directory.name, file.digest)
     }
 
     /// The actions on Main whose blobs a node gives.
-    pub(super) fn pulled_from(&self, node: &str) -> Vec<Action> {
-        let Some(index) = self.member(node) else { return Vec::new() };
-        let is_from_it = |path: &RelPathBuf| self.plan.pulls.get(path) == Some(&index);
-        self.plan.main.iter().filter(|action| is_from_it(&action.path)).cloned().collect()
+    pub(super) fn pulled_from(&self, node: &str) -> impl Iterator<Item = &Action> {
+        let index = self.member(node);
+        self.plan.main.iter().filter(move |action| {
+            let source = self.plan.pulls.get(&action.path);
+            source.is_some() && source == index.as_ref() && !self.lacking.contains_key(&action.path)
+        })
     }
 }
 
@@ -112,7 +119,8 @@ fn plan_directory(
         }
     }
     let members = views.iter().map(|(edge, _)| edge.node.to_owned()).collect();
-    RoundPlan { directory: Arc::clone(directory), origin, members, plan, halted, refusal }
+    let lacking = room::lacking_on_main(&plan, origin.free);
+    RoundPlan { directory: Arc::clone(directory), origin, members, plan, halted, refusal, lacking }
 }
 
 fn plan_views(

@@ -1,5 +1,6 @@
 //! How contents come into the stage.
 
+use std::ffi::CStr;
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
@@ -354,14 +355,50 @@ impl Source for Filling {
     }
 }
 
+#[test]
+fn a_commit_that_finds_the_disk_full_drops_what_is_left_in_the_stage() {
+    let disk = SmallDisk::with(c"size=8m,nr_inodes=40");
+    let world = World::in_dir(tempfile::tempdir_in(&disk.0).unwrap());
+    let contents = [vec![1; 1000], vec![2; 1000], vec![3; 1000]];
+    let mut source = Memory::of(&contents.each_ref().map(Vec::as_slice));
+    assert_eq!(world.stage(&source.wanted(), &mut source), vec![Ok(()); 3]);
+    world.scan();
+    // Somebody else makes as many files as there can be.
+    let made = (0..100).take_while(|number| fs::write(disk.0.join(format!("{number}")), "").is_ok()).count();
+    assert!((1..100).contains(&made), "{made}");
+    let outcomes = world.commit(&[world.put("a", file(&contents[0])), world.put("dir", dir(0o755))]);
+    assert_eq!(outcomes[0], Outcome::Done);
+    assert!(matches!(&outcomes[1], Outcome::Failed(why) if why.contains("No space left")), "{outcomes:?}");
+    assert_eq!(world.read("a"), contents[0]);
+    assert_eq!(world.own_files(), BTreeMap::new());
+}
+
+#[test]
+fn many_tiny_files_are_counted_in_blocks() {
+    let disk = SmallDisk::new();
+    let world = World::in_dir(tempfile::tempdir_in(&disk.0).unwrap());
+    // 600 files of some bytes: a few KiB of content, and 2.4 MiB of blocks.
+    let contents: Vec<Vec<u8>> = (0..600).map(|number: u32| number.to_le_bytes().to_vec()).collect();
+    let mut source = Memory::of(&contents.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let received = world.stage(&source.wanted(), &mut source);
+    let staged = received.iter().filter(|received| received.is_ok()).count();
+    assert!((300..510).contains(&staged), "{staged}");
+    let why = received[599].as_ref().unwrap_err();
+    assert!(why.starts_with("needs 4 B, ") && why.ends_with("stay free"), "{why}");
+    assert_eq!(source.asked.len(), staged, "nothing is sent in vain");
+}
+
 /// A filesystem of 2 MiB.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn new() -> SmallDisk {
+        SmallDisk::with(c"size=2m")
+    }
+
+    fn with(options: &CStr) -> SmallDisk {
         assert!(rustix::process::geteuid().is_root(), "needs root, to mount a small filesystem");
         let at = tempfile::tempdir().unwrap().keep();
-        let options = c"size=2m";
         rustix::mount::mount("tmpfs", &at, "tmpfs", rustix::mount::MountFlags::empty(), options).unwrap();
         SmallDisk(at)
     }
