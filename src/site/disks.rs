@@ -48,7 +48,7 @@ pub(crate) fn node_disk(
     disk(&cache_dir, (&now, &new_id), Box::new(reload), Box::new(replace_key), progress)
 }
 
-fn replace_key(change: &KeyChange) -> anyhow::Result<()> {
+fn replace_key(change: &KeyChange) -> anyhow::Result<Vec<String>> {
     let home = host::home().context("HOME is not set")?;
     rotate::accept(&authorized_keys::path_below(&home), change)
 }
