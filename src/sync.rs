@@ -82,6 +82,8 @@ struct Run<'a> {
     env: &'a Environment<'a>,
     spec: &'a Spec,
     id: String,
+    /// Of this Main.
+    epoch: u64,
     ledger: Mutex<Ledger>,
     origins: OnceLock<Origins>,
     /// Held by the round that plans and changes two-way directories on Main.
@@ -190,6 +192,7 @@ impl<'a> Run<'a> {
             env,
             spec,
             id: (env.new_id)(),
+            epoch: env.state.identity()?.map_or(0, |identity| identity.epoch),
             ledger: Mutex::new(env.state.ledger()?),
             origins: OnceLock::new(),
             turn: Mutex::default(),

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use xds_sync::model::{Action, Direction, Outcome, RelPathBuf, ReloadOutcome, ReloadState, Step, TrashKeep};
 use xds_sync::node::{
-    Accept, Ended, Endpoint as _, Hello, Local, LocalOptions, NodeError, Peer, Refusal, Remote, agent,
+    Accept, Ended, Endpoint as _, EpochLimit, Hello, Local, LocalOptions, NodeError, Peer, Refusal, Remote,
+    agent,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::ScanSpec;
@@ -74,6 +75,7 @@ fn log_of(
         read_only,
         reload: [("dialplan".to_owned(), vec!["true".to_owned()])].into(),
         state_dir: dir.join("state"),
+        max_epoch: EpochLimit::NONE,
     };
     let (ours, node) = UnixStream::pair().unwrap();
     let mut host = local(dir);
@@ -134,7 +136,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
     assert_eq!(
         lines,
         [
-            "INFO bound: this node obeys main=ma\\x0ain id=01MAIN epoch=1 from now on".to_owned(),
+            "INFO auth: bound: this node obeys main=ma\\x0ain id=01MAIN epoch=1 from now on".to_owned(),
             format!("INFO change: run={RUN} directory=moh action=delete path=a\\x1b[2J.wav"),
             format!("WARN reload: run={RUN} name=dialplan state=failed: no\\x0aAsterisk"),
             format!(

@@ -12,8 +12,8 @@ use xds_sync::model::{
     Tree,
 };
 use xds_sync::node::{
-    Accept, Attempt, Endpoint, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError, PreparedRoot,
-    Refusal, TrashReader,
+    Accept, Attempt, Endpoint, EpochLimit, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError,
+    PreparedRoot, Refusal, TrashReader,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
@@ -97,6 +97,7 @@ impl Host {
             file: "node.toml".into(),
             roots: vec![ACCEPTED.into()],
             read_only: false,
+            max_epoch: EpochLimit::NONE,
             reload: [("moh".to_owned(), vec!["true".to_owned()])].into(),
             state_dir: self.dir.path().join("state"),
         }
@@ -229,7 +230,7 @@ impl TrashReader for Host {
 }
 
 impl MainKeys for Host {
-    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError> {
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<Vec<String>>, NodeError> {
         self.local.replace_key(change)
     }
 }

@@ -37,11 +37,16 @@ pub(super) fn edit(before: &[u8]) {
     if let Some(beside) =
         authorized_keys::beside(&after, &entry.key, &next).expect("a key that can be written")
     {
-        assert!(is_part_of(lines(&after), lines(&beside)), "all lines stay beside the new ones");
-        assert!(authorized_keys::has(&beside, &next));
+        // Of one Main there is the old key and the new one, and no other.
+        let strangers = authorized_keys::without(&after, &entry.main);
+        assert!(is_part_of(lines(&strangers), lines(&beside)), "others' lines stay beside the new ones");
+        assert!(authorized_keys::has(&beside, &entry.key) && authorized_keys::has(&beside, &next));
+        let left = authorized_keys::with_new_alone(&beside, &entry.key, &next);
+        assert!(is_part_of(lines(&left), lines(&beside)) && authorized_keys::has(&left, &next));
+        assert!(!authorized_keys::has(&left, &entry.key));
+        assert!(is_part_of(lines(&strangers), lines(&left)), "others' lines stay");
+        let _ = authorized_keys::ours(&left);
     }
-    let left = authorized_keys::without_key(&after, &entry.key);
-    assert!(is_part_of(lines(&left), lines(&after)) && !authorized_keys::has(&left, &entry.key));
     assert!(authorized_keys::mains(&after).iter().any(|main| authorized_keys::same_host(main, &entry.main)));
 
     // What a server may answer in the place of Main's key, and what may be typed in the place of its fingerprint.

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use super::exit;
 use crate::host;
 use crate::logging;
-use crate::node::{Accept, NodeError, NodeErrorKind, agent, widen};
+use crate::node::{Accept, EpochLimit, NodeError, NodeErrorKind, agent, widen};
 use crate::site;
 
 const NOTES: &str = "\
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     widen(&input);
     widen(&output);
     let accept = match Accept::read(&file) {
-        Ok(accept) => accept,
+        Ok(accept) => Accept { max_epoch: EpochLimit::at(host::now()), ..accept },
         Err(error) => {
             // Main shows it to its administrator, who does not see what is printed here.
             log::error!("session refused: {error:#}");

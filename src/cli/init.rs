@@ -19,6 +19,7 @@ use crate::host;
 use crate::hub::downloads;
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
+use crate::node::EpochLimit;
 use crate::report::exit::{ALL_LOST, SOME_LOST};
 use crate::site::{self, Access, RotationEnd, Site};
 use crate::state::{Lock, StateDir};
@@ -73,10 +74,7 @@ fn perform(
     let mut pair = ensure_key(config).step("key pair")?;
     show_key(&pair, &config.ssh.identity, steps);
     if args.takeover {
-        let epoch = take_over(state, host::now(), host::ulid).step("takeover")?;
-        let text =
-            format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one");
-        steps.changed("takeover", &text);
+        raise_epoch(state, config, steps).step("takeover")?;
     }
     let mut code = exit::DONE;
     // Holds the lock until the last step is done.
@@ -125,6 +123,38 @@ fn show_key(pair: &KeyPair, identity: &Path, steps: &mut Steps) {
     }
 }
 
+/// Raises the epoch above those that nodes know.
+fn raise_epoch(state: &StateDir, config: &Config, steps: &mut Steps) -> anyhow::Result<()> {
+    let site = Site::open_in(state.clone(), None, config.clone(), Access::ReadOnly, load::services())?;
+    let limit = EpochLimit::at(host::now());
+    let mut epochs = Vec::new();
+    for (node, known) in site.known_epochs() {
+        let name = escape_for_people(node.as_bytes());
+        match known {
+            Ok(Some(epoch)) if limit.allows(epoch) => epochs.push(epoch),
+            Ok(Some(epoch)) => {
+                let text = format!(
+                    "{name} knows the epoch {epoch}, which is beyond the present: run `xds-sync leave` and \
+                     `xds-sync join` on it"
+                );
+                steps.note("takeover", &text);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                steps.note(
+                    "takeover",
+                    &format!("{name} could not be asked which epoch it knows: {}", clean(&error.detail)),
+                );
+            }
+        }
+    }
+    let epoch = take_over(state, host::now(), host::ulid, &epochs)?;
+    let text =
+        format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one");
+    steps.changed("takeover", &text);
+    Ok(())
+}
+
 fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {
     let rotated = site.rotate_key(&mut host::random())?;
     if let Some((algorithm, fingerprint)) = &rotated.new_key {
@@ -133,7 +163,13 @@ fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {
     for (node, moved) in &rotated.nodes {
         let name = escape_for_people(node.as_bytes());
         match moved {
-            Ok(()) => steps.changed("rotate", &format!("{name} has the new key alone")),
+            Ok(lines) => {
+                steps.changed("rotate", &format!("{name} has the new key alone"));
+                let (count, all) = (lines.len(), lines.iter().map(|line| clean(line)).collect::<Vec<_>>());
+                let noun = if count == 1 { "line" } else { "lines" };
+                let text = format!("{name}: {count} {noun} of xds-sync: {}", all.join(", "));
+                steps.note("rotate", &text);
+            }
             Err(why) => steps.note("rotate", &format!("{name} has not moved: {}", clean(why))),
         }
     }

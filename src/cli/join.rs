@@ -95,7 +95,12 @@ fn accept(steps: &mut Steps) -> anyhow::Result<()> {
 /// Lets Main log in, for the agent alone.
 fn log_in(entry: &KeyLine, authorized_keys: &Path, steps: &mut Steps) -> anyhow::Result<()> {
     let what = format!("{}: {} may run the agent here", authorized_keys.display(), entry.main);
-    match authorized_keys::change(authorized_keys, |before| authorized_keys::with(before, entry))? {
+    let changed = authorized_keys::change(authorized_keys, |before| authorized_keys::with(before, entry))?;
+    if changed != Changed::Kept {
+        let fingerprint = entry.key.fingerprint(HashAlg::Sha256);
+        log::info!("auth: key: {} was let in with {fingerprint}", clean(&entry.main));
+    }
+    match changed {
         Changed::Made => steps.ensured("login", true, &what),
         Changed::Replaced => steps.changed("login", &format!("written {what}")),
         Changed::Kept => steps.ensured("login", false, &what),

@@ -42,6 +42,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         let forgotten = forget_main(&state_dir)
             .with_context(|| format!("forgetting which Main this node obeys, in {}", state_dir.display()));
         if forgotten.step("memory")? {
+            log::info!("auth: unbound: this node obeys the next Main that joins it");
             steps.changed("memory", "removed: this node will obey the next Main that joins it");
         }
         Ok(exit::DONE)
@@ -69,6 +70,7 @@ fn remove_login(path: &Path, main: Option<&str>, steps: &mut Steps) -> anyhow::R
     match changed {
         Changed::Kept => steps.note("login", &format!("none {shown}: {main} had no access")),
         Changed::Made | Changed::Replaced => {
+            log::info!("auth: key: {main} is let in no longer");
             steps.changed("login", &format!("removed {shown}: {main} has no access any more"));
         }
     }

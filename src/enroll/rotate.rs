@@ -71,8 +71,9 @@ fn sign(identity: &Path, statement: &str) -> anyhow::Result<String> {
     }
 }
 
-/// On a node: adds the new key beside the old one, or removes the old one.
-pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<()> {
+/// On a node: adds the new key beside the old one, or removes the old one. Either way no other key of the same Main stays:
+/// whoever had the old one may have appointed successors of his own. Returns the lines of this program that are left.
+pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Result<Vec<String>> {
     let (old, new) = (PublicKey::from_openssh(&change.old), PublicKey::from_openssh(&change.new));
     let (old, new) = (old.context("the old key cannot be read")?, new.context("the new key cannot be read")?);
     check_kind(&new)?;
@@ -86,11 +87,11 @@ pub(crate) fn accept(authorized_keys: &Path, change: &KeyChange) -> anyhow::Resu
         if change.drop_old {
             // Without the new key, Main would be locked out.
             ensure!(authorized_keys::has(before, new), "the new key is not in {path}");
-            return Ok(authorized_keys::without_key(before, old));
+            return Ok(authorized_keys::with_new_alone(before, old, new));
         }
         authorized_keys::beside(before, old, new)?.with_context(|| format!("the old key is not in {path}"))
     })?;
-    Ok(())
+    Ok(authorized_keys::ours(&authorized_keys::read(authorized_keys)?))
 }
 
 /// Makes the next key the one in use, and keeps the one in use as the previous key. At every moment there is a
@@ -208,6 +209,47 @@ mod tests {
             accept(&site.keys(), &done).unwrap();
             assert_eq!(site.now(), site.file(&["key.next"]));
         }
+    }
+
+    #[test]
+    fn what_a_stolen_key_has_added_is_gone_after_the_rotation() {
+        let site = Site::new();
+        for name in ["evil", "evil2"] {
+            key::ensure(&site.path(name), name, &mut OsRng).unwrap();
+        }
+        let change = |old: &str, new: &str| propose(&site.path(old), &site.path(new)).unwrap();
+        // A key has one successor at a time, whoever appoints it.
+        accept(&site.keys(), &change("key", "evil")).unwrap();
+        assert_eq!(site.now(), site.file(&["key", "evil"]));
+        accept(&site.keys(), &change("key", "evil2")).unwrap();
+        assert_eq!(site.now(), site.file(&["key", "evil2"]));
+
+        let change = change("key", "key.next");
+        let left = accept(&site.keys(), &change).unwrap();
+        assert_eq!(site.now(), site.file(&["key", "key.next"]));
+        assert_eq!(left.len(), 2, "{left:?}");
+        // An open session of the thief adds a line once more.
+        let before = site.now();
+        let evil = before.lines().nth(1).unwrap().replace(&site.blob("key"), &site.blob("evil"));
+        fs::write(site.keys(), format!("{evil}\n{before}")).unwrap();
+        let left = accept(&site.keys(), &KeyChange { drop_old: true, ..change }).unwrap();
+        assert_eq!(site.now(), site.file(&["key.next"]));
+        let new = key::ensure(&site.path("key.next"), "", &mut OsRng).unwrap();
+        assert_eq!(left, [format!("ssh-ed25519 {} xds-sync from main", new.fingerprint)]);
+    }
+
+    #[test]
+    fn lines_of_another_main_and_of_people_stay() {
+        let site = Site::new();
+        key::ensure(&site.path("second"), "second", &mut OsRng).unwrap();
+        let others =
+            format!("{OPTIONS} {} xds-sync from second\n{} me\n", site.blob("second"), site.blob("stranger"));
+        fs::write(site.keys(), format!("{others}{}", site.file(&["key"]))).unwrap();
+        let change = propose(&site.path("key"), &site.path("key.next")).unwrap();
+        accept(&site.keys(), &change).unwrap();
+        let left = accept(&site.keys(), &KeyChange { drop_old: true, ..change }).unwrap();
+        assert_eq!(site.now(), format!("{others}{}", site.file(&["key.next"])));
+        assert_eq!(left.len(), 2, "the other Main's is told as well: {left:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use crate::disk::resolved;
 use crate::durable;
 use crate::model::reserved::reserved_name;
+use crate::node::epoch::Limit;
 use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 
 /// A node's `node.toml`, checked.
@@ -23,10 +24,17 @@ pub struct Accept {
     pub reload: BTreeMap<String, Vec<String>>,
     /// Where the node remembers its Main.
     pub state_dir: PathBuf,
+    /// The highest epoch that a new Main may have. It is not in the file, which knows no time.
+    pub max_epoch: Limit,
 }
 
-/// Defaults, for a node without a file.
-const ROOTS: [&str; 3] = ["/etc/asterisk", "/var/lib/xivo", "/var/lib/asterisk"];
+/// Defaults, for a node without a file: XiVO's four directories, some of which are symlinks to elsewhere.
+const ROOTS: [&str; 4] = [
+    "/etc/asterisk/extensions_extra.d",
+    "/var/lib/xivo/moh",
+    "/var/lib/xivo/sounds",
+    "/var/lib/xivo/sounds/recordings",
+];
 const RELOADS: [(&str, &str); 2] = [("dialplan", "dialplan reload"), ("moh", "moh reload")];
 const STATE_DIR: &str = "/var/lib/xds-sync";
 
@@ -49,6 +57,7 @@ impl Accept {
             read_only: false,
             reload: RELOADS.into_iter().map(|(name, words)| (name.to_owned(), command(words))).collect(),
             state_dir: STATE_DIR.into(),
+            max_epoch: Limit::NONE,
         }
     }
 
@@ -73,7 +82,7 @@ impl Accept {
             return Err(self.no(root, "it is no absolute path without '..'"));
         }
         if !self.roots.iter().any(|accepted| root.starts_with(accepted)) {
-            return Err(self.no(root, "it is in none of its roots"));
+            return Err(self.no(root, "it is in none of its roots, to which it can be added"));
         }
         if let Some(name) = reserved_name(root) {
             return Err(self.no(root, &format!("it lies in {}, which stays the node's own", name.display())));
@@ -116,6 +125,7 @@ fn written(mut reader: Reader<'_>, default: Accept) -> Option<Accept> {
         read_only: read_only?,
         reload,
         state_dir: state_dir?,
+        max_epoch: default.max_epoch,
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::accept::Accept;
 use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use crate::durable::{self, Options, Points, sealed};
@@ -34,19 +35,45 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
         Err(error) => return refused(format!("the node does not know its Main: {error:#}")),
     };
     let MainBinding { name, epoch, .. } = &known;
-    if hello.epoch < *epoch {
-        return refused(format!(
-            "the node obeys {name} since its epoch {epoch}, and this Main is of epoch {}; if this is to be the \
-             Main, run `xds-sync init --takeover` on it",
-            hello.epoch
-        ));
+    let detail = if hello.epoch < *epoch {
+        format!(
+            "the node obeys {name} since its epoch {epoch}, and this Main is of epoch {}; {}",
+            hello.epoch,
+            way_out(state_dir)
+        )
+    } else if hello.epoch == *epoch && hello.main != known.main {
+        format!("the node obeys another Main, {name}, of epoch {epoch}; {}", way_out(state_dir))
+    } else {
+        return Ok(());
+    };
+    Err(NodeError { epoch: Some(*epoch), ..NodeError::new(NodeErrorKind::Refused, detail) })
+}
+
+fn way_out(state_dir: &Path) -> String {
+    format!(
+        "if this is to be the Main, run `xds-sync init --takeover` on it; if that does not help, run `xds-sync leave` and \
+         `xds-sync join` on the node, or remove {} there",
+        state_dir.join(NAME).display()
+    )
+}
+
+/// Fails if this Main's epoch is beyond the present by the node's clock, unless the node obeys it already.
+pub(super) fn check_epoch(accept: &Accept, hello: &Hello) -> Result<(), NodeError> {
+    if accept.max_epoch.allows(hello.epoch) {
+        return Ok(());
     }
-    if hello.epoch == *epoch && hello.main != known.main {
-        return refused(format!(
-            "the node obeys another Main, {name}; if this is to be the Main, run `xds-sync init --takeover` on it"
-        ));
+    // One that cannot be read was refused before.
+    let known = read(&accept.state_dir).ok().flatten();
+    if known.as_ref().is_some_and(|known| known.main == hello.main && known.epoch == hello.epoch) {
+        return Ok(());
     }
-    Ok(())
+    let detail = format!(
+        "this Main is of epoch {}, more than a day beyond the present by the node's clock: set the clocks of both right, and \
+         run `xds-sync init --takeover` on Main",
+        hello.epoch
+    );
+    let epoch = Some(known.map_or(0, |known| known.epoch));
+    Err(NodeError { epoch, ..NodeError::new(NodeErrorKind::Refused, detail) })
 }
 
 /// Checks, and binds the node to this Main.
@@ -61,7 +88,7 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
         NodeError::new(NodeErrorKind::Refused, detail)
     })?;
     let MainBinding { main, epoch, name } = new;
-    log::info!("bound: this node obeys main={name} id={main} epoch={epoch} from now on");
+    log::info!("auth: bound: this node obeys main={name} id={main} epoch={epoch} from now on");
     Ok(())
 }
 
@@ -124,6 +151,32 @@ mod tests {
                 assert!(error.detail.contains("init --takeover"), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn no_new_epoch_is_beyond_the_present() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        let accept = Accept {
+            state_dir: dir.path().to_owned(),
+            max_epoch: crate::node::epoch::Limit::at(now),
+            ..Accept::read(Path::new("/nowhere/node.toml")).unwrap()
+        };
+        for (epoch, accepted) in [(1_000_000, true), (1_086_400, true), (1_086_401, false), (u64::MAX, false)]
+        {
+            let checked = check_epoch(&accept, &hello("A", epoch));
+            assert_eq!(checked.is_ok(), accepted, "{epoch}: {checked:?}");
+        }
+        bind(dir.path(), &hello("A", 5)).unwrap();
+        let error = check_epoch(&accept, &hello("A", u64::MAX)).unwrap_err();
+        assert_eq!((error.kind, error.epoch), (NodeErrorKind::Refused, Some(5)));
+        assert!(error.detail.contains("more than a day beyond the present"), "{error}");
+        // Whom it obeys already it goes on to obey, whatever its clock does.
+        bind(dir.path(), &hello("A", u64::MAX)).unwrap();
+        check_epoch(&accept, &hello("A", u64::MAX)).unwrap();
+        let error = check(dir.path(), &hello("B", 1_000_000)).unwrap_err();
+        assert_eq!(error.epoch, Some(u64::MAX));
+        assert!(error.detail.contains("xds-sync leave") && error.detail.contains("main.json"), "{error}");
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl AgentConnection {
                 Kind::Alive => self.count_keep_alive()?,
                 Kind::Failed => {
                     let error: NodeError = decode(kind, payload)?;
-                    self.over = Some(NodeError::new(error.kind, check::text(&error.detail)));
+                    self.over = Some(NodeError { detail: check::text(&error.detail), ..error });
                     return Err(FrameError::broken("the agent gave up"));
                 }
                 kind => return Ok(kind),

@@ -165,9 +165,10 @@ pub trait TrashReader {
 
 /// The keys by which a node lets its Main in.
 pub trait MainKeys {
-    /// Lets Main in with another key. Belongs to an open run. After `Err` the node lets in the old key, the
+    /// Lets Main in with another key. Returns the keys that this program lets in then, a line of text for each. Belongs to
+    /// an open run. After `Err` the node lets in the old key, the
     /// new one, or both.
-    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError>;
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<Vec<String>>, NodeError>;
 }
 
 /// All that a session with a node offers.

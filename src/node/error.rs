@@ -12,6 +12,8 @@ pub struct NodeError {
     pub kind: NodeErrorKind,
     /// What happened and what to do about it, in one line.
     pub detail: String,
+    /// The epoch that the node knows, where it refuses a Main for its epoch.
+    pub epoch: Option<u64>,
 }
 
 /// The classes of [`NodeError`].
@@ -34,7 +36,7 @@ pub enum NodeErrorKind {
 impl NodeError {
     /// An error of this kind.
     pub fn new(kind: NodeErrorKind, detail: impl Into<String>) -> NodeError {
-        NodeError { kind, detail: detail.into() }
+        NodeError { kind, detail: detail.into(), epoch: None }
     }
 }
 

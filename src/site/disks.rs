@@ -57,7 +57,7 @@ pub(crate) fn node_disk(
     .accepting(accept.clone())
 }
 
-fn replace_key(change: &KeyChange) -> anyhow::Result<()> {
+fn replace_key(change: &KeyChange) -> anyhow::Result<Vec<String>> {
     let home = host::home().context("HOME is not set")?;
     rotate::accept(&authorized_keys::path_below(&home), change)
 }

@@ -199,6 +199,20 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Asks every node which epoch it knows, where that is above this Main's; `None`: it would obey this Main as it is.
+    pub(crate) fn known_epochs(&self) -> Vec<(String, Result<Option<u64>, NodeError>)> {
+        let nodes = &self.config().nodes;
+        let asked =
+            side_by_side(nodes, self.config().sync.parallel, |node| match self.ssh.connect(&node.name) {
+                Ok(_) => Ok(None),
+                Err(error) if error.epoch.is_some() => Ok(error.epoch),
+                Err(error) => Err(error),
+            });
+        nodes.iter().map(|node| node.name.clone()).zip(asked).collect()
+    }
+}
+
 /// Who this Main is: as remembered, or from now on.
 fn identity(state: &StateDir, access: Access, new_id: &NewIdFn) -> anyhow::Result<Identity> {
     if let Some(identity) = state.identity()? {

@@ -16,8 +16,9 @@ use crate::threads::side_by_side;
 pub(crate) struct Rotated {
     /// Algorithm and fingerprint of the new key, if it was made now; `None`: an earlier rotation was continued.
     pub(crate) new_key: Option<(String, String)>,
-    /// Each node that uses Main's common key, and why it could not be moved to the new one.
-    pub(crate) nodes: Vec<(String, Result<(), String>)>,
+    /// Each node that uses Main's common key, with the keys of xds-sync that it lets in now, or why it could not be moved to
+    /// the new one.
+    pub(crate) nodes: Vec<(String, Result<Vec<String>, String>)>,
     /// Where the rotation stands.
     pub(crate) end: RotationEnd,
 }
@@ -68,7 +69,7 @@ impl Site {
         let nodes: Vec<&Node> = config.nodes.iter().filter(|node| node.identity.is_none()).collect();
         let moved = side_by_side(&nodes, config.sync.parallel, |node| rotation.move_node(node));
         let away = moved.iter().filter(|moved| moved.is_err()).count();
-        let nodes: Vec<(String, Result<(), String>)> =
+        let nodes: Vec<(String, Result<Vec<String>, String>)> =
             nodes.iter().map(|node| node.name.clone()).zip(moved).collect();
 
         if away == nodes.len() && (away > 0 || !self.nodes.is_complete()) {
@@ -92,7 +93,7 @@ impl Site {
 
 impl Rotation<'_> {
     /// The old key is removed from a node only once the new one has opened a session there.
-    fn move_node(&self, node: &Node) -> Result<(), String> {
+    fn move_node(&self, node: &Node) -> Result<Vec<String>, String> {
         let connect = |identity| {
             let mut session = self.site.ssh.connect_with(node, identity)?;
             session.begin(&self.run, false)?;
@@ -112,6 +113,6 @@ impl Rotation<'_> {
     }
 }
 
-fn replace_key(session: &mut dyn NodeSession, change: &KeyChange) -> Result<(), String> {
+fn replace_key(session: &mut dyn NodeSession, change: &KeyChange) -> Result<Vec<String>, String> {
     Ok(session.replace_key(change).map_err(|error| error.detail)??)
 }

@@ -543,6 +543,6 @@ mod tests {
         }
         history.record(&run(10_000, Vec::new())).unwrap();
         let left: Vec<String> = told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect();
-        assert_eq!(left, ["01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
+        assert_eq!(left, ["01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
     }
 }

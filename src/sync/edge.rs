@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use ulid::Ulid;
+
 use crate::disk::marker::Marker;
 use crate::model::{Digest, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
@@ -27,6 +29,8 @@ pub(super) struct EdgeRun<'a> {
     pub(super) record: Option<EdgeRecord>,
     /// Whether a run was cut off before Main knew that the node has noted that record too.
     pub(super) unconfirmed: bool,
+    /// Whether the node has agreed with this Main on something since what is recorded.
+    pub(super) is_ahead: bool,
     pub(super) state: EdgeState,
     /// Digest of what a reload depends on, as it is now.
     pub(super) loaded: Digest,
@@ -74,6 +78,7 @@ impl<'a> EdgeRun<'a> {
             scanned,
             record: None,
             unconfirmed: false,
+            is_ahead: false,
             state: EdgeState::Open,
             result: EdgeResult::default(),
         };
@@ -145,6 +150,10 @@ impl<'a> EdgeRun<'a> {
                 self.unconfirmed = true;
             }
             (_, None) => {}
+            // Another run of this Main was here after what is recorded.
+            (Root::Marked(marker), Some(record)) if is_later(marker, &record, run.epoch) => {
+                self.is_ahead = true;
+            }
             // The same root in another state: a backup was put back.
             (Root::Marked(marker), Some(record)) if marker.id == record.root => self.warn_replaced(),
             (Root::Marked(marker), _) if next.is_some_and(|next| next.root == marker.id) => {
@@ -284,6 +293,18 @@ fn is_of(marker: &Marker, record: Option<&EdgeRecord>) -> bool {
     record.is_some_and(|record| marker.id == record.root && marker.generation == record.generation)
 }
 
+/// Whether a root has agreed on something later than what is recorded, with a Main of this epoch. That was not this host
+/// then, but a copy of it; or this host was restored from a backup since.
+///
+/// A generation is a ULID, which tells its time, as an epoch does. One from before the last takeover may be of another
+/// Main.
+fn is_later(marker: &Marker, record: &EdgeRecord, epoch: u64) -> bool {
+    let made = marker.generation.as_deref().and_then(|generation| Ulid::from_string(generation).ok());
+    marker.id == record.root
+        && marker.generation > record.generation
+        && made.is_some_and(|made| made.timestamp_ms() / 1000 > epoch)
+}
+
 /// Which of the owners in trees a host can set.
 pub(super) fn known_owners(
     host: &mut dyn Endpoint,
@@ -310,4 +331,40 @@ pub(super) fn known_owners(
         }
     }
     Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::EdgeHeader;
+
+    #[test]
+    fn a_generation_that_this_main_never_made_is_noticed() {
+        let generation = |seconds: u64| Some(Ulid::from_parts(seconds * 1000, 1).to_string());
+        let record = |generation| {
+            let rules = Digest([0; 32]);
+            let header = EdgeHeader { root: "A".to_owned(), generation, rules, agreed: true, in_step: None };
+            EdgeRecord::new(header, &Tree::default(), None)
+        };
+        for (root, node, recorded, epoch, is_ahead) in [
+            ("A", generation(200), generation(100), 0, true),
+            // What the node has is older: it was restored.
+            ("A", generation(100), generation(200), 0, false),
+            ("A", None, generation(200), 0, false),
+            // It is of another root.
+            ("B", generation(200), generation(100), 0, false),
+            // What was agreed on before this Main took over may be of another one.
+            ("A", generation(200), generation(100), 300, false),
+            ("A", generation(400), generation(100), 300, true),
+            ("A", generation(200), None, 0, true),
+            ("A", Some("no ULID".to_owned()), None, 0, false),
+        ] {
+            let marker = Marker { id: root.to_owned(), generation: node };
+            assert_eq!(
+                is_later(&marker, &record(recorded.clone()), epoch),
+                is_ahead,
+                "{marker:?} {recorded:?} {epoch}"
+            );
+        }
+    }
 }

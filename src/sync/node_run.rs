@@ -79,7 +79,17 @@ impl<'a> NodeRun<'a> {
         let specs: Vec<_> = self.spec.edges.iter().map(|edge| edge.scan.clone()).collect();
         let scanned = session.scan_all(&specs)?;
         let edges = self.spec.edges.iter().zip(scanned);
-        self.edges = edges.map(|(edge, scanned)| EdgeRun::new(run, &self.spec.name, edge, scanned)).collect();
+        let edges: Vec<_> =
+            edges.map(|(edge, scanned)| EdgeRun::new(run, &self.spec.name, edge, scanned)).collect();
+        if let Some(edge) = edges.iter().find(|edge| edge.is_ahead) {
+            let detail = format!(
+                "the node has had a later run of this Main in {} than this host knows of: this host is a copy of Main, or was \
+                 restored from a backup; run `xds-sync init --takeover` on the one that is to be Main",
+                edge.name()
+            );
+            return Err(NodeError::new(NodeErrorKind::Refused, detail));
+        }
+        self.edges = edges;
         self.session = Some(session);
         Ok(())
     }

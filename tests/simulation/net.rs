@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use xds_sync::node::{
-    Accept, Ended, Hello, Local, LocalOptions, NodeError, NodeErrorKind, NodeSession, Peer, Remote, agent,
+    Accept, Ended, EpochLimit, Hello, Local, LocalOptions, NodeError, NodeErrorKind, NodeSession, Peer,
+    Remote, agent,
 };
 use xds_sync::sync::Connect;
 
@@ -148,6 +149,7 @@ pub fn accept(base: &std::path::Path, node: usize) -> Accept {
         file: base.join("node.toml"),
         roots: vec![base.to_owned()],
         read_only: false,
+        max_epoch: EpochLimit::NONE,
         reload: [("dialplan".to_owned(), vec!["true".to_owned()])].into(),
         state_dir: base.join(format!("h{node}/state")),
     }

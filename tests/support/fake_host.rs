@@ -272,8 +272,8 @@ impl TrashReader for Fake {
 }
 
 impl MainKeys for Fake {
-    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError> {
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<Vec<String>>, NodeError> {
         self.call(format!("replace_key {} {}", change.old, change.new));
-        Ok(if change.drop_old { Ok(()) } else { Err(Refusal::new("not\nin there")) })
+        Ok(if change.drop_old { Ok(vec!["a\nline".to_owned()]) } else { Err(Refusal::new("not\nin there")) })
     }
 }

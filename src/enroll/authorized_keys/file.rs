@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::durable::{self, Options};
 
@@ -31,9 +32,19 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// (0600), and so is the directory it is in (0700), both for the owner of the home directory.
 pub(crate) fn change(
     path: &Path,
-    edit: impl FnOnce(&[u8]) -> anyhow::Result<Vec<u8>>,
+    edit: impl Fn(&[u8]) -> anyhow::Result<Vec<u8>>,
 ) -> anyhow::Result<Changed> {
     let path = &target(path)?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    if !dir.exists() {
+        // Where nothing is to be written, no directory is made for it.
+        if edit(&[])?.is_empty() {
+            return Ok(Changed::Kept);
+        }
+        make_dir(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    // Of several who edit the file at the same time, none undoes what another has done.
+    let _lock = lock(dir).with_context(|| format!("locking {}", dir.display()))?;
     let before = read(path)?;
     let after = edit(&before)?;
     if after == before {
@@ -57,7 +68,6 @@ fn target(path: &Path) -> anyhow::Result<PathBuf> {
 
 fn replace(path: &Path, old: Option<&fs::Metadata>, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    make_dir(dir)?;
     let owner = match old {
         Some(old) => (old.uid(), old.gid()),
         None => fs::metadata(dir).map(|dir| (dir.uid(), dir.gid()))?,
@@ -66,13 +76,21 @@ fn replace(path: &Path, old: Option<&fs::Metadata>, content: &[u8]) -> io::Resul
     durable::replace(path, content, Options { mode, owner: Some(owner), ..Options::PRIVATE })
 }
 
+/// The lock of whoever edits a file in this directory. It is released with the descriptor, however that comes about.
+fn lock(dir: &Path) -> io::Result<File> {
+    let open = File::open(dir)?;
+    flock(&open, FlockOperation::LockExclusive)?;
+    Ok(open)
+}
+
 /// Makes `.ssh` for the owner of the home directory that it is in.
 fn make_dir(dir: &Path) -> io::Result<()> {
-    if dir.exists() {
-        return Ok(());
-    }
     let home = dir.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().mode(0o700).create(dir)?;
+    match DirBuilder::new().mode(0o700).create(dir) {
+        // Another process has just made it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
     let home = fs::metadata(home)?;
     durable::set_owner(&File::open(dir)?, (home.uid(), home.gid()))
 }

@@ -87,6 +87,23 @@ impl<'a> Parsed<'a> {
         is_key.then(|| Parsed { options, key: parsed.ok().map(|key| key.key_data().clone()), comment })
     }
 
+    /// Whether this program wrote the line, or the key may run nothing but its agent.
+    pub(super) fn is_ours(&self) -> bool {
+        let runs_agent =
+            |options: &str| options.contains("command=\"") && options.contains("xds-sync agent\"");
+        self.main().is_some() || runs_agent(self.options)
+    }
+
+    /// Whether both are lines of ours for the same Main: what a rotation puts beside a line, or leaves alone.
+    pub(super) fn is_of_same_main(&self, other: &Parsed<'_>) -> bool {
+        let same = match (self.main(), other.main()) {
+            (Some(main), Some(other)) => super::same_host(main, other),
+            (None, None) => self.comment == other.comment,
+            _ => false,
+        };
+        self.is_ours() && other.is_ours() && same
+    }
+
     /// The Main of the line, if it is one of ours.
     pub(super) fn main(&self) -> Option<&'a str> {
         self.comment.strip_prefix(COMMENT).map(str::trim).filter(|main| !main.is_empty())

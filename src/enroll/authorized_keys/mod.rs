@@ -10,8 +10,8 @@ mod line;
 mod tests;
 
 use anyhow::Context as _;
-use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
+use ssh_key::{HashAlg, PublicKey};
 
 pub(crate) use file::{Changed, change, path_below, read};
 pub use line::KeyLine;
@@ -48,17 +48,21 @@ pub fn without(before: &[u8], main: &str) -> Vec<u8> {
     lines(before).filter(|line| !line.is_of(main)).flat_map(|line| line.whole).copied().collect()
 }
 
-/// The file's bytes with a line for `new` after each one for `old`, with the same options and comment. `None`
-/// where no line is for either.
+/// The file's bytes with a line for `new` after each one for `old`, with the same options and comment, and without any
+/// other line of the same Main: a key has one successor at a time. `None` where no line is for `old`, unless `new` is
+/// there already.
 pub fn beside(before: &[u8], old: &KeyData, new: &KeyData) -> anyhow::Result<Option<Vec<u8>>> {
-    if has(before, new) {
-        return Ok(Some(before.to_owned()));
-    }
+    let is_there = has(before, new);
+    let of_main = lines_of_main(before, &[old, new]);
     let mut after = Vec::with_capacity(before.len() * 2);
-    let mut found = false;
-    for line in lines(before) {
+    let mut found = is_there;
+    for (line, is_of_main) in lines(before).zip(of_main) {
+        let is_old = line.has_key(old);
+        if is_of_main && !is_old && !line.has_key(new) {
+            continue;
+        }
         after.extend_from_slice(line.whole);
-        let Some(parsed) = line.parsed.as_ref().filter(|_| line.has_key(old)) else { continue };
+        let Some(parsed) = line.parsed.as_ref().filter(|_| is_old && !is_there) else { continue };
         found = true;
         // The last line may have no newline, or a carriage return alone.
         if !line.end.ends_with(b"\n") {
@@ -72,10 +76,35 @@ pub fn beside(before: &[u8], old: &KeyData, new: &KeyData) -> anyhow::Result<Opt
     Ok(found.then_some(after))
 }
 
-/// The file's bytes without the lines for `old`.
+/// The file's bytes without the lines for `old`, and without any other line of the same Main but those for `new`.
 #[must_use]
-pub fn without_key(before: &[u8], old: &KeyData) -> Vec<u8> {
-    lines(before).filter(|line| !line.has_key(old)).flat_map(|line| line.whole).copied().collect()
+pub fn with_new_alone(before: &[u8], old: &KeyData, new: &KeyData) -> Vec<u8> {
+    let of_main = lines_of_main(before, &[old, new]);
+    let kept = lines(before)
+        .zip(of_main)
+        .filter(|(line, is_of_main)| line.has_key(new) || (!is_of_main && !line.has_key(old)));
+    kept.flat_map(|(line, _)| line.whole).copied().collect()
+}
+
+/// Of each line, whether it is of the same Main as one with these keys.
+fn lines_of_main(content: &[u8], keys: &[&KeyData]) -> Vec<bool> {
+    let known = lines(content).filter(|line| keys.iter().any(|key| line.has_key(key)));
+    let known: Vec<Parsed<'_>> = known.filter_map(|line| line.parsed).collect();
+    let is_of_main = |line: Line<'_>| {
+        line.parsed.is_some_and(|parsed| known.iter().any(|known| known.is_of_same_main(&parsed)))
+    };
+    lines(content).map(is_of_main).collect()
+}
+
+/// The lines of this program, whichever Main they are of: algorithm, fingerprint and comment of each.
+#[must_use]
+pub fn ours(content: &[u8]) -> Vec<String> {
+    let ours = lines(content).filter_map(|line| line.parsed).filter(Parsed::is_ours);
+    ours.map(|parsed| {
+        let key = parsed.key.map(|key| format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256)));
+        format!("{} {}", key.as_deref().unwrap_or("a key of an unknown kind"), parsed.comment.trim())
+    })
+    .collect()
 }
 
 /// Whether a line is for this key.

@@ -193,3 +193,17 @@ fn a_failed_edit_leaves_the_file() {
     assert!(change(&path, |_| bail!("no")).is_err());
     assert_eq!(fs::read(&path).unwrap(), b"x\n");
 }
+
+#[test]
+fn of_several_edits_at_the_same_time_none_is_lost() {
+    let home = tempfile::tempdir().unwrap();
+    let path = path_below(home.path());
+    let append = |n: usize| change(&path, |before| Ok([before, format!("line {n}\n").as_bytes()].concat()));
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let append = &append;
+            scope.spawn(move || append(n).unwrap());
+        }
+    });
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 16);
+}

@@ -13,8 +13,8 @@ use crate::node::endpoint::{KeyChange, NodeSession};
 use crate::node::error::{NodeError, NodeErrorKind};
 use crate::node::heartbeat::Activity;
 use crate::node::protocol::check;
-use crate::node::protocol::limits::{MAX_ID, MAX_TREE};
-use crate::node::protocol::message::{Basis, Reply, batches};
+use crate::node::protocol::limits::{MAX_ID, MAX_LIST, MAX_TREE};
+use crate::node::protocol::message::{Basis, Lines, Reply, batches};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, Rules, ScanSpec, Scanned};
 use crate::transfer::trash::TrashEntry;
@@ -189,10 +189,21 @@ impl<W: Write> AgentSession<'_, W> {
         let run = self.in_run()?.id.clone();
         let replaced = self.host.replace_key(change)?.map_err(check::clip_refusal);
         match &replaced {
-            Ok(()) if change.drop_old => log::info!("key: run={run} the previous key of Main was removed"),
-            Ok(()) => log::info!("key: run={run} a new key of Main was added"),
-            Err(why) => log::warn!("refused: key: run={run}: {}", check::text(&why.to_string())),
+            Ok(lines) => {
+                let what = if change.drop_old {
+                    "the previous key of Main was removed"
+                } else {
+                    "a new key of Main was added"
+                };
+                log::info!("auth: key: run={run} {what}");
+                for line in lines {
+                    log::info!("auth: key: run={run} let in from now on: {}", check::text(line));
+                }
+            }
+            Err(why) => log::warn!("auth: refused: key: run={run}: {}", check::text(&why.to_string())),
         }
-        Ok(Reply::KeyReplaced(replaced))
+        // More lines than can be sent are more than anybody reads.
+        let lines = |lines: Vec<String>| Lines(lines.into_iter().take(MAX_LIST).map(check::clip).collect());
+        Ok(Reply::KeyReplaced(replaced.map(lines)))
     }
 }

@@ -73,6 +73,7 @@ fn serve_main<W: Write + Send>(
     version: u16,
 ) -> Result<(), NodeError> {
     binding::check(&accept.state_dir, &main.hello)?;
+    binding::check_epoch(accept, &main.hello)?;
     send_reply(heartbeat, &Reply::Welcome(version))?;
     let interval = (Duration::from_millis(main.timeout_ms) / 4).clamp(KEEP_ALIVE.0, KEEP_ALIVE.1);
     let gone = host.stop_flag();
@@ -114,7 +115,7 @@ fn send_versions(output: &mut dyn Write) -> io::Result<()> {
 }
 
 fn send_error(output: &mut dyn Write, error: &NodeError) -> io::Result<()> {
-    let error = NodeError::new(error.kind, check::clip(error.detail.clone()));
+    let error = NodeError { detail: check::clip(error.detail.clone()), ..error.clone() };
     write_value(output, Kind::Failed, &error)?;
     output.flush()
 }

@@ -30,8 +30,8 @@ use crate::snapshot::{
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{self, BlobRequest, LocalSource, Received, ScannedTree, Sink, Source};
 
-/// Lets Main in with another key, or says why not.
-pub type ReplaceKey = Box<dyn FnMut(&KeyChange) -> Attempt<()> + Send>;
+/// Lets Main in with another key, and returns all that this program lets in, or says why not.
+pub type ReplaceKey = Box<dyn FnMut(&KeyChange) -> Attempt<Vec<String>> + Send>;
 
 /// What a [`Local`] needs of its host.
 pub struct LocalOptions {
@@ -363,7 +363,7 @@ impl Endpoint for Local {
 }
 
 impl MainKeys for Local {
-    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError> {
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<Vec<String>>, NodeError> {
         self.changing_run()?;
         Ok((self.options.replace_key)(change))
     }

@@ -99,6 +99,10 @@ pub(crate) enum Request {
     },
 }
 
+/// Lines of text for people.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Lines(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] pub(crate) Vec<String>);
+
 /// What the agent answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
@@ -118,7 +122,7 @@ pub(crate) enum Reply {
     Outcomes(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Outcome>),
     Agreed(Attempt<()>),
     Reloaded(ReloadOutcome),
-    KeyReplaced(Attempt<()>),
+    KeyReplaced(Attempt<Lines>),
     Trash {
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         entries: Vec<TrashEntry>,

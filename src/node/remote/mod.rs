@@ -15,7 +15,7 @@ use super::peer::Peer;
 use super::protocol::check;
 use super::protocol::frame::FrameError;
 use super::protocol::handshake::Hello;
-use super::protocol::message::{Reply, Request, batches};
+use super::protocol::message::{Lines, Reply, Request, batches};
 use super::protocol::tree::{Likeness, receive_tree};
 use crate::model::{Action, Digest, Outcome, Owner, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
@@ -265,9 +265,12 @@ impl Endpoint for Remote {
 }
 
 impl MainKeys for Remote {
-    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<()>, NodeError> {
+    fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<Vec<String>>, NodeError> {
         match self.connection.call(&Request::ReplaceKey(change.clone()))? {
-            Reply::KeyReplaced(replaced) => Ok(replaced.map_err(check::refusal)),
+            Reply::KeyReplaced(Ok(Lines(lines))) => {
+                Ok(Ok(lines.iter().map(|line| check::text(line)).collect()))
+            }
+            Reply::KeyReplaced(Err(refusal)) => Ok(Err(check::refusal(refusal))),
             other => self.connection.unexpected(&other, "a key"),
         }
     }

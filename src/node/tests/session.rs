@@ -120,7 +120,8 @@ fn a_host_is_changed_as_asked() {
 
     let change = key_change();
     assert_eq!(remote.replace_key(&change).unwrap(), Err(Refusal::new("not\\x0ain there")));
-    assert_eq!(remote.replace_key(&KeyChange { drop_old: true, ..change }).unwrap(), Ok(()));
+    let lines = Ok(vec!["a\\x0aline".to_owned()]);
+    assert_eq!(remote.replace_key(&KeyChange { drop_old: true, ..change }).unwrap(), lines);
 
     drop(remote);
     let (host, ended) = served.join().unwrap();
