@@ -274,7 +274,13 @@ fn drop_oldest(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::R
         let changes: i64 = connection.query_row(CHANGES, [], |row| row.get(0))?;
         let found = connection.query_row(OLDEST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((number, started_ms)): Option<(i64, i64)> = found else { return Ok(()) };
-        if number == newest || !is_too_much(now_ms - started_ms, newest - number + 1, changes) {
+        if number == newest
+            || !is_too_much(
+                now_ms.saturating_sub(started_ms),
+                newest.saturating_sub(number).saturating_add(1),
+                changes,
+            )
+        {
             return Ok(());
         }
         connection.execute("DELETE FROM change WHERE run = ?1", [number])?;
