@@ -8,9 +8,10 @@ use super::{Context, exit, load, named};
 use crate::config::Config;
 use crate::host;
 use crate::model::NodeChange;
+use crate::model::rfc3339;
 use crate::report::exit::IN_STEP;
 use crate::report::text::Verbosity;
-use crate::report::{milliseconds, rfc3339, to_json, words};
+use crate::report::{milliseconds, to_json, words};
 use crate::state::{Asked, RunRecord, StateDir};
 
 const EXAMPLES: &str = "\
@@ -179,5 +180,13 @@ mod tests {
         assert_eq!(changes[0]["id"], "01KDYC00000000000000000000-0");
         assert_eq!((&changes[0]["action"], &changes[0]["path"]), (&"update".into(), &"jazz/a.wav".into()));
         assert_eq!((&changes[1]["id"], &changes[2]["to"]), (&serde_json::Value::Null, &"main".into()));
+    }
+
+    #[test]
+    fn a_run_with_a_damaged_time_is_shown_all_the_same() {
+        let mut runs = runs();
+        runs[1].started = std::time::UNIX_EPOCH + Duration::from_millis(900_000_000_000_000_000);
+        assert!(text(&runs, Verbosity::Normal).contains("9999-12-31T23:59:59Z run 01KDYC"));
+        assert!(json(&runs).contains("9999-12-31T23:59:59Z"));
     }
 }

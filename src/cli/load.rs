@@ -1,5 +1,6 @@
 //! What commands begin with: the configuration, services of this host, and checks of names.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -21,19 +22,33 @@ pub(super) fn config_path(context: &Context) -> PathBuf {
     context.config.clone().or_else(named).unwrap_or_else(|| DEFAULT_CONFIG.into())
 }
 
-/// The configuration with the origin of each value; the error has all its mistakes.
-pub(super) fn config_with_origins(context: &Context) -> anyhow::Result<Loaded> {
+fn sources(context: &Context) -> anyhow::Result<Sources> {
     let file = config_path(context);
-    let home = host::home().context("'~' stands for no directory: HOME is not set")?;
-    let sources = Sources {
+    Ok(Sources {
         file_was_named: file != Path::new(DEFAULT_CONFIG),
         file,
         env: host::environment(),
         overrides: Vec::new(),
-        home,
+        home: host::home().context("'~' stands for no directory: HOME is not set")?,
         host_name: host::name(),
-    };
-    Ok(config::load(&sources)?)
+    })
+}
+
+/// The configuration with the origin of each value; the error has all its mistakes.
+pub(super) fn config_with_origins(context: &Context) -> anyhow::Result<Loaded> {
+    Ok(config::load(&sources(context)?)?)
+}
+
+/// The configuration for the hub, which need not be root; says which files it may not read, and skips them.
+pub(super) fn config_for_hub(context: &Context) -> anyhow::Result<Config> {
+    let (loaded, skipped) = config::load_for_hub(&sources(context)?)?;
+    for file in skipped {
+        let file = escape_for_people(file.as_os_str().as_bytes());
+        context
+            .ui
+            .message(&format!("{file} is skipped: it may not be read here, and the hub needs no secrets"));
+    }
+    Ok(loaded.config)
 }
 
 /// The configuration; the error has all its mistakes.

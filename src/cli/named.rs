@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 
-use crate::model::RelPathBuf;
 use crate::model::escape::{escape_for_people, unescape};
+use crate::model::{RelPathBuf, rfc3339, rfc3339_nanos};
 
 /// Reads a path in a directory, typed as it is listed, as it is on disk, or in full below `root`.
 pub(super) fn path(typed: &OsStr, root: Option<&Path>) -> anyhow::Result<RelPathBuf> {
@@ -42,13 +42,13 @@ pub(super) fn moment(typed: &str, now: SystemTime) -> anyhow::Result<SystemTime>
 /// Nanoseconds since 1970 for people, in seconds; what is older is shown as 1970.
 pub(super) fn seconds(nanoseconds: i64) -> String {
     let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string()
+    rfc3339(SystemTime::UNIX_EPOCH + since)
 }
 
 /// Nanoseconds since 1970 in RFC 3339, exactly; what is older is shown as 1970.
 pub(super) fn nanoseconds(nanoseconds: i64) -> String {
     let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
-    humantime::format_rfc3339_nanos(SystemTime::UNIX_EPOCH + since).to_string()
+    rfc3339_nanos(SystemTime::UNIX_EPOCH + since)
 }
 
 #[cfg(test)]
@@ -92,8 +92,7 @@ mod tests {
             ("", None),
             ("2026-13-01", None),
         ] {
-            let moment =
-                moment(typed, now).ok().map(|time| humantime::format_rfc3339_seconds(time).to_string());
+            let moment = moment(typed, now).ok().map(rfc3339);
             assert_eq!(moment.as_deref(), read, "{typed}");
         }
     }

@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
-    let config = load::config(context)?;
+    let config = load::config_for_hub(context)?;
     let listen = args.listen.unwrap_or(config.hub.listen);
     let server = Server::bind(listen, certificate_of(&config, listen), Limits::default())?;
     let address = server.address().context("looking where the hub listens")?;

@@ -1,8 +1,11 @@
 //! From raw values to the checked configuration.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::file::RawFile;
+use super::show::masked;
 use super::{
     Config, Discovery, HostKeys, Http, Hub, MainHost, Postgres, ReloadPolicy, Schedule, Ssh, SyncOptions,
     address, convert, directories, layers, nodes, schedule,
@@ -42,7 +45,30 @@ pub struct Loaded {
 /// Reads and checks a configuration. The error has all its mistakes, in the order of layers and lines.
 pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let mut notes = Notes::default();
-    let raw = layers::read(sources, &mut notes.mistakes);
+    let (raw, forbidden) = layers::read(sources, &mut notes.mistakes);
+    for path in forbidden {
+        notes.mistakes.add(&Origin::File(path, 1), "cannot be read: permission denied");
+    }
+    checked(raw, sources, notes)
+}
+
+/// The sections that the hub needs.
+const OF_THE_HUB: [&str; 4] = ["main", "ssh", "sync", "hub"];
+
+/// Reads a configuration for the hub, which does not run as root: files of `conf.d` that it may not read, such as one
+/// with passwords, are skipped. Also gives those files. What else then may be incomplete is not looked at.
+pub(crate) fn load_for_hub(sources: &Sources) -> Result<(Loaded, Vec<PathBuf>), Mistakes> {
+    let mut notes = Notes::default();
+    let (mut raw, forbidden) = layers::read(sources, &mut notes.mistakes);
+    if !forbidden.is_empty() {
+        raw.sections.retain(|name, _| OF_THE_HUB.contains(&name.as_str()));
+        raw.nodes.clear();
+        raw.directories.clear();
+    }
+    Ok((checked(raw, sources, notes)?, forbidden))
+}
+
+fn checked(raw: RawFile, sources: &Sources, mut notes: Notes) -> Result<Loaded, Mistakes> {
     let config = check(raw, sources, &mut notes);
     let Notes { mut mistakes, mut warnings, shown } = notes;
     match config {
@@ -190,6 +216,7 @@ fn hub(mut reader: Reader<'_>, home: &Path) -> Option<Hub> {
     let key_at = reader.origin_of("key");
     let certificate = reader.optional("certificate", path);
     let key = reader.optional("key", path);
+    warn_of_file(&mut reader, &key_at, "key", key.as_deref());
     match (&certificate, &key) {
         (Some(_), None) => reader.mistake(&certificate_at, "certificate needs the key that belongs to it"),
         (None, Some(_)) => reader.mistake(&key_at, "key needs the certificate that belongs to it"),
@@ -203,7 +230,9 @@ fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {
     let path = |raw: &Raw| convert::path(raw, home);
     let mut found = Discovery { file: reader.optional("file", path), ..Discovery::default() };
     if let Some(mut table) = reader.table("postgres") {
+        let url_at = table.origin_of("url");
         let url = table.required("url", convert::postgres_url);
+        warn_of_secret(&mut table, &url_at, url.as_ref().map(|(url, _)| url.as_str()));
         let query = table.get("query", typed("SELECT name, voip_ip FROM mediaserver"), convert::query);
         table.finish();
         found.postgres = url.zip(query).map(|((url, connection), query)| Postgres { url, connection, query });
@@ -215,10 +244,13 @@ fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {
             let why = "url: is not encrypted: whoever is on the way can name nodes, and read the headers";
             table.warn(&url_at, why);
         }
+        warn_of_secret(&mut table, &url_at, url.as_deref());
         let items = table.get("items", typed("/items"), convert::pointer);
         let name = table.get("name", typed("/name"), convert::pointer);
         let address = table.get("address", typed("/voip_ip"), convert::pointer);
+        let headers_at = table.origin_of("headers_file");
         let headers_file = table.optional("headers_file", path);
+        warn_of_file(&mut table, &headers_at, "headers_file", headers_file.as_deref());
         let ca = table.optional("ca", path);
         table.finish();
         if let (Some(url), Some(items), Some(name), Some(address)) = (url, items, name, address) {
@@ -227,4 +259,24 @@ fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {
     }
     reader.finish();
     found
+}
+
+/// Warns when a URL with a secret stands in a file that everybody may read.
+fn warn_of_secret(reader: &mut Reader<'_>, at: &Origin, url: Option<&str>) {
+    let Origin::File(file, _) = at else { return };
+    if url.is_some_and(|url| masked(url) != url) && is_readable_by_all(file) {
+        let why = "url: holds a secret, and everybody may read this file; put it into conf.d/secrets.toml with mode 0600";
+        reader.warn(at, why);
+    }
+}
+
+/// Warns when everybody may read a file that holds secrets.
+fn warn_of_file(reader: &mut Reader<'_>, at: &Origin, key: &str, file: Option<&Path>) {
+    if let Some(file) = file.filter(|file| is_readable_by_all(file)) {
+        reader.warn(at, &format!("{key}: everybody may read {}; chmod 600 it", file.display()));
+    }
+}
+
+fn is_readable_by_all(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
 }

@@ -14,13 +14,18 @@ const NO_KEYS: [&str; 2] = ["XDS_SYNC_CONFIG", "XDS_SYNC_NODE_CONFIG"];
 /// Tables within sections.
 const TABLES: [(&str, &str); 2] = [("discovery", "postgres"), ("discovery", "http")];
 
-/// Reads all layers; each overrides the ones before, lists are appended.
-pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> RawFile {
+/// Reads all layers; each overrides the ones before, lists are appended. Also gives the files of `conf.d` that this user
+/// may not read.
+pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> (RawFile, Vec<PathBuf>) {
     let mut all = RawFile::default();
+    let mut forbidden = Vec::new();
     for path in files(sources, mistakes) {
         match fs::read(&path) {
             Ok(content) => add(&mut all, RawFile::parse(&path, &content, mistakes)),
             Err(error) if is_absent(&path, &error) && !(sources.file_was_named && path == sources.file) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path != sources.file => {
+                forbidden.push(path);
+            }
             Err(error) => mistakes.add(&Origin::File(path, 1), format!("cannot be read: {error}")),
         }
     }
@@ -32,7 +37,7 @@ pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> RawFile {
     for (key, value) in &sources.overrides {
         set(&mut all, key, '.', value, Origin::Flag(key.clone()), mistakes);
     }
-    all
+    (all, forbidden)
 }
 
 /// The main file, then those of `conf.d` beside it by name.

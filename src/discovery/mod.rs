@@ -22,6 +22,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::config::{self, Config, Directory, Discovery, Node};
 use crate::model::escape::clean;
+use crate::model::rfc3339;
 use crate::state::{Answer, Answers, DISCOVERY, Named};
 use rows::{MOST, RawAnswer, Row, Validated, Validator, duplicate_of};
 use workers_list::Worker;
@@ -109,7 +110,7 @@ impl Discovered {
         now: SystemTime,
     ) {
         self.warnings.extend(dropped.iter().map(|why| clean(&format!("{}: {why}", source.label()))));
-        let at = humantime::format_rfc3339_seconds(now).to_string();
+        let at = rfc3339(now);
         self.keep(source, Answer { at, nodes: nodes.iter().map(to_keep).collect() });
         self.add(config, source, nodes, None);
     }

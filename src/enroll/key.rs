@@ -102,6 +102,8 @@ fn make(identity: &Path, random: &mut impl CryptoRngCore) -> anyhow::Result<Publ
     let text = key.to_openssh(LineEnding::LF).context("writing a private key as text")?;
     let dir = identity.parent().unwrap_or(Path::new("/"));
     durable::make_dir(dir, 0o700).with_context(|| format!("making {}", dir.display()))?;
+    // A fingerprint that is printed must not be of a key that a power cut takes away, with a directory that is new.
+    durable::sync_parent(dir).with_context(|| format!("making {}", dir.display()))?;
     durable::create(identity, text.as_bytes(), Options::PRIVATE)
         .with_context(|| format!("writing the private key {}", identity.display()))?;
     Ok(key.public_key().clone())

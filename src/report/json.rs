@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
-use crate::model::{NodeChange, ReloadOutcome};
+use crate::model::{NodeChange, ReloadOutcome, rfc3339};
 
 // These three are the report with what follows from it: exit codes stand among the fields of nodes, and the nodes of a
 // halted directory are in the status only. All else in them is serialised as it is.
@@ -45,7 +45,7 @@ struct HaltedDirectory<'a> {
 pub(crate) fn render(report: &Report, exit_code: u8) -> String {
     super::to_json(&Run {
         run: &report.run,
-        started: super::rfc3339(report.started),
+        started: rfc3339(report.started),
         duration_ms: super::milliseconds(report.duration),
         dry_run: report.dry_run,
         exit_code,

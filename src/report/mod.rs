@@ -323,11 +323,6 @@ pub(crate) fn node_change(directory: &str, node: &str, change: &Change, id: Opti
     }
 }
 
-/// RFC 3339, in whole seconds.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
-}
-
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,10 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::exit::{IN_STEP, first_of};
-use super::{
-    DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report, rfc3339,
-};
-use crate::model::{ChangeKind, ReloadOutcome, ReloadState};
+use super::{DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report};
+use crate::model::{ChangeKind, ReloadOutcome, ReloadState, rfc3339};
 
 /// What is known after the last run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::host;
+use crate::model::rfc3339;
 use crate::state::{Lock, StateDir};
 
 /// A blocking flock(2) would not see the signal that ends the wait.
@@ -43,8 +44,7 @@ pub(crate) fn lock(state: &StateDir, is_waited_for: impl Fn() -> bool) -> anyhow
         if !is_waited_for() {
             let path = state.path().join("lock");
             let since = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-            let since = since.map(|since| humantime::format_rfc3339_seconds(since).to_string());
-            bail!(Locked { pid: Lock::holder(&path), since });
+            bail!(Locked { pid: Lock::holder(&path), since: since.map(rfc3339) });
         }
         thread::sleep(POLL);
     }
@@ -65,6 +65,11 @@ mod tests {
         let text = error.to_string();
         let holder = format!("another run is going on: process {}, since 2", std::process::id());
         assert!(text.starts_with(&holder), "{text}");
+        // By a clock that was wrong.
+        let file = fs::File::options().write(true).open(state.path().join("lock")).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH - Duration::from_secs(1)).unwrap();
+        let text = lock(&state, || false).unwrap_err().to_string();
+        assert!(text.ends_with(", since 1970-01-01T00:00:00Z"), "{text}");
         // The holder goes while somebody waits.
         let held = std::cell::Cell::new(Some(held));
         let waits = || {

@@ -278,7 +278,11 @@ fn drop_oldest(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::R
         let found = connection.query_row(OLDEST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((number, started_ms)): Option<(i64, i64)> = found else { return Ok(()) };
         if number == newest
-            || !is_too_much(believed_ms.saturating_sub(started_ms), newest - number + 1, changes)
+            || !is_too_much(
+                believed_ms.saturating_sub(started_ms),
+                newest.saturating_sub(number).saturating_add(1),
+                changes,
+            )
         {
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! Conflicts, between what is recorded of them and what a plan finds.
 
-use crate::model::{Entry, MAIN, Tree};
+use crate::model::{Entry, MAIN, Tree, rfc3339};
 use crate::plan::both::Resolutions;
 use crate::plan::{Conflict, Host, Plan};
 use crate::state::{ConflictRecord, ConflictVersion, Ledger};
@@ -35,7 +35,7 @@ pub(super) fn record(run: &Run<'_>, directory: &DirectorySpec, plan: &Plan, node
         Host::Main => MAIN,
         Host::Node(index) => nodes.get(index).map_or("", String::as_str),
     };
-    let since = humantime::format_rfc3339_seconds((run.env.now)()).to_string();
+    let since = rfc3339((run.env.now)());
     let record = |conflict: &Conflict| ConflictRecord {
         directory: directory.name.clone(),
         path: conflict.path.clone(),

@@ -223,3 +223,37 @@ fn one_client_cannot_close_the_hub() {
         "mds1 is still at it"
     );
 }
+
+#[test]
+fn the_hub_needs_no_secrets() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().without_key().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let init = main.xds_sync(["init", "--publish", "hub"]).ok();
+    let join = init.lines().find_map(|line| line.split_once("on each node: ")).unwrap().1;
+    let (open, secret) = ("/etc/xds-sync/conf.d/discovery.toml", "/etc/xds-sync/conf.d/secrets.toml");
+    main.write(open, "[discovery.postgres]\nquery = \"SELECT name, voip_ip FROM mediaserver\"\n");
+    main.write(secret, "[discovery.postgres]\nurl = \"postgresql://xds:password@db/asterisk\"\n");
+    main.sh(format!("chmod 644 {open} {secret}")).ok();
+    let checked = main.xds_sync(["config", "check"]);
+    assert!(
+        checked.exits(0).err().contains("secrets.toml:2: discovery.postgres.url: holds a secret"),
+        "{checked:?}"
+    );
+    main.sh(format!("chmod 600 {secret}")).ok();
+    let checked = main.xds_sync(["config", "check"]);
+    assert!(!checked.exits(0).err().contains("secret"), "{checked:?}");
+
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/tmp"];
+    let own_state = "XDS_SYNC_SYNC_STATE_DIR=/tmp/hub";
+    let as_nobody = |args: &[&str]| main.spawn([&nobody, &[own_state, "xds-sync"][..], args].concat());
+    let serve = as_nobody(&["serve"]);
+    await_listener(main);
+    mds1.sh(join).ok();
+    serve.signal(rustix::process::Signal::TERM);
+    let served = serve.wait();
+    let skipped = format!("{secret} is skipped");
+    assert!(served.exits(0).err().contains(&skipped) && !served.err().contains("password"), "{served:?}");
+    // What needs them says so.
+    let refused = as_nobody(&["config", "check"]).wait();
+    assert!(refused.exits(1).text().contains("secrets.toml:1: cannot be read"), "{refused:?}");
+}

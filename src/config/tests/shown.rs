@@ -129,3 +129,33 @@ fn the_shipped_example_is_what_is_built_in() {
     assert_eq!(nodes, ["mds1", "mds2"]);
     assert_eq!(example, built_in);
 }
+
+#[test]
+fn secrets_that_everybody_may_read_are_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let secret = "[discovery.postgres]\nurl = \"postgresql://u:p@db/x\"\n\
+                  [discovery.http]\nurl = \"https://db/x\"\nheaders_file = \"HERE/headers\"\n\
+                  [hub]\ncertificate = \"HERE/c\"\nkey = \"HERE/key\"\n";
+    let files = Files::new(&[("config.toml", ""), ("headers", ""), ("key", "")]);
+    let path = |name: &str| files.0.path().join(name);
+    fs::write(path("config.toml"), secret.replace("HERE", &files.0.path().display().to_string())).unwrap();
+    let mode = |mode| {
+        for name in ["config.toml", "headers", "key"] {
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    mode(0o644);
+    assert_eq!(
+        files.warnings(),
+        "config.toml:2: discovery.postgres.url: holds a secret, and everybody may read this file; put it into \
+         conf.d/secrets.toml with mode 0600\n\
+         config.toml:5: discovery.http.headers_file: everybody may read headers; chmod 600 it\n\
+         config.toml:8: hub.key: everybody may read key; chmod 600 it"
+    );
+    mode(0o640);
+    assert_eq!(files.warnings(), "");
+    // Without a secret in it, the file may be anybody's.
+    fs::write(path("config.toml"), "[discovery.postgres]\nurl = \"postgresql:///asterisk\"\n").unwrap();
+    mode(0o644);
+    assert_eq!(files.warnings(), "");
+}
