@@ -29,4 +29,5 @@ mod points;
 mod pushed;
 mod recordings;
 mod reloads;
+mod roots;
 mod slow_node;
