@@ -183,6 +183,56 @@ fn only_host_and_cli_ask_the_machine() {
     );
 }
 
+/// What resolves a path from `/`, or from the directory that a process happens to be in, where a root or anything in one
+/// could be meant. `disk::walk` alone does, step by step.
+const BY_PATH: [&str; 17] = [
+    ".canonicalize",
+    ".symlink_metadata",
+    ".read_dir",
+    ".exists",
+    ".is_dir",
+    "fs::canonicalize",
+    "fs::create_dir",
+    "fs::metadata",
+    "fs::symlink_metadata",
+    "fs::read_dir",
+    "fs::remove_dir_all",
+    "fs::rename",
+    "fs::DirBuilder",
+    "File::open",
+    "fs::open",
+    "fs::lstat",
+    "fs::CWD",
+];
+
+/// Who resolves paths that are of no root, and why.
+const PATHS_OF_NO_ROOT: [(&str, &str, &str); 0] = [];
+
+#[test]
+fn nothing_of_a_root_is_resolved_by_path() {
+    let of_roots = |module: &Module| {
+        let path = module.path[1..].join("::");
+        ["disk", "snapshot", "transfer", "node::local", "node::agent", "node::accept", "sync", "enroll::roots"]
+            .iter()
+            .any(|root| path == *root || path.starts_with(&format!("{root}::")))
+    };
+    let mut found = BTreeSet::new();
+    for module in all().iter().filter(|module| of_roots(module)) {
+        let mentions = BY_PATH.into_iter().filter(|way| match way.strip_prefix('.') {
+            Some(method) => module.methods.contains(method),
+            None => module.uses.iter().any(|used| format!("{}::", used.join("::")).contains(&format!("::{way}::"))),
+        });
+        found.extend(mentions.map(|way| (module.path[1..].join("::"), way)));
+    }
+    let known: BTreeSet<_> = PATHS_OF_NO_ROOT.iter().map(|(who, way, _)| ((*who).to_owned(), *way)).collect();
+    let new: Vec<_> = found.difference(&known).collect();
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(
+        new.is_empty() && gone.is_empty(),
+        "they resolve a path, and must go by what is held: {new:?}\nto be taken out of the table: {gone:?}"
+    );
+}
+
 #[test]
 fn only_cli_prints() {
     for module in all() {

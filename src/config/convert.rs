@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::postgres::Connection;
+use crate::model::reserved::reserved_name;
 use crate::model::{MaxLoss, NotASize, Owner, Size, TrashMax};
 use crate::snapshot::Rules;
 use crate::toml::{Converted, Raw, absolute, number, text};
@@ -110,6 +111,9 @@ pub(super) fn root(raw: &Raw) -> Converted<PathBuf> {
     let root = absolute(&text, Path::new(&text))?;
     if root == Path::new("/") {
         return Err("a whole host cannot be synchronised; name a directory below /".to_owned());
+    }
+    if let Some(name) = reserved_name(&root) {
+        return Err(format!("nothing in {} is ever synchronised", name.display()));
     }
     Ok(root)
 }

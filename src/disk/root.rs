@@ -3,8 +3,9 @@
 //! [`find`] walks to a root from `/`, component by component, each opened from the descriptor of the one before it. Who
 //! may write in a directory decides what its names mean, not who wrote the path into a configuration:
 //!
-//! - A symlink is followed only where nobody but root can change it or any name on the way to it; inside a directory
-//!   that is synchronised, only when it is absolute, which no symlink that is carried ever is.
+//! - A symlink is followed only when it is root's, and absolute: so it leads to the same place wherever it is moved, and
+//!   nothing that is carried is like it. A relative one only where nobody but root can change any name on the way to
+//!   it, and not in a directory that is synchronised.
 //! - A directory may stand where others can replace it, as `recordings` does in Asterisk's `sounds`. They can put only
 //!   a directory there that they could move; the marker tells whether it is still the same one.
 //! - What is missing is made below the directory that was held when it was found missing, and never through anything
@@ -103,6 +104,12 @@ impl HeldRoot {
             Found::Root(held) => Ok(held),
             Found::Missing(_) => Err(Errno::NOENT.into()),
         }
+    }
+
+    /// What is open already.
+    #[cfg(test)]
+    pub(crate) fn of(fd: impl Into<OwnedFd>, path: &Path) -> HeldRoot {
+        HeldRoot { fd: Arc::new(fd.into()), path: path.to_owned(), real: path.to_owned() }
     }
 
     /// The path it was opened by; for messages.
@@ -218,9 +225,112 @@ impl AsFd for MissingRoot {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+
+    /// A user who is nobody's friend.
+    const OTHER: u32 = 1234;
+
+    fn chown(path: &Path, uid: u32) {
+        std::os::unix::fs::lchown(path, Some(uid), None).unwrap();
+    }
+
+    fn refused(path: &Path) -> String {
+        Found::root(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_symlink_is_followed_where_only_root_can_change_it() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        assert!(rustix::process::geteuid().is_root(), "needs root, as the program does");
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("asterisk/moh")).unwrap();
+        std::fs::create_dir(at("xivo")).unwrap();
+        chown(&at("asterisk"), OTHER);
+        chown(&at("asterisk/moh"), OTHER);
+        symlink(at("asterisk/moh"), at("xivo/moh")).unwrap();
+        symlink("../asterisk", at("xivo/relative")).unwrap();
+        for (path, real) in [
+            ("xivo/moh", "asterisk/moh"),
+            ("xivo/relative/moh", "asterisk/moh"),
+            ("xivo/relative/../xivo/moh/not/yet", "asterisk/moh/not/yet"),
+            ("asterisk/moh", "asterisk/moh"),
+        ] {
+            let found = Found::root(&at(path)).unwrap();
+            assert_eq!(found.real(), at(real));
+            assert_eq!(matches!(found, Found::Root(_)), at(real).exists());
+        }
+        let is_mended_by = |path: &str, command: &str, of: &str| {
+            let (why, command) = (refused(&at(path)), format!("'{command} {}'", at(of).display()));
+            assert!(why.contains(&command), "{path}: {why}");
+        };
+        // The link's own owner, its directory's, and that of the one above it.
+        chown(&at("xivo/moh"), OTHER);
+        is_mended_by("xivo/moh", "chown -h root", "xivo/moh");
+        chown(&at("xivo/moh"), 0);
+        chown(&at("xivo"), OTHER);
+        Found::root(&at("xivo/moh")).unwrap();
+        is_mended_by("xivo/relative", "chown root", "xivo");
+        chown(&at("xivo"), 0);
+        let mode = |bits| std::fs::set_permissions(at("xivo"), PermissionsExt::from_mode(bits)).unwrap();
+        mode(0o775);
+        is_mended_by("xivo/relative", "chmod go-w", "xivo");
+        mode(0o1777);
+        Found::root(&at("xivo/relative")).unwrap();
+        std::fs::create_dir(at("asterisk/of-root")).unwrap();
+        symlink("../../xivo", at("asterisk/of-root/link")).unwrap();
+        is_mended_by("asterisk/of-root/link", "chown root", "asterisk");
+    }
+
+    #[test]
+    fn in_a_synchronised_directory_a_symlink_that_may_have_been_carried_is_not_followed() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("sounds/.xds-sync")).unwrap();
+        std::fs::create_dir_all(at("sounds/a/custom")).unwrap();
+        symlink(at("sounds/a"), at("sounds/recordings")).unwrap();
+        symlink("../a/custom", at("sounds/a/relative")).unwrap();
+        assert_eq!(Found::root(&at("sounds/recordings")).unwrap().real(), at("sounds/a"));
+        assert!(refused(&at("sounds/a/relative")).contains("in a synchronised directory"));
+        assert!(refused(&at("sounds/recordings/relative/x")).contains("in a synchronised directory"));
+        assert!(refused(&at("sounds/.xds-sync")).contains("never synchronised"));
+        assert!(refused(&at("sounds/a/xds_override.d/x")).contains("never synchronised"));
+    }
+
+    #[test]
+    fn what_is_missing_is_made_where_it_was_missed_and_through_nothing() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let missing = |name: &str| match Found::root(&at(name)).unwrap() {
+            Found::Missing(missing) => missing,
+            Found::Root(root) => panic!("{root:?}"),
+        };
+        std::fs::create_dir(at("elsewhere")).unwrap();
+        std::fs::create_dir(at("above")).unwrap();
+        let (deep, linked, planted, shared) =
+            (missing("above/a/b"), missing("above/link/x"), missing("above/dir"), missing("above/shared/x"));
+        symlink(at("elsewhere"), at("above/link")).unwrap();
+        std::fs::create_dir(at("above/dir")).unwrap();
+        std::fs::create_dir(at("above/shared")).unwrap();
+        for refused in [linked, planted] {
+            let why = refused.make().unwrap_err().to_string();
+            assert!(why.contains("has just come to stand there"), "{why}");
+        }
+        shared.make().unwrap();
+        symlink(at("not-mounted"), at("dangling")).unwrap();
+        assert!(missing("dangling").make().is_err() && missing("dangling/x").make().is_err());
+        // The directory above is the one that was seen, wherever it is now.
+        std::fs::rename(at("above"), at("moved")).unwrap();
+        symlink(at("elsewhere"), at("above")).unwrap();
+        deep.make().unwrap();
+        assert!(at("moved/a/b").is_dir());
+        assert_eq!(std::fs::read_dir(at("elsewhere")).unwrap().count(), 0);
+        assert!(!at("not-mounted").exists());
+    }
 
     #[test]
     fn no_symlink_leads_anywhere() {

@@ -102,15 +102,22 @@ impl Walk {
             return Err(Errno::NOTDIR.into());
         }
         let path = self.real().join(name);
-        if let Some(command) = self.mends(&path, &stat) {
+        let target = OsString::from_vec(readlinkat(&link, c"", Vec::new())?.into_bytes());
+        let is_absolute = target.as_bytes().starts_with(b"/");
+        let command = match is_ours(stat.st_uid) {
+            false => Some(format!("chown -h root {}", path.display())),
+            // It leads to the same place wherever others may move it, and we never make one.
+            true if is_absolute => None,
+            true => self.mends(&stat),
+        };
+        if let Some(command) = command {
             let path = path.display();
             return Err(io::Error::other(format!(
-                "{path} is a symlink that others than root can change, and is not followed; mend it with \
+                "{path} is a symlink that others than root can change, and is not followed: mend it by \
                  '{command}', or name the directory itself"
             )));
         }
-        let target = OsString::from_vec(readlinkat(&link, c"", Vec::new())?.into_bytes());
-        if !target.as_bytes().starts_with(b"/") && self.is_synchronised() {
+        if !is_absolute && self.is_synchronised() {
             let path = path.display();
             return Err(io::Error::other(format!(
                 "{path} is a symlink in a synchronised directory, and is not followed; name the directory itself"
@@ -123,11 +130,11 @@ impl Walk {
         Ok(Next::Link { target })
     }
 
-    /// The command that takes it from others to change where a symlink in the last directory leads; none where nobody
-    /// but root can. There may be more to mend after that.
-    fn mends(&self, link: &Path, stat: &Stat) -> Option<String> {
+    /// The command that takes it from others to move a symlink of root's in the last directory, or a directory on the way
+    /// to it; none where nobody but root can. There may be more to mend after that.
+    fn mends(&self, link: &Stat) -> Option<String> {
         let mut path = PathBuf::from("/");
-        let entries = self.steps.iter().skip(1).map(|step| &step.stat).chain([stat]);
+        let entries = self.steps.iter().skip(1).map(|step| &step.stat).chain([link]);
         for (dir, entry) in self.steps.iter().zip(entries) {
             path.push(&dir.name);
             let open_to_others = dir.stat.st_mode & WRITABLE_BY_OTHERS != 0;
@@ -139,7 +146,7 @@ impl Walk {
                 return Some(format!("chmod go-w {}", path.display()));
             }
         }
-        (!is_ours(stat.st_uid)).then(|| format!("chown -h root {}", link.display()))
+        None
     }
 
     /// Whether any directory on the way is a root of ours, so that what lies here may have come from another host.

@@ -75,7 +75,8 @@ impl Accept {
         }
     }
 
-    /// Whether Main may name this directory; else why not. See [`place`](Accept::place) for where it leads.
+    /// Whether Main may name this directory; else why not. What is opened later may lie elsewhere, and is held against
+    /// [`place`](Accept::place) again.
     pub fn root(&self, root: &Path) -> Result<(), String> {
         let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
         if !root.is_absolute() || !root.components().all(plain) {
@@ -87,10 +88,10 @@ impl Accept {
         if let Some(name) = reserved_name(root) {
             return Err(self.no(root, &format!("it lies in {}, which stays the node's own", name.display())));
         }
-        Ok(())
+        self.place(root, &resolved(root))
     }
 
-    /// Whether a directory that Main may name may be at `real`, where the way to it was found to lead; else why not.
+    /// Whether a directory that Main may name may be at `real`, where it was found; else why not.
     ///
     /// XiVO's own roots lead into each other over symlinks; one to elsewhere is a way out.
     pub(crate) fn place(&self, root: &Path, real: &Path) -> Result<(), String> {
@@ -223,10 +224,10 @@ mod tests {
             ("xivo2", false),
             ("etc", false),
             ("data/real", false),
+            ("xivo/xds_override.d", false),
+            ("xivo/.xds-sync/trash", false),
         ] {
-            let root_path = base.join(root);
-            let checked =
-                accept.root(&root_path).and_then(|()| accept.place(&root_path, &resolved(&root_path)));
+            let checked = accept.root(&base.join(root));
             assert_eq!(checked.is_ok(), accepted, "{root}: {checked:?}");
             assert!(checked.err().is_none_or(|why| why.contains("node.toml")));
         }

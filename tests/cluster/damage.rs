@@ -51,7 +51,13 @@ fn a_replaced_disk_is_filled_and_empties_nobody() {
     let cluster = cluster();
     let mds1 = &cluster["mds1"];
     mds1.sh(format!("mount -t tmpfs tmpfs {SOUNDS} && mkdir {SOUNDS}/recordings")).ok();
-    let run = cluster.main.sync_json([""; 0]);
+    let halted = cluster.main.sync_json([""; 0]);
+    halted.exits(3);
+    let guards = halted.json["halted"].as_array().unwrap();
+    assert_eq!(guards.len(), 2, "{guards:?}");
+    let tokens: Vec<&str> = guards.iter().filter_map(|guard| guard["token"].as_str()).collect();
+    assert!(guards.iter().all(|guard| guard["guard"] == "node_root_replaced"), "{guards:?}");
+    let run = cluster.main.sync_json(["--accept-deletes", tokens[0], "--accept-deletes", tokens[1]]);
     run.exits(0);
     for host in cluster.hosts() {
         for name in ["a.wav", "recordings/r1.wav"] {

@@ -84,9 +84,15 @@ fn a_node_whose_root_is_gone_halts_and_a_new_one_is_filled() {
     mds1.rename(SOUNDS, "/var/lib/xivo/sounds.away");
     mds1.mkdir(sounds("recordings"));
     let run = main.sync_json([""; 0]);
+    run.exits(3);
+    assert!(!mds1.exists(sounds("3.wav")), "another root than before is left alone");
+    let tokens = run.json["halted"].as_array().unwrap().iter().filter_map(|guard| guard["token"].as_str());
+    let released: Vec<&str> = tokens.flat_map(|token| ["--accept-deletes", token]).collect();
+    let run = main.sync_json(&released);
     run.exits(0);
     assert!(mds1.exists(sounds("3.wav")));
     assert!(main.exists(sounds("3.wav")));
+    assert_eq!(main.sync_json([""; 0]).exits(0).changes(), [""; 0]);
 }
 
 #[test]

@@ -30,4 +30,5 @@ mod points;
 mod pushed;
 mod recordings;
 mod reloads;
+mod roots;
 mod slow_node;

@@ -135,6 +135,8 @@ esac
 chown -R asterisk:www-data $pbx
 # shellcheck disable=SC2086
 find $pbx -type d -exec chmod 2775 {} + -o -type f -exec chmod 0664 {} +
+# The links are made by root, in directories that Asterisk's user owns.
+find /var/lib/xivo -type l -exec chown -h root:root {} +
 
 # --- sshd and syslog ---------------------------------------------------------------------------------------
 rm -rf /etc/ssh/ssh_host_* /etc/ssh/sshd_config.d /etc/ssh/ssh_config.d

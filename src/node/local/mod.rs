@@ -7,7 +7,7 @@ mod trash;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +29,10 @@ use crate::snapshot::{
 };
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{self, BlobRequest, LocalSource, Received, ScannedTree, Sink, Source};
+
+const CACHE_SUFFIX: &str = "hashes";
+/// The cache of a root that no run has named for so long goes: Main may name any number of them.
+const CACHE_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Lets Main in with another key, and returns all that this program lets in, or says why not.
 pub type ReplaceKey = Box<dyn FnMut(&KeyChange) -> Attempt<Vec<String>> + Send>;
@@ -83,6 +87,8 @@ struct OpenRun {
 #[derive(Debug)]
 struct ScannedDirectory {
     root: PathBuf,
+    /// Its root, since it was first seen in this run.
+    first: Option<HeldRoot>,
     snapshot: Arc<Snapshot>,
     prepared: Option<Arc<Prepared>>,
     /// What the last commit put into the trash, until it is asked for.
@@ -94,6 +100,11 @@ impl ScannedDirectory {
     fn held(&self) -> Option<&HeldRoot> {
         let made = self.prepared.as_ref().map(|prepared| prepared.own().root());
         made.or(self.snapshot.held.as_ref())
+    }
+
+    /// The root that it had when it was first seen in this run.
+    fn first(&self) -> Option<&HeldRoot> {
+        self.first.as_ref().or(self.held())
     }
 }
 
@@ -142,7 +153,7 @@ impl Local {
             accept.place(&spec.root, found.real())?;
         }
         let before = self.directories.get(&spec.directory).filter(|before| before.root == spec.root);
-        match (before.and_then(ScannedDirectory::held), found) {
+        match (before.and_then(ScannedDirectory::first), found) {
             (None, found) => Ok(found),
             (Some(held), Found::Root(now)) if now.is(held) => Ok(Found::Root(held.clone())),
             (Some(_), _) => {
@@ -210,7 +221,7 @@ impl Local {
 
     fn cache_path(&self, root: &Path) -> PathBuf {
         let name = blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex();
-        self.options.cache_dir.join(format!("{}.hashes", &name[..32]))
+        self.options.cache_dir.join(format!("{}.{CACHE_SUFFIX}", &name[..32]))
     }
 
     /// Errors are ignored: without its cache the next scan reads all files again, which is slow but right.
@@ -219,6 +230,24 @@ impl Local {
         if let Some(cache) = self.caches.get_mut(root) {
             let _ = DirBuilder::new().recursive(true).mode(0o700).create(&self.options.cache_dir);
             let _ = cache.save(&path);
+        }
+    }
+
+    /// Removes the caches of roots that have not been scanned for long. Those of this session are marked as used, since a
+    /// cache is only written when something was learned.
+    fn prune_caches(&self) {
+        let now = self.options.clock.now();
+        let used: Vec<PathBuf> = self.caches.keys().map(|root| self.cache_path(root)).collect();
+        let Ok(entries) = fs::read_dir(&self.options.cache_dir) else { return };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let age = || now.duration_since(fs::symlink_metadata(&path).ok()?.modified().ok()?).ok();
+            if used.contains(&path) {
+                let _ = File::options().write(true).open(&path).and_then(|file| file.set_modified(now));
+            } else if path.extension().is_some_and(|is| is == CACHE_SUFFIX)
+                && age().is_some_and(|age| age > CACHE_KEPT)
+            {
+                let _ = fs::remove_file(&path);
+            }
         }
     }
 
@@ -251,7 +280,9 @@ impl Endpoint for Local {
     }
 
     fn end(&mut self) -> Result<(), NodeError> {
-        self.run = None;
+        if self.run.take().is_some() {
+            self.prune_caches();
+        }
         self.directories.clear();
         Ok(())
     }
@@ -265,6 +296,8 @@ impl Endpoint for Local {
         let snapshot = scan(spec, found, cache, &**clock, &control);
         self.save_cache(&spec.root);
         let before = self.directories.remove(&spec.directory);
+        let first = before.as_ref().filter(|before| before.root == spec.root);
+        let first = first.and_then(ScannedDirectory::first).cloned();
         let (prepared, trashed) = before.map_or((None, Vec::new()), |old| (old.prepared, old.trashed));
         let prepared = prepared.filter(|prepared| prepared.is_of(snapshot.held.as_ref()));
         let scanned = Scanned {
@@ -278,7 +311,7 @@ impl Endpoint for Local {
             leftovers: prepared.is_none() && snapshot.held.as_ref().is_some_and(transfer::has_leftovers),
         };
         let (root, snapshot) = (spec.root.clone(), Arc::new(snapshot));
-        let directory = ScannedDirectory { root, snapshot, prepared, trashed };
+        let directory = ScannedDirectory { root, first, snapshot, prepared, trashed };
         self.directories.insert(spec.directory.clone(), directory);
         Ok(scanned)
     }

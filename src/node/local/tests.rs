@@ -105,6 +105,26 @@ fn a_missing_root_is_made_marked_and_filled() {
 }
 
 #[test]
+fn the_caches_of_roots_that_are_not_named_any_more_are_removed() {
+    let mut node = Host::new();
+    node.write("a", "a");
+    node.scan();
+    let cache = |name: &str| node.dir.path().join("cache").join(name);
+    let (old, young, other) = (cache("old.hashes"), cache("young.hashes"), cache("old.other"));
+    for path in [&old, &young, &other] {
+        fs::write(path, "").unwrap();
+    }
+    let long_ago = SystemTime::now() - Duration::from_secs(31 * 24 * 3600);
+    let used = node.local.cache_path(&node.at(""));
+    for path in [&old, &other, &used] {
+        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    node.local.end().unwrap();
+    assert!(!old.exists() && young.exists() && other.exists() && used.exists());
+    assert!(fs::metadata(&used).unwrap().modified().unwrap() > long_ago);
+}
+
+#[test]
 fn what_a_commit_put_in_place_is_not_read_again() {
     let (mut main, mut node) = (Host::new(), Host::new());
     main.write("a.wav", "content");
@@ -202,6 +222,12 @@ fn a_root_that_was_replaced_is_prepared_anew() {
     node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
     fs::rename(node.at(""), node.dir.path().join("elsewhere")).unwrap();
     node.write("b", "b");
+    for _ in 0..2 {
+        let root = node.scan().root;
+        assert!(matches!(&root, Root::Unusable(why) if why.contains("has taken its place")), "{root:?}");
+    }
+    assert!(node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().is_err());
+    node.local.begin(RUN, false).unwrap();
     assert_eq!(node.scan().root, Root::Unmarked);
     let delete = Action { path: path("b"), expected: None, step: Step::Delete };
     assert!(node.local.commit("moh", std::slice::from_ref(&delete)).is_err(), "it is not prepared");

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::disk::OWN_DIR;
+use crate::disk::marker::Marker;
+use crate::disk::{HeldRoot, OWN_DIR};
 
 /// Runs as somebody whom modes hold, which they do not root.
 fn as_nobody<T: Send>(run: impl FnOnce() -> T + Send) -> T {
@@ -151,7 +152,7 @@ fn other_roots_are_carved_out_and_the_root_may_be_a_symlink() {
 fn the_states_of_a_root() {
     let mut site = Site::new();
     let marker = Marker { id: "01R".to_owned(), generation: None };
-    marker.write(&crate::disk::HeldRoot::open(&site.spec.root).unwrap()).unwrap();
+    marker.write(&HeldRoot::open(&site.spec.root).unwrap()).unwrap();
     assert_eq!(site.snapshot().root, Root::Marked(marker));
 
     site.write(format!("{OWN_DIR}/root.json"), "{");
@@ -226,6 +227,47 @@ fn a_path_too_long_to_carry_makes_its_directory_a_problem() {
 }
 
 #[test]
+fn a_renamed_own_directory_is_no_content() {
+    let mut site = Site::new();
+    let marker = Marker { id: "01R".to_owned(), generation: None };
+    marker.write(&HeldRoot::open(&site.spec.root).unwrap()).unwrap();
+    for part in ["stage", "trash"] {
+        fs::create_dir(site.path(format!("{OWN_DIR}/{part}"))).unwrap();
+        site.write(format!("{OWN_DIR}/{part}/secret"), "");
+    }
+    fs::rename(site.path(OWN_DIR), site.path("x0")).unwrap();
+    assert_eq!(site.seen(), map(&[("x0", "OwnDir")]));
+    site.write("x0/not-ours", "");
+    assert_eq!(site.seen()["x0"], "dir");
+}
+
+#[test]
+fn a_hard_link_to_a_file_of_somebody_else_is_not_carried() {
+    let mut site = Site::new();
+    assert!(rustix::process::geteuid().is_root(), "needs root, as the program does");
+    let secret = site.path("secret");
+    fs::write(&secret, "root's").unwrap();
+    fs::create_dir(site.path("of-other")).unwrap();
+    std::os::unix::fs::chown(site.path("of-other"), Some(1234), None).unwrap();
+    fs::hard_link(&secret, site.path("of-other/link")).unwrap();
+    site.write("of-other/root-made-it", "");
+    site.write("of-other/own", "");
+    std::os::unix::fs::chown(site.path("of-other/own"), Some(1234), None).unwrap();
+    fs::hard_link(site.path("of-other/own"), site.path("of-other/twin")).unwrap();
+    assert_eq!(
+        site.seen(),
+        map(&[
+            ("of-other", "dir"),
+            ("of-other/link", "HardLink"),
+            ("of-other/own", "file"),
+            ("of-other/root-made-it", "file"),
+            ("of-other/twin", "file"),
+            ("secret", "file"),
+        ])
+    );
+}
+
+#[test]
 fn what_is_mounted_below_is_not_entered() {
     let mut site = Site::new();
     for dir in ["tmpfs", "bound", "source"] {
@@ -247,8 +289,12 @@ fn what_is_mounted_below_is_not_entered() {
     BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(said, "mounted\n");
     let seen_by_holder = format!("/proc/{}/root{}", holder.id(), site.spec.root.display());
-    site.spec.root = seen_by_holder.into();
-    let seen = site.seen();
+    let root = HeldRoot::of(fs::File::open(&seen_by_holder).unwrap(), seen_by_holder.as_ref());
+    let progress = AtomicU64::new(0);
+    let now = site.now;
+    let snapshot =
+        super::super::scan(&site.spec, Ok(Found::Root(root)), &mut site.cache, &move || now, &progress);
+    let seen = words(&snapshot);
     drop(holder.stdin.take());
     holder.wait().unwrap();
     assert_eq!(

@@ -1,0 +1,240 @@
+//! What other users of a host can put in the way to a root. Nothing of root's is read or written through it.
+
+use std::time::Duration;
+
+use crate::support::{Cluster, Host, eventually};
+
+const MOH: &str = "/var/lib/xivo/moh";
+const SOUNDS: &str = "/var/lib/xivo/sounds";
+const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
+/// The user who owns the directories.
+const AS_ASTERISK: &str = "setpriv --reuid=asterisk --regid=asterisk --clear-groups";
+
+/// Changes two names for each other as fast as it can, until its directory has a file `stop`.
+const FLIPPER: &str = r#"
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+a, b = (os.fsencode(name) for name in sys.argv[1:3])
+while not os.path.exists('/tmp/stop'):
+    libc.renameat2(-100, a, -100, b, 2)
+    time.sleep(0.0003)
+"#;
+
+fn as_asterisk(host: &Host, script: &str) {
+    host.sh(format!("{AS_ASTERISK} sh -c '{script}'")).ok();
+}
+
+/// Something of root's that nobody may read, and a directory in which cron would run what is put there.
+fn plant_secrets(host: &Host) -> impl Fn(&Host) {
+    host.sh("mkdir -p /etc/cron.daily && echo secret >/etc/cron.daily/of-root && chmod 0700 /etc/cron.daily/of-root")
+        .ok();
+    let list = |host: &Host| host.sh("find /etc/cron.d /etc/cron.daily -printf '%p %m %u %s\\n' | sort").ok();
+    let before = list(host);
+    move |host: &Host| assert_eq!(list(host), before, "{}: what is root's was touched", host.name)
+}
+
+fn directories<'r>(run: &'r crate::support::Run, node: &str, name: &str) -> &'r serde_json::Value {
+    let directories = run.node(node)["directories"].as_array().unwrap();
+    directories.iter().find(|directory| directory["name"] == name).unwrap()
+}
+
+#[test]
+fn a_push_does_not_lay_the_way_to_its_next_root() {
+    let cluster = Cluster::new()
+        .nodes(2)
+        .without_asterisk()
+        .config(&format!(
+            "[[directory]]\nname = 'moh'\npath = '{MOH}'\n[[directory]]\nname = 'e1'\npath = '/srv/e1'\nsettle = '1s'\n\
+             [[node]]\nname = 'mds1'\naddress = 'mds1'\npaths = {{ e1 = '{MOH}/x/cron.d' }}\n\
+             [[node]]\nname = 'mds2'\naddress = 'mds2'\npaths = {{ e1 = '{MOH}/e1' }}\n"
+        ))
+        .build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    for node in &cluster.nodes {
+        node.write("/etc/xds-sync/node.toml", format!("roots = ['{MOH}']\n[reload]\n"));
+    }
+    // In a directory of root's, too, and with what would make x a directory of root's own making.
+    mds1.sh(format!("chown -R root:root {MOH}")).ok();
+    let untouched = plant_secrets(mds1);
+    main.mkdir(format!("{MOH}/d1/d2/d3/d4"));
+    main.symlink("../../../..", format!("{MOH}/d1/d2/d3/d4/up"));
+    main.symlink("d1/d2/d3/d4/up/../../../../etc", format!("{MOH}/x"));
+    main.write_settled(format!("{MOH}/hold.wav"), "music");
+    main.mkdir("/srv/e1");
+    main.write_settled("/srv/e1/pwn", "* * * * * root id\n");
+    let run = main.sync_json([""; 0]);
+    // The chain is not carried, so that the root is a directory that the run has made.
+    assert!(run.output.text().contains("symlink that is absolute or leaves"), "{:?}", run.json);
+    assert!(mds1.exists(format!("{MOH}/hold.wav")) && cluster["mds2"].exists(format!("{MOH}/e1/pwn")));
+    assert!(!mds1.sh(format!("test -L {MOH}/x")).success());
+    untouched(mds1);
+
+    // Without `..`, and made by another Main: it is in the way, and the root is left alone.
+    mds1.sh(format!("rm -rf {MOH}/x && ln -s d1 {MOH}/x")).ok();
+    let run = main.sync_json([""; 0]);
+    assert_eq!(directories(&run, "mds1", "e1")["state"], "failed", "{:?}", run.json);
+    assert!(run.output.text().contains("in a synchronised directory"), "{:?}", run.json);
+    assert!(!mds1.exists(format!("{MOH}/d1/cron.d")));
+    untouched(mds1);
+}
+
+#[test]
+fn a_missing_root_is_not_made_through_what_was_planted_meanwhile() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    mds1.sh(format!("rmdir {RECORDINGS}")).ok();
+    let untouched = plant_secrets(mds1);
+    for number in 0..50 {
+        main.write_settled(format!("{MOH}/{number}.wav"), vec![number; 100_000]);
+    }
+    main.write_settled(format!("{RECORDINGS}/zz"), "#!/bin/sh\n");
+    let planted = mds1.spawn([
+        "sh",
+        "-c",
+        &format!(
+            "{AS_ASTERISK} sh -c 'while [ ! -e {MOH}/49.wav ]; do :; done; ln -s /etc/cron.daily {RECORDINGS}'"
+        ),
+    ]);
+    let run = main.sync_json([""; 0]);
+    planted.wait();
+    untouched(mds1);
+    assert!(mds1.exists(format!("{MOH}/49.wav")), "{:?}", run.json);
+    assert!(cluster["mds2"].exists(format!("{RECORDINGS}/zz")), "{:?}", run.json);
+    // Where it came too late it is in the way of the next run, and refused there.
+    mds1.sh(format!("rm -rf {RECORDINGS} && ln -s /etc/cron.daily {RECORDINGS}")).ok();
+    mds1.sh(format!("chown -h asterisk {RECORDINGS}")).ok();
+    let run = main.sync_json([""; 0]);
+    let text = run.output.text();
+    assert!(text.contains("others than root can change"), "{text}");
+    assert!(text.contains(&format!("chown -h root {RECORDINGS}")), "{text}");
+    assert_eq!(directories(&run, "mds1", "moh")["state"], "in-step");
+    untouched(mds1);
+}
+
+#[test]
+fn a_link_that_flips_under_many_runs_leads_nowhere() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let main = &cluster.main;
+    main.write_settled(format!("{RECORDINGS}/a.wav"), "a");
+    main.sync_json([""; 0]).exits(0);
+    for at in [main, &cluster["mds1"]] {
+        let untouched = plant_secrets(at);
+        at.write("/tmp/flip.py", FLIPPER);
+        at.chmod("/tmp/flip.py", 0o644);
+        as_asterisk(
+            at,
+            &format!("mkdir {SOUNDS}/away {SOUNDS}/mine && echo x >{SOUNDS}/mine/own && chmod 755 {SOUNDS}/mine/own"),
+        );
+        as_asterisk(at, &format!("mv {RECORDINGS} {SOUNDS}/away/ && mv {SOUNDS}/mine {RECORDINGS}"));
+        as_asterisk(at, &format!("ln -s /etc/cron.daily {SOUNDS}/lnk"));
+        let flip = format!("{AS_ASTERISK} python3 /tmp/flip.py {RECORDINGS} {SOUNDS}/lnk");
+        let mut flipping = at.spawn(["sh", "-c", &flip]);
+        for number in 0..25 {
+            // The honest work of the same moment.
+            main.write_settled(format!("{MOH}/{}-{number}.wav", at.name), "music");
+            let run = main.sync_json([""; 0]);
+            assert!([3, 23].contains(&run.code), "{:?}", run.json);
+            for node in &cluster.nodes {
+                assert!(node.exists(format!("{MOH}/{}-{number}.wav", at.name)), "{:?}", run.json);
+            }
+        }
+        assert!(flipping.is_running());
+        at.sh("touch /tmp/stop").ok();
+        flipping.wait().ok();
+        untouched(at);
+        for host in cluster.hosts() {
+            assert_eq!(host.sh(format!("find {SOUNDS} -name of-root")).ok(), "", "{}", host.name);
+        }
+        at.sh(format!("rm -rf {RECORDINGS} {SOUNDS}/lnk && mv {SOUNDS}/away/recordings {RECORDINGS}; rmdir {SOUNDS}/away")).ok();
+        eventually("the cluster to be in step again", Duration::from_secs(20), || {
+            main.sync_json([""; 0]).code == 0
+        });
+    }
+}
+
+#[test]
+fn another_directory_than_before_halts_and_a_link_to_one_is_refused() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    main.write_settled(format!("{RECORDINGS}/a.wav"), "a");
+    main.sync_json([""; 0]).exits(0);
+    for at in [main, mds1] {
+        at.sh("echo password >/etc/asterisk/manager.conf && chmod 0600 /etc/asterisk/manager.conf").ok();
+        at.sh("chown root:root /etc/asterisk/manager.conf").ok();
+        as_asterisk(at, &format!("mv {RECORDINGS} {SOUNDS}.old || mv {RECORDINGS} /var/lib/asterisk/old"));
+        as_asterisk(at, &format!("ln -s /etc/asterisk {RECORDINGS}"));
+        main.write_settled(format!("{MOH}/{}.wav", at.name), "music");
+        let run = main.sync_json([""; 0]);
+        assert!(run.output.text().contains(&format!("chown -h root {RECORDINGS}")), "{:?}", run.json);
+        // His own directory, moved there, is another one.
+        as_asterisk(at, &format!("rm {RECORDINGS} && mkdir {RECORDINGS} && echo x >{RECORDINGS}/own.wav"));
+        let run = main.sync_json([""; 0]);
+        run.exits(3);
+        let guard = &run.json["halted"][0];
+        let expected = if at.name == "main" { "root_unmarked" } else { "node_root_replaced" };
+        assert_eq!((&guard["directory"], &guard["guard"]), (&"recordings".into(), &expected.into()));
+        assert_eq!(guard["token"].is_string(), at.name != "main");
+        // A marker of his own does not make it the right one.
+        as_asterisk(at, &format!("mkdir -m 700 {RECORDINGS}/.xds-sync && echo x >{RECORDINGS}/.xds-sync/root.json"));
+        let run = main.sync_json([""; 0]);
+        assert!(run.output.text().contains("belongs to user id"), "{:?}", run.json);
+        for host in cluster.hosts() {
+            assert!(!host.exists(format!("{RECORDINGS}/manager.conf")), "{}", host.name);
+            if host.name != at.name {
+                assert!(host.exists(format!("{RECORDINGS}/a.wav")), "{}", host.name);
+                assert!(!host.exists(format!("{RECORDINGS}/own.wav")), "{}", host.name);
+            }
+        }
+        for node in &cluster.nodes {
+            assert!(node.exists(format!("{MOH}/{}.wav", at.name)), "{}", node.name);
+        }
+        at.sh(format!("rm -r {RECORDINGS}; mv {SOUNDS}.old {RECORDINGS} || mv /var/lib/asterisk/old {RECORDINGS}")).ok();
+        main.sync_json([""; 0]).exits(0);
+    }
+}
+
+#[test]
+fn main_marks_adopts_and_restores_through_nobodys_link() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let main = &cluster.main;
+    let untouched = plant_secrets(main);
+    main.write_settled(format!("{RECORDINGS}/a.wav"), "a");
+    main.sync_json([""; 0]).exits(0);
+    main.remove(format!("{RECORDINGS}/a.wav"));
+    main.sync_json([""; 0]).exits(0);
+    as_asterisk(main, &format!("mv {RECORDINGS} {SOUNDS}/old && ln -s /etc/cron.daily {RECORDINGS}"));
+    for command in [&["init"][..], &["init", "--adopt", "recordings"], &["restore", "recordings", "a.wav"]] {
+        let output = main.xds_sync(command);
+        assert!(!output.success(), "{command:?}: {output:?}");
+        let said = output.text() + &output.err();
+        assert!(said.contains(&format!("chown -h root {RECORDINGS}")), "{command:?}: {said}");
+        untouched(main);
+    }
+    main.sh(format!("rm {RECORDINGS} && mv {SOUNDS}/old {RECORDINGS}")).ok();
+    // To a place in his directory: nothing is left there but the file.
+    main.sh(format!("mkdir {SOUNDS}/to && chown asterisk {SOUNDS}/to")).ok();
+    main.xds_sync(["restore", "recordings", "a.wav", "--to", &format!("{SOUNDS}/to/a.wav")]).ok();
+    assert_eq!(main.sh(format!("ls -A {SOUNDS}/to")).ok(), "a.wav\n");
+}
+
+#[test]
+fn roots_in_what_is_never_synchronised_are_refused() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    mds1.write("/etc/asterisk/xds_override.d/local.conf", "the node's own");
+    for path in ["/etc/asterisk/xds_override.d", "/var/lib/xivo/moh/.xds-sync/trash"] {
+        let added = format!("[[directory]]\nname = 'own'\npath = '{path}'\n");
+        main.write("/etc/xds-sync/conf.d/own.toml", added);
+        let output = main.xds_sync(["config", "check"]);
+        output.exits(1);
+        assert!((output.text() + &output.err()).contains("is ever synchronised"), "{output:?}");
+    }
+    // Where only a symlink shows it: on Main and on the node.
+    main.write("/etc/xds-sync/conf.d/own.toml", "[[directory]]\nname = 'own'\npath = '/var/lib/xivo/own'\n");
+    main.write("/var/lib/xivo/own/local.conf", "Main's");
+    mds1.sh("ln -s /etc/asterisk/xds_override.d /var/lib/xivo/own").ok();
+    let run = main.sync_json([""; 0]);
+    assert!(run.output.text().contains("never synchronised"), "{:?}", run.json);
+    assert_eq!(mds1.read_text("/etc/asterisk/xds_override.d/local.conf"), "the node's own");
+    assert_eq!(directories(&run, "mds1", "moh")["state"], "in-step");
+}
