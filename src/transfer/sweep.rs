@@ -32,6 +32,18 @@ pub fn clear(own: &OwnDir, run: &str) -> anyhow::Result<()> {
     remove_leftovers(own, run, |_| Ok(true))
 }
 
+/// Drops all that is ours from the stage of a full disk, on which nothing can be made, not even a trash for the rest.
+/// What cannot be removed is left for the next sweep.
+pub(super) fn drop_blobs(own: &OwnDir) {
+    for (name, is_dir) in names(own.stage()).unwrap_or_default() {
+        let left = Name::new(own.stage(), &name);
+        let is_ours = !is_dir && !matches!(StageName::of(&name), StageName::Foreign);
+        if is_ours && reach(Point::SweepRemove).is_ok() {
+            let _ = left.remove();
+        }
+    }
+}
+
 fn remove_leftovers(
     own: &OwnDir,
     run: &str,

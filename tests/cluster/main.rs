@@ -12,6 +12,7 @@
 mod support;
 
 mod bed;
+mod budgets;
 mod confirmed;
 mod conflicts;
 mod crash;
