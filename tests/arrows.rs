@@ -212,15 +212,27 @@ const PATHS_OF_NO_ROOT: [(&str, &str, &str); 0] = [];
 fn nothing_of_a_root_is_resolved_by_path() {
     let of_roots = |module: &Module| {
         let path = module.path[1..].join("::");
-        ["disk", "snapshot", "transfer", "node::local", "node::agent", "node::accept", "sync", "enroll::roots"]
-            .iter()
-            .any(|root| path == *root || path.starts_with(&format!("{root}::")))
+        [
+            "disk",
+            "snapshot",
+            "transfer",
+            "node::local",
+            "node::agent",
+            "node::accept",
+            "sync",
+            "enroll::roots",
+        ]
+        .iter()
+        .any(|root| path == *root || path.starts_with(&format!("{root}::")))
     };
     let mut found = BTreeSet::new();
     for module in all().iter().filter(|module| of_roots(module)) {
         let mentions = BY_PATH.into_iter().filter(|way| match way.strip_prefix('.') {
             Some(method) => module.methods.contains(method),
-            None => module.uses.iter().any(|used| format!("{}::", used.join("::")).contains(&format!("::{way}::"))),
+            None => module
+                .uses
+                .iter()
+                .any(|used| format!("{}::", used.join("::")).contains(&format!("::{way}::"))),
         });
         found.extend(mentions.map(|way| (module.path[1..].join("::"), way)));
     }

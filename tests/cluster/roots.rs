@@ -123,7 +123,9 @@ fn a_link_that_flips_under_many_runs_leads_nowhere() {
         at.chmod("/tmp/flip.py", 0o644);
         as_asterisk(
             at,
-            &format!("mkdir {SOUNDS}/away {SOUNDS}/mine && echo x >{SOUNDS}/mine/own && chmod 755 {SOUNDS}/mine/own"),
+            &format!(
+                "mkdir {SOUNDS}/away {SOUNDS}/mine && echo x >{SOUNDS}/mine/own && chmod 755 {SOUNDS}/mine/own"
+            ),
         );
         as_asterisk(at, &format!("mv {RECORDINGS} {SOUNDS}/away/ && mv {SOUNDS}/mine {RECORDINGS}"));
         as_asterisk(at, &format!("ln -s /etc/cron.daily {SOUNDS}/lnk"));
@@ -175,7 +177,10 @@ fn another_directory_than_before_halts_and_a_link_to_one_is_refused() {
         assert_eq!((&guard["directory"], &guard["guard"]), (&"recordings".into(), &expected.into()));
         assert_eq!(guard["token"].is_string(), at.name != "main");
         // A marker of his own does not make it the right one.
-        as_asterisk(at, &format!("mkdir -m 700 {RECORDINGS}/.xds-sync && echo x >{RECORDINGS}/.xds-sync/root.json"));
+        as_asterisk(
+            at,
+            &format!("mkdir -m 700 {RECORDINGS}/.xds-sync && echo x >{RECORDINGS}/.xds-sync/root.json"),
+        );
         let run = main.sync_json([""; 0]);
         assert!(run.output.text().contains("belongs to user id"), "{:?}", run.json);
         for host in cluster.hosts() {
@@ -188,7 +193,10 @@ fn another_directory_than_before_halts_and_a_link_to_one_is_refused() {
         for node in &cluster.nodes {
             assert!(node.exists(format!("{MOH}/{}.wav", at.name)), "{}", node.name);
         }
-        at.sh(format!("rm -r {RECORDINGS}; mv {SOUNDS}.old {RECORDINGS} || mv /var/lib/asterisk/old {RECORDINGS}")).ok();
+        at.sh(format!(
+            "rm -r {RECORDINGS}; mv {SOUNDS}.old {RECORDINGS} || mv /var/lib/asterisk/old {RECORDINGS}"
+        ))
+        .ok();
         main.sync_json([""; 0]).exits(0);
     }
 }

@@ -292,8 +292,13 @@ fn what_is_mounted_below_is_not_entered() {
     let root = HeldRoot::of(fs::File::open(&seen_by_holder).unwrap(), seen_by_holder.as_ref());
     let progress = AtomicU64::new(0);
     let now = site.now;
-    let snapshot =
-        super::super::scan(&site.spec, Ok(Found::Root(root)), &mut site.cache, &move || now, &progress);
+    let snapshot = super::super::scan(
+        &site.spec,
+        Ok(Found::Root(root)),
+        &mut site.cache,
+        &move || now,
+        &control(&progress),
+    );
     let seen = words(&snapshot);
     drop(holder.stdin.take());
     holder.wait().unwrap();
