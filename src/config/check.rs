@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::file::RawFile;
-use super::show::masked;
+use super::mask::masked;
 use super::{
     Config, Discovery, HostKeys, Http, Hub, MainHost, Postgres, ReloadPolicy, Schedule, Ssh, SyncOptions,
     address, convert, directories, layers, nodes, schedule,

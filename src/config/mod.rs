@@ -9,6 +9,7 @@ mod convert;
 mod directories;
 mod file;
 mod layers;
+mod mask;
 mod nodes;
 mod overlap;
 mod postgres;
@@ -30,9 +31,9 @@ pub(crate) use address::{canonical, is_host};
 pub(crate) use check::load_for_hub;
 pub use check::{Loaded, Sources, load};
 pub(crate) use convert::{is_root, is_user};
+pub(crate) use mask::masked;
 pub(crate) use overlap::clash;
 pub use postgres::{Connection, TlsTrust};
-pub(crate) use show::masked;
 
 /// The checked configuration of Main.
 #[derive(Clone, Debug, PartialEq, Eq)]

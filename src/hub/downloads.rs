@@ -2,6 +2,9 @@
 
 use crate::enroll::handover::sha256;
 
+/// Directory of downloads.
+pub(super) const DOWNLOADS: &str = "/xds-sync";
+
 /// A file that is offered, with its checksum beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Download {
@@ -48,7 +51,7 @@ pub(crate) fn all(program: Vec<u8>) -> [Download; 2] {
 /// need not be trusted. Redirects are not followed; bytes and time have a bound. The script lies in /root, where nobody
 /// else can exchange it between the check and the call.
 pub(crate) fn install_lines(address: &str, script: &str, fingerprint: &str) -> [String; 2] {
-    let url = format!("https://{address}{}/{INSTALLER}", super::routes::DOWNLOADS);
+    let url = format!("https://{address}{DOWNLOADS}/{INSTALLER}");
     ["curl -sSfkm60", "timeout 60 wget -qO- --no-check-certificate --max-redirect=0"].map(|get| {
         format!(
             "cd /root && {get} {url} | head -c64K >{INSTALLER} && echo '{script}  {INSTALLER}' | sha256sum -c && \

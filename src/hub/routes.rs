@@ -12,12 +12,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::downloads::Download;
+use super::downloads::{DOWNLOADS, Download};
 
 /// Path of the public key.
 pub(crate) const KEY: &str = "/ssh-key/rsync_xds.pub";
-/// Directory of downloads.
-pub(crate) const DOWNLOADS: &str = "/xds-sync";
 
 /// A public key is a line of some hundred bytes.
 const MAX_KEY: u64 = 16 * 1024;
