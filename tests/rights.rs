@@ -57,7 +57,12 @@ impl Node {
         let (main, node) = UnixStream::pair().unwrap();
         let end = |stream: &UnixStream| OwnedFd::from(stream.try_clone().unwrap());
         let agent = Command::new("sh")
-            .args(["-c", "umask $0; ulimit -c unlimited; exec $1 agent --node-config node.toml", umask, PROGRAM])
+            .args([
+                "-c",
+                "umask $0; ulimit -c unlimited; exec $1 agent --node-config node.toml",
+                umask,
+                PROGRAM,
+            ])
             // Of Main's making, where sshd accepts it.
             .env("XDS_SYNC_NODE_CONFIG", "/nowhere")
             .env("SSH_ORIGINAL_COMMAND", "$(touch /owned)")

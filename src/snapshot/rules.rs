@@ -86,9 +86,7 @@ impl Rules {
     #[must_use]
     pub fn excludes(&self, path: &RelPath) -> bool {
         // Also our own directory in one that was a root: its trash and stage are no content either.
-        is_reserved(path.name())
-            || self.carved.iter().any(|root| **root == *path)
-            || self.any.matches(path)
+        is_reserved(path.name()) || self.carved.iter().any(|root| **root == *path) || self.any.matches(path)
     }
 
     /// The same of a path where a directory stands. A symlink to one is none.

@@ -146,7 +146,9 @@ impl<'a> EdgeRun<'a> {
             (_, None) => {}
             // The same root in another state: a backup was put back.
             (Root::Marked(marker), Some(record)) if marker.id == record.root => self.warn_replaced(),
-            (Root::Marked(marker), _) if next.is_some_and(|next| next.root == marker.id) => self.warn_replaced(),
+            (Root::Marked(marker), _) if next.is_some_and(|next| next.root == marker.id) => {
+                self.warn_replaced()
+            }
             (Root::Marked(_) | Root::Unmarked, Some(record)) => {
                 let halt = self.replaced_root(&record);
                 match halt.token.as_ref().is_some_and(|token| run.is_accepted(token)) {

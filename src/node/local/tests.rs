@@ -115,7 +115,7 @@ fn the_caches_of_roots_that_are_not_named_any_more_are_removed() {
     let long_ago = SystemTime::now() - Duration::from_secs(31 * 24 * 3600);
     let used = node.local.cache_path(&node.at(""));
     for path in [&old, &other, &used] {
-        fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
     }
     node.local.end().unwrap();
     assert!(!old.exists() && young.exists() && other.exists() && used.exists());
@@ -141,7 +141,7 @@ fn what_a_commit_put_in_place_is_not_read_again() {
 
 fn make_old(path: &Path) {
     let old = SystemTime::now() - Duration::from_secs(1000);
-    fs::File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
+    File::options().write(true).open(path).unwrap().set_modified(old).unwrap();
 }
 
 #[test]
@@ -279,6 +279,6 @@ fn no_run_and_a_dry_run_change_nothing() {
 
 /// Whether another process could work in the host's root now.
 fn is_free(host: &Host) -> bool {
-    let own = fs::File::open(host.at(".xds-sync")).unwrap();
+    let own = File::open(host.at(".xds-sync")).unwrap();
     rustix::fs::flock(&own, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
 }
