@@ -43,7 +43,7 @@ use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::{Halted, Problem, Report, Stage};
 use crate::state::{Ledger, StateDir};
 
-use node_run::NodeRun;
+use node_run::{Failure, NodeRun};
 use origin::Origins;
 use reloads::Kinds;
 use rendezvous::Rendezvous;
@@ -124,7 +124,7 @@ pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
             scope.spawn(move || two_way::round(run, cluster, scope, nodes));
         }
     });
-    Ok(run.report(started, cluster))
+    Ok(run.report(started, &cluster))
 }
 
 /// The part of a node's run that needs no other node.
@@ -159,6 +159,20 @@ impl<'a> Cluster<'a> {
         node.step(NodeRun::close);
         lock(&self.finished).push(node);
         self.lobby.leave();
+    }
+
+    /// Every node of the run, in configured order, after all threads have ended.
+    fn end(&self, specs: &'a [NodeSpec]) -> Vec<NodeRun<'a>> {
+        let mut nodes = std::mem::take(&mut *lock(&self.finished));
+        for spec in specs {
+            if !nodes.iter().any(|node| node.spec.name == spec.name) {
+                let mut lost = NodeRun::new(spec);
+                lost.fail(Failure::Internal("its thread was lost".to_owned()));
+                nodes.push(lost);
+            }
+        }
+        self.sort(&mut nodes);
+        nodes
     }
 
     /// Puts nodes into configured order.
@@ -213,7 +227,7 @@ impl<'a> Run<'a> {
     }
 
     /// The report, made once, from what every node has come to.
-    fn report(self, started: SystemTime, cluster: Cluster<'_>) -> Report {
+    fn report(self, started: SystemTime, cluster: &Cluster<'a>) -> Report {
         let mut report = Report {
             run: self.id.clone(),
             started,
@@ -225,8 +239,7 @@ impl<'a> Run<'a> {
             problems: Vec::new(),
             interrupted: self.is_stopped(),
         };
-        let mut nodes = std::mem::take(&mut *lock(&cluster.finished));
-        cluster.sort(&mut nodes);
+        let nodes = cluster.end(&self.spec.nodes);
         report.problems.extend(self.end_on_main(&nodes));
         report.problems.extend(self.save_ledger());
         report.problems.extend(self.unused_tokens());
