@@ -56,7 +56,7 @@ fn a_push_does_not_lay_the_way_to_its_next_root() {
         node.write("/etc/xds-sync/node.toml", format!("roots = ['{MOH}']\n[reload]\n"));
     }
     // In a directory of root's, too, and with what would make x a directory of root's own making.
-    mds1.sh(format!("chown -R root:root /var/lib/xivo && chmod -R go-w /var/lib/xivo")).ok();
+    mds1.sh("chown -R root:root /var/lib/xivo && chmod -R go-w /var/lib/xivo").ok();
     let untouched = plant_secrets(mds1);
     main.mkdir(format!("{MOH}/d1/d2/d3/d4"));
     main.symlink("../../../..", format!("{MOH}/d1/d2/d3/d4/up"));
