@@ -157,7 +157,7 @@ impl<'a> EdgeRun<'a> {
             // The same root in another state: a backup was put back.
             (Root::Marked(marker), Some(record)) if marker.id == record.root => self.warn_replaced(),
             (Root::Marked(marker), _) if next.is_some_and(|next| next.root == marker.id) => {
-                self.warn_replaced()
+                self.warn_replaced();
             }
             (Root::Marked(_) | Root::Unmarked, Some(record)) => {
                 let halt = self.replaced_root(&record);

@@ -7,6 +7,8 @@ use crate::support::{Cluster, Host, eventually};
 const MOH: &str = "/var/lib/xivo/moh";
 const SOUNDS: &str = "/var/lib/xivo/sounds";
 const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
+/// A directory of Asterisk's user, on the same filesystem.
+const HIS: &str = "/var/lib/xivo/his";
 /// The user who owns the directories.
 const AS_ASTERISK: &str = "setpriv --reuid=asterisk --regid=asterisk --clear-groups";
 
@@ -54,7 +56,7 @@ fn a_push_does_not_lay_the_way_to_its_next_root() {
         node.write("/etc/xds-sync/node.toml", format!("roots = ['{MOH}']\n[reload]\n"));
     }
     // In a directory of root's, too, and with what would make x a directory of root's own making.
-    mds1.sh(format!("chown -R root:root {MOH}")).ok();
+    mds1.sh("chown -R root:root /var/lib/xivo && chmod -R go-w /var/lib/xivo").ok();
     let untouched = plant_secrets(mds1);
     main.mkdir(format!("{MOH}/d1/d2/d3/d4"));
     main.symlink("../../../..", format!("{MOH}/d1/d2/d3/d4/up"));
@@ -72,7 +74,8 @@ fn a_push_does_not_lay_the_way_to_its_next_root() {
     // Without `..`, and made by another Main: it is in the way, and the root is left alone.
     mds1.sh(format!("rm -rf {MOH}/x && ln -s d1 {MOH}/x")).ok();
     let run = main.sync_json([""; 0]);
-    assert_eq!(directories(&run, "mds1", "e1")["state"], "failed", "{:?}", run.json);
+    assert_eq!(directories(&run, "mds1", "e1")["failed"], 1, "{:?}", run.json);
+    assert_eq!(directories(&run, "mds1", "moh")["state"], "in-step", "{:?}", run.json);
     assert!(run.output.text().contains("in a synchronised directory"), "{:?}", run.json);
     assert!(!mds1.exists(format!("{MOH}/d1/cron.d")));
     untouched(mds1);
@@ -113,7 +116,7 @@ fn a_missing_root_is_not_made_through_what_was_planted_meanwhile() {
 
 #[test]
 fn a_link_that_flips_under_many_runs_leads_nowhere() {
-    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let cluster = Cluster::new().nodes(2).build();
     let main = &cluster.main;
     main.write_settled(format!("{RECORDINGS}/a.wav"), "a");
     main.sync_json([""; 0]).exits(0);
@@ -123,15 +126,13 @@ fn a_link_that_flips_under_many_runs_leads_nowhere() {
         at.chmod("/tmp/flip.py", 0o644);
         as_asterisk(
             at,
-            &format!(
-                "mkdir {SOUNDS}/away {SOUNDS}/mine && echo x >{SOUNDS}/mine/own && chmod 755 {SOUNDS}/mine/own"
-            ),
+            &format!("mkdir -p {HIS}/away {HIS}/mine && echo x >{HIS}/mine/own && chmod 755 {HIS}/mine/own"),
         );
-        as_asterisk(at, &format!("mv {RECORDINGS} {SOUNDS}/away/ && mv {SOUNDS}/mine {RECORDINGS}"));
-        as_asterisk(at, &format!("ln -s /etc/cron.daily {SOUNDS}/lnk"));
-        let flip = format!("{AS_ASTERISK} python3 /tmp/flip.py {RECORDINGS} {SOUNDS}/lnk");
+        as_asterisk(at, &format!("mv {RECORDINGS} {HIS}/away/ && mv {HIS}/mine {RECORDINGS}"));
+        as_asterisk(at, &format!("ln -s /etc/cron.daily {HIS}/lnk"));
+        let flip = format!("{AS_ASTERISK} python3 /tmp/flip.py {RECORDINGS} {HIS}/lnk");
         let mut flipping = at.spawn(["sh", "-c", &flip]);
-        for number in 0..25 {
+        for number in 0..20 {
             // The honest work of the same moment.
             main.write_settled(format!("{MOH}/{}-{number}.wav", at.name), "music");
             let run = main.sync_json([""; 0]);
@@ -147,7 +148,7 @@ fn a_link_that_flips_under_many_runs_leads_nowhere() {
         for host in cluster.hosts() {
             assert_eq!(host.sh(format!("find {SOUNDS} -name of-root")).ok(), "", "{}", host.name);
         }
-        at.sh(format!("rm -rf {RECORDINGS} {SOUNDS}/lnk && mv {SOUNDS}/away/recordings {RECORDINGS}; rmdir {SOUNDS}/away")).ok();
+        at.sh(format!("rm -rf {RECORDINGS} && mv {HIS}/away/recordings {RECORDINGS} && rm -r {HIS}")).ok();
         eventually("the cluster to be in step again", Duration::from_secs(20), || {
             main.sync_json([""; 0]).code == 0
         });
@@ -156,7 +157,7 @@ fn a_link_that_flips_under_many_runs_leads_nowhere() {
 
 #[test]
 fn another_directory_than_before_halts_and_a_link_to_one_is_refused() {
-    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let cluster = Cluster::new().nodes(2).build();
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
     main.write_settled(format!("{RECORDINGS}/a.wav"), "a");
     main.sync_json([""; 0]).exits(0);
@@ -238,11 +239,15 @@ fn roots_in_what_is_never_synchronised_are_refused() {
         assert!((output.text() + &output.err()).contains("is ever synchronised"), "{output:?}");
     }
     // Where only a symlink shows it: on Main and on the node.
-    main.write("/etc/xds-sync/conf.d/own.toml", "[[directory]]\nname = 'own'\npath = '/var/lib/xivo/own'\n");
+    main.write(
+        "/etc/xds-sync/conf.d/own.toml",
+        format!("[[directory]]\nname = 'own'\npath = '/var/lib/xivo/own'\n[[directory]]\nname = 'moh'\npath = '{MOH}'\n"),
+    );
+    main.write_settled(format!("{MOH}/hold.wav"), "music");
     main.write("/var/lib/xivo/own/local.conf", "Main's");
     mds1.sh("ln -s /etc/asterisk/xds_override.d /var/lib/xivo/own").ok();
     let run = main.sync_json([""; 0]);
     assert!(run.output.text().contains("never synchronised"), "{:?}", run.json);
     assert_eq!(mds1.read_text("/etc/asterisk/xds_override.d/local.conf"), "the node's own");
-    assert_eq!(directories(&run, "mds1", "moh")["state"], "in-step");
+    assert!(mds1.exists(format!("{MOH}/hold.wav")), "{:?}", run.json);
 }

@@ -148,7 +148,7 @@ impl Local {
     /// Goes to a directory's root; the error says why it must not be touched. Between the first look in a run and its
     /// end, it is the directory that was found first.
     fn find(&self, spec: &ScanSpec) -> Result<Found, String> {
-        let found = Found::root(&spec.root).map_err(|error| format!("{}: {error}", spec.root.display()))?;
+        let found = Found::root(&spec.root).map_err(|error| error.to_string())?;
         if let Some(accept) = &self.accept {
             accept.place(&spec.root, found.real())?;
         }
@@ -156,9 +156,7 @@ impl Local {
         match (before.and_then(ScannedDirectory::first), found) {
             (None, found) => Ok(found),
             (Some(held), Found::Root(now)) if now.is(held) => Ok(Found::Root(held.clone())),
-            (Some(_), _) => {
-                Err(format!("{}: something else has taken its place in this run", spec.root.display()))
-            }
+            (Some(_), _) => Err("something else has taken its place in this run".to_owned()),
         }
     }
 
