@@ -259,7 +259,9 @@ impl<'a> Run<'a> {
         report.problems.append(&mut lock(&self.pruned));
         report.problems.extend(self.save_ledger());
         report.problems.extend(self.unused_tokens());
-        for (directory, halt) in self.origins.get().map(Origins::halted).unwrap_or_default() {
+        // A scan that was broken off because the run is to end looks like a directory that cannot be used.
+        let halted_on_main = self.origins.get().filter(|_| !self.is_stopped()).map(Origins::halted);
+        for (directory, halt) in halted_on_main.unwrap_or_default() {
             let (guard, detail, token) = (halt.guard, halt.detail, halt.token);
             report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new() });
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use anyhow::{anyhow, bail};
+use rustix::io::Errno;
 
 use super::ScannedTree;
 use super::alter::{Altered, move_file, set_meta};
@@ -190,8 +191,10 @@ impl<'a> Committer<'a> {
     }
 
     fn failed(&mut self, error: &anyhow::Error) -> Outcome {
-        let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-        self.out_of_room |= causes.any(is_out_of_room);
+        self.out_of_room |= error.chain().any(|cause| {
+            let errno = cause.downcast_ref::<Errno>().map(|errno| io::Error::from(*errno));
+            cause.downcast_ref::<io::Error>().or(errno.as_ref()).is_some_and(is_out_of_room)
+        });
         Outcome::Failed(format!("{error:#}"))
     }
 

@@ -211,7 +211,13 @@ fn leases_hold_up_nobody() {
 fn an_agent_does_not_outlive_its_main() {
     let cluster = cluster();
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
-    main.write("/etc/xds-sync/conf.d/slow.toml", "[sync]\ntimeout = \"4s\"\n[defaults]\nsettle = \"10m\"\n");
+    main.write(
+        "/etc/xds-sync/conf.d/slow.toml",
+        format!(
+            "[sync]\ntimeout = \"4s\"\n\
+             [[directory]]\nname = \"sounds\"\npath = \"{SOUNDS}\"\nsettle = \"10m\"\n"
+        ),
+    );
     // The scan of a pushed directory waits for a young file to settle.
     mds1.write(sound("young.wav"), "x");
     let mut run = main.spawn_xds_sync(["sync", "--quiet"]);

@@ -131,7 +131,7 @@ fn the_last_recording_may_be_deleted_but_not_several_at_once() {
 fn a_full_node_halts_alone_and_goes_on_when_there_is_room() {
     let cluster = Cluster::new().nodes(2).build();
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
-    mds1.sh("mount -t tmpfs -o size=3m tmpfs /var/lib/xivo/moh && chown asterisk:www-data /var/lib/xivo/moh")
+    mds1.sh("mount -t tmpfs -o size=1m tmpfs /var/lib/xivo/moh && chown asterisk:www-data /var/lib/xivo/moh")
         .ok();
     let song = "/var/lib/xivo/moh/default/song.wav";
     main.write_settled(song, vec![1; 2_000_000]);
