@@ -217,6 +217,6 @@ fn root_on_one_node_keeps_nobody_from_recording() {
     for host in [main, mds1, mds2] {
         let found =
             host.sh(format!("stat -c '%a %U:%G' {RECORDINGS}/monitor {RECORDINGS}/monitor/tomorrow")).ok();
-        assert_eq!(found, "755 asterisk:www-data\n755 asterisk:www-data\n", "{}", host.name);
+        assert_eq!(found, "2755 asterisk:www-data\n2755 asterisk:www-data\n", "{}", host.name);
     }
 }

@@ -225,12 +225,17 @@ fn a_copy_of_main_is_noticed_and_changes_nothing() {
     main.write_settled(sounds("a.wav"), "first");
     main.sync_json([""; 0]).exits(0);
     // The state of Main is what tells a copy from it, and today's from that of a backup.
-    main.sh("cp -a /var/lib/xds-sync /srv/copy").ok();
+    let swap = |away: &str, back: &str| {
+        let state = "/var/lib/xds-sync";
+        let empty = format!("find {state} -mindepth 1 -delete");
+        main.sh(format!("rm -rf {away} && cp -aT {state} {away} && {empty} && cp -aT {back} {state}")).ok();
+    };
+    main.sh("cp -aT /var/lib/xds-sync /srv/copy").ok();
     main.sync_json(["--dry-run"]).exits(0);
     main.write_settled(sounds("a.wav"), "second");
     main.sync_json([""; 0]).exits(0);
 
-    main.sh("mv /var/lib/xds-sync /srv/original && mv /srv/copy /var/lib/xds-sync").ok();
+    swap("/srv/original", "/srv/copy");
     main.write_settled(sounds("a.wav"), "of the copy");
     let refused = main.sync_json([""; 0]);
     refused.exits(41);
@@ -239,16 +244,16 @@ fn a_copy_of_main_is_noticed_and_changes_nothing() {
     assert_eq!(mds1.read_text(sounds("a.wav")), "second");
 
     // Either of them can be Main: here the original goes on, until the other one takes over.
-    main.sh("mv /var/lib/xds-sync /srv/copy && mv /srv/original /var/lib/xds-sync").ok();
+    swap("/srv/copy", "/srv/original");
     main.write_settled(sounds("a.wav"), "third");
     main.sync_json([""; 0]).exits(0);
-    main.sh("mv /var/lib/xds-sync /srv/original && mv /srv/copy /var/lib/xds-sync").ok();
+    swap("/srv/original", "/srv/copy");
     main.xds_sync(["init", "--publish", "none", "--takeover"]).ok();
     mds1.await_syslog("auth: ");
     main.write_settled(sounds("a.wav"), "taken over");
     main.sync_json([""; 0]).exits(0);
     assert_eq!(mds1.read_text(sounds("a.wav")), "taken over");
-    main.sh("mv /var/lib/xds-sync /srv/copy && mv /srv/original /var/lib/xds-sync").ok();
+    swap("/srv/copy", "/srv/original");
     main.sync_json([""; 0]).exits(41);
 }
 
