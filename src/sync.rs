@@ -13,6 +13,7 @@ mod blobs;
 mod conflicts;
 mod edge;
 mod guard;
+mod halt;
 mod metered;
 mod node_run;
 mod origin;
@@ -20,9 +21,11 @@ mod permits;
 mod push;
 mod reloads;
 mod rendezvous;
+mod report;
 pub mod restore;
 mod result;
 mod spec;
+mod sweep;
 mod throttle;
 mod two_way;
 
@@ -40,7 +43,7 @@ use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::{Halted, Problem, Report, Stage, words};
 use crate::state::{Ledger, StateDir};
 
-use node_run::NodeRun;
+use node_run::{Failure, NodeRun};
 use origin::Origins;
 use reloads::Kinds;
 use rendezvous::Rendezvous;
@@ -125,7 +128,7 @@ pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
             scope.spawn(move || two_way::round(run, cluster, scope, nodes));
         }
     });
-    Ok(run.report(started, cluster))
+    Ok(run.report(started, &cluster))
 }
 
 /// The part of a node's run that needs no other node.
@@ -160,6 +163,20 @@ impl<'a> Cluster<'a> {
         node.step(NodeRun::close);
         lock(&self.finished).push(node);
         self.lobby.leave();
+    }
+
+    /// Every node of the run, in configured order, after all threads have ended.
+    fn end(&self, specs: &'a [NodeSpec]) -> Vec<NodeRun<'a>> {
+        let mut nodes = std::mem::take(&mut *lock(&self.finished));
+        for spec in specs {
+            if !nodes.iter().any(|node| node.spec.name == spec.name) {
+                let mut lost = NodeRun::new(spec);
+                lost.fail(Failure::Internal("its thread was lost".to_owned()));
+                nodes.push(lost);
+            }
+        }
+        self.sort(&mut nodes);
+        nodes
     }
 
     /// Puts nodes into configured order.
@@ -224,7 +241,7 @@ impl<'a> Run<'a> {
     }
 
     /// The report, made once, from what every node has come to.
-    fn report(self, started: SystemTime, cluster: Cluster<'_>) -> Report {
+    fn report(self, started: SystemTime, cluster: &Cluster<'a>) -> Report {
         let mut report = Report {
             run: self.id.clone(),
             started,
@@ -236,8 +253,7 @@ impl<'a> Run<'a> {
             problems: Vec::new(),
             interrupted: self.is_stopped(),
         };
-        let mut nodes = std::mem::take(&mut *lock(&cluster.finished));
-        cluster.sort(&mut nodes);
+        let nodes = cluster.end(&self.spec.nodes);
         report.problems.extend(self.end_on_main(&nodes));
         report.problems.append(&mut lock(&self.pruned));
         report.problems.extend(self.save_ledger());
@@ -246,7 +262,7 @@ impl<'a> Run<'a> {
             let (guard, detail, token) = (halt.guard, halt.detail, halt.token);
             report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new() });
         }
-        nodes.into_iter().for_each(|node| result::report(node, self.spec.dry_run, &mut report));
+        nodes.into_iter().for_each(|node| report::add(node, self.spec.dry_run, &mut report));
         report
     }
 
@@ -257,7 +273,7 @@ impl<'a> Run<'a> {
 
     /// Ends the run on Main's own disk, in good order.
     fn end_on_main(&self, nodes: &[NodeRun<'_>]) -> Vec<Problem> {
-        let swept = catch_unwind(AssertUnwindSafe(|| origin::sweep_stages(self, nodes)));
+        let swept = catch_unwind(AssertUnwindSafe(|| sweep::sweep_stages(self, nodes)));
         let ended = lock(&self.env.main).end().err();
         let failure = |error: NodeError| Problem::failure(Stage::State, error.detail);
         swept.unwrap_or_default().into_iter().chain(ended.map(failure)).collect()

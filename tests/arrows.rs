@@ -33,7 +33,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),
-    ("enroll", &["config", "durable", "fetch", "node", "model"]),
+    ("enroll", &["config", "disk", "durable", "fetch", "node", "state", "model"]),
     (
         "sync",
         &[
@@ -44,7 +44,22 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("hub", &["durable", "enroll"]),
     ("host", &[]),
     ("logging", &["model"]),
-    ("site", &["config", "enroll", "host", "model", "node", "reload", "report", "state", "sync", "threads"]),
+    (
+        "site",
+        &[
+            "config",
+            "discovery",
+            "enroll",
+            "host",
+            "model",
+            "node",
+            "reload",
+            "report",
+            "state",
+            "sync",
+            "threads",
+        ],
+    ),
     ("record", &["logging", "model", "report", "state"]),
     ("cli", &["*"]),
     ("main", &["*"]),
@@ -71,28 +86,25 @@ const QUESTIONS: [&str; 13] = [
 ];
 
 /// Who asks all the same, and why.
-const ASKS: [(&str, &str, &str); 7] = [
+const ASKS: [(&str, &str, &str); 9] = [
     ("node::byte_stream", "Instant::now", "the deadline of a wait, on the clock that nobody sets"),
     ("node::connection", ".elapsed", "how long a node has been waited for, on the clock that nobody sets"),
     ("node::connection", "Instant::now", "likewise"),
     ("node::ssh::control", "process::id", "a name for a socket that no other process has"),
     ("reload", "Instant::now", "likewise"),
     ("reload::command", "Instant::now", "likewise"),
+    (
+        "sync::rendezvous",
+        ".elapsed",
+        "how long the first node has waited for the others, on the clock that nobody sets",
+    ),
+    ("sync::rendezvous", "Instant::now", "likewise"),
     ("snapshot::busy", "process::id", "its own open files are not those of a recording"),
 ];
 
 /// Uses that close a circle within a module, and why they stay: without them there is no circle.
-const CIRCLES: [(&str, &str, &str); 9] = [
-    ("cli::publish", "cli::init", "one constant that both need"),
-    ("config::layers", "config::check", "where the values come from (`Sources`)"),
-    ("sync::conflicts", "sync::joint", "what a node has, as the round sees it"),
-    ("transfer::chunker", "transfer::signature", "a chunk, which it makes"),
-    ("transfer::place", "transfer::commit", "several files of one type's methods"),
-    ("transfer::put", "transfer::commit", "several files of one type's methods"),
-    ("transfer::put", "transfer::place", "several files of one type's methods"),
-    ("transfer::source", "transfer::signature", "a source sends what a signature lacks"),
-    ("transfer::writers", "transfer::stager", "what a writer's thread is given"),
-];
+const CIRCLES: [(&str, &str, &str); 1] =
+    [("config::layers", "config::check", "where the values come from (`Sources`)")];
 
 fn all() -> &'static [Module] {
     static ALL: OnceLock<Vec<Module>> = OnceLock::new();

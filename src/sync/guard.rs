@@ -4,25 +4,10 @@ use crate::model::{Action, Size, Step, Tree};
 use crate::plan::{EdgePlan, Plan, safety};
 use crate::report::{Guard, words};
 use crate::snapshot::{Root, ScanSpec, Scanned};
+use crate::sync::halt::Halt;
 use crate::sync::origin::Origin;
 use crate::sync::spec::DirectorySpec;
 use crate::sync::{Run, blobs};
-
-/// Why a directory, or one edge of it, is left alone in this run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Halt {
-    pub(super) guard: Guard,
-    /// What the guard saw, and what to do.
-    pub(super) detail: String,
-    /// What releases exactly this plan; `None` where no token can.
-    pub(super) token: Option<String>,
-}
-
-impl Halt {
-    pub(super) fn new(guard: Guard, detail: String) -> Halt {
-        Halt { guard, detail, token: None }
-    }
-}
 
 /// One node's part of a planned directory.
 pub(super) struct Member<'m> {

@@ -50,16 +50,25 @@ impl<'a> NodeRun<'a> {
         if self.failure.is_some() {
             return;
         }
-        // What a panic leaves half done is not used again: the session is dropped, and every edge was noted on disk
-        // before it was touched.
-        let result = catch_unwind(AssertUnwindSafe(|| step(self)));
-        self.failure = match result {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => Some(Failure::Lost(error)),
-            Err(panic) => Some(Failure::Internal(words_of(&*panic))),
-        };
-        let broken = catch_unwind(AssertUnwindSafe(|| drop(self.session.take())));
-        drop(broken);
+        match catch_unwind(AssertUnwindSafe(|| step(self))) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.fail(Failure::Lost(error)),
+            Err(panic) => self.break_down(&*panic),
+        }
+    }
+
+    /// This program has broken down at work for this node. What the panic leaves half done is not used again: the session
+    /// is dropped, and what was about to become of every edge was recorded before it was touched.
+    pub(super) fn break_down(&mut self, panic: &(dyn Any + Send)) {
+        self.fail(Failure::Internal(words_of(panic)));
+    }
+
+    /// Ends the node's part, unless it has ended before.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+        // The session may be what is broken.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(self.session.take())));
+        drop(dropped);
     }
 
     /// Connects to the node, and looks at all its directories.

@@ -6,11 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::model::{Digest, Meta, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
-use crate::report::{Guard, Problem, Stage};
+use crate::report::Guard;
 use crate::snapshot::{Root, Scanned};
-use crate::sync::guard::Halt;
-use crate::sync::node_run::NodeRun;
-use crate::sync::result;
+use crate::sync::halt::Halt;
 use crate::sync::spec::DirectorySpec;
 use crate::sync::{Run, lock};
 use crate::transfer::Source;
@@ -101,31 +99,6 @@ fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Re
         root: main.root_meta(&directory.name),
         source: Arc::new(move || Box::new(source.clone())),
     })
-}
-
-/// Sweeps what earlier runs have left in the stages of Main's directories, at the end of a run. Where no edge of a
-/// directory has anything left to do, all of it goes; elsewhere a partial blob may be carried on with for a week.
-pub(super) fn sweep_stages(run: &Run<'_>, nodes: &[NodeRun<'_>]) -> Vec<Problem> {
-    let left = run.spec.directories.iter().filter(|directory| {
-        run.origins().get(&directory.name).is_ok_and(|origin| origin.leftovers) && run.may_change()
-    });
-    let swept = left.filter_map(|directory| {
-        let is_finished =
-            run.is_for_all_nodes() && nodes.iter().all(|node| node.has_finished(&directory.name));
-        let error = sweep_stage(run, directory, is_finished).err()?;
-        Some(result::problem(Stage::Commit, None, Some(&directory.name), format!("{error:#}")))
-    });
-    swept.collect()
-}
-
-fn sweep_stage(run: &Run<'_>, directory: &DirectorySpec, is_finished: bool) -> anyhow::Result<()> {
-    let mut main = lock(&run.env.main);
-    let root = main.prepare(&directory.name, &run.spec.trash)??;
-    run.warn_of_pruned(&directory.name, &root.pruned);
-    if is_finished {
-        main.clear_stage(&directory.name)??;
-    }
-    Ok(())
 }
 
 /// Whether a root of Main's is the one that was synchronised before. `known` is its id, if it ever was.

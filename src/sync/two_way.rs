@@ -5,9 +5,11 @@
 //! too long to send what Main is to get, has a later one, as if it had been away before.
 
 mod pull;
+mod pulled;
 mod round_plan;
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, Scope};
 
@@ -23,44 +25,61 @@ use crate::sync::reloads::{self, Kinds};
 use crate::sync::result::HostResult;
 use crate::sync::{Cluster, Run, apply, base, blobs, conflicts, lock};
 
-pub(super) use pull::Pull;
+pub(super) use pulled::Pull;
 use round_plan::RoundPlan;
 
-/// Carries out a round, and hands every node over to what comes next.
+/// Carries out a round, and ends the part of every node that was in it. A panic that is no single node's ends the part
+/// of all of them.
 pub(super) fn round<'scope, 'env, 'a>(
     run: &'env Run<'a>,
     cluster: &'env Cluster<'a>,
     scope: &'scope Scope<'scope, 'env>,
     mut nodes: Vec<NodeRun<'a>>,
 ) {
-    let moving = moving(run, &nodes);
-    each(&mut nodes, |node| look(run, node, &moving));
+    let count = nodes.len();
+    match catch_unwind(AssertUnwindSafe(|| carry_out(run, cluster, scope, &mut nodes))) {
+        Ok(()) => {}
+        Err(panic) => {
+            nodes.iter_mut().for_each(|node| node.break_down(&*panic));
+            // What was on its way to another thread at that moment does not come back.
+            (nodes.len()..count).for_each(|_| cluster.lobby.leave());
+        }
+    }
+    nodes.into_iter().for_each(|node| cluster.finish(node));
+}
+
+fn carry_out<'scope, 'env, 'a>(
+    run: &'env Run<'a>,
+    cluster: &'env Cluster<'a>,
+    scope: &'scope Scope<'scope, 'env>,
+    nodes: &mut Vec<NodeRun<'a>>,
+) {
+    let moving = moving(run, nodes);
+    each(nodes, |node| look(run, node, &moving));
 
     // Until Main has changed no other round plans: it shall plan with what Main has then.
     let turn = lock(&run.turn);
     let plans = loop {
-        cluster.sort(&mut nodes);
-        let plans = round_plan::plan(run, &nodes, &moving);
+        cluster.sort(nodes);
+        let plans = round_plan::plan(run, nodes, &moving);
         if !run.may_change() {
             break plans;
         }
         let expected = nodes.len();
-        nodes = pull::pull(run, cluster, scope, nodes, &plans);
+        *nodes = pull::pull(run, cluster, scope, std::mem::take(nodes), &plans);
         if nodes.len() == expected {
             break plans;
         }
         // Some are still sending. The others go on without them, and nothing may depend on what those have.
     };
-    round_plan::assign(run, &plans, &mut nodes);
+    round_plan::assign(run, &plans, nodes);
     if run.may_change() {
-        each(&mut nodes, |node| record_intents(run, node, &plans));
-        let merged: Vec<Option<Arc<Origin>>> =
-            plans.iter().map(|plan| merge(run, plan, &mut nodes)).collect();
+        each(nodes, |node| record_intents(run, node, &plans));
+        let merged: Vec<Option<Arc<Origin>>> = plans.iter().map(|plan| merge(run, plan, nodes)).collect();
         drop(turn);
-        each(&mut nodes, |node| bring(run, node, &plans, &merged));
+        each(nodes, |node| bring(run, node, &plans, &merged));
     }
-    each(&mut nodes, |node| reloads::reload(run, node, Kinds::Rest));
-    nodes.into_iter().for_each(|node| cluster.finish(node));
+    each(nodes, |node| reloads::reload(run, node, Kinds::Rest));
 }
 
 /// Lets every node do something, side by side.
@@ -135,7 +154,7 @@ fn merge(run: &Run<'_>, plan: &RoundPlan, nodes: &mut [NodeRun<'_>]) -> Option<A
         let lost = |error: NodeError| vec![Some(Outcome::Failed(error.detail)); actions.len()];
         (committed.unwrap_or_else(lost), main.trashed(name))
     };
-    pull::forget(run, name);
+    pulled::forget(run, name);
     let after = applied::apply_done(&plan.origin.tree, actions, &outcomes);
     let all_done = outcomes.iter().all(|outcome| *outcome == Some(Outcome::Done));
     // By its own eyes: only what is there as planned may be recorded as in step.

@@ -18,7 +18,7 @@ use crate::model::{Action, Entry, File, Outcome, Step};
 pub(super) enum Altered {
     Is(Outcome),
     /// A copy is put in place instead, with the other files of the stage.
-    ByCopy(ReadyFile),
+    ByCopy(Box<ReadyFile>),
 }
 
 pub(super) fn set_meta(
@@ -44,7 +44,7 @@ fn set_file_meta(tree: &mut TreeWriter<'_>, put: &PutFile<'_>, at: &TreeName) ->
     let now = rustix::fs::fstat(&open)?;
     if now.st_nlink > 1 {
         // Its other names, which may lie outside of the root, keep what they have.
-        return ready_copy(tree, put, at, &open, None).map(Altered::ByCopy);
+        return ready_copy(tree, put, at, &open, None).map(Box::new).map(Altered::ByCopy);
     }
     let file = put.file;
     let set_time = set_file(tree, &open, &now, file)?;
@@ -93,6 +93,7 @@ pub(super) fn move_file(
         // Not one rename: the old version must be kept, or the file's other names.
         let then_delete = Some((from.clone(), from_expected.clone()));
         return ready_copy(tree, &PutFile { index, action, file }, at, &open, then_delete)
+            .map(Box::new)
             .map(Altered::ByCopy);
     }
     let set_time = set_file(tree, &open, &now, file)?;

@@ -112,7 +112,7 @@ impl<'a> Committer<'a> {
         match altered {
             Altered::Is(outcome) => Ok(Some(outcome)),
             Altered::ByCopy(ready) => {
-                self.copies.push(ready);
+                self.copies.push(*ready);
                 Ok(None)
             }
         }

@@ -134,7 +134,7 @@ impl Signature {
                 Extent::Copy { from, length } => sink.copy(from, length)?,
                 // All of it is in memory, so that its offsets are numbers of this machine.
                 Extent::New(new) => {
-                    sink.data(&bytes[usize::try_from(new.start)?..usize::try_from(new.end)?])?
+                    sink.data(&bytes[usize::try_from(new.start)?..usize::try_from(new.end)?])?;
                 }
             }
         }

@@ -71,7 +71,8 @@ fn json_and_history_name_no_change_that_no_host_confirmed() {
         let run = with_fault(&cluster, fault, |main| main.sync_json([""; 0]));
         run.exits(41);
         let done = done(&cluster["mds1"], &names);
-        assert!(done.len() < names.len(), "{fault} came too late");
+        // An agent whose Main is gone finishes what it is doing, and tells nobody; one that is killed does not.
+        assert!(done.len() < names.len() || fault.ends_with("hang-up"), "{fault} came too late");
 
         let changes = run.changes();
         let reported: BTreeSet<&str> =

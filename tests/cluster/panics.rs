@@ -52,3 +52,24 @@ fn a_panic_in_one_nodes_thread_is_the_failure_of_that_node_alone() {
     }
     assert_eq!(main.sync_json([""; 0]).exits(0).changes(), [""; 0]);
 }
+
+/// The round's own work is nobody's thread in particular: all nodes in it have failed, and nobody waits for them.
+#[test]
+fn a_panic_while_main_changes_ends_the_run_of_the_nodes_in_that_round() {
+    const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let main = &cluster.main;
+    main.sync_json([""; 0]).exits(0);
+    cluster["mds1"].write_settled(format!("{RECORDINGS}/r.wav"), "recorded");
+
+    let output = main.sh("XDS_FAULT=commit.told=panic xds-sync sync --json");
+    output.exits(INTERNAL);
+    let report = output.json();
+    let nodes = report["nodes"].as_array().unwrap();
+    assert!(nodes.iter().all(|node| node["exit_code"] == INTERNAL), "{report}");
+
+    main.sync_json([""; 0]).exits(0);
+    for host in cluster.nodes.iter().chain([main]) {
+        assert_eq!(host.read_text(format!("{RECORDINGS}/r.wav")), "recorded");
+    }
+}

@@ -110,6 +110,24 @@ pub(crate) fn receive(
     Ok(())
 }
 
+/// Reads the frame that begins the blob with this index.
+fn expect_begin(
+    index: usize,
+    payload: &mut Vec<u8>,
+    next: &mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
+) -> Result<(), StreamError> {
+    let expected = format!("expected the begin of blob {index}");
+    let kind = next(payload)?;
+    if kind != Kind::Begin {
+        return Err(FrameError::broken(format!("{expected}, got a {kind:?} frame")).into());
+    }
+    let begun: u64 = decode(kind, payload)?;
+    if begun != index as u64 {
+        return Err(FrameError::broken(format!("{expected}, got that of {begun}")).into());
+    }
+    Ok(())
+}
+
 /// Receives one blob of at most `size` bytes; `name` is for people.
 pub(crate) fn receive_one(
     index: usize,
@@ -119,18 +137,7 @@ pub(crate) fn receive_one(
     next: &mut dyn FnMut(&mut Vec<u8>) -> Result<Kind, FrameError>,
 ) -> Result<(), StreamError> {
     let mut payload = Vec::new();
-    let kind = next(&mut payload)?;
-    if kind != Kind::Begin {
-        return Err(
-            FrameError::broken(format!("expected the begin of blob {index}, got a {kind:?} frame")).into()
-        );
-    }
-    let begun: u64 = decode(kind, &payload)?;
-    if begun != index as u64 {
-        return Err(
-            FrameError::broken(format!("expected the begin of blob {index}, got that of {begun}")).into()
-        );
-    }
+    expect_begin(index, &mut payload, next)?;
     sink.begin(index)?;
     let basis = sink.basis(index).map_or(0, |basis| basis.length());
     let mut left = size;

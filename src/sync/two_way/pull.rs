@@ -9,18 +9,10 @@ use crate::sync::blobs::{self, Missing};
 use crate::sync::metered::{FromEndpoint, Metered};
 use crate::sync::node_run::{NodeRun, Parts};
 use crate::sync::rendezvous::Rendezvous;
+use crate::sync::two_way::pulled::Pull;
 use crate::sync::two_way::round_plan::RoundPlan;
 use crate::sync::{Cluster, Run, lock};
 use crate::transfer::BlobRequest;
-
-/// How far a blob has come on its way to Main's stage.
-#[derive(Clone, Debug)]
-pub(in crate::sync) enum Pull {
-    /// A node is sending it.
-    UnderWay,
-    Staged,
-    Failed(String),
-}
 
 /// Lets every node send what Main is to get from it. Returns those that are done by a deadline; it begins when the
 /// first one is. The others go on sending, and come to a later round.
@@ -154,18 +146,4 @@ impl Drop for Claim<'_> {
             }
         }
     }
-}
-
-/// Why a blob is not in Main's stage, if it is not.
-pub(super) fn missing(run: &Run<'_>, directory: &str, digest: Digest) -> Option<Missing> {
-    match lock(&run.pulls).get(&(directory.to_owned(), digest)) {
-        Some(Pull::Staged) => None,
-        Some(Pull::Failed(why)) => Some(Missing::Failed(why.clone())),
-        Some(Pull::UnderWay) | None => Some(Missing::NotReached),
-    }
-}
-
-/// What was staged has been put in place: a later round asks for it anew. What is still under way stays known.
-pub(super) fn forget(run: &Run<'_>, directory: &str) {
-    lock(&run.pulls).retain(|(name, _), pull| name != directory || matches!(pull, Pull::UnderWay));
 }

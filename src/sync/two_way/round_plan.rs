@@ -10,11 +10,12 @@ use crate::plan::{EdgeInput, Plan};
 use crate::report::Guard;
 use crate::sync::blobs::{self, Missing};
 use crate::sync::edge::{EdgeRun, EdgeState, View, known_owners};
-use crate::sync::guard::{self, Halt, Member};
+use crate::sync::guard::{self, Member};
+use crate::sync::halt::Halt;
 use crate::sync::node_run::NodeRun;
 use crate::sync::origin::Origin;
 use crate::sync::spec::DirectorySpec;
-use crate::sync::two_way::pull;
+use crate::sync::two_way::pulled;
 use crate::sync::{Run, conflicts, lock};
 
 /// A plan, and who takes part in it.
@@ -44,7 +45,7 @@ impl RoundPlan {
         }
         let file = blobs::needed(action)?;
         self.plan.pulls.contains_key(&action.path).then_some(())?;
-        pull::missing(run, &self.directory.name, file.digest)
+        pulled::missing(run, &self.directory.name, file.digest)
     }
 
     /// The actions on Main whose blobs a node gives.

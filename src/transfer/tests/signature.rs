@@ -92,7 +92,7 @@ fn only_what_changed_is_sent() {
 
 /// Several threads cut a file as long as this.
 #[test]
-fn a_moved_content_is_found_again_behind_every_stretch() {
+fn moved_bytes_are_found_again_behind_every_segment() {
     let old = noise(4, 130 << 20);
     let mut new = old.clone();
     new.insert(0, 7);
@@ -102,7 +102,7 @@ fn a_moved_content_is_found_again_behind_every_stretch() {
 }
 
 #[test]
-fn a_former_version_that_changes_meanwhile_spoils_nothing() {
+fn a_basis_that_changes_meanwhile_spoils_nothing() {
     let (from, to) = (World::new(), World::new());
     let (old, mut new) = (noise(1, 2 << 20), noise(1, 2 << 20));
     new[1 << 20] ^= 1;
