@@ -147,3 +147,80 @@ fn a_full_node_halts_alone_and_goes_on_when_there_is_room() {
     main.sync_json([""; 0]).exits(0);
     assert_eq!(mds1.read(song), main.read(song));
 }
+
+const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
+
+#[test]
+fn what_one_node_overwrites_everywhere_waits_for_its_token() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let (main, mds1, mds2) = (&cluster.main, &cluster["mds1"], &cluster["mds2"]);
+    main.write(
+        "/etc/xds-sync/conf.d/trash.toml",
+        "[sync]\ntrash_max = \"1 MiB\"\n[[directory]]\nname = \"recordings\"\npath = \"/var/lib/xivo/sounds/recordings\"\n\
+         direction = \"both\"\nmax_add = \"3 MiB\"\n",
+    );
+    let at = |name: &str| format!("{RECORDINGS}/{name}");
+    let original = |number: u64| format!("recording {number} ").repeat(6000);
+    for number in 0..30 {
+        main.write_settled(at(&format!("{number}.wav")), original(number));
+    }
+    main.sync_json([""; 0]).exits(0);
+    for number in 0..30 {
+        mds1.write_settled(at(&format!("{number}.wav")), format!("encrypted {number}"));
+    }
+    mds2.write_settled(at("new.wav"), "new");
+    let halted = main.sync_json([""; 0]);
+    halted.exits(25);
+    let guard = &halted.json["halted"][0];
+    assert_eq!((&guard["directory"], &guard["guard"]), (&"recordings".into(), &"max_change".into()));
+    assert!(guard["detail"].as_str().unwrap().contains("30 of 30 files"), "{guard}");
+    for host in [main, mds2] {
+        assert_eq!(host.read_text(at("7.wav")), original(7), "{}", host.name);
+        assert_eq!(host.read_text(at("new.wav")), "new", "the other node's part goes on");
+    }
+
+    let token = guard["token"].as_str().unwrap();
+    main.sync_json(["--accept-deletes", token]).exits(0);
+    assert_eq!(mds2.read_text(at("7.wav")), "encrypted 7");
+    // Their originals are beyond trash_max, and too young to go: nothing more is replaced, and new files arrive.
+    mds1.write_settled(at("7.wav"), "once more");
+    let full = main.sync_json([""; 0]);
+    full.exits(23);
+    assert_eq!(full.json["halted"][0]["guard"], "free_space", "{}", full.json);
+    let trashed = |name: &str| main.sh(format!("find {RECORDINGS}/.xds-sync/trash -name {name}")).ok();
+    assert!((0..30).all(|number| trashed(&format!("{number}.wav")).contains("wav")), "an original is gone");
+    assert_eq!(mds2.read_text(at("7.wav")), "encrypted 7");
+    mds1.write_settled(at("7.wav"), "encrypted 7");
+    mds1.write_settled(at("more.wav"), "more");
+    main.sync_json([""; 0]).exits(0);
+    assert_eq!(mds2.read_text(at("more.wav")), "more");
+
+    mds2.write_settled(at("huge.wav"), vec![7; 4 << 20]);
+    let huge = main.sync_json([""; 0]);
+    huge.exits(23);
+    assert_eq!(huge.json["halted"][0]["guard"], "max_add", "{}", huge.json);
+    assert!(!main.exists(at("huge.wav")));
+    let token = huge.json["halted"][0]["token"].as_str().unwrap();
+    main.sync_json(["--accept-deletes", token]).exits(0);
+    assert!(main.exists(at("huge.wav")) && mds1.exists(at("huge.wav")));
+}
+
+#[test]
+fn root_on_one_node_keeps_nobody_from_recording() {
+    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    let (main, mds1, mds2) = (&cluster.main, &cluster["mds1"], &cluster["mds2"]);
+    main.sh(format!("mkdir {RECORDINGS}/monitor && chown asterisk:www-data {RECORDINGS}/monitor")).ok();
+    main.write_settled(format!("{RECORDINGS}/monitor/a.wav"), "a");
+    main.sync_json([""; 0]).exits(0);
+    mds1.sh(format!(
+        "cd {RECORDINGS}/monitor && chmod 0500 . && chown root:root . && mkdir -m 0500 tomorrow && echo x > tomorrow/x.wav \
+         && touch -d '1 hour ago' tomorrow/x.wav"
+    ))
+    .ok();
+    main.sync_json([""; 0]).exits(0);
+    for host in [main, mds1, mds2] {
+        let found =
+            host.sh(format!("stat -c '%a %U:%G' {RECORDINGS}/monitor {RECORDINGS}/monitor/tomorrow")).ok();
+        assert_eq!(found, "2755 asterisk:www-data\n2755 asterisk:www-data\n", "{}", host.name);
+    }
+}

@@ -185,3 +185,64 @@ fn a_node_that_takes_no_program_keeps_its_key() {
     assert!(output.err().contains("Read-only file system"), "{}", output.err());
     assert_eq!(mds1.read(KEYS), before);
 }
+
+#[test]
+fn a_copy_of_main_is_noticed_and_changes_nothing() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let sounds = |name: &str| format!("/var/lib/xivo/sounds/{name}");
+    main.write_settled(sounds("a.wav"), "first");
+    main.sync_json([""; 0]).exits(0);
+    // The state of Main is what tells a copy from it, and today's from that of a backup.
+    let swap = |away: &str, back: &str| {
+        let state = "/var/lib/xds-sync";
+        let empty = format!("find {state} -mindepth 1 -delete");
+        main.sh(format!("rm -rf {away} && cp -aT {state} {away} && {empty} && cp -aT {back} {state}")).ok();
+    };
+    main.sh("cp -aT /var/lib/xds-sync /srv/copy").ok();
+    main.sync_json(["--dry-run"]).exits(0);
+    main.write_settled(sounds("a.wav"), "second");
+    main.sync_json([""; 0]).exits(0);
+
+    swap("/srv/original", "/srv/copy");
+    main.write_settled(sounds("a.wav"), "of the copy");
+    let refused = main.sync_json([""; 0]);
+    refused.exits(41);
+    let error = refused.node("mds1")["error"].as_str().unwrap();
+    assert!(error.contains("a copy of Main") && error.contains("init --takeover"), "{error}");
+    assert_eq!(mds1.read_text(sounds("a.wav")), "second");
+
+    // Either of them can be Main: here the original goes on, until the other one takes over.
+    swap("/srv/copy", "/srv/original");
+    main.write_settled(sounds("a.wav"), "third");
+    main.sync_json([""; 0]).exits(0);
+    swap("/srv/original", "/srv/copy");
+    main.xds_sync(["init", "--publish", "none", "--takeover"]).ok();
+    mds1.await_syslog("auth: ");
+    main.write_settled(sounds("a.wav"), "taken over");
+    main.sync_json([""; 0]).exits(0);
+    assert_eq!(mds1.read_text(sounds("a.wav")), "taken over");
+    swap("/srv/copy", "/srv/original");
+    main.sync_json([""; 0]).exits(41);
+}
+
+#[test]
+fn a_line_that_a_stolen_key_added_is_gone_after_the_rotation() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().forced_command().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    main.write_settled("/var/lib/xivo/sounds/a.wav", "a");
+    main.sync_json(["--dir", "sounds"]).exits(0);
+    // What `ReplaceKey` would have made of the thief's request: Main's line with another key.
+    main.sh("ssh-keygen -q -t ed25519 -N '' -C thief -f /srv/evil").ok();
+    let evil = main.read_text("/srv/evil.pub").split(' ').nth(1).unwrap().to_owned();
+    mds1.sh(format!(
+        "cp -a {KEYS} /tmp/keys && sed -E 's,(ssh-ed25519) [^ ]+,\\1 {evil},' /tmp/keys >> {KEYS}"
+    ))
+    .ok();
+    assert!(mds1.read_text(KEYS).contains(&evil));
+    let output = main.xds_sync(["init", "--publish", "none", "--rotate"]).exits(0).text();
+    assert!(output.contains("mds1: 1 line of xds-sync: ssh-ed25519 SHA256:"), "{output}");
+    assert!(!mds1.read_text(KEYS).contains(&evil), "{}", mds1.read_text(KEYS));
+    mds1.await_syslog("auth: key: ");
+    main.sync_json(["--dir", "sounds"]).exits(0);
+}
