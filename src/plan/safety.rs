@@ -86,7 +86,7 @@ fn overwritten<'a>(plan: &'a Plan, source: usize, actions: &'a [Action]) -> impl
 /// the node, and every path with the content before and after.
 pub(crate) fn token_of_node(directory: &str, node: &str, plan: &Plan, source: usize) -> String {
     let all = plan.edges.iter().flat_map(|edge| &edge.actions).chain(&plan.main);
-    let mut changes: Vec<(&[u8], Option<&[u8]>, Option<&[u8]>)> = all
+    let mut changes: Vec<_> = all
         .filter(|action| plan.sources.get(&*action.path) == Some(&source))
         .map(|action| (action.path.as_bytes(), digest(action.expected.as_ref()), digest(action.result())))
         .collect();

@@ -5,6 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
 use crate::model::escape::{clean, escape_for_people};
+use crate::model::rfc3339;
 use crate::model::{
     Busy, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, ReloadOutcome, ReloadState, Side,
     Size,
@@ -110,16 +111,14 @@ fn share(losses: Losses) -> String {
 
 /// `the trash was too large: 3 versions (2.0 MiB) were deleted before trash_keep was over, the oldest of 2026-01-02…`.
 pub(crate) fn pruned(pruned: &Pruned) -> Option<String> {
-    /// The last second that has four digits for its year.
-    const LAST_MS: u64 = 253_402_300_799_000;
-    let oldest = UNIX_EPOCH + Duration::from_millis(pruned.oldest_ms.min(LAST_MS));
+    let oldest = UNIX_EPOCH.checked_add(Duration::from_millis(pruned.oldest_ms)).unwrap_or(UNIX_EPOCH);
     (pruned.files > 0).then(|| {
         format!(
             "the trash was beyond trash_max: {} of its oldest versions ({}) were deleted before trash_keep was over, the \
              first of {}",
             pruned.files,
             Size(pruned.bytes),
-            humantime::format_rfc3339_seconds(oldest)
+            rfc3339(oldest)
         )
     })
 }

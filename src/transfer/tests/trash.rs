@@ -110,7 +110,7 @@ fn trash_is_deleted_when_it_is_too_much_but_never_this_runs() {
 
 /// Puts a version of `a` into the trash in a run with this id.
 fn trash_in(world: &World, run: &str, at: &str, bytes: usize) {
-    let dir = world.at(&format!(".xds-sync/trash/{run}/0"));
+    let dir = world.at(format!(".xds-sync/trash/{run}/0"));
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join(at), vec![7; bytes]).unwrap();
     fs::write(dir.join("../index"), "a hint").unwrap();
@@ -127,7 +127,7 @@ fn a_clock_that_jumps_ahead_deletes_one_day_of_trash() {
     let world = World::new();
     let runs: Vec<String> = (0..5).map(|day| run_after(day * DAY)).collect();
     runs.iter().for_each(|run| trash_in(&world, run, "a", 10));
-    let left = || runs.iter().filter(|run| world.at(&format!(".xds-sync/trash/{run}")).exists()).count();
+    let left = || runs.iter().filter(|run| world.at(format!(".xds-sync/trash/{run}")).exists()).count();
     let a_year_later = run_ms() + 365 * DAY * 1000;
     for expected in [3, 1, 0] {
         prune(&world.own, NOW, a_year_later, &kept_for(30 * DAY)).unwrap();
@@ -143,7 +143,7 @@ fn the_oldest_versions_go_until_little_enough_is_left_and_never_young_ones() {
         trash_in(&world, run, at, 100_000);
     }
     let there = || -> Vec<bool> {
-        let at = |(run, name): (&String, &str)| world.at(&format!(".xds-sync/trash/{run}/0/{name}")).exists();
+        let at = |(run, name): (&String, &str)| world.at(format!(".xds-sync/trash/{run}/0/{name}")).exists();
         [(&old, "a"), (&old, "b"), (&young, "c")].map(at).to_vec()
     };
     let keep = |bytes| TrashKeep { seconds: u64::MAX, min_seconds: 50, size: TrashMax::Bytes(bytes) };
@@ -158,7 +158,7 @@ fn the_oldest_versions_go_until_little_enough_is_left_and_never_young_ones() {
     assert_eq!(second.files, 1);
     assert!(second.excess > 90_000, "{second:?}");
     assert!(
-        !world.at(&format!(".xds-sync/trash/{old}")).exists(),
+        !world.at(format!(".xds-sync/trash/{old}")).exists(),
         "nothing is left of a run without versions"
     );
     assert_eq!(prune(10).files, 0);
