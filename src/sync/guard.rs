@@ -29,30 +29,28 @@ pub(super) fn check(
 ) -> Vec<(usize, Halt)> {
     let token = safety::token(&directory.name, plan);
     let with_token = |guard, detail| Halt { guard, detail, token: Some(token.clone()) };
+    // What single nodes are halted for is judged by one and the same plan, so that their tokens hold together.
+    let mut halts: Vec<(usize, Halt)> = Vec::new();
     let emptied = emptied_nodes(directory, origin, members);
-    if !emptied.is_empty() && !run.is_accepted(&token) {
-        let halt = |index: usize| {
+    let is_released = emptied.is_empty() || run.is_accepted(&token);
+    for index in 0..members.len() {
+        if !is_released && emptied.contains(&index) {
             let (name, node) = (&directory.name, members[index].name);
             let detail = format!("{name} has become empty on {node}; its files would be deleted everywhere");
-            (index, with_token(Guard::Emptied, detail))
-        };
-        return emptied.into_iter().map(halt).collect();
+            halts.push((index, with_token(Guard::Emptied, detail)));
+        } else if directory.is_two_way()
+            && let Some(halt) = too_much_of_node(run, directory, origin, members, plan, index)
+        {
+            halts.push((index, halt));
+        }
+    }
+    if !halts.is_empty() {
+        return halts;
     }
     if let Some((guard, detail)) = too_many_deletions(directory, origin, members, plan)
         && !run.is_accepted(&token)
     {
         return (0..members.len()).map(|index| (index, with_token(guard, detail.clone()))).collect();
-    }
-    let excessive: Vec<(usize, Halt)> = match directory.is_two_way() {
-        true => (0..members.len())
-            .filter_map(|index| {
-                Some((index, too_much_of_node(run, directory, origin, members, plan, index)?))
-            })
-            .collect(),
-        false => Vec::new(),
-    };
-    if !excessive.is_empty() {
-        return excessive;
     }
     let rooms = members.iter().zip(&plan.edges).enumerate();
     rooms

@@ -99,7 +99,11 @@ fn killed_anywhere_every_file_is_wholly_old_or_wholly_new_and_nothing_is_lost() 
 
 #[test]
 fn killed_while_recordings_come_to_main_none_is_torn_or_lost() {
-    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    // All of them change at once, which `max_change` would stop.
+    let directory = format!(
+        "[[directory]]\nname = \"recordings\"\npath = \"{RECORDINGS}\"\ndirection = \"both\"\nmax_change = \"100%\"\n"
+    );
+    let cluster = Cluster::new().nodes(2).without_asterisk().more_config(&directory).build();
     let (main, mds1) = (&cluster.main, &cluster["mds1"]);
     write_generation(mds1, RECORDINGS, 0);
     main.sync_json([""; 0]).exits(0);

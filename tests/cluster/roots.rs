@@ -246,6 +246,7 @@ fn roots_in_what_is_never_synchronised_are_refused() {
     main.write_settled(format!("{MOH}/hold.wav"), "music");
     main.write("/var/lib/xivo/own/local.conf", "Main's");
     mds1.sh("ln -s /etc/asterisk/xds_override.d /var/lib/xivo/own").ok();
+    mds1.write("/etc/xds-sync/node.toml", "roots = [\"/var/lib/xivo\", \"/etc/asterisk\"]\n");
     let run = main.sync_json([""; 0]);
     assert!(run.output.text().contains("never synchronised"), "{:?}", run.json);
     assert_eq!(mds1.read_text("/etc/asterisk/xds_override.d/local.conf"), "the node's own");
