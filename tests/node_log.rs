@@ -146,10 +146,13 @@ fn changes_reloads_and_refusals_are_one_line_each() {
         ]
     );
 
-    for (read_only, main, root, reason) in [
-        (false, "01OTHER", &root, "the node obeys another Main, ma\\x0ain"),
-        (false, "01MAIN", &base, "the node does not accept"),
-        (true, "01MAIN", &root, "the node accepts no changes"),
+    // A run is refused as a whole by what Main it is from, and a directory by its root.
+    let run = |id| format!("main=ma\\x0ain id={id} epoch=1");
+    let directory = format!("scan: run={RUN} directory=moh");
+    for (read_only, main, root, what, reason) in [
+        (false, "01OTHER", &root, run("01OTHER"), "the node obeys another Main, ma\\x0ain"),
+        (false, "01MAIN", &base, directory, "the node does not accept"),
+        (true, "01MAIN", &root, run("01MAIN"), "the node accepts no changes"),
     ] {
         let lines = log_of(&base, read_only, main, |remote| {
             remote.begin(RUN, false)?;
@@ -157,8 +160,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
             remote.prepare("moh", &TrashKeep::FOREVER).map(drop)
         });
         let [line] = &lines[..] else { panic!("{lines:?}") };
-        let begin = format!("WARN refused: main=ma\\x0ain id={main} epoch=1: {reason}");
-        assert!(line.starts_with(&begin), "{line}");
+        assert!(line.starts_with(&format!("WARN refused: {what}: {reason}")), "{line}");
     }
 
     // A dry run, and a Main that only looks, leave no line.
