@@ -101,7 +101,7 @@ fn spec(root: &Path) -> ScanSpec {
 }
 
 fn reload(name: &str) -> ReloadRequest {
-    ReloadRequest { name: name.to_owned(), files: Vec::new(), timeout: Duration::from_secs(1) }
+    ReloadRequest { name: name.to_owned(), roots: Vec::new(), timeout: Duration::from_secs(1) }
 }
 
 #[test]
