@@ -196,11 +196,12 @@ fn points_met(ends: Ends) -> BTreeSet<Point> {
 }
 
 /// What only Main does.
-const OF_MAIN: [Point; 10] = [
+const OF_MAIN: [Point; 11] = [
     Point::StateWrite,
     Point::StateSync,
     Point::StateRename,
     Point::StateDirSync,
+    Point::Intent,
     Point::Agree,
     Point::Agreed,
     Point::Promote,
