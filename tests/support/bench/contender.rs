@@ -52,7 +52,7 @@ pub(crate) fn lsyncd(cluster: &Cluster) -> Contender {
         for directory in DIRECTORIES {
             config += &format!(
                 "sync {{ default.rsync, source = '{directory}', target = '{}:{directory}', delete = false, \
-                 exclude = {{ '/.xds-sync', 'xds_override*' }}, rsync = {{ archive = true, rsh = '{SSH}' }} }}\n",
+                 exclude = {{ '.xds-sync', 'xds_override*' }}, rsync = {{ archive = true, rsh = '{SSH}' }} }}\n",
                 node.address
             );
         }
