@@ -2,19 +2,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/local.rs"]
+mod local;
+
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use xds_sync::model::{Action, Direction, Outcome, RelPathBuf, ReloadOutcome, ReloadState, Step, TrashKeep};
+use xds_sync::model::{Action, Outcome, RelPathBuf, ReloadOutcome, ReloadState, Step, TrashKeep};
 use xds_sync::node::{
-    Accept, Ended, Endpoint as _, EpochLimit, Hello, Local, LocalOptions, NodeError, Peer, Refusal, Remote,
-    agent,
+    Accept, Ended, Endpoint as _, EpochLimit, Hello, Local, LocalOptions, NodeError, Peer, Remote, agent,
 };
 use xds_sync::reload::ReloadRequest;
-use xds_sync::snapshot::ScanSpec;
 
 const RUN: &str = "01KQ0000000000000000000000";
 
@@ -45,20 +46,15 @@ impl Peer for Nobody {
     }
 }
 
-fn local(dir: &Path) -> Local {
+/// A host whose Asterisk does not answer.
+fn host(dir: &Path) -> Local {
     Local::new(LocalOptions {
-        cache_dir: dir.join("cache"),
-        clock: Box::new(|| SystemTime::now() + Duration::from_secs(3600)),
-        new_id: Box::new(|| "01KQ0000000000000000000009".to_owned()),
         reload: Box::new(|request| ReloadOutcome {
             name: request.name.clone(),
             state: ReloadState::Failed,
             detail: Some("no\nAsterisk".to_owned()),
         }),
-        replace_key: Box::new(|_| Err(Refusal::new("not here"))),
-        progress: Arc::default(),
-        stop: Arc::default(),
-        limits: Default::default(),
+        ..local::options(dir)
     })
 }
 
@@ -78,7 +74,7 @@ fn log_of(
         max_epoch: EpochLimit::NONE,
     };
     let (ours, node) = UnixStream::pair().unwrap();
-    let mut host = local(dir);
+    let mut host = host(dir);
     let agent = std::thread::spawn(move || {
         let _ = agent::serve(&node, &node, &mut host, &accept, &Arc::default());
     });
@@ -90,18 +86,6 @@ fn log_of(
     drop(ours);
     agent.join().unwrap();
     std::mem::take(&mut *LOG.0.lock().unwrap())
-}
-
-fn spec(root: &Path) -> ScanSpec {
-    ScanSpec {
-        directory: "moh".to_owned(),
-        root: root.to_owned(),
-        direction: Direction::Push,
-        exclude: Vec::new(),
-        other_roots: Vec::new(),
-        settle: Duration::ZERO,
-        checksum: false,
-    }
 }
 
 fn reload(name: &str) -> ReloadRequest {
@@ -120,7 +104,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
 
     let lines = log_of(&base, false, "01MAIN", |remote| {
         remote.begin(RUN, false)?;
-        remote.scan(&spec(&root))?;
+        remote.scan(&local::spec("moh", &root))?;
         let tree = remote.tree("moh", None)?;
         remote.prepare("moh", &TrashKeep::FOREVER)?.unwrap();
         let path = RelPathBuf::new(&b"a\x1b[2J.wav"[..]).unwrap();
@@ -156,7 +140,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
     ] {
         let lines = log_of(&base, read_only, main, |remote| {
             remote.begin(RUN, false)?;
-            remote.scan(&spec(root))?;
+            remote.scan(&local::spec("moh", root))?;
             remote.prepare("moh", &TrashKeep::FOREVER).map(drop)
         });
         let [line] = &lines[..] else { panic!("{lines:?}") };
@@ -166,7 +150,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
     // A dry run, and a Main that only looks, leave no line.
     let lines = log_of(&base, false, "01MAIN", |remote| {
         remote.begin(RUN, true)?;
-        remote.scan(&spec(&root)).map(drop)
+        remote.scan(&local::spec("moh", &root)).map(drop)
     });
     assert_eq!(lines, Vec::<String>::new());
 }
