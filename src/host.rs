@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 
@@ -21,9 +21,17 @@ pub fn settle() {
     // on core files, this is not inherited by an Asterisk that a reload may restart. It cannot fail on Linux.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
+
+/// The clock.
 #[must_use]
 pub fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// The time zone of this host, or of whoever is logged in with `TZ`.
+#[must_use]
+pub fn time_zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::system()
 }
 
 /// A ULID, unique for ever: for a run, a root or a base.
@@ -66,6 +74,18 @@ pub fn name() -> String {
 pub fn home() -> Option<PathBuf> {
     let told = variable("HOME").map(PathBuf::from);
     told.or_else(|| User::from_uid(Uid::effective()).ok().flatten().map(|user| user.dir))
+}
+
+/// Whether this process may do all that root may.
+#[must_use]
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// The id of a group; `None`: there is none of this name.
+#[must_use]
+pub fn group(name: &str) -> Option<u32> {
+    Group::from_name(name).ok().flatten().map(|group| Gid::as_raw(group.gid))
 }
 
 /// The environment, without variables that are not UTF-8; ours are.

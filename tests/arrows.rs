@@ -16,10 +16,11 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
+    ("version", &[]),
     ("durable", &["fault"]),
     ("disk", &["durable", "fault", "model"]),
     ("toml", &["model"]),
@@ -29,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("transfer", &["disk", "fault", "threads", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
-    ("node", &["snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "model"]),
+    ("node", &["snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "version", "model"]),
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),

@@ -1,10 +1,14 @@
 //! How the process ends.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
+
+use rustix::io::Errno;
 
 use super::ui::Ui;
 use crate::config::Mistakes;
+use crate::host;
 use crate::model::escape::clean;
 use crate::report::exit::{IN_STEP, LOCKED, PARTIAL, USAGE};
 use crate::site::Locked;
@@ -46,11 +50,30 @@ pub(super) fn of_usage(error: &clap::Error) -> ExitCode {
 /// comes here.
 pub(super) fn of_error(ui: &Ui, error: &anyhow::Error) -> ExitCode {
     match error.downcast_ref::<Mistakes>() {
-        // Each has its own line, in the form that editors jump to.
-        Some(mistakes) => mistakes.0.iter().for_each(|mistake| ui.plain(&clean(&mistake.to_string()))),
-        None => ui.error(&line_of(error)),
+        Some(mistakes) => show_mistakes(ui, mistakes),
+        None => ui.error(&(line_of(error) + advice(error))),
     }
     ExitCode::from(code_of(error))
+}
+
+/// Each has its own line, in the form that editors jump to.
+pub(super) fn show_mistakes(ui: &Ui, mistakes: &Mistakes) {
+    mistakes.0.iter().for_each(|mistake| ui.plain(&clean(&mistake.to_string())));
+}
+
+/// What to do about a disk that does not take what is to be written, whichever file it was.
+fn advice(error: &anyhow::Error) -> &'static str {
+    let kind = error.chain().find_map(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        io.or_else(|| Some(io::Error::from(*cause.downcast_ref::<Errno>()?).kind()))
+    });
+    match kind {
+        Some(io::ErrorKind::StorageFull) => "; make room on that disk (`df -h` and `df -i` show it)",
+        Some(io::ErrorKind::QuotaExceeded) => "; raise the quota there, or make room",
+        Some(io::ErrorKind::ReadOnlyFilesystem) => "; that disk is mounted read-only (`findmnt` shows it)",
+        Some(io::ErrorKind::PermissionDenied) if !host::is_root() => "; run it as root",
+        _ => "",
+    }
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
@@ -73,6 +96,22 @@ mod tests {
     use anyhow::{Context as _, anyhow};
 
     use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_comes_with_advice() {
+        for (errno, words) in [
+            (Errno::NOSPC, "make room"),
+            (Errno::DQUOT, "quota"),
+            (Errno::ROFS, "read-only"),
+            (Errno::IO, ""),
+        ] {
+            for error in [anyhow::Error::from(errno), anyhow::Error::from(io::Error::from(errno))] {
+                let error = error.context("cannot write /var/lib/xds-sync/lock");
+                let advice = advice(&error);
+                assert!(advice.contains(words) && advice.is_empty() == words.is_empty(), "{advice}");
+            }
+        }
+    }
 
     #[test]
     fn the_code_of_an_error_says_whether_anything_may_have_been_changed() {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::Context;
-use crate::config::{self, Config, Loaded, Sources};
+use super::{Context, exit};
+use crate::config::{self, Config, Loaded, Mistakes, Sources};
 use crate::host;
 use crate::model::escape::escape_for_people;
 use crate::report::status::Status;
@@ -23,7 +23,10 @@ pub(super) fn config_path(context: &Context) -> PathBuf {
 }
 
 fn sources(context: &Context) -> anyhow::Result<Sources> {
-    let file = config_path(context);
+    sources_of(config_path(context))
+}
+
+fn sources_of(file: PathBuf) -> anyhow::Result<Sources> {
     Ok(Sources {
         file_was_named: file != Path::new(DEFAULT_CONFIG),
         file,
@@ -56,6 +59,48 @@ pub(super) fn config(context: &Context) -> anyhow::Result<Config> {
     Ok(config_with_origins(context)?.config)
 }
 
+/// What a command that only shows what is there works with.
+pub(super) struct Looked {
+    /// `None`: it has mistakes, which were shown.
+    pub(super) config: Option<Config>,
+    pub(super) state: StateDir,
+}
+
+/// Opens the state for a command that only shows it. A configuration with mistakes is no reason not to: then one looks.
+pub(super) fn to_look(context: &Context) -> anyhow::Result<Looked> {
+    let mistakes = match config(context) {
+        Ok(config) => {
+            let state = StateDir::to_read(&config.sync.state_dir)?;
+            return Ok(Looked { config: Some(config), state });
+        }
+        Err(error) => error.downcast::<Mistakes>()?,
+    };
+    let dir = config::state_dir(&sources(context)?).context("nor is it known where the state is")?;
+    exit::show_mistakes(&context.ui, &mistakes);
+    let dir_for_people = escape_for_people(dir.as_os_str().as_bytes());
+    context.ui.error(&format!(
+        "no run begins until that is mended; what is shown is what {dir_for_people} has of earlier runs"
+    ));
+    Ok(Looked { config: None, state: StateDir::to_read(&dir)? })
+}
+
+/// The configuration for completing a command line, where nothing may be said.
+pub(super) fn quietly() -> Option<Config> {
+    let named = host::variable("XDS_SYNC_CONFIG").map(PathBuf::from);
+    let sources = sources_of(named.unwrap_or_else(|| DEFAULT_CONFIG.into())).ok()?;
+    Some(config::load(&sources).ok()?.config)
+}
+
+/// Names of all nodes that are known without asking anybody: those that are configured, and those that discovery found
+/// last. `None`: what it found cannot be read.
+pub(super) fn known_nodes(config: &Config, state: &StateDir) -> Option<Vec<String>> {
+    let mut names: Vec<String> = config.nodes.iter().map(|node| node.name.clone()).collect();
+    if config.discovery.is_used() {
+        names.extend(state.found_nodes()?);
+    }
+    Some(names)
+}
+
 /// This host's clock and ids, for a site whose progress nobody watches.
 pub(super) fn services() -> Services {
     Services::new(host::now, host::ulid)
@@ -81,8 +126,14 @@ pub(super) fn show_failures(context: &Context, known: &KnownNodes) {
 
 /// What the last run left behind; `None` before the first.
 pub(super) fn status(state: &StateDir) -> anyhow::Result<Option<Status>> {
-    let text = state.status()?;
-    text.map(|text| Status::parse(&text)).transpose().context("reading the status of the last run")
+    let Some(text) = state.status()? else { return Ok(None) };
+    let status = Status::parse(&text).with_context(|| {
+        format!(
+            "{} is damaged; the next run writes it anew, and `xds-sync history` tells what the last ones did",
+            state.status_path().display()
+        )
+    });
+    status.map(Some)
 }
 
 /// Refuses names that are not among the known ones.

@@ -1,17 +1,29 @@
 //! `xds-sync status`.
 
-use super::{Context, load};
+use serde::Serialize;
+
+use super::{Context, agent, load};
+use crate::enroll::rotate;
 use crate::host;
-use crate::report::exit::IN_STEP;
-use crate::state::StateDir;
+use crate::node::{Accept, MainSeen};
+use crate::model::ReloadOutcome;
+use crate::report::exit::USAGE;
+use crate::report::status::Status;
+use crate::report::status_text::Reader;
+use crate::report::text::Verbosity;
+use crate::report::words;
 
 const EXAMPLES: &str = "\
 Examples:
   xds-sync status            who is in step, since when, and why not
+  xds-sync status --verbose  every directory, and what only a node has
   xds-sync status --quiet    only who is not; nothing when all are
   xds-sync status --json     the same for machines
 
-The exit code is the last run's, so a monitor can call this as it would call the run.";
+The exit code is that of a run that finds all of this:
+'xds-sync sync --help' lists them. It is 1 while the
+configuration has a mistake. On a media server the status
+tells which Main it obeys, and what that did here last.";
 
 /// Show who is in step, since when, and what is held or owed
 #[derive(clap::Args, Debug)]
@@ -22,15 +34,69 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    /// Which Main this host obeys, if it is a media server.
+    main: Option<&'a MainSeen>,
+}
+
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
-    let config = load::config(context)?;
-    let status = load::status(&StateDir::open(&config.sync.state_dir)?)?.unwrap_or_default();
+    let looked = load::to_look(context)?;
+    let main = Accept::read(&agent::node_config()).ok().and_then(|accept| MainSeen::read(&accept.state_dir));
+    let mut status = load::status(&looked.state)?.unwrap_or_default();
+    if let Some(config) = &looked.config
+        && let Some(known) = load::known_nodes(config, &looked.state)
+    {
+        status = status.of_nodes(&known.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     let mut out = Vec::new();
     if args.json {
-        out = status.to_json().into_bytes();
+        out = crate::report::to_json(&Shown { status: &status, main: main.as_ref() }).into_bytes();
     } else {
-        status.write(host::now(), context.ui.style(), &mut out)?;
+        let zone = context.zone();
+        let reader = Reader { now: host::now(), zone: &zone, style: context.ui.style() };
+        if let Some(main) = &main
+            && context.ui.verbosity() > Verbosity::Quiet
+        {
+            out.extend(media_server(main, &reader).bytes());
+        }
+        // A media server has no runs of its own.
+        if status.run.is_some() || main.is_none() {
+            status.write(reader, &mut out)?;
+        }
+        if let Some(config) = &looked.config
+            && rotate::previous(&config.ssh.identity).exists()
+        {
+            out.extend(rotate::UNFINISHED.bytes().chain(*b"\n"));
+        }
     }
     context.ui.result(&out)?;
-    Ok(status.exit_code.unwrap_or(IN_STEP))
+    Ok(if looked.config.is_some() { status.status_code } else { USAGE })
+}
+
+/// What a media server knows of its Main.
+fn media_server(main: &MainSeen, reader: &Reader<'_>) -> String {
+    let name = main.name.as_ref().or_else(|| main.visit.as_ref().map(|visit| &visit.name));
+    let name = name.map(|name| words::name(name)).unwrap_or_default();
+    let since = main.since.as_ref().map(|since| format!(", since {}", reader.ago(since)));
+    let mut text = format!("this host is a media server of {name}{}\n", since.unwrap_or_default());
+    if let (Some(visit), Some(last)) = (&main.visit, &main.last) {
+        let cut_off = if visit.whole { "" } else { ", which was cut off" };
+        text += &format!("last run of {} {}{cut_off}:\n", words::name(&visit.name), reader.ago(last));
+        if visit.changes.is_empty() && visit.reloads.is_empty() {
+            text += "  changed nothing here\n";
+        }
+        for (directory, counts) in &visit.changes {
+            let counts: Vec<String> = counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+            text += &format!("  {}: {}\n", words::name(directory), counts.join(", "));
+        }
+        for (reload, state) in &visit.reloads {
+            let outcome = ReloadOutcome { name: reload.clone(), state: *state, detail: None };
+            text.extend(words::reload(&outcome).map(|reload| format!("  {reload}\n")));
+        }
+    }
+    text + "how the whole cluster is, the status on Main tells\n"
 }

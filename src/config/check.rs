@@ -52,6 +52,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     checked(raw, sources, notes)
 }
 
+/// Where Main keeps its state, as far as a configuration with mistakes tells.
+pub(crate) fn state_dir(sources: &Sources) -> Option<PathBuf> {
+    let mut notes = Notes::default();
+    let (mut raw, _) = layers::read(sources, &mut notes.mistakes);
+    state_dir_of(&mut section(&mut raw, "sync", &mut notes), &sources.home)
+}
+
 /// The sections that the hub needs.
 const OF_THE_HUB: [&str; 4] = ["main", "ssh", "sync", "hub"];
 
@@ -186,7 +193,8 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
     let trash_keep = reader.get("trash_keep", typed("30d"), convert::duration);
     let trash_min_keep = reader.get("trash_min_keep", typed("3d"), convert::duration);
     let trash_max = reader.get("trash_max", typed("25%"), convert::trash_max);
-    let state_dir = reader.get("state_dir", typed("/var/lib/xds-sync"), |raw| convert::path(raw, home));
+    let state_dir = state_dir_of(&mut reader, home);
+    let status_group = reader.optional("status_group", convert::group);
     let syslog_facility = reader.get("syslog_facility", typed("daemon"), convert::facility);
     reader.finish();
     Some(SyncOptions {
@@ -199,8 +207,13 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
         trash_min_keep: trash_min_keep?,
         trash_max: trash_max?,
         state_dir: state_dir?,
+        status_group,
         syslog_facility: syslog_facility?,
     })
+}
+
+fn state_dir_of(reader: &mut Reader<'_>, home: &Path) -> Option<PathBuf> {
+    reader.get("state_dir", typed("/var/lib/xds-sync"), |raw| convert::path(raw, home))
 }
 
 fn schedule_of(mut reader: Reader<'_>) -> Option<Schedule> {

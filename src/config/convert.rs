@@ -140,10 +140,18 @@ pub(super) fn reload(raw: &Raw) -> Converted<String> {
 }
 
 pub(super) fn user(raw: &Raw) -> Converted<String> {
+    account(raw, "a user's name")
+}
+
+pub(super) fn group(raw: &Raw) -> Converted<String> {
+    account(raw, "a group's name")
+}
+
+fn account(raw: &Raw, expected: &str) -> Converted<String> {
     let text = text(raw)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if !text.chars().all(allowed) || text.starts_with('-') {
-        return Err(format!("expected a user's name, found '{text}'"));
+        return Err(format!("expected {expected}, found '{text}'"));
     }
     Ok(text)
 }

@@ -28,7 +28,7 @@ use crate::snapshot::ScanSpec;
 
 pub use crate::toml::{Mistakes, Origin};
 pub(crate) use address::{canonical, is_host};
-pub(crate) use check::load_for_hub;
+pub(crate) use check::{load_for_hub, state_dir};
 pub use check::{Loaded, Sources, load};
 pub(crate) use convert::{is_root, is_user};
 pub(crate) use mask::masked;
@@ -116,6 +116,8 @@ pub struct SyncOptions {
     pub trash_max: TrashMax,
     /// Where Main keeps its state.
     pub state_dir: PathBuf,
+    /// Who may read how runs went, beside root.
+    pub status_group: Option<String>,
     /// Syslog's facility.
     pub syslog_facility: String,
 }

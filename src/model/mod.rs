@@ -1,7 +1,7 @@
 //! The words every stage speaks: paths, entries, trees, policies, plans and outcomes.
 //!
 //! Nothing here reads a file, a clock or the environment. Standard library only, serde's derives for
-//! the plain values that cross the wire or lie on disk, and humantime for how a moment is written.
+//! the plain values that cross the wire or lie on disk, and humantime and jiff for how a moment is written.
 
 pub mod bounded;
 mod change;
@@ -26,7 +26,8 @@ pub use codec::Malformed;
 pub use digest::Digest;
 pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
 pub use intent::Intent;
-pub(crate) use moment::{rfc3339, rfc3339_nanos};
+pub use moment::Zone;
+pub(crate) use moment::{read_rfc3339, rfc3339, rfc3339_nanos};
 pub use outcome::{Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Step};

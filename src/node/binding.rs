@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::accept::Accept;
 use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
+use super::seen;
 use crate::durable::{self, Options, Points, sealed};
 use crate::fault::Point;
 
@@ -90,6 +92,12 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     let MainBinding { main, epoch, name } = new;
     log::info!("auth: bound: this node obeys main={name} id={main} epoch={epoch} from now on");
     Ok(())
+}
+
+/// The name of the Main that the node obeys, and since when.
+pub(super) fn main_of(state_dir: &Path) -> Option<(String, Option<SystemTime>)> {
+    let known = read(state_dir).ok().flatten()?;
+    Some((known.name, seen::modified(&state_dir.join(NAME))))
 }
 
 /// Removes the binding: the next Main that connects is obeyed. Returns whether there was one.

@@ -17,6 +17,7 @@ mod local;
 mod peer;
 mod protocol;
 mod remote;
+mod seen;
 pub mod ssh;
 
 pub use accept::Accept;
@@ -29,6 +30,7 @@ pub use local::{Local, LocalOptions, ReplaceKey};
 pub use peer::{Ended, Peer};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;
+pub use seen::{MainSeen, Visit};
 
 #[cfg(test)]
 mod tests;

@@ -11,10 +11,11 @@ pub(crate) mod json;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod samples;
 pub mod status;
-mod status_text;
+pub(crate) mod status_text;
 pub(crate) mod syslog;
 pub(crate) mod text;
 pub(crate) mod words;
+pub(crate) mod wrong;
 
 use std::time::{Duration, SystemTime};
 
@@ -112,6 +113,18 @@ pub struct DirectoryReport {
     /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing). In the status only.
     #[serde(skip)]
     pub skipped: Vec<PathNote>,
+    /// What the node alone has, if the run looked at that. In the status only.
+    #[serde(skip)]
+    pub own: Option<NodesOwn>,
+}
+
+/// Files of a pushed directory that only the node has, and that stay there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesOwn {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub paths: Vec<RelPathBuf>,
 }
 
 /// A path that is left alone on an edge, and why.
@@ -153,6 +166,7 @@ impl DirectoryReport {
             failed: 0,
             bytes: 0,
             skipped: Vec::new(),
+            own: None,
         }
     }
 
@@ -257,8 +271,8 @@ pub struct Problem {
     pub path: Option<RelPathBuf>,
     /// What, for people; one line.
     pub detail: String,
-    /// Whether the run is incomplete because of it; otherwise it is a warning. The exit code says so to machines.
-    #[serde(skip)]
+    /// Whether the run is incomplete because of it; otherwise it is a warning.
+    #[serde(default)]
     pub fails: bool,
 }
 

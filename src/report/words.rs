@@ -200,7 +200,7 @@ pub(super) fn state(state: NodeState) -> &'static str {
 }
 
 /// `moh reload failed: Unable to connect`.
-pub(super) fn reload(reload: &ReloadOutcome) -> Option<String> {
+pub(crate) fn reload(reload: &ReloadOutcome) -> Option<String> {
     let state = match reload.state {
         ReloadState::NotNeeded => return None,
         ReloadState::Done => "done",

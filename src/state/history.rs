@@ -30,6 +30,8 @@ pub struct RunRecord {
     pub duration: Duration,
     /// What the process ended with.
     pub exit_code: u8,
+    /// What went wrong, a line each.
+    pub wrong: Vec<String>,
     /// Its changes, in the order of its report.
     pub changes: Vec<NodeChange>,
 }
@@ -46,6 +48,8 @@ pub struct Asked {
     pub node: Option<String>,
     /// Of runs that began then or later.
     pub since: Option<SystemTime>,
+    /// Of so many runs that match, the newest ones.
+    pub last: Option<usize>,
 }
 
 /// How long a run is kept: a year and a month, so that last year's summer can be looked up.
@@ -58,7 +62,7 @@ const MOST_CHANGES: i64 = 500_000;
 /// How long to wait for another process that reads or writes; each takes milliseconds.
 const WAIT: Duration = Duration::from_secs(5);
 /// `user_version` of the database.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE run (
@@ -66,7 +70,9 @@ const SCHEMA: &str = "
         run TEXT NOT NULL,
         started_ms INTEGER NOT NULL,
         duration_ms INTEGER NOT NULL,
-        exit_code INTEGER NOT NULL
+        exit_code INTEGER NOT NULL,
+        -- Lines.
+        wrong TEXT NOT NULL
     ) STRICT;
     CREATE TABLE change (
         number INTEGER PRIMARY KEY,
@@ -81,7 +87,7 @@ const SCHEMA: &str = "
         id TEXT
     ) STRICT;
     CREATE INDEX change_of_run ON change (run);
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
 
 /// The database of one Main.
 #[derive(Clone, Debug)]
@@ -163,8 +169,14 @@ impl History {
             transaction.execute_batch(SCHEMA)?;
         }
         transaction.execute(
-            "INSERT INTO run (run, started_ms, duration_ms, exit_code) VALUES (?1, ?2, ?3, ?4)",
-            params![run.run, milliseconds(run.started), run.duration.as_millis() as i64, run.exit_code],
+            "INSERT INTO run (run, started_ms, duration_ms, exit_code, wrong) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                run.run,
+                milliseconds(run.started),
+                run.duration.as_millis() as i64,
+                run.exit_code,
+                run.wrong.join("\n"),
+            ],
         )?;
         let number = transaction.last_insert_rowid();
         {
@@ -191,12 +203,13 @@ impl History {
     }
 
     fn read(&self, asked: &Asked) -> Result<Vec<RunRecord>, Trouble> {
-        let connection = self.open()?;
+        // Nothing is made or written here, so that a history can be read on a disk that is read-only.
+        let connection = self.connect()?;
         if version(&connection)? == 0 {
             return Ok(Vec::new());
         }
         let mut select = connection.prepare(
-            "SELECT run.number, run.run, started_ms, duration_ms, exit_code,
+            "SELECT run.number, run.run, started_ms, duration_ms, exit_code, wrong,
                     directory, node, side, action, path, bytes, reason, id
              FROM run LEFT JOIN change ON change.run = run.number
                   AND (?1 IS NULL OR directory = ?1) AND (?2 IS NULL OR node = ?2)
@@ -218,11 +231,13 @@ impl History {
                 runs.push(run_of(row)?);
             }
             if let Some(run) = runs.last_mut()
-                && row.get::<_, Value>(5)? != Value::Null
+                && row.get::<_, Value>(6)? != Value::Null
             {
                 run.changes.push(change_of(row)?);
             }
         }
+        let before_last = asked.last.map_or(0, |last| runs.len().saturating_sub(last));
+        runs.drain(..before_last);
         Ok(runs)
     }
 
@@ -231,6 +246,11 @@ impl History {
         let made = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
         let own = made.and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)));
         own.map_err(|error| Trouble::Other(error.into()))?;
+        self.connect()
+    }
+
+    fn connect(&self) -> Result<Connection, Trouble> {
+        // What may only be read is opened all the same.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(WAIT)?;
@@ -303,27 +323,29 @@ fn run_of(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let milliseconds = |at: usize| -> rusqlite::Result<Duration> {
         Ok(Duration::from_millis(row.get::<_, i64>(at)?.unsigned_abs()))
     };
+    let wrong: String = row.get(5)?;
     Ok(RunRecord {
         run: row.get(1)?,
         started: UNIX_EPOCH + milliseconds(2)?,
         duration: milliseconds(3)?,
         exit_code: row.get(4)?,
+        wrong: wrong.lines().map(str::to_owned).collect(),
         changes: Vec::new(),
     })
 }
 
 fn change_of(row: &Row<'_>) -> Result<NodeChange, Trouble> {
-    let path: Vec<u8> = row.get(9)?;
+    let path: Vec<u8> = row.get(10)?;
     let path = RelPathBuf::new(path).map_err(|bad| Trouble::Damaged(bad.to_string()))?;
     Ok(NodeChange {
-        directory: row.get(5)?,
-        node: row.get(6)?,
-        to: parse(&row.get::<_, String>(7)?)?,
-        kind: parse(&row.get::<_, String>(8)?)?,
+        directory: row.get(6)?,
+        node: row.get(7)?,
+        to: parse(&row.get::<_, String>(8)?)?,
+        kind: parse(&row.get::<_, String>(9)?)?,
         path,
-        bytes: row.get::<_, i64>(10)?.unsigned_abs(),
-        reason: row.get(11)?,
-        id: row.get(12)?,
+        bytes: row.get::<_, i64>(11)?.unsigned_abs(),
+        reason: row.get(12)?,
+        id: row.get(13)?,
     })
 }
 
@@ -372,6 +394,7 @@ mod tests {
             started: UNIX_EPOCH + Duration::from_secs(day * 24 * 3600),
             duration: Duration::from_millis(412),
             exit_code: 25,
+            wrong: vec!["mds2 unreachable".to_owned(), "it went wrong".to_owned()],
             changes,
         }
     }
@@ -428,6 +451,11 @@ mod tests {
             (
                 Asked { since: Some(run(2, Vec::new()).started), ..Asked::default() },
                 &[("01RUN2", &[][..]), ("01RUN3", &["c.wav"][..])],
+            ),
+            (Asked { last: Some(1), ..Asked::default() }, &[("01RUN3", &["c.wav"][..])]),
+            (
+                Asked { last: Some(1), directory: some("moh"), ..Asked::default() },
+                &[("01RUN1", &["jazz", "jazz/a.wav", "jazz.wav", "jazz0"][..])],
             ),
             (Asked { since: Some(run(4, Vec::new()).started), node: some("mds1"), ..Asked::default() }, &[]),
         ] {

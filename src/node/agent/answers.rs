@@ -123,7 +123,7 @@ impl<W: Write> AgentSession<'_, W> {
             let actions = commit.take();
             let outcomes = self.host.commit(directory, &actions)?;
             let run = self.in_run()?;
-            run.changes.commit(directory, &actions, &outcomes);
+            run.changes.commit(directory, &actions, &outcomes, &mut run.visit);
             run.commit.finish(outcomes);
         }
         Ok(Reply::Outcomes(self.in_run()?.commit.next_outcomes()))
@@ -182,6 +182,7 @@ impl<W: Write> AgentSession<'_, W> {
             ReloadState::Owed => log::warn!("reload: run={run} name={name} state=owed{detail}"),
             ReloadState::Failed => log::warn!("reload: run={run} name={name} state=failed{detail}"),
         }
+        self.in_run()?.visit.reloaded(&outcome);
         Ok(Reply::Reloaded(outcome))
     }
 

@@ -18,6 +18,7 @@ use crate::node::protocol::check;
 use crate::node::protocol::frame::{Kind, decode, read_frame};
 use crate::node::protocol::handshake::Hello;
 use crate::node::protocol::message::{Reply, Request};
+use crate::node::seen::Visit;
 use crate::snapshot::Rules;
 use crate::transfer::trash::TrashEntry;
 
@@ -43,6 +44,8 @@ pub(super) struct AgentRun {
     /// Entries of the trash that Main has asked for and not received yet.
     pub(super) trash: VecDeque<TrashEntry>,
     pub(super) changes: ChangeLog,
+    /// What this node remembers of the run.
+    pub(super) visit: Visit,
 }
 
 impl<'a, W: Write> AgentSession<'a, W> {
@@ -59,7 +62,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
     /// Answers requests until Main closes the stream.
     pub(super) fn run(&mut self) -> Result<(), NodeError> {
         let served = self.answer_requests();
-        self.close_run();
+        self.close_run(false);
         // Main has gone, or goes now: nobody is left to be told.
         let _ = self.host.end();
         served
@@ -143,7 +146,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
 
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<Reply, NodeError> {
         check::id(run).map_err(lost)?;
-        self.close_run();
+        self.close_run(false);
         // Another Main may have taken over while the session was idle.
         binding::check(&self.accept.state_dir, self.main)?;
         self.host.begin(run, dry_run)?;
@@ -155,19 +158,24 @@ impl<'a, W: Write> AgentSession<'a, W> {
             commit: PendingCommit::default(),
             trash: VecDeque::new(),
             changes: ChangeLog::new(run),
+            visit: Visit::new(run, self.main),
         });
         Ok(Reply::Begun)
     }
 
     fn end(&mut self) -> Result<Reply, NodeError> {
-        self.close_run();
+        self.close_run(true);
         self.host.end()?;
         Ok(Reply::Ended)
     }
 
-    fn close_run(&mut self) {
+    /// `whole`: Main has ended it.
+    fn close_run(&mut self, whole: bool) {
         if let Some(mut run) = self.run.take() {
             run.changes.finish();
+            if !run.dry_run {
+                Visit { whole, ..run.visit }.save(&self.accept.state_dir);
+            }
         }
     }
 
