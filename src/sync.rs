@@ -35,7 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::fault::{Point, reach};
 use crate::model::escape::escape_for_people;
@@ -290,6 +290,8 @@ impl<'a> Run<'a> {
         if let Some(all) = &self.spec.all_nodes {
             ledger.forget_nodes_except(all.iter().map(String::as_str));
         }
+        let keep = Duration::from_secs(self.spec.trash.seconds);
+        ledger.forget_decided_before((self.env.now)().checked_sub(keep).unwrap_or(SystemTime::UNIX_EPOCH));
         let met = reach(Point::Ledger).map_err(anyhow::Error::from);
         let saved = met.and_then(|()| self.env.state.save_ledger(&ledger));
         saved.err().map(|error| Problem::failure(Stage::State, format!("{error:#}")))

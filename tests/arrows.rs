@@ -30,7 +30,13 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("transfer", &["disk", "fault", "threads", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
-    ("node", &["snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "version", "model"]),
+    (
+        "node",
+        &[
+            "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "version",
+            "model",
+        ],
+    ),
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),

@@ -108,6 +108,7 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
         path: path(),
         since: "2026-01-02T03:04:05Z".to_owned(),
         winner: None,
+        decided: None,
         keep: None,
         versions: Vec::new(),
     };

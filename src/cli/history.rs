@@ -106,7 +106,8 @@ fn check_names(config: &Config, asked: &Asked) -> anyhow::Result<()> {
 }
 
 fn text(runs: &[RunRecord], detail: Detail, zone: &Zone) -> String {
-    let is_quiet = |run: &RunRecord| run.changes.is_empty() && run.wrong.is_empty() && run.exit_code == IN_STEP;
+    let is_quiet =
+        |run: &RunRecord| run.changes.is_empty() && run.wrong.is_empty() && run.exit_code == IN_STEP;
     let alike = |a: &RunRecord, b: &RunRecord| detail == Detail::Lines && is_quiet(a) && is_quiet(b);
     let mut text = String::new();
     for runs in runs.chunk_by(alike) {
@@ -261,12 +262,33 @@ mod tests {
 
     #[test]
     fn a_person_reads_a_line_for_each_run_and_what_went_wrong() {
-        insta::assert_snapshot!(text(&runs(), Detail::Lines, &utc()), @r"");
+        insta::assert_snapshot!(text(&runs(), Detail::Lines, &utc()), @r"
+        2026-01-02 03:04:05  2 runs found all in step, the last at 2026-01-02 03:04:05
+        2026-01-02 03:04:05  01KDYC0000  exit 41  nothing changed
+            mds1 unreachable: No route to host
+            mds2 unreachable: No route to host
+            mds3 unreachable: No route to host
+            and 2 more: xds-sync history -v
+        2026-01-02 03:04:05  01KDYC0000  ok       1 created, 1 updated, 1 held back
+        ");
     }
 
     #[test]
     fn a_person_who_asks_reads_what_happened_and_what_was_there_before() {
-        insta::assert_snapshot!(text(&runs(), Detail::Files, &utc()), @r"");
+        insta::assert_snapshot!(text(&runs(), Detail::Files, &utc()), @r"
+        2026-01-02 03:04:05  01KDYC00000000000000000000  ok       all in step (412 ms)
+        2026-01-02 03:04:05  01KDYC00000000000000000000  ok       all in step (412 ms)
+        2026-01-02 03:04:05  01KDYC00000000000000000000  exit 41  nothing changed (412 ms)
+            mds1 unreachable: No route to host
+            mds2 unreachable: No route to host
+            mds3 unreachable: No route to host
+            mds4 unreachable: No route to host
+            mds5 unreachable: No route to host
+        2026-01-02 03:04:05  01KDYC00000000000000000000  ok       1 created, 1 updated, 1 held back (412 ms)
+            moh: main -> mds1: update jazz/a.wav (5.0 MiB); before: 01KDYC00000000000000000000-0
+            moh: main -> mds1: create a\x0a\x1b[31m\xff\xe2\x80\xae.wav (12 B)
+            recordings: mds2 -> main: hold monitor/1.wav (44 B, open for writing)
+        ");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::exit::StepContext as _;
 use super::publish::{self, Publish};
 use super::steps::Steps;
-use super::{Context, exit, load};
+use super::{Context, candidates, exit, load};
 use crate::config::{Config, Directory};
 use crate::enroll::cron;
 use crate::enroll::install::{Installed, install};
@@ -26,19 +26,24 @@ use crate::state::{Lock, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync init                 key pair, markers, cron job; run again, it changes nothing
-  xds-sync init --adopt moh     accept what is in moh's root now: after a disk was replaced,
-                                or the directory was restored from a backup
-  xds-sync init --publish hub   nodes get the key from `xds-sync serve`, on port 8443
-  xds-sync init --rotate        a new key for every node; run it again for those that were away
-  xds-sync init --takeover      this host is Main from now on, in the place of another one";
+  xds-sync init                 key pair, markers, cron job; run
+                                again, it changes nothing
+  xds-sync init --adopt moh     accept what is in moh's root now:
+                                after a disk was replaced, or the
+                                directory came from a backup
+  xds-sync init --publish hub   nodes get the key from
+                                `xds-sync serve`, on port 8443
+  xds-sync init --rotate        a new key for every node; run it
+                                again for those that were away
+  xds-sync init --takeover      this host is Main from now on, in
+                                the place of another one";
 
 /// Make this host a Main: key pair, markers in the roots, cron job
 #[derive(clap::Args, Debug, Default)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Accept the present root of this directory, which a run refused as unmarked or another one
-    #[arg(long, value_name = "DIR", num_args = 1..)]
+    #[arg(long, value_name = "DIR", num_args = 1.., add = candidates::directories())]
     adopt: Vec<String>,
     /// What serves the public key to nodes
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]

@@ -19,10 +19,12 @@ use crate::model::escape::clean;
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync join xivo.example.org --fingerprint SHA256:…    as `xds-sync init` on Main prints it
-  xds-sync join xivo.example.org:8443 --cacert ca.pem      this authority signed its certificate
+  xds-sync join xivo.example.org --fingerprint SHA256:…
+                  as `xds-sync init` on Main prints it
+  xds-sync join xivo.example.org:8443 --cacert ca.pem
+                  this authority signed its certificate
   xds-sync join 10.0.0.10 --fingerprint SHA256:… --from 10.0.0.10
-                                                           the key may be used from there only";
+                  the key may be used from there only";
 
 /// On a node: fetch Main's public key, and let Main run the agent here
 #[derive(clap::Args, Debug)]

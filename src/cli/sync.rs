@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Context, exit, init, load, signals};
+use super::{Context, candidates, exit, init, load, signals};
 use crate::config::Config;
 use crate::logging;
 use crate::record;
@@ -15,20 +15,32 @@ use crate::sync::Options;
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync sync                          bring every node in step
-  xds-sync sync --dry-run                show what that would do; touches nothing
-  xds-sync sync --node mds1 mds2         only these nodes
-  xds-sync sync --dir moh --checksum     only music on hold, reading every file again
-  xds-sync sync --accept-deletes TOKEN   carry out a plan that the delete guard stopped
+  xds-sync sync                      bring every node in step
+  xds-sync sync --dry-run            show what that would do
+  xds-sync sync --node mds1 mds2     only these nodes
+  xds-sync sync --dir moh --checksum
+                                     only music on hold, reading
+                                     every file again
+  xds-sync sync --accept-deletes TOKEN
+                                     carry out a plan that a
+                                     guard stopped
 
 Exit codes:
-  0  every node in step                  30  a node fell silent
-  1  usage or configuration error        40  some nodes are unreachable
-  2  agent missing or incompatible       41  all nodes are unreachable
-  3  a root is missing or another one    42  files are right, a reload failed
- 20  interrupted                         43  a conflict waits for a decision
- 23  some entries failed                 70  internal error
- 25  the delete guard refused            75  another run is going on";
+  0  every node in step
+  1  usage or configuration error
+  2  agent missing or incompatible
+  3  a root is missing or another one
+  6  -n --exit-code: differences
+ 20  interrupted by a signal
+ 23  some entries failed
+ 25  the delete guard refused
+ 30  a node fell silent
+ 40  some nodes are unreachable
+ 41  all nodes are unreachable
+ 42  files are right, a reload failed
+ 43  a conflict waits for a decision
+ 70  internal error
+ 75  another run is going on";
 
 /// All options of a run; `-i` is none.
 const NOT_WITH_INIT: [&str; 9] =
@@ -45,10 +57,10 @@ pub(super) struct Args {
     #[arg(short = 'n', long)]
     dry_run: bool,
     /// Only these nodes
-    #[arg(long = "node", value_name = "NAME", num_args = 1..)]
+    #[arg(long = "node", value_name = "NAME", num_args = 1.., add = candidates::nodes())]
     nodes: Vec<String>,
     /// Only these directories
-    #[arg(long = "dir", value_name = "NAME", num_args = 1..)]
+    #[arg(long = "dir", value_name = "NAME", num_args = 1.., add = candidates::directories())]
     directories: Vec<String>,
     /// Read every file again, whatever its size and times say
     #[arg(long)]

@@ -1,7 +1,7 @@
 //! The only place that prints: results to stdout, everything else to stderr.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
@@ -101,6 +101,16 @@ impl Ui {
     pub(super) fn plain(&self, text: &str) {
         // Nobody is left to be told that stderr is gone.
         let _ = writeln!(io::stderr(), "{text}");
+    }
+
+    /// Asks whoever sits there a question; only a yes is one.
+    pub(super) fn is_agreed(&self, question: &str) -> io::Result<bool> {
+        let mut stderr = io::stderr();
+        write!(stderr, "{question} [y/N] ")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
     }
 
     /// Bars on stderr where a person watches.

@@ -28,8 +28,8 @@ use crate::snapshot::ScanSpec;
 
 pub use crate::toml::{Mistakes, Origin};
 pub(crate) use address::{canonical, is_host};
-pub(crate) use check::{load_for_hub, state_dir};
 pub use check::{Loaded, Sources, load};
+pub(crate) use check::{load_for_hub, state_dir};
 pub(crate) use convert::{is_root, is_user};
 pub(crate) use mask::masked;
 pub(crate) use overlap::clash;

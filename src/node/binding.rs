@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn no_new_epoch_is_beyond_the_present() {
         let dir = tempfile::tempdir().unwrap();
-        let now = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         let accept = Accept {
             state_dir: dir.path().to_owned(),
             max_epoch: crate::node::epoch::Limit::at(now),

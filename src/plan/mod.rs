@@ -120,6 +120,8 @@ pub(crate) struct Conflict {
     pub(crate) winner: Option<Host>,
     /// All versions, Main's first if it has one.
     pub(crate) versions: Vec<(Host, Entry)>,
+    /// Those who changed it; the others have it as it was.
+    pub(crate) changed: Vec<Host>,
 }
 
 /// One end.

@@ -120,6 +120,7 @@ mod tests {
               "action": "hold",
               "bytes": 44,
               "directory": "recordings",
+              "fails": true,
               "node": "mds2",
               "path": "monitor/1.wav",
               "reason": "open for writing",
@@ -227,6 +228,7 @@ mod tests {
             {
               "detail": "row 3: the name \"a\u0007b\" is dropped",
               "directory": null,
+              "fails": false,
               "node": null,
               "path": null,
               "stage": "discovery"

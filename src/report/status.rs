@@ -141,7 +141,8 @@ impl Status {
         if scope.nodes.is_empty() {
             return after;
         }
-        let mut take = |name: &str| after.iter().position(|node| node.name == name).map(|at| after.remove(at));
+        let mut take =
+            |name: &str| after.iter().position(|node| node.name == name).map(|at| after.remove(at));
         let mut nodes: Vec<NodeStatus> =
             self.nodes.iter().map(|node| take(&node.name).unwrap_or_else(|| node.clone())).collect();
         nodes.append(&mut after);
@@ -288,7 +289,7 @@ fn code_of_halts<'h>(
     directories: &'h [DirectoryStatus],
     halted: &'h [Halted],
 ) -> impl Iterator<Item = u8> + 'h {
-    let stands = |halted: &&Halted| {
+    let stands = move |halted: &&Halted| {
         let is_of_node = halted.nodes.is_empty() || halted.nodes.iter().any(|halted| halted == node);
         let is_halted = |directory: &DirectoryStatus| {
             directory.name == halted.directory && directory.state == DirectoryState::Halted
@@ -341,15 +342,10 @@ fn written_alike(a: NodeState, b: NodeState) -> bool {
     written(a) == written(b)
 }
 
-fn directories_of(
-    before: Option<&NodeStatus>,
-    report: &Report,
-    node: &NodeReport,
-) -> Vec<DirectoryStatus> {
+fn directories_of(before: Option<&NodeStatus>, report: &Report, node: &NodeReport) -> Vec<DirectoryStatus> {
     let before = |name: &str| before?.directories.iter().find(|directory| directory.name == name);
-    let after = |directory: &DirectoryReport| {
-        directory_after(before(&directory.name), report, node, directory)
-    };
+    let after =
+        |directory: &DirectoryReport| directory_after(before(&directory.name), report, node, directory);
     node.directories.iter().map(after).collect()
 }
 
@@ -468,8 +464,7 @@ mod tests {
     #[test]
     fn problems_and_halts_count_until_a_run_has_looked_again() {
         let mut first = later(0, vec![node("mds1")]);
-        first.problems =
-            vec![problem(Stage::Discovery), Problem::warning(Stage::State, "a mere warning")];
+        first.problems = vec![problem(Stage::Discovery), Problem::warning(Stage::State, "a mere warning")];
         let status = after(&Status::default(), &first, FULL);
         assert_eq!(status.status_code, 40);
         let only = ["mds1".to_owned()];

@@ -187,7 +187,22 @@ mod tests {
     #[test]
     fn who_is_in_step_since_when_and_why_not() {
         let status = Status::default().after(&eventful(), 25, Scope::default());
-        insta::assert_snapshot!(text(&status, Verbosity::Normal), @"");
+        insta::assert_snapshot!(text(&status, Verbosity::Normal), @r#"
+        mds1  in step since 2026-01-02 04:04:05 (2h ago)
+        mds2  partly in step since 2026-01-02 04:04:05 (2h ago), never in step
+              moh: halted
+              recordings: 1 failed, to be tried again
+              recordings: 1 in conflict, waiting for a decision
+              recordings: held back monitor/1.wav (open for writing)
+              dialplan reload failed, owed: Unable to connect to remote asterisk
+        mds3  unreachable since 2026-01-02 04:04:05 (2h ago), never in step
+              ssh: connect to host 10.0.0.13 port 22: No route to host
+        HALTED moh on mds2: 40 of 60 files would be deleted (max_delete); nothing was touched
+               if that is right: xds-sync sync --accept-deletes moh-4f2a
+        ERROR mds2: recordings: monitor/\x092.wav: No space left on device
+        warning row 3: the name "a\x07b" is dropped
+        last run 01KDYC00000000000000000000 ended 2026-01-02 04:04:05 (2h ago), exit 25
+        "#);
     }
 
     #[test]
@@ -202,7 +217,20 @@ mod tests {
         };
         let report = samples::report(vec![node("mds1"), node("mds2")]);
         let status = Status::default().after(&report, 0, Scope::default());
-        insta::assert_snapshot!(text(&status, Verbosity::Verbose), @"");
+        insta::assert_snapshot!(text(&status, Verbosity::Verbose), @r"
+        mds1  in step since 2026-01-02 04:04:05 (2h ago)
+              moh: in step
+              moh: skipped fifo (a FIFO)
+              moh: only there: 99-local.conf
+              moh: and 2 more that are only there
+        mds2  in step since 2026-01-02 04:04:05 (2h ago)
+              moh: in step
+              moh: skipped fifo (a FIFO)
+              moh: only there: 99-local.conf
+              moh: and 2 more that are only there
+        moh: skipped on main fifo (a FIFO)
+        last run 01KDYC00000000000000000000 ended 2026-01-02 04:04:05 (2h ago), exit 0
+        ");
         assert_eq!(text(&status, Verbosity::Quiet), "");
     }
 }

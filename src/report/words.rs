@@ -58,7 +58,8 @@ pub(crate) fn reason(reason: &Reason) -> String {
             "changed on several hosts; waits for a decision, see 'xds-sync conflicts'".to_owned()
         }
         Reason::MovedFrom(path) => format!("from {}", path.for_people()),
-        Reason::Restored { id, host } => format!("restored: {id} of {host}"),
+        Reason::Restored { id: Some(id), host } => format!("restored: {id} of {host}"),
+        Reason::Restored { id: None, host } => format!("restored: as it stood on {host}"),
         Reason::Busy(busy) => self::busy(*busy).to_owned(),
         Reason::BusyOnNode(busy) => format!("on the node: {}", self::busy(*busy)),
         Reason::ChangedDuringRun => "changed during the run; left for the next one".to_owned(),

@@ -17,8 +17,10 @@ pub(crate) fn wrong(report: &Report) -> Vec<String> {
     }
     for node in &report.nodes {
         let name = words::name(&node.name);
-        lines.extend(node.error.as_ref().map(|error| format!("{name} {}: {error}", words::state(node.state))));
-        let owed = node.reloads.iter().filter(|of| matches!(of.state, ReloadState::Owed | ReloadState::Failed));
+        lines
+            .extend(node.error.as_ref().map(|error| format!("{name} {}: {error}", words::state(node.state))));
+        let owed =
+            node.reloads.iter().filter(|of| matches!(of.state, ReloadState::Owed | ReloadState::Failed));
         lines.extend(owed.filter_map(words::reload).map(|reload| format!("{name}: {reload}")));
         let waiting = node.directories.iter().filter(|directory| directory.waiting > 0);
         lines.extend(waiting.map(|directory| {
@@ -52,7 +54,13 @@ mod tests {
 
     #[test]
     fn what_went_wrong_is_told_and_warnings_are_not() {
-        insta::assert_snapshot!(wrong(&eventful()).join("\n"), @"");
+        insta::assert_snapshot!(wrong(&eventful()).join("\n"), @r"
+        mds2: dialplan reload failed, owed: Unable to connect to remote asterisk
+        mds2: recordings: 1 in conflict, waiting for a decision
+        mds3 unreachable: ssh: connect to host 10.0.0.13 port 22: No route to host
+        moh on mds2: 40 of 60 files would be deleted (max_delete); nothing was touched
+        commit mds2: recordings: monitor/\x092.wav: No space left on device
+        ");
         assert_eq!(wrong(&report(vec![node("mds1")])), [""; 0]);
     }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::config::{Config, Node};
+use crate::host;
 use crate::model::escape::clean;
 use crate::node::NodeError;
 use crate::report::Report;
@@ -110,7 +111,7 @@ impl Site {
         access: Access,
         services: Services,
     ) -> anyhow::Result<Site> {
-        let state = StateDir::open(&config.sync.state_dir)?;
+        let state = state_of(&config)?;
         let lock = match locking {
             Locking::Unlocked => None,
             Locking::Try => Some(lock(&state, || false)?),
@@ -211,6 +212,21 @@ impl Site {
             });
         nodes.iter().map(|node| node.name.clone()).zip(asked).collect()
     }
+}
+
+/// The state directory, which a group may look into where the configuration says so.
+fn state_of(config: &Config) -> anyhow::Result<StateDir> {
+    let state = StateDir::open(&config.sync.state_dir)?;
+    let Some(name) = &config.sync.status_group else { return Ok(state) };
+    let shared = match host::group(name) {
+        Some(group) => state.clone().readable_for(group),
+        None => Err(anyhow::anyhow!("there is no such group on this host")),
+    };
+    // Monitors go without; nodes do not.
+    Ok(shared.unwrap_or_else(|error| {
+        log::warn!("sync.status_group = \"{name}\": {error:#}");
+        state
+    }))
 }
 
 /// Who this Main is: as remembered, or from now on.

@@ -1,10 +1,11 @@
 //! What Main remembers besides the edges; small, and readable for people.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, RelPathBuf, Side};
+use crate::model::{Digest, RelPathBuf, Side, read_rfc3339};
 
 /// What each directory that names a reload looked like when that reload last succeeded.
 pub(crate) type Loaded = BTreeMap<String, Digest>;
@@ -75,6 +76,9 @@ pub struct ConflictRecord {
     pub since: String,
     /// The run that decided it, and whose version stayed; none while it waits.
     pub winner: Option<String>,
+    /// Start of the run that decided it, RFC 3339.
+    #[serde(default)]
+    pub decided: Option<String>,
     /// For a waiting one: whose version an administrator chose; the next run carries it out.
     pub keep: Option<String>,
     /// All versions.
@@ -92,11 +96,15 @@ pub struct ConflictVersion {
     pub mtime: i64,
     /// Of the content; `None` unless it is a file.
     pub digest: Option<Digest>,
+    /// Whether this host changed it; otherwise it has what all had before.
+    #[serde(default)]
+    pub changed: bool,
 }
 
 /// Decided conflicts beyond this number are forgotten, the oldest first: the versions that lost are hardly still in
 /// the trash.
 const MAX_DECIDED: usize = 1000;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Ledger {
     /// What a node has loaded with a reload; `None` when that is not on record.
@@ -161,6 +169,25 @@ impl Ledger {
         });
     }
 
+    /// Forgets conflicts that were decided before this moment: what lost is in no trash any more. They are of one day, so that
+    /// a clock that jumps ahead does not forget all of them at once.
+    pub fn forget_decided_before(&mut self, moment: SystemTime) {
+        let decided = |record: &ConflictRecord| {
+            record.winner.as_ref()?;
+            read_rfc3339(record.decided.as_ref().unwrap_or(&record.since))
+        };
+        let Some(oldest) = self.conflicts.iter().filter_map(decided).min() else { return };
+        let moment = moment.min(oldest + DAY);
+        self.conflicts.retain(|record| decided(record).is_none_or(|decided| decided >= moment));
+    }
+
+    /// Forgets decided conflicts of a directory, or of a path in it, or all; how many there were.
+    pub fn clear_decided(&mut self, is_meant: impl Fn(&ConflictRecord) -> bool) -> usize {
+        let before = self.conflicts.len();
+        self.conflicts.retain(|record| record.winner.is_none() || !is_meant(record));
+        before - self.conflicts.len()
+    }
+
     /// Forgets nodes that are no longer configured.
     pub(crate) fn forget_nodes_except<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         let nodes: BTreeSet<&str> = nodes.collect();
@@ -183,6 +210,7 @@ mod tests {
             path: RelPathBuf::new(path.as_bytes()).unwrap(),
             since: "2026-01-02T03:04:05Z".to_owned(),
             winner: winner.map(str::to_owned),
+            decided: winner.map(|_| "2026-01-02T03:04:05Z".to_owned()),
             keep: None,
             versions: Vec::new(),
         }
@@ -220,6 +248,35 @@ mod tests {
         assert_eq!(ledger.conflicts, [record("b", Some("main")), record("a", None)]);
         ledger.set_conflicts("recordings", Vec::new());
         assert_eq!(ledger.conflicts, [record("b", Some("main"))]);
+    }
+
+    #[test]
+    fn decided_conflicts_age_out_and_can_be_cleared() {
+        let decided = |path: &str, at: &str| ConflictRecord {
+            decided: Some(at.to_owned()),
+            ..record(path, Some("main"))
+        };
+        let mut ledger = Ledger::default();
+        ledger.conflicts = vec![
+            decided("a", "2026-01-02T03:04:05Z"),
+            record("waits", None),
+            decided("b", "2026-01-05T03:04:05Z"),
+            decided("c", "2026-03-05T03:04:05Z"),
+        ];
+        let paths = |ledger: &Ledger| {
+            ledger.conflicts.iter().map(|record| record.path.escaped()).collect::<Vec<_>>().join(" ")
+        };
+        let at = |text: &str| read_rfc3339(text).unwrap();
+        ledger.forget_decided_before(at("2026-01-02T03:04:05Z"));
+        assert_eq!(paths(&ledger), "a waits b c");
+        for left in ["waits b c", "waits c"] {
+            ledger.forget_decided_before(at("2026-02-01T00:00:00Z"));
+            assert_eq!(paths(&ledger), left, "a day at a time");
+        }
+        ledger.forget_decided_before(at("2026-02-01T00:00:00Z"));
+        assert_eq!(ledger.clear_decided(|record| record.directory == "moh"), 0);
+        assert_eq!(ledger.clear_decided(|_| true), 1);
+        assert_eq!(paths(&ledger), "waits");
     }
 
     #[test]

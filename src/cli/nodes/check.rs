@@ -3,7 +3,7 @@
 use anyhow::bail;
 use serde::Serialize;
 
-use super::super::{Context, load};
+use super::super::{Context, candidates, load};
 use super::{EXAMPLES, Nodes, table};
 use crate::config::Node;
 use crate::model::escape::{clean, escape_for_people};
@@ -18,7 +18,7 @@ use crate::sync::state_of;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Only these
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = candidates::nodes())]
     names: Vec<String>,
     /// Print one JSON object
     #[arg(long)]

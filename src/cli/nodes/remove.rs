@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 
-use super::super::{Context, exit, load};
+use super::super::{Context, candidates, exit, load};
 use super::{EXAMPLES, file};
 use crate::enroll::nodes_file::without_node;
 
@@ -11,6 +11,7 @@ use crate::enroll::nodes_file::without_node;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Its name
+    #[arg(add = candidates::nodes())]
     name: String,
 }
 

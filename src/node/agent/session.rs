@@ -173,7 +173,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
     fn close_run(&mut self, whole: bool) {
         if let Some(mut run) = self.run.take() {
             run.changes.finish();
-            if !run.dry_run {
+            if !run.dry_run && !self.accept.read_only {
                 Visit { whole, ..run.visit }.save(&self.accept.state_dir);
             }
         }

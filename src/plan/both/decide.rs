@@ -215,6 +215,7 @@ impl<'a> Decider<'a> {
             path: row.path.to_owned(),
             winner: winner.map(|(host, _)| host),
             versions: row.all().map(|(host, entry)| (host, entry.clone())).collect(),
+            changed: changed.iter().map(|(host, _)| *host).collect(),
         });
         let Some((source, content)) = winner else {
             for ends in &row.edges {
