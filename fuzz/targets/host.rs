@@ -12,8 +12,8 @@ use xds_sync::model::{
     Tree,
 };
 use xds_sync::node::{
-    Accept, Attempt, Endpoint, EpochLimit, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError,
-    PreparedRoot, Refusal, TrashReader,
+    Accept, Attempt, Describe, Description, Endpoint, EpochLimit, Hello, KeyChange, Local, LocalOptions,
+    MainKeys, NodeError, PreparedRoot, Refusal, TrashReader,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
@@ -226,6 +226,12 @@ impl TrashReader for Host {
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
         self.local.send_trashed(directory, id, wanted, sink)
+    }
+}
+
+impl Describe for Host {
+    fn describe(&mut self, roots: &[PathBuf]) -> Result<Description, NodeError> {
+        self.local.describe(roots)
     }
 }
 

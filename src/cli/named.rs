@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 
 use crate::model::escape::{escape_for_people, unescape};
-use crate::model::{RelPathBuf, Zone, rfc3339_nanos};
+use crate::model::{RelPathBuf, Zone, rfc3339, rfc3339_nanos};
 
 /// Reads a path in a directory, typed as it is listed, as it is on disk, or in full below `root`.
 pub(super) fn path(typed: &OsStr, root: Option<&Path>) -> anyhow::Result<RelPathBuf> {
@@ -42,6 +42,11 @@ pub(super) fn at(nanoseconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
 }
 
+/// The same in RFC 3339, in seconds.
+pub(super) fn seconds(nanoseconds: i64) -> String {
+    rfc3339(at(nanoseconds))
+}
+
 /// Nanoseconds since 1970 in RFC 3339, exactly; what is older is shown as 1970.
 pub(super) fn nanoseconds(nanoseconds: i64) -> String {
     rfc3339_nanos(at(nanoseconds))
@@ -51,7 +56,6 @@ pub(super) fn nanoseconds(nanoseconds: i64) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::rfc3339;
 
     #[test]
     fn a_path_is_named_in_any_way_that_it_is_seen() {

@@ -43,7 +43,7 @@ The next 'xds-sync sync' spreads what was restored.
 Exit codes:
   0  it is back
   1  there is no such version
-  3  Main's root is missing or another one
+  3  Main's root is missing or another
  23  something is in the way, or failed
  40  not found, and some nodes are away
  41  not found, and all nodes are away

@@ -9,6 +9,7 @@ use crate::logging;
 use crate::record;
 use crate::report::exit::{DIFFERENCES, IN_STEP};
 use crate::report::status::Scope;
+use crate::report::text::Verbosity;
 use crate::report::{Report, json, text};
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::sync::Options;
@@ -138,6 +139,11 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
         code => code,
     };
+    if context.ui.verbosity() == Verbosity::Verbose
+        && let Ok(Some(known)) = load::status(site.state())
+    {
+        known.fill_in(&mut report);
+    }
     let scope = Scope { nodes: &args.nodes, directories: &args.directories };
     record::run(site.state(), &mut report, code, scope);
     Ok((report, code))

@@ -1,5 +1,6 @@
 //! One host's end of its edges.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -7,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, NodeError};
 use crate::model::{
-    Action, Entry, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
+    Action, Entry, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, Space, TrashKeep, Tree,
 };
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
-use crate::transfer::trash::{TrashEntry, TrashId};
+use crate::transfer::trash::{TrashEntry, TrashId, TrashSize};
 use crate::transfer::{BlobRequest, Received, Sink, Source};
 
 /// What a run asks of a host: Main's own disk ([`Local`](super::Local)), or a node behind its agent
@@ -171,10 +172,38 @@ pub trait MainKeys {
     fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<Vec<String>>, NodeError>;
 }
 
-/// All that a session with a node offers.
-pub trait NodeSession: Endpoint + TrashReader + MainKeys {}
+/// What a host tells of itself, for `nodes check`. Belongs to no run, and changes nothing.
+pub trait Describe {
+    /// Its version and clock, and the room and the trash of these roots, in the same order.
+    fn describe(&mut self, roots: &[PathBuf]) -> Result<Description, NodeError>;
+}
 
-impl<T: Endpoint + TrashReader + MainKeys> NodeSession for T {}
+/// A host by its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Its version of this package.
+    pub version: String,
+    /// Milliseconds since 1970 by its clock.
+    pub now_ms: u64,
+    /// Whether it lets Main change nothing.
+    pub read_only: bool,
+    /// One for each root, or why it is not to be had.
+    pub roots: Vec<Attempt<RootDescription>>,
+}
+
+/// A root by the words of its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootDescription {
+    /// The room on its disk.
+    pub space: Space,
+    /// What its trash takes; `None`: there is no root yet.
+    pub trash: Option<TrashSize>,
+}
+
+/// All that a session with a node offers.
+pub trait NodeSession: Endpoint + TrashReader + MainKeys + Describe {}
+
+impl<T: Endpoint + TrashReader + MainKeys + Describe> NodeSession for T {}
 
 /// Another key for Main, signed by the holder of the one that it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

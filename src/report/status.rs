@@ -149,6 +149,17 @@ impl Status {
         nodes
     }
 
+    /// Adds to a report what only nodes have, where it was known and the run had no reason to look.
+    pub fn fill_in(&self, report: &mut Report) {
+        for node in &mut report.nodes {
+            let Some(known) = self.nodes.iter().find(|known| known.name == node.name) else { continue };
+            for directory in &mut node.directories {
+                let known = known.directories.iter().find(|known| known.name == directory.name);
+                directory.own = directory.own.take().or_else(|| known?.own.clone());
+            }
+        }
+    }
+
     /// What is known of these nodes, in this order; of others nothing.
     #[must_use]
     pub fn of_nodes(mut self, names: &[&str]) -> Status {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use super::status_text::own_lines;
 use super::{Report, words};
 use crate::model::{ChangeKind, ReloadState};
 
@@ -112,6 +113,9 @@ fn write_nodes(report: &Report, style: Style, out: &mut dyn Write) -> io::Result
                 directory.held,
                 words::bytes(directory.bytes),
             )?;
+            for line in directory.own.iter().flat_map(|own| own_lines(&words::name(&directory.name), own)) {
+                writeln!(out, "{:width$}  {line}", "")?;
+            }
         }
         for reload in node.reloads.iter().filter(|reload| reload.state == ReloadState::NotNeeded) {
             writeln!(out, "{:width$}  {} reload not needed", "", words::name(&reload.name))?;

@@ -12,14 +12,15 @@ mod rotation;
 mod ssh;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use crate::config::{Config, Node};
+use crate::config::{Config, Directory, Node};
 use crate::host;
 use crate::model::escape::clean;
-use crate::node::NodeError;
+use crate::node::{Attempt, NodeError, RootDescription};
 use crate::report::Report;
 use crate::state::{Identity, Lock, StateDir};
 use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent, Spec};
@@ -84,6 +85,19 @@ pub enum Access {
     ReadOnly,
     /// They may. This Main gets an identity, if it has none yet.
     Change,
+}
+
+/// What a node told of itself.
+#[derive(Debug)]
+pub struct NodeCheck {
+    /// Its version of this package.
+    pub version: String,
+    /// Whether it lets Main change nothing.
+    pub read_only: bool,
+    /// By how much its clock is ahead of Main's, give or take the way there.
+    pub ahead_ms: i64,
+    /// Directories, and what it has of each, or why that is not to be had.
+    pub roots: Vec<(String, Attempt<RootDescription>)>,
 }
 
 /// A Main with all that its runs need.
@@ -193,10 +207,27 @@ impl Site {
         Ok(report)
     }
 
-    /// Connects to the agents of these nodes and hangs up again, several at once; results are in the same order.
+    /// Asks the agents of these nodes for what they tell of themselves, several at once; results are in the same order.
     #[must_use]
-    pub fn check(&self, nodes: &[&Node]) -> Vec<Result<(), NodeError>> {
-        side_by_side(nodes, self.config().sync.parallel, |node| self.ssh.connect(&node.name).map(drop))
+    pub fn check(&self, nodes: &[&Node]) -> Vec<Result<NodeCheck, NodeError>> {
+        side_by_side(nodes, self.config().sync.parallel, |node| self.check_one(node))
+    }
+
+    fn check_one(&self, node: &Node) -> Result<NodeCheck, NodeError> {
+        let mut session = self.ssh.connect(&node.name)?;
+        let directories: Vec<&Directory> =
+            self.config().directories.iter().filter(|directory| directory.is_for(node)).collect();
+        let roots: Vec<PathBuf> =
+            directories.iter().map(|directory| node.root_of(directory).to_owned()).collect();
+        // The trash takes its time to be looked through; the clock is read at the end of that.
+        let described = session.describe(&roots)?;
+        let now = self.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let ahead_ms = i64::try_from(described.now_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(i64::try_from(now).unwrap_or(i64::MAX));
+        let names = directories.iter().map(|directory| directory.name.clone());
+        let roots = names.zip(described.roots).collect();
+        Ok(NodeCheck { version: described.version, read_only: described.read_only, ahead_ms, roots })
     }
 }
 

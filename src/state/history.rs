@@ -203,7 +203,9 @@ impl History {
     }
 
     fn read(&self, asked: &Asked) -> Result<Vec<RunRecord>, Trouble> {
-        // Nothing is made or written here, so that a history can be read on a disk that is read-only.
+        // Nothing is made or written here, so that a history can be read on a disk that is read-only. SQLite would not say
+        // why it cannot open a file.
+        fs::File::open(&self.path).map_err(|error| Trouble::Other(error.into()))?;
         let connection = self.connect()?;
         if version(&connection)? == 0 {
             return Ok(Vec::new());

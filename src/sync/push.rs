@@ -4,7 +4,7 @@ use crate::node::NodeError;
 use crate::plan::{intent, push};
 use crate::sync::edge::EdgeState;
 use crate::sync::node_run::{NodeRun, Parts};
-use crate::sync::{Run, apply, base, guard, reloads};
+use crate::sync::{Run, apply, base, guard, reloads, result};
 
 /// Plans and carries out every pushed directory of a node.
 pub(super) fn push(run: &Run<'_>, node: &mut NodeRun<'_>) -> Result<(), NodeError> {
@@ -41,7 +41,9 @@ fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), 
         edge.state = EdgeState::Halted(halt);
         return Ok(());
     }
-    edge.take_plan(run, plan.edges.into_iter().next().unwrap_or_default());
+    let plan = plan.edges.into_iter().next().unwrap_or_default();
+    edge.result.own = Some(result::nodes_own(&origin.tree, &view.tree, &plan));
+    edge.take_plan(run, plan);
     if run.spec.dry_run {
         edge.state = EdgeState::Done;
         return Ok(());

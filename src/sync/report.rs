@@ -96,6 +96,7 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
         reason: Some(skip.reason.clone()),
     };
     directory.skipped = now.first.iter().map(note).collect();
+    directory.own.clone_from(&result.own);
     directory.waiting = result.waiting;
     directory.bytes = result.bytes;
     directory

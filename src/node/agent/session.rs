@@ -130,6 +130,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
                 self.versions(&directory, &path)
             }
             Request::MoreTrash => self.more_trash(),
+            Request::Describe(roots) => self.describe(&roots),
             Request::Recall { directory, id, paths } => {
                 self.may_name(&directory, &paths)?;
                 let recalled = self.host.recall(&directory, &id, &paths)?;

@@ -1,5 +1,6 @@
 //! This host's own disk as an [`Endpoint`].
 
+mod describe;
 mod prepare;
 #[cfg(test)]
 mod tests;

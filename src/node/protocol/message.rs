@@ -1,12 +1,13 @@
 //! Requests and their answers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
 use crate::model::{Action, Entry, EntryProblem, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
-use crate::node::endpoint::{KeyChange, PreparedRoot};
+use crate::node::endpoint::{Description, KeyChange, PreparedRoot};
 use crate::node::error::{Attempt, Refusal};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
@@ -97,6 +98,8 @@ pub(crate) enum Request {
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<BlobRequest>,
     },
+    /// Belongs to no run.
+    Describe(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<PathBuf>),
 }
 
 /// Lines of text for people.
@@ -132,6 +135,7 @@ pub(crate) enum Reply {
     /// Instead of `Trash`: why it cannot be read.
     TrashUnreadable(Refusal),
     Recalled(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Attempt<Entry>>),
+    Described(Description),
 }
 
 /// A blob of a `Stage` request that the agent does not have.
@@ -161,6 +165,7 @@ impl Reply {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Reply::Welcome(_) => "a welcome",
+            Reply::Described(_) => "a description",
             Reply::Begun => "the begin of a run",
             Reply::Ended => "the end of a run",
             Reply::Scanned(_) => "a scan",

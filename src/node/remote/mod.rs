@@ -5,11 +5,12 @@ mod trash;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::AgentConnection;
-use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot};
+use super::endpoint::{Describe, Description, Endpoint, KeyChange, MainKeys, PreparedRoot};
 use super::error::{Attempt, NodeError};
 use super::peer::Peer;
 use super::protocol::check;
@@ -272,6 +273,19 @@ impl MainKeys for Remote {
             }
             Reply::KeyReplaced(Err(refusal)) => Ok(Err(check::refusal(refusal))),
             other => self.connection.unexpected(&other, "a key"),
+        }
+    }
+}
+
+impl Describe for Remote {
+    fn describe(&mut self, roots: &[PathBuf]) -> Result<Description, NodeError> {
+        match self.connection.call(&Request::Describe(roots.to_vec()))? {
+            Reply::Described(described) => {
+                self.connection.check(check_count(&described.roots, roots.len()))?;
+                let roots = described.roots.into_iter().map(|root| root.map_err(check::refusal)).collect();
+                Ok(Description { version: self.version.clone(), roots, ..described })
+            }
+            other => self.connection.unexpected(&other, "a description"),
         }
     }
 }
