@@ -366,7 +366,13 @@ mod tests {
             version("mds2", "own", "jazz/a.wav"),
             version("main", ID, "jazz/two\nlines"),
         ];
-        insta::assert_snapshot!(with_found(&versions, 1, found), @"");
+        insta::assert_snapshot!(with_found(&versions, 1, found), @r"
+        versions of jazz/a.wav in moh, the newest first; * is what comes back:
+          id            host       size  modified             trashed
+        * -             mds1    5.0 MiB  2026-01-02 03:50:45  no: Main lost it since the last run
+          -             mds2    5.0 MiB  2026-01-02 03:50:45  no: it stands there
+          01KDYC0000-0  main    5.0 MiB  2026-01-02 03:50:45  2026-01-02 04:28:36  jazz/two\x0alines
+        ");
         let json = with_found(&versions, 1, |versions| found_json(versions).unwrap());
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         let of = |key: &str| {
@@ -389,7 +395,15 @@ mod tests {
             version("mds1", "own", "jazz/new"),
         ];
         versions[2].mtime += 40 * 86_400 * 1_000_000_000;
-        insta::assert_snapshot!(with_found(&versions, 3, in_groups), @"");
+        insta::assert_snapshot!(with_found(&versions, 3, in_groups), @r"
+        jazz/a.wav in moh; * is what comes back:
+        * 2 files (10.0 MiB, modified 2026-01-02 to 2026-02-11)
+              lost on Main since the last run; still on mds1, mds2
+          1 file (5.0 MiB, modified 2026-01-02)
+              replaced or deleted 2026-01-02 04:28:36 by run 01KDYC0000; in the trash of mds1
+          1 file (5.0 MiB, modified 2026-01-02)
+              only on mds1; Main never had it so
+        ");
     }
 
     #[test]
@@ -405,7 +419,12 @@ mod tests {
             Restored { path: version.path.clone(), version, outcome }
         };
         let all: Vec<Restored> = ["was", ID, ID, ID].into_iter().zip(outcomes).map(one).collect();
-        insta::assert_snapshot!(restored("moh", &all, false, &zone()), @"");
+        insta::assert_snapshot!(restored("moh", &all, false, &zone()), @r"
+        moh: jazz/a.wav: restored as it stands on mds1 (5.0 MiB, modified 2026-01-02 03:50:45)
+        moh: jazz/a.wav: restored 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02 03:50:45); what stood there is in Main's trash: 01KDYC00000000000000000000-7
+        moh: jazz/a.wav: stands there already as 01KDYC00000000000000000000-0 of mds1 (5.0 MiB, modified 2026-01-02 03:50:45)
+        moh: jazz/a.wav: not restored: a directory stands there
+        ");
         let many: Vec<Restored> = all.iter().cycle().take(400).cloned().collect();
         let text = restored("moh", &many, false, &zone());
         assert_eq!(text.lines().count(), 101, "what failed, and a line for the rest");

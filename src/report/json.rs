@@ -120,7 +120,6 @@ mod tests {
               "action": "hold",
               "bytes": 44,
               "directory": "recordings",
-              "fails": true,
               "node": "mds2",
               "path": "monitor/1.wav",
               "reason": "open for writing",
@@ -221,6 +220,7 @@ mod tests {
             {
               "detail": "No space left on device",
               "directory": "recordings",
+              "fails": true,
               "node": "mds2",
               "path": "monitor/\\x092.wav",
               "stage": "commit"

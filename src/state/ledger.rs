@@ -256,13 +256,13 @@ mod tests {
             decided: Some(at.to_owned()),
             ..record(path, Some("main"))
         };
-        let mut ledger = Ledger::default();
-        ledger.conflicts = vec![
+        let conflicts = vec![
             decided("a", "2026-01-02T03:04:05Z"),
             record("waits", None),
             decided("b", "2026-01-05T03:04:05Z"),
             decided("c", "2026-03-05T03:04:05Z"),
         ];
+        let mut ledger = Ledger { conflicts, ..Ledger::default() };
         let paths = |ledger: &Ledger| {
             ledger.conflicts.iter().map(|record| record.path.escaped()).collect::<Vec<_>>().join(" ")
         };

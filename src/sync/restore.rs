@@ -281,9 +281,10 @@ struct HostSource<'a> {
 
 impl Source for HostSource<'_> {
     fn send(&mut self, requests: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
-        Ok(match self.id {
+        match self.id {
             Some(id) => self.endpoint.send_trashed(self.directory, id, requests, sink)?,
             None => self.endpoint.send(self.directory, requests, sink)?,
-        })
+        }
+        Ok(())
     }
 }

@@ -151,7 +151,8 @@ fn row(node: &Checked<'_>) -> [String; 3] {
     let Some(version) = &node.version else {
         return [name, address, node.error.as_deref().map_or_else(|| "ok".to_owned(), clean)];
     };
-    let mut parts = vec![format!("ok, {}", clean(version))];
+    let state = if node.state == NodeState::Ok { "ok" } else { "refuses a directory" };
+    let mut parts = vec![format!("{state}, {}", clean(version))];
     if *version != version::package() {
         parts.push(format!("Main has {}", version::package()));
     }
@@ -269,8 +270,20 @@ mod tests {
             ],
         };
         let nodes = [Ok(found()), Ok(odd), Err(away())].map(|result| checked(&node, result));
-        insta::assert_snapshot!(text(&nodes, Verbosity::Normal, &utc()), @"");
-        insta::assert_snapshot!(text(&nodes, Verbosity::Verbose, &utc()), @"");
+        insta::assert_snapshot!(text(&nodes, Verbosity::Normal, &utc()), @r"
+        mds1  10.0.0.11  ok, 0.1.0, 300.0 MiB free, trash 744.0 MiB
+        mds1  10.0.0.11  refuses a directory, 9.9.9, Main has 0.1.0, its clock is 3m 20s ahead, read-only, trash 0 B
+              moh: the node does not accept /srv/moh
+        mds1  10.0.0.11  No route to host
+        ");
+        insta::assert_snapshot!(text(&nodes, Verbosity::Verbose, &utc()), @r"
+        mds1  10.0.0.11  ok, 0.1.0, 300.0 MiB free, trash 744.0 MiB
+              moh: 300.0 MiB free, 3 files (744.0 MiB) in the trash, the oldest of 2026-01-02 03:04:05
+        mds1  10.0.0.11  refuses a directory, 9.9.9, Main has 0.1.0, its clock is 3m 20s ahead, read-only, trash 0 B
+              moh: the node does not accept /srv/moh
+              sounds: not there yet
+        mds1  10.0.0.11  No route to host
+        ");
         assert_eq!(text(&nodes[..1], Verbosity::Quiet, &utc()), "");
     }
 }
