@@ -66,6 +66,11 @@ impl Connector {
         // Made here, because ssh would make it readable for all. ssh reports a path that cannot be written to.
         let _ = fs::File::options().append(true).create(true).mode(0o600).open(&options.known_hosts);
         control::sweep(&options.control_dir)?;
+        let count = AtomicU64::new(0);
+        // A disk that is full or read-only is Main's trouble, and not that of each node.
+        Control::of_this_run(&options.control_dir, &count).with_context(|| {
+            format!("no control socket of ssh can be made on Main in {}", options.control_dir.display())
+        })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("ssh")
@@ -77,7 +82,7 @@ impl Connector {
                 keep::end(&runtime, &left);
             }
         }
-        Ok(Connector { options, runtime: Arc::new(runtime), count: AtomicU64::new(0) })
+        Ok(Connector { options, runtime: Arc::new(runtime), count })
     }
 
     /// Connects to a node and shakes hands with its agent.
