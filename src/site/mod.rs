@@ -8,6 +8,7 @@ mod ha;
 mod install;
 mod known;
 mod lock;
+mod machine;
 mod rotation;
 mod ssh;
 
@@ -29,6 +30,7 @@ pub(crate) use ha::{PATH as HA_CONFIG, standby};
 pub use known::KnownNodes;
 pub use lock::Locked;
 pub(crate) use lock::lock;
+pub(crate) use machine::machine;
 pub(crate) use rotation::RotationEnd;
 use ssh::Ssh;
 

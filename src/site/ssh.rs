@@ -8,7 +8,8 @@ use crate::enroll::{key, rotate};
 use crate::host;
 use crate::model::escape::clean;
 use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, ShellOutput, SshOptions};
-use crate::node::{Hello, NodeError, NodeErrorKind, NodeSession};
+use crate::node::{Accept, Hello, NodeError, NodeErrorKind, NodeSession};
+use crate::site::machine;
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
 
@@ -22,9 +23,13 @@ pub(super) struct Ssh {
     nodes: Vec<Node>,
     /// The key of nodes that have none of their own.
     key: PathBuf,
+    state_dir: PathBuf,
     /// Whether ssh is told of somebody else who holds the keys.
     has_agent: bool,
 }
+
+/// What this host accepts where it is somebody's node.
+const NODE_CONFIG: &str = "/etc/xds-sync/node.toml";
 
 /// Options of ssh by which keys need not lie on Main's disk.
 const AGENTS: [&str; 3] = ["identityagent", "pkcs11provider", "securitykeyprovider"];
@@ -62,6 +67,7 @@ impl Ssh {
             name: config.main.name.clone(),
             nodes: config.nodes.clone(),
             key: ssh.identity.clone(),
+            state_dir: config.sync.state_dir.clone(),
             has_agent: ssh.options.iter().any(is_agent),
         })
     }
@@ -116,6 +122,16 @@ impl Connect for Ssh {
             NodeError::new(NodeErrorKind::Unreachable, format!("no node is named {}", clean(node)))
         })?;
         self.open(known, &options(known))
+    }
+
+    fn is_main(&self, id: &str) -> bool {
+        let machine = machine();
+        // The agent of this host may have a state directory of its own.
+        let places = [
+            Some(self.state_dir.clone()),
+            Accept::read(Path::new(NODE_CONFIG)).ok().map(|accept| accept.state_dir),
+        ];
+        places.into_iter().flatten().any(|place| machine.id(&place).is_some_and(|own| own == id))
     }
 }
 

@@ -152,7 +152,7 @@ mod tests {
             ("", false, AcceptNew, Unreachable, "nothing"),
             (added, false, AcceptNew, Unreachable, "nothing"),
             (&denied, false, AcceptNew, Refused, "xds-sync join"),
-            ("\x1b[2J\nPermission denied (x).\x1b[2J", false, AcceptNew, Refused, "(x).\\x1b[2J"),
+            ("root@mds1: Permission denied (\x1b[2Jx).\r\n", false, AcceptNew, Refused, "(\\x1b[2Jx)."),
             (
                 "Host key verification failed.\r\n",
                 true,
