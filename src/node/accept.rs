@@ -13,7 +13,7 @@ use crate::node::machine::Machine;
 use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 
 /// A node's `node.toml`, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accept {
     /// The file it was read from; for messages.
     pub file: PathBuf,

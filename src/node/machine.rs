@@ -23,6 +23,15 @@ pub struct Machine {
     pub new_id: fn() -> String,
 }
 
+/// How ids are made is the same for all.
+impl PartialEq for Machine {
+    fn eq(&self, other: &Machine) -> bool {
+        self.hardware == other.hardware
+    }
+}
+
+impl Eq for Machine {}
+
 #[derive(Serialize, Deserialize)]
 struct Kept {
     id: String,
