@@ -40,10 +40,18 @@ fn one_machine_under_two_names_is_one_node_and_a_copy_is_told_how_to_become_anot
     run.exits(40);
     assert!(error(&run, "third").contains("third is the same machine as Main"), "{:?}", run.json);
 
-    // Addresses that were exchanged are no mistake.
+    // Addresses that were exchanged are another matter.
     main.remove(NODES);
-    main.sh("sed -i 's/10.77.0.11/X/; s/10.77.0.12/10.77.0.11/; s/X/10.77.0.12/' /etc/xds-sync/config.toml")
-        .ok();
+    let exchange = || {
+        let swap = "s/10.77.0.11/X/; s/10.77.0.12/10.77.0.11/; s/X/10.77.0.12/";
+        main.sh(format!("sed -i '{swap}' /etc/xds-sync/config.toml")).ok();
+    };
+    exchange();
+    let run = main.sync_json([""; 0]);
+    run.exits(3);
+    assert!(run.json.to_string().contains("node_root_replaced"), "{:?}", run.json);
+    assert!(["mds1", "mds2"].iter().all(|node| run.node(node)["state"] != "refused"), "{:?}", run.json);
+    exchange();
     main.sync_json([""; 0]).exits(0);
 
     // A copy with the disk of another.
