@@ -91,6 +91,7 @@ impl Drop for Expected<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -119,7 +120,7 @@ mod tests {
                 // The next one comes when this one has its answer, or waits.
                 let _ = waiting.recv();
             }
-            threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     }
 
