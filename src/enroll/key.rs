@@ -261,61 +261,34 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_key_is_told_with_what_to_do() {
-        let keygen = |args: &[&str], identity: &Path| {
-            let mut keygen = std::process::Command::new("ssh-keygen");
-            assert!(keygen.args(args).arg("-q").arg("-f").arg(identity).status().unwrap().success());
+        let rsa = |passphrase: &str| {
+            format!("rm $K $K.pub; ssh-keygen -q -t rsa -b 2048 -m PEM -N '{passphrase}' -f $K")
         };
-        let trouble_of = |spoil: &dyn Fn(&Path)| {
+        for (spoil, says) in [
+            ("true", None),
+            // ssh does without it.
+            ("rm $K.pub", None),
+            (&*rsa(""), None),
+            ("rm $K", Some("is missing")),
+            ("chmod 644 $K", Some("chmod 600")),
+            ("chmod 640 $K", Some("chmod 600")),
+            ("ssh-keygen -q -p -P '' -N secret -f $K", Some("ssh-keygen -p -f")),
+            (&*rsa("secret"), Some("ssh-keygen -p -f")),
+            ("echo garbage >$K", Some("is damaged")),
+            (": >$K", Some("is damaged")),
+            ("rm $K; mkdir $K", Some("is not a file")),
+        ] {
             let (_dir, identity) = pairs();
-            spoil(&identity);
-            trouble(&identity)
-        };
-        let set_mode =
-            |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        let anew = |identity: &Path| {
-            fs::remove_file(identity).unwrap();
-            fs::remove_file(public_path(identity)).unwrap();
-        };
-        let none = |_: &Path| ();
-        assert_eq!(trouble_of(&none), None);
-        assert_eq!(
-            trouble_of(&|identity| fs::remove_file(public_path(identity)).unwrap()),
-            None,
-            "ssh needs none"
-        );
-        let pem = ["-t", "rsa", "-b", "2048", "-m", "PEM", "-N"];
-        assert_eq!(
-            trouble_of(&|identity| {
-                anew(identity);
-                keygen(&[&pem[..], &[""]].concat(), identity)
-            }),
-            None
-        );
-        let spoilt: [(&dyn Fn(&Path), &str); 8] = [
-            (&|identity: &Path| fs::remove_file(identity).unwrap(), "is missing"),
-            (&|identity: &Path| set_mode(identity, 0o644), "chmod 600"),
-            (&|identity: &Path| set_mode(identity, 0o640), "chmod 600"),
-            (&|identity: &Path| keygen(&["-p", "-P", "", "-N", "secret"], identity), "ssh-keygen -p -f"),
-            (
-                &|identity: &Path| {
-                    anew(identity);
-                    keygen(&[&pem[..], &["secret"]].concat(), identity)
-                },
-                "ssh-keygen -p -f",
-            ),
-            (&|identity: &Path| fs::write(identity, "garbage").unwrap(), "is damaged"),
-            (&|identity: &Path| fs::write(identity, "").unwrap(), "is damaged"),
-            (
-                &|identity: &Path| {
-                    fs::remove_file(identity).unwrap();
-                    fs::create_dir(identity).unwrap()
-                },
-                "is not a file",
-            ),
-        ];
-        for (spoil, says) in spoilt {
-            let told = trouble_of(spoil).unwrap();
-            assert!(told.contains(says) && told.contains("Main's own key"), "{says}: {told}");
+            let mut sh = std::process::Command::new("sh");
+            let spoilt = sh.args(["-ec", spoil]).env("K", &identity).stdout(std::process::Stdio::null());
+            assert!(spoilt.status().unwrap().success());
+            let told = trouble(&identity);
+            assert_eq!(told.is_some(), says.is_some(), "{spoil}: {told:?}");
+            let told = told.unwrap_or_else(|| "Main's own key".to_owned());
+            assert!(
+                told.contains(says.unwrap_or_default()) && told.contains("Main's own key"),
+                "{spoil}: {told}"
+            );
         }
     }
 }

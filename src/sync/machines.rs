@@ -47,10 +47,7 @@ impl Machines {
         self.meet(node, Some(machine));
         let mut wait = Some(wait);
         let mut inner = lock(&self.inner);
-        loop {
-            let Some(owner) = inner.owners.get(machine).filter(|owner| *owner != node).cloned() else {
-                break;
-            };
+        while let Some(owner) = inner.owners.get(machine).filter(|owner| *owner != node).cloned() {
             if inner.met.get(&owner).is_some_and(|met| met.as_deref().is_some_and(|met| met != machine)) {
                 break;
             }
