@@ -1,9 +1,12 @@
 //! What Asterisk says, and how to ask it.
 //!
 //! `asterisk -rx` exits 0 whatever comes of the command, as long as it reaches an Asterisk: the outcome is in
-//! the words. The samples in the tests are what an Asterisk 16.28 printed.
+//! the words. The samples in the tests are what an Asterisk 16.28 printed; an Asterisk 22.10 prints the same.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use super::command::Answer;
 use crate::model::escape::escape_for_people;
@@ -13,8 +16,10 @@ use crate::model::escape::escape_for_people;
 pub(super) enum Verdict {
     /// Nothing speaks against it.
     Done,
-    /// Another reload is on its way; it is worth asking again.
+    /// Another reload is on its way, or Asterisk's own start; it is worth asking again.
     Later(String),
+    /// The module that it is for is not there. During Asterisk's start, it may not be there yet.
+    Unready(String),
     /// It did not happen.
     Failed(String),
 }
@@ -38,36 +43,107 @@ fn cli_words(command: &[String]) -> Option<&str> {
 /// Reads what a command said.
 pub(super) fn verdict(command: &[String], answer: &Answer) -> Verdict {
     let said = |beginning: &str| answer.lines().any(|line| line.starts_with(beginning.as_bytes()));
-    if said("Unable to connect to remote asterisk") {
-        let why = "Asterisk is not running, or does not let this user in: ";
-        return Verdict::Failed(format!("{why}{}", answer.words()));
+    for (beginning, meaning, why) in MEANINGS {
+        if said(beginning) {
+            return meaning(format!("{why}: {}", answer.words()));
+        }
     }
-    if said("A module reload request is already in progress") {
-        return Verdict::Later(format!("another reload did not end in time: {}", answer.words()));
+    if answer.lines().any(is_during_shutdown) {
+        return Verdict::Failed(format!("Asterisk is shutting down: {}", answer.words()));
     }
+    let words = cli_words(command);
+    let advice = words.and_then(module_of).map_or_else(
+        || "is the module loaded that has it?".to_owned(),
+        |module| format!("`asterisk -rx \"module load {module}\"` loads the module that has it:"),
+    );
     if said("No such command '") {
-        let why = "Asterisk has no such command; is the module loaded that has it? ";
-        return Verdict::Failed(format!("{why}{}", answer.words()));
+        return Verdict::Unready(format!("Asterisk has no such command; {advice} {}", answer.words()));
     }
     if !answer.status.success() {
         return Verdict::Failed(format!("the command failed, {}: {}", answer.status, answer.words()));
     }
-    let Some(words) = cli_words(command) else {
+    let Some(words) = words else {
         return Verdict::Done;
     };
-    let is_confirmed = !is_dialplan_reload(words) || said("Dialplan reloaded.");
+    let did_not = format!("Asterisk did not do it: {}", answer.words());
+    if answer.lines().any(is_reload_failure) {
+        let advice = "it goes on with what it had; is a file missing that its configuration includes, or a directory \
+                      empty?";
+        return Verdict::Failed(format!("Asterisk has loaded nothing: {}; {advice}", answer.words()));
+    }
+    if said("No such module '") || answer.lines().any(is_not_initialized) {
+        let load =
+            module_of(words).map(|module| format!("; `asterisk -rx \"module load {module}\"` loads it"));
+        return Verdict::Unready(did_not + &load.unwrap_or_default());
+    }
+    let is_confirmed = confirmation(words).is_none_or(|confirmation| said(&confirmation));
     if REFUSALS.iter().any(|beginning| said(beginning)) || !is_confirmed {
-        return Verdict::Failed(format!("Asterisk did not do it: {}", answer.words()));
+        return Verdict::Failed(did_not);
     }
     Verdict::Done
 }
 
+/// A verdict, by its explanation.
+type Meaning = fn(String) -> Verdict;
+
+/// How lines begin that say all, and what they mean.
+const MEANINGS: [(&str, Meaning, &str); 4] = [
+    (
+        "Unable to connect to remote asterisk",
+        Verdict::Failed,
+        "Asterisk is not running, or does not let this user in",
+    ),
+    ("A module reload request is already in progress", Verdict::Later, "another reload did not end in time"),
+    ("Asterisk cannot reload a module yet", Verdict::Later, "Asterisk is still booting"),
+    (
+        "You don't have permissions to run '",
+        Verdict::Failed,
+        "cli_permissions.conf of this Asterisk denies it to the user of the agent",
+    ),
+];
+
 /// How lines begin by which Asterisk says that it did not do what it was asked, with an exit code of 0.
-const REFUSALS: [&str; 4] = ["Command '", "No such module '", "The module '", "Usage: "];
+const REFUSALS: [&str; 3] = ["Command '", "The module '", "Usage: "];
+
+fn is_during_shutdown(line: &[u8]) -> bool {
+    line.starts_with(b"Command '") && line.ends_with(b"' cannot be run during shutdown")
+}
+
+fn is_reload_failure(line: &[u8]) -> bool {
+    line.starts_with(b"The module '") && line.ends_with(b"' reported a reload failure")
+}
+
+fn is_not_initialized(line: &[u8]) -> bool {
+    const WORDS: &[u8] = b"' was not properly initialized";
+    line.starts_with(b"The module '") && line.windows(WORDS.len()).any(|window| window == WORDS)
+}
 
 /// Asterisk takes words in any case and with any spaces between.
-fn is_dialplan_reload(words: &str) -> bool {
-    words.to_ascii_lowercase().split_whitespace().eq(["dialplan", "reload"])
+fn normal(words: &str) -> Vec<String> {
+    words.split_whitespace().map(str::to_ascii_lowercase).collect()
+}
+
+/// How a line begins by which Asterisk says that it has done what these words ask, if it says anything.
+fn confirmation(words: &str) -> Option<String> {
+    let normal = normal(words);
+    match &*normal.iter().map(String::as_str).collect::<Vec<_>>() {
+        ["dialplan", "reload"] => Some("Dialplan reloaded.".to_owned()),
+        ["module", "reload", _] => {
+            let module = words.split_whitespace().last().unwrap_or_default();
+            Some(format!("Module '{module}' reloaded successfully."))
+        }
+        _ => None,
+    }
+}
+
+/// The module that words are for, where that is known.
+fn module_of(words: &str) -> Option<String> {
+    match &*normal(words).iter().map(String::as_str).collect::<Vec<_>>() {
+        ["dialplan", ..] => Some("pbx_config.so".to_owned()),
+        ["moh", ..] => Some("res_musiconhold.so".to_owned()),
+        ["module", "reload", _] => words.split_whitespace().last().map(str::to_owned),
+        _ => None,
+    }
 }
 
 impl Answer {
@@ -83,42 +159,90 @@ impl Answer {
     }
 }
 
-/// The lines of `dialplan show` that matter here: not those of extensions, which can be many megabytes.
-pub(super) fn is_no_extension(line: &[u8]) -> bool {
-    !line.starts_with(b" ")
+/// What of a line of `dialplan show` matters here: of those of extensions, which can be many megabytes, the place that
+/// they come from.
+pub(super) fn what_matters(line: &[u8]) -> &[u8] {
+    match line.windows(2).rposition(|window| window == b" [") {
+        Some(place) if is_extension(line) => &line[place..],
+        None if is_extension(line) => b"",
+        _ => line,
+    }
+}
+
+/// Whether a line of `dialplan show` is that of a priority or a hint.
+fn is_extension(line: &[u8]) -> bool {
+    const OTHERS: [&[u8]; 3] = [b"  Include =>", b"  Ignore pattern =>", b"  Alt. Switch =>"];
+    line.starts_with(b"  ") && !OTHERS.iter().any(|other| line.starts_with(other))
 }
 
 /// What `dialplan show` shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Contexts {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dialplan {
     /// Names of contexts, whoever made them.
-    pub(super) names: BTreeSet<Vec<u8>>,
+    pub(super) contexts: BTreeSet<Vec<u8>>,
     /// Whether these are all. Asterisk drops lines for a reader who is slow, and goes on.
-    pub(super) complete: bool,
+    pub(super) has_all_contexts: bool,
+    /// Names of the files that extensions come from, without directories.
+    files: BTreeSet<Vec<u8>>,
+    /// Whether no line of an extension was dropped.
+    pub(super) has_all_extensions: bool,
 }
 
-impl Contexts {
-    pub(super) fn read(shown: &[u8]) -> Contexts {
-        let mut names = BTreeSet::new();
-        let mut count = None;
+impl Dialplan {
+    /// Reads lines of which [`what_matters`] was kept.
+    pub(super) fn read(shown: &[u8]) -> Dialplan {
+        let mut dialplan = Dialplan::default();
+        let mut priorities = 0;
+        let mut counted = (None, None);
         for line in shown.split(|&byte| byte == b'\n') {
             if let Some(rest) = line.strip_prefix(b"[ Context '") {
                 // A name may have quotes of its own.
                 const END: &[u8] = b"' created by '";
                 if let Some(end) = rest.windows(END.len()).rposition(|window| window == END) {
-                    names.insert(rest[..end].to_vec());
+                    dialplan.contexts.insert(rest[..end].to_vec());
                 }
             } else if let Some(rest) = line.strip_prefix(b"-= ") {
-                // "-= 3 extensions (3 priorities) in 2 contexts. =-"
-                let words: Vec<&[u8]> = rest.split(|&byte| byte == b' ').collect();
-                count = words
-                    .windows(2)
-                    .find(|pair| pair[1].starts_with(b"context"))
-                    .and_then(|pair| std::str::from_utf8(pair[0]).ok()?.parse::<usize>().ok());
+                counted = counts(rest);
+            } else if let Some(place) = line.strip_prefix(b" [") {
+                priorities += 1;
+                // "extensions.conf:3]"; without a number it is the name of what made it.
+                if let Some(colon) = place.iter().rposition(|&byte| byte == b':') {
+                    dialplan.files.insert(place[..colon].to_vec());
+                }
             }
         }
-        Contexts { complete: count == Some(names.len()), names }
+        dialplan.has_all_contexts = counted.1 == Some(dialplan.contexts.len());
+        dialplan.has_all_extensions = counted.0 == Some(priorities);
+        dialplan
     }
+
+    /// Whether an extension of this file shows.
+    pub(super) fn has_file(&self, path: &Path) -> bool {
+        path.file_name().is_some_and(|name| self.files.contains(name.as_bytes()))
+    }
+}
+
+/// How many priorities and contexts there are: `3 extensions (3 priorities) in 2 contexts. =-`.
+fn counts(sum: &[u8]) -> (Option<usize>, Option<usize>) {
+    let words: Vec<&[u8]> = sum.split(|&byte| byte == b' ').collect();
+    let before = |word: &[u8]| {
+        let pair = words.windows(2).find(|pair| pair[1].starts_with(word))?;
+        std::str::from_utf8(pair[0].strip_prefix(b"(").unwrap_or(pair[0])).ok()?.parse().ok()
+    };
+    (before(b"priorit"), before(b"context"))
+}
+
+/// A directory in `core show settings`.
+///
+/// ```text
+///   Configuration directory:     /etc/asterisk
+/// ```
+pub(super) fn setting(shown: &[u8], name: &str) -> Option<PathBuf> {
+    let value = |line: &[u8]| -> Option<PathBuf> {
+        let value = line.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+        Some(PathBuf::from(OsStr::from_bytes(value.trim_ascii())))
+    };
+    shown.split(|&byte| byte == b'\n').find_map(value)
 }
 
 /// The directories of `moh show classes` that are played file by file.
@@ -207,9 +331,60 @@ mod tests {
                 0,
                 "No such command 'dialplan reload' (type 'core show help dialplan reload' for other possible commands)\n",
                 "",
-                "Asterisk has no such command; is the module loaded that has it? No such command 'dialplan reload' \
-                 (type 'core show help dialplan reload' for other possible commands)",
+                "unready: Asterisk has no such command; `asterisk -rx \"module load pbx_config.so\"` loads the module that \
+                 has it: No such command 'dialplan reload' (type 'core show help dialplan reload' for other possible \
+                 commands)",
             ),
+            (
+                "asterisk|-rx|queue relaod",
+                0,
+                "No such command 'queue relaod' (type …)\n",
+                "",
+                "unready: Asterisk has no such command; is the module loaded that has it? No such command 'queue relaod' \
+                 (type …)",
+            ),
+            (
+                DIALPLAN,
+                0,
+                "Command 'dialplan reload' cannot be run during shutdown\n",
+                "",
+                "Asterisk is shutting down: Command 'dialplan reload' cannot be run during shutdown",
+            ),
+            (
+                MOH,
+                0,
+                "You don't have permissions to run 'moh reload' command\n",
+                "",
+                "cli_permissions.conf of this Asterisk denies it to the user of the agent: You don't have permissions to \
+                 run 'moh reload' command",
+            ),
+            (
+                OTHER,
+                0,
+                "Asterisk cannot reload a module yet; request queued\n",
+                "",
+                "later: Asterisk is still booting: Asterisk cannot reload a module yet; request queued",
+            ),
+            (
+                OTHER,
+                0,
+                "The module 'app_queue.so' was not properly initialized. Before reloading the module, you must run \"module \
+                 load app_queue.so\" and fix whatever is preventing the module from being initialized.\n",
+                "",
+                "unready: Asterisk did not do it: The module 'app_queue.so' was not properly initialized. Before reloading \
+                 the module, you must run \"module load app_queue.so\" and fix whatever is preventing the module from \
+                 being initialized.; `asterisk -rx \"module load app_queue.so\"` loads it",
+            ),
+            (
+                OTHER,
+                0,
+                "The module 'app_queue.so' reported a reload failure\n",
+                "",
+                "Asterisk has loaded nothing: The module 'app_queue.so' reported a reload failure; it goes on with what it \
+                 had; is a file missing that its configuration includes, or a directory empty?",
+            ),
+            (OTHER, 0, "", "", "Asterisk did not do it: it said nothing"),
+            ("asterisk|-rx|module reload", 0, "", "", "done"),
             (
                 DIALPLAN,
                 1,
@@ -232,7 +407,8 @@ mod tests {
                 0,
                 "No such module 'app_queue.so'\n",
                 "",
-                "Asterisk did not do it: No such module 'app_queue.so'",
+                "unready: Asterisk did not do it: No such module 'app_queue.so'; `asterisk -rx \"module load app_queue.so\"` \
+                 loads it",
             ),
             (
                 OTHER,
@@ -270,6 +446,7 @@ mod tests {
             let said = match verdict(&words(command), &answer(code, stdout, stderr)) {
                 Verdict::Done => "done".to_owned(),
                 Verdict::Later(why) => format!("later: {why}"),
+                Verdict::Unready(why) => format!("unready: {why}"),
                 Verdict::Failed(why) => why,
             };
             assert_eq!(said, expected, "{command}: {stdout}{stderr}");
@@ -296,33 +473,66 @@ mod tests {
 
     const DIALPLAN: &str = "\
 [ Context 'after' created by 'pbx_config' ]
-  's' =>            1. NoOp()                                     [extensions.conf:9]
+  's' (CID match '123') =>  1. NoOp(cid)                                  [extensions.conf:9]
+  's' =>            hint: SIP/x                                   [extensions.conf:4]
 
 [ Context ' a 'b' created by ' created by 'pbx_config' ]
   '1' =>            1. NoOp([ Context 'no' created by 'pbx_config' ])       [10-one.conf:2]
-                    2. Hangup()                                   [10-one.conf:3]
+     [label]        2. Hangup()                                   [10-[x] two.conf:3]
+                    3. Hangup()                                   [pbx_lua]
   Include =>        'after'                                       [pbx_config]
+  Ignore pattern => '9'                                           [pbx_config]
+  Alt. Switch =>    'Realtime/x'                                  [pbx_config]
 
--= 2 extensions (3 priorities) in 2 contexts. =-
+-= 3 extensions (5 priorities) in 2 contexts. =-
 ";
 
+    fn read(text: &str) -> Dialplan {
+        let kept: Vec<u8> =
+            text.split_inclusive('\n').flat_map(|line| what_matters(line.as_bytes())).copied().collect();
+        Dialplan::read(&kept)
+    }
+
     #[test]
-    fn contexts_of_a_dialplan() {
-        let names = ["after", " a 'b' created by "].map(|name| name.as_bytes().to_vec()).into();
-        let read = |text: &str| {
-            let kept: String =
-                text.split_inclusive('\n').filter(|line| is_no_extension(line.as_bytes())).collect();
-            Contexts::read(kept.as_bytes())
-        };
-        assert_eq!(read(DIALPLAN), Contexts { names, complete: true });
-        assert!(read("-= 0 extensions (0 priorities) in 0 contexts. =-\n").complete);
-        assert!(
-            read("[ Context 'a' created by 'x' ]\n-= 1 extension (1 priority) in 1 context. =-\n").complete
+    fn what_a_dialplan_shows() {
+        let dialplan = read(DIALPLAN);
+        assert_eq!(
+            dialplan.contexts,
+            ["after", " a 'b' created by "].map(|name| name.as_bytes().to_vec()).into()
         );
-        // Asterisk dropped lines.
-        assert!(!read(&DIALPLAN.replace("[ Context 'after' created by 'pbx_config' ]\n", "")).complete);
-        assert!(!read(&DIALPLAN.replace("-= ", "")).complete);
-        assert!(!read("").complete);
+        assert!(dialplan.has_all_contexts && dialplan.has_all_extensions);
+        for (file, is_shown) in
+            [("extensions.conf", true), ("x/10-one.conf", true), ("pbx_lua", false), ("2.conf", false)]
+        {
+            assert_eq!(dialplan.has_file(Path::new(file)), is_shown, "{file}");
+        }
+        let empty = read("-= 0 extensions (0 priorities) in 0 contexts. =-\n");
+        assert!(empty.has_all_contexts && empty.has_all_extensions);
+        let one = read("[ Context 'a' created by 'x' ]\n-= 1 extension (1 priority) in 1 context. =-\n");
+        assert!(one.has_all_contexts && !one.has_all_extensions);
+    }
+
+    #[test]
+    fn lines_that_asterisk_drops_are_noticed() {
+        let part = read(&DIALPLAN.replace("[ Context 'after' created by 'pbx_config' ]\n", ""));
+        assert!(!part.has_all_contexts && part.has_all_extensions);
+        let part = read(&DIALPLAN.replace(
+            "  's' =>            hint: SIP/x                                   [extensions.conf:4]\n",
+            "",
+        ));
+        assert!(part.has_all_contexts && !part.has_all_extensions);
+        for unknown in [read(&DIALPLAN.replace("-= ", "")), read("")] {
+            assert!(!unknown.has_all_contexts && !unknown.has_all_extensions);
+        }
+    }
+
+    #[test]
+    fn settings() {
+        let shown = b"* Directories\n  -------------\n  Configuration file:          /x/asterisk.conf\n  \
+                      Configuration directory:     /srv/a b\n  Data directory:              /usr/share/asterisk\n";
+        assert_eq!(setting(shown, "Configuration directory"), Some(PathBuf::from("/srv/a b")));
+        assert_eq!(setting(shown, "Data directory"), Some(PathBuf::from("/usr/share/asterisk")));
+        assert_eq!(setting(b"Usage: x\n", "Data directory"), None);
     }
 
     #[test]
