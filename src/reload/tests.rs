@@ -176,7 +176,8 @@ fn where_the_include_is_not_found_names_in_conf_must_show() {
 
 #[test]
 fn files_that_asterisk_cannot_make_sense_of_are_warned_of() {
-    let wide: String = "[wide]\r\nexten => 1,1,NoOp()\r\n".chars().flat_map(|char| [char, '\0']).collect();
+    let wide: String =
+        "; x\r\n[wide]\r\nexten => 1,1,NoOp()\r\n".chars().flat_map(|char| [char, '\0']).collect();
     let config = Config::new(&[
         ("extensions.conf", ALL),
         ("extra.d/10-utf16.conf", &wide),
