@@ -167,57 +167,56 @@ impl Findings {
         self.unplayable.extend_from_slice(&music.unplayable);
     }
 
-    fn verdict(self, config: Option<&Path>, data: &Path, real: &mut RealPaths) -> Shown {
-        let differs = [
-            (self.missing, "music on hold is missing in Asterisk"),
-            (self.gone, "music on hold that is gone still shows in Asterisk"),
-        ];
-        let differs = differs.into_iter().filter(|(names, _)| !names.is_empty());
-        let differs: Vec<String> =
-            differs.map(|(names, what)| format!("{what}: {}", listed(names.into_iter()))).collect();
-        let differs = differs.join("; ");
-        if !self.dead_links.is_empty() {
-            let links = listed(self.dead_links.into_iter());
-            return Shown::Missing(format!(
-                "{differs}; Asterisk does not read a directory with a link to nowhere: {links}"
-            ));
+    fn verdict(mut self, config: Option<&Path>, data: &Path, real: &mut RealPaths) -> Shown {
+        if let Some(differences) = self.differences() {
+            return differences;
         }
-        if !differs.is_empty() {
-            return Shown::NotYet(format!(
-                "{differs}; another reload was in the way, or Asterisk's user cannot read the directory: look at \
-                 Asterisk's log"
-            ));
-        }
-
-        let configured = config.map(|config| (config.join("musiconhold.conf"), config)).map(|(file, _)| file);
-        let class_directories =
-            configured.as_deref().map(|file| class_directories(file, data, real)).unwrap_or_default();
-        let (unmade, unplayed): (Vec<PathBuf>, Vec<PathBuf>) = self
-            .unplayed
-            .into_iter()
-            .partition(|directory| real.of(directory).is_some_and(|real| class_directories.contains(&real)));
-        if let (Some(file), false) = (configured, unmade.is_empty()) {
+        let classes = config.map(|config| config.join("musiconhold.conf"));
+        let named = classes.as_deref().map(|file| class_directories(file, data, real)).unwrap_or_default();
+        let is_named = |directory: &mut PathBuf| real.of(directory).is_some_and(|real| named.contains(&real));
+        let unmade: Vec<PathBuf> = self.unplayed.extract_if(.., is_named).collect();
+        if let (Some(file), false) = (classes, unmade.is_empty()) {
             return Shown::Missing(format!(
-                "Asterisk has not loaded the class of music on hold that plays from {}: its directory was empty or \
-                 missing, and the class is not made until {} is newer; `touch` that file on the node",
+                "Asterisk has no class of music on hold that plays from {}: the directory was empty or missing before, \
+                 and the class is not made until {} is newer; `touch` that file on the node",
                 listed(unmade.iter().map(|directory| for_people(directory))),
                 for_people(&file),
             ));
         }
-        let mut warnings = Vec::new();
-        if !unplayed.is_empty() {
-            warnings.push(format!(
-                "no class of music on hold that Asterisk has loaded plays from {}",
-                listed(unplayed.iter().map(|directory| for_people(directory)))
-            ));
-        }
-        if !self.unplayable.is_empty() {
-            warnings.push(format!(
-                "music on hold that cannot be played: {}",
-                listed(self.unplayable.into_iter())
-            ));
-        }
+        let unplayed: Vec<String> = self.unplayed.iter().map(|directory| for_people(directory)).collect();
+        let warnings = [
+            (unplayed, "no class of music on hold that Asterisk has loaded plays from "),
+            (self.unplayable, "music on hold that cannot be played: "),
+        ];
+        let warnings = warnings.into_iter().filter(|(names, _)| !names.is_empty());
+        let warnings: Vec<String> =
+            warnings.map(|(names, what)| format!("{what}{}", listed(names.into_iter()))).collect();
         Shown::All((!warnings.is_empty()).then(|| warnings.join("; ")))
+    }
+
+    /// What shows and is not there, or is there and does not show.
+    fn differences(&mut self) -> Option<Shown> {
+        let lists = [
+            (&mut self.missing, "music on hold is missing in Asterisk: "),
+            (&mut self.gone, "music on hold that is gone still shows in Asterisk: "),
+        ];
+        let lists = lists.into_iter().filter(|(names, _)| !names.is_empty());
+        let lists: Vec<String> =
+            lists.map(|(names, what)| format!("{what}{}", listed(names.drain(..)))).collect();
+        if lists.is_empty() {
+            return None;
+        }
+        let lists = lists.join("; ");
+        if self.dead_links.is_empty() {
+            return Some(Shown::NotYet(format!(
+                "{lists}; another reload was in the way, or Asterisk's user cannot read the directory: look at \
+                 Asterisk's log"
+            )));
+        }
+        let links = listed(self.dead_links.drain(..));
+        Some(Shown::Missing(format!(
+            "{lists}; Asterisk does not read a directory with a link to nowhere: {links}"
+        )))
     }
 }
 

@@ -121,9 +121,19 @@ impl Ledger {
         loaded.len() > before
     }
 
-    /// Records that a reload is owed for a directory, until it succeeds; whether that was not on record.
-    pub(crate) fn owe_reload(&mut self, node: &str, reload: &str, directory: &str) -> bool {
-        self.record(node, reload).insert(directory.to_owned(), None) != Some(None)
+    /// Records that a reload is owed for directories, until it succeeds; whether that was not on record.
+    pub(crate) fn owe_reload<'d>(
+        &mut self,
+        node: &str,
+        reload: &str,
+        directories: impl IntoIterator<Item = &'d String>,
+    ) -> bool {
+        let loaded = self.record(node, reload);
+        let mut is_new = false;
+        for directory in directories {
+            is_new |= loaded.insert(directory.clone(), None) != Some(None);
+        }
+        is_new
     }
 
     /// Records that a reload succeeded with this.
@@ -209,7 +219,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.roots.insert("moh".to_owned(), "01R".to_owned());
         ledger.reloaded("mds1", "moh", BTreeMap::from([("moh".to_owned(), Digest([7; 32]))]));
-        ledger.owe_reload("mds1", "dialplan", "dialplan");
+        ledger.owe_reload("mds1", "dialplan", [&"dialplan".to_owned()]);
         ledger.set_conflicts("recordings", vec![record("a.wav", Some("main")), record("\u{1b}\n\\", None)]);
         let not_utf8 = RelPathBuf::new(&b"\xff.wav"[..]).unwrap();
         let skip = Skip { path: not_utf8, side: Side::Node, reason: "a socket".to_owned() };
@@ -234,8 +244,8 @@ mod tests {
         let mut ledger = Ledger::default();
         let at = |byte| BTreeMap::from([("dialplan".to_owned(), Digest([byte; 32]))]);
         let owed = Loaded::from([("dialplan".to_owned(), None)]);
-        assert!(ledger.owe_reload("mds1", "dialplan", "dialplan"));
-        assert!(!ledger.owe_reload("mds1", "dialplan", "dialplan"));
+        assert!(ledger.owe_reload("mds1", "dialplan", at(1).keys()));
+        assert!(!ledger.owe_reload("mds1", "dialplan", at(1).keys()));
         assert!(!ledger.count_as_loaded("mds1", "dialplan", &at(1)));
         assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&owed));
     }

@@ -68,11 +68,12 @@ pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
         for kind in kinds {
             let before = looks(&node.edges, kind, |edge| edge.scanned.loaded);
             is_new |= ledger.count_as_loaded(name, kind, &before);
-            for (directory, was) in &before {
-                if select::is_owed(ledger.loaded(name, kind), directory, Some(was)) {
-                    is_new |= ledger.owe_reload(name, kind, directory);
-                }
-            }
+            let record = ledger.loaded(name, kind).cloned();
+            let is_owed = |(directory, was): &(&String, &Digest)| {
+                select::is_owed(record.as_ref(), directory, Some(was))
+            };
+            let owed = before.iter().filter(is_owed).map(|(directory, _)| directory);
+            is_new |= ledger.owe_reload(name, kind, owed);
         }
     }
     if is_new {
@@ -116,10 +117,7 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
         return Ok(not_due(run, node, kind));
     }
     // Owed from before it is tried: Asterisk carries out a reload that fails, and one whose run is killed.
-    let is_new = {
-        let mut ledger = lock(&run.ledger);
-        after.keys().fold(false, |is_new, directory| ledger.owe_reload(&name, kind, directory) || is_new)
-    };
+    let is_new = lock(&run.ledger).owe_reload(&name, kind, after.keys());
     if is_new {
         save(run, node);
     }
