@@ -70,7 +70,7 @@ pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
             is_new |= ledger.count_as_loaded(name, kind, &before);
             let record = ledger.loaded(name, kind).cloned();
             let is_owed = |(directory, was): &(&String, &Digest)| {
-                select::is_owed(record.as_ref(), directory, Some(was))
+                select::is_owed(record.as_ref(), directory, Some(*was))
             };
             let owed = before.iter().filter(is_owed).map(|(directory, _)| directory);
             is_new |= ledger.owe_reload(name, kind, owed);
