@@ -1,13 +1,15 @@
 //! Reloads of a real Asterisk, of both versions that people run: private, with directories of its own, without ports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
 
+#[path = "support/asterisk22.rs"]
+mod asterisk22;
 #[path = "support/wait.rs"]
 mod wait;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -16,9 +18,6 @@ use xds_sync::model::{ReloadOutcome, ReloadState};
 use xds_sync::reload::{self, ReloadRequest};
 
 use wait::{LIMIT, eventually, exit_code};
-
-/// Where scripts/setup makes a root with Asterisk 22. Asterisk 16 is the machine's own.
-const ROOT_22: &str = "/var/cache/xds-sync-tests/asterisk22";
 
 /// Starts what it is given in the root of Asterisk 22, with this machine's /tmp, /proc and /dev. The mounts end with it.
 const IN_ROOT_22: &str = r#"#!/bin/sh
@@ -54,8 +53,8 @@ impl Asterisk {
         let dir = tempfile::tempdir_in("/tmp").unwrap();
         let mut asterisk = Asterisk { dir, program: "asterisk".to_owned(), running: None };
         if version == 22 {
-            assert!(Path::new(ROOT_22).is_dir(), "this test needs {ROOT_22}: scripts/setup makes it");
-            asterisk.write("asterisk22", &IN_ROOT_22.replace("ROOT", ROOT_22));
+            let root = asterisk22::root();
+            asterisk.write("asterisk22", &IN_ROOT_22.replace("ROOT", root.to_str().unwrap()));
             let program = asterisk.at("asterisk22");
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
             asterisk.program = program.display().to_string();

@@ -20,6 +20,8 @@ pub(super) enum Verdict {
     Later(String),
     /// The module that it is for is not there. During Asterisk's start, it may not be there yet.
     Unready(String),
+    /// Asterisk tried, and goes on with what it had.
+    LoadedNothing(String),
     /// It did not happen.
     Failed(String),
 }
@@ -67,9 +69,7 @@ pub(super) fn verdict(command: &[String], answer: &Answer) -> Verdict {
     };
     let did_not = format!("Asterisk did not do it: {}", answer.words());
     if answer.lines().any(is_reload_failure) {
-        let advice = "it goes on with what it had; is a file missing that its configuration includes, or a directory \
-                      empty?";
-        return Verdict::Failed(format!("Asterisk has loaded nothing: {}; {advice}", answer.words()));
+        return Verdict::LoadedNothing(format!("Asterisk has loaded nothing: {}", answer.words()));
     }
     if said("No such module '") || answer.lines().any(is_not_initialized) {
         let load =
@@ -245,26 +245,52 @@ pub(super) fn setting(shown: &[u8], name: &str) -> Option<PathBuf> {
     shown.split(|&byte| byte == b'\n').find_map(value)
 }
 
-/// The directories of `moh show classes` that are played file by file.
-///
+/// A class of `moh show classes` with a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MohClass<'a> {
+    pub(super) directory: &'a [u8],
+    /// Whether it is played file by file; otherwise a program plays it.
+    pub(super) is_files: bool,
+}
+
 /// ```text
 /// Class: default
 ///     Mode: files
 ///     Directory: /var/lib/asterisk/moh
 /// ```
-pub(super) fn moh_directories(shown: &[u8]) -> Vec<&[u8]> {
-    let mut directories = Vec::new();
+pub(super) fn moh_classes(shown: &[u8]) -> Vec<MohClass<'_>> {
+    let mut classes = Vec::new();
     let mut is_files = false;
     for line in shown.split(|&byte| byte == b'\n') {
         if line.starts_with(b"Class: ") {
             is_files = false;
         } else if let Some(mode) = line.strip_prefix(b"\tMode: ") {
             is_files = mode == b"files";
-        } else if is_files && let Some(directory) = line.strip_prefix(b"\tDirectory: ") {
-            directories.push(directory);
+        } else if let Some(directory) = line.strip_prefix(b"\tDirectory: ") {
+            classes.push(MohClass { directory, is_files });
         }
     }
-    directories
+    classes
+}
+
+/// The extensions of `core show file formats`, which are those that a loaded module plays.
+///
+/// ```text
+/// Format     Name       Extensions
+/// ------     ----       ----------
+/// alaw       alaw       alaw|al|alw
+/// ```
+pub(super) fn file_extensions(shown: &[u8]) -> BTreeSet<Vec<u8>> {
+    let rows = shown.split(|&byte| byte == b'\n').skip_while(|line| !line.starts_with(b"------")).skip(1);
+    let extensions = rows.filter_map(|row| {
+        let mut columns = row.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        match (columns.next(), columns.next(), columns.next(), columns.next()) {
+            (Some(_), Some(_), Some(extensions), None) => Some(extensions),
+            // "7 file formats registered."
+            _ => None,
+        }
+    });
+    extensions.flat_map(|extensions| extensions.split(|&byte| byte == b'|')).map(<[u8]>::to_vec).collect()
 }
 
 /// The paths of `moh show files`, which lack the extensions.
@@ -380,8 +406,7 @@ mod tests {
                 0,
                 "The module 'app_queue.so' reported a reload failure\n",
                 "",
-                "Asterisk has loaded nothing: The module 'app_queue.so' reported a reload failure; it goes on with what it \
-                 had; is a file missing that its configuration includes, or a directory empty?",
+                "nothing: Asterisk has loaded nothing: The module 'app_queue.so' reported a reload failure",
             ),
             (OTHER, 0, "", "", "Asterisk did not do it: it said nothing"),
             ("asterisk|-rx|module reload", 0, "", "", "done"),
@@ -447,6 +472,7 @@ mod tests {
                 Verdict::Done => "done".to_owned(),
                 Verdict::Later(why) => format!("later: {why}"),
                 Verdict::Unready(why) => format!("unready: {why}"),
+                Verdict::LoadedNothing(why) => format!("nothing: {why}"),
                 Verdict::Failed(why) => why,
             };
             assert_eq!(said, expected, "{command}: {stdout}{stderr}");
@@ -540,12 +566,25 @@ mod tests {
         let classes = "Class: default\n\tMode: files\n\tDirectory: /m/default\n\
                        Class: play\n\tMode: playlist\n\tDirectory: nodir\n\tFormat: slin\n\
                        Class: a b\n\tMode: files\n\tDirectory: /m/a b/\n";
-        assert_eq!(moh_directories(classes.as_bytes()), [&b"/m/default"[..], b"/m/a b/"]);
+        let class =
+            |directory: &'static str, is_files| MohClass { directory: directory.as_bytes(), is_files };
+        let expected = [class("/m/default", true), class("nodir", false), class("/m/a b/", true)];
+        assert_eq!(moh_classes(classes.as_bytes()), expected);
         let files = "Class: default\n\tFile: /m/default/beep\n\tFile: /m/default/new\nline\n\tFile: /m/default/trail \n\
                      Class: a b\n\tFile: /m/a b//x.y\n";
         let expected = ["/m/default/beep", "/m/default/new\nline", "/m/default/trail ", "/m/a b//x.y"];
         assert_eq!(moh_files(files.as_bytes()), expected.map(|file| file.as_bytes().to_vec()));
         assert!(moh_files(b"").is_empty());
+    }
+
+    #[test]
+    fn extensions_of_formats() {
+        let shown = "Format     Name       Extensions          \n------     ----       ----------          \n\
+                     alaw       alaw       alaw|al|alw         \nslin       wav        wav                 \n\
+                     2 file formats registered.\n";
+        let expected = ["al", "alaw", "alw", "wav"].map(|extension| extension.as_bytes().to_vec());
+        assert_eq!(file_extensions(shown.as_bytes()), expected.into());
+        assert!(file_extensions(b"Usage: x y z\n").is_empty());
     }
 
     /// As Asterisk 16 shows a directory with each of these in it.

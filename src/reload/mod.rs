@@ -140,19 +140,27 @@ fn reload(
 }
 
 fn attempt(request: &ReloadRequest, command: &[String], host: &mut dyn Host) -> Tried {
-    match order(command, host) {
-        Verdict::Done => {}
-        Verdict::Later(why) => return Tried::Later(why),
-        Verdict::Unready(why) | Verdict::Failed(why) => return Tried::Failed(why),
-    }
+    let ordered = order(command, host);
     let mut ask = |words: &str, keep: Keep| {
         let command = asking(command, words).unwrap_or_default();
         let answer = host.run(&command, keep)?;
         match verdict(&command, &answer) {
             Verdict::Done => Ok(answer),
-            Verdict::Later(why) | Verdict::Unready(why) | Verdict::Failed(why) => Err(why),
+            Verdict::Later(why)
+            | Verdict::Unready(why)
+            | Verdict::LoadedNothing(why)
+            | Verdict::Failed(why) => Err(why),
         }
     };
+    match ordered {
+        Verdict::Done => {}
+        Verdict::Later(why) => return Tried::Later(why),
+        Verdict::LoadedNothing(why) if request.name == "dialplan" => {
+            return Tried::Failed(format!("{why}; {}", dialplan::why_nothing(&request.roots, &mut ask)));
+        }
+        Verdict::LoadedNothing(why) => return Tried::Failed(format!("{why}; it goes on with what it had")),
+        Verdict::Unready(why) | Verdict::Failed(why) => return Tried::Failed(why),
+    }
     // A command of the administrator's own need not be for an Asterisk that can be asked from here.
     let is_asterisk = asking(command, "").is_some();
     let shown = match request.name.as_str() {
@@ -183,7 +191,7 @@ fn order(command: &[String], host: &mut dyn Host) -> Verdict {
         Verdict::Done => give(command),
         Verdict::Failed(why) => Verdict::Failed(format!("Asterisk is still booting: {why}")),
         // An Asterisk that does not know this either has fully booted.
-        Verdict::Later(_) | Verdict::Unready(_) => first,
+        Verdict::Later(_) | Verdict::Unready(_) | Verdict::LoadedNothing(_) => first,
     }
 }
 

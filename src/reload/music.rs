@@ -6,8 +6,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::asterisk::{moh_directories, moh_entry, moh_files, setting};
+use super::asterisk::{file_extensions, moh_classes, moh_entry, moh_files, setting};
 use super::contexts::lines;
+use super::includes;
 use super::verify::{Ask, Shown, listed, read};
 use crate::model::escape::escape_for_people;
 
@@ -19,21 +20,24 @@ const MAX_DEPTH: usize = 32;
 pub(super) fn verify(roots: &[PathBuf], ask: &mut Ask<'_>) -> Result<Shown, String> {
     let classes = ask("moh show classes", |line| line)?.stdout;
     let files = ask("moh show files", |line| line)?.stdout;
-    // An Asterisk that does not answer this has no relative directories that can be found.
+    // An Asterisk that does not answer the others has no relative directories that can be found, and plays anything.
     let settings = ask("core show settings", |line| line).map(|answer| answer.stdout).unwrap_or_default();
+    let formats = ask("core show file formats", |line| line).map(|answer| answer.stdout).unwrap_or_default();
     let data = setting(&settings, "Data directory").unwrap_or_default();
-    let config = setting(&settings, "Configuration directory");
+    let extensions = file_extensions(&formats);
 
     // One directory has many names: /var/lib/xivo/moh is a link to /var/lib/asterisk/moh.
     let mut real = RealPaths::default();
-    let played: BTreeSet<PathBuf> = moh_directories(&classes)
-        .into_iter()
-        .filter_map(|directory| real.of(&data.join(os(directory))))
-        .collect();
+    let mut loaded: BTreeMap<PathBuf, bool> = BTreeMap::new();
+    for class in moh_classes(&classes) {
+        if let Some(directory) = real.of(&data.join(os(class.directory))) {
+            *loaded.entry(directory).or_default() |= class.is_files;
+        }
+    }
     let mut shown: BTreeMap<PathBuf, BTreeSet<Vec<u8>>> = BTreeMap::new();
     for file in moh_files(&files) {
         if let Some(slash) = file.iter().rposition(|&byte| byte == b'/')
-            && let Some(directory) = real.of(Path::new(os(&file[..slash])))
+            && let Some(directory) = real.of_any(Path::new(os(&file[..slash])))
         {
             shown.entry(directory).or_default().insert(file[slash + 1..].to_vec());
         }
@@ -42,14 +46,20 @@ pub(super) fn verify(roots: &[PathBuf], ask: &mut Ask<'_>) -> Result<Shown, Stri
     let mut findings = Findings::default();
     for directory in directories(roots) {
         let Some(real) = real.of(&directory) else { continue };
-        match (played.contains(&real), shown.get(&real)) {
-            (true, entries) => findings.look(&Music::of(&directory), &directory, entries),
-            (false, Some(_)) => {}
-            (false, None) if Music::of(&directory).entries.is_empty() => {}
-            (false, None) => findings.unplayed.push(directory),
+        match (loaded.get(&real), shown.get(&real)) {
+            (Some(true), entries) => findings.look(&Music::of(&directory, &extensions), &directory, entries),
+            // A program plays it, or a class that plays single files of it.
+            (Some(false), _) | (None, Some(_)) => {}
+            (None, None) if Music::of(&directory, &extensions).entries.is_empty() => {}
+            (None, None) => findings.unplayed.push(directory),
         }
     }
-    Ok(findings.verdict(config.as_deref(), &data, &mut real))
+    let roots: Vec<PathBuf> = roots.iter().filter_map(|root| real.of(root)).collect();
+    let is_gone =
+        |directory: &&PathBuf| roots.iter().any(|root| directory.starts_with(root)) && !directory.exists();
+    findings.removed = shown.keys().filter(is_gone).cloned().collect();
+    let classes = setting(&settings, "Configuration directory").map(|config| Classes { config, data });
+    Ok(findings.verdict(classes, &mut real))
 }
 
 fn os(bytes: &[u8]) -> &OsStr {
@@ -84,14 +94,21 @@ struct Music {
 }
 
 impl Music {
-    fn of(directory: &Path) -> Music {
+    /// `extensions`: what a loaded module plays; where none is known, anything is.
+    fn of(directory: &Path, extensions: &BTreeSet<Vec<u8>>) -> Music {
         let mut music = Music::default();
+        // Of several files with one name, Asterisk takes one that it can play.
+        let mut playable = BTreeSet::new();
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let (name, path) = (entry.file_name(), entry.path());
             match path.metadata() {
                 Ok(metadata) if metadata.is_file() => {
                     let Some(shown) = moh_entry(name.as_bytes()) else { continue };
                     music.entries.insert(shown.to_vec(), name.as_bytes().to_vec());
+                    let extension = &name.as_bytes()[shown.len() + 1..];
+                    if extensions.is_empty() || extensions.contains(extension) {
+                        playable.insert(shown.to_vec());
+                    }
                     if let Some(why) = unplayable(&path, metadata.len()) {
                         music.unplayable.push(format!("{} ({why})", for_people(&path)));
                     }
@@ -102,6 +119,11 @@ impl Music {
                 _ => {}
             }
         }
+        let unknown = music.entries.iter().filter(|(entry, _)| !playable.contains(*entry));
+        let unknown = unknown.map(|(_, name)| {
+            format!("{} (no module is loaded that plays such a file)", for_people(&directory.join(os(name))))
+        });
+        music.unplayable.extend(unknown);
         music
     }
 }
@@ -147,6 +169,8 @@ struct Findings {
     dead_links: Vec<String>,
     unplayable: Vec<String>,
     unplayed: Vec<PathBuf>,
+    /// Directories that a class has loaded and that are not there any more.
+    removed: Vec<PathBuf>,
 }
 
 impl Findings {
@@ -167,30 +191,42 @@ impl Findings {
         self.unplayable.extend_from_slice(&music.unplayable);
     }
 
-    fn verdict(mut self, config: Option<&Path>, data: &Path, real: &mut RealPaths) -> Shown {
+    fn verdict(mut self, classes: Option<Classes>, real: &mut RealPaths) -> Shown {
         if let Some(differences) = self.differences() {
             return differences;
         }
-        let classes = config.map(|config| config.join("musiconhold.conf"));
-        let named = classes.as_deref().map(|file| class_directories(file, data, real)).unwrap_or_default();
+        if !self.removed.is_empty() {
+            let removed = listed(self.removed.iter().map(|directory| for_people(directory)));
+            let how = "as long as its directory is missing, Asterisk keeps what a class had; take the class out of \
+                       musiconhold.conf, or `touch` that file, on the node";
+            return Shown::Missing(format!(
+                "music on hold of {removed}, which does not exist any more, still shows in Asterisk; {how}"
+            ));
+        }
+        let named = classes.as_ref().map(|classes| classes.directories(real)).unwrap_or_default();
         let is_named = |directory: &mut PathBuf| real.of(directory).is_some_and(|real| named.contains(&real));
         let unmade: Vec<PathBuf> = self.unplayed.extract_if(.., is_named).collect();
-        if let (Some(file), false) = (classes, unmade.is_empty()) {
+        if let (Some(classes), false) = (classes, unmade.is_empty()) {
             return Shown::Missing(format!(
                 "Asterisk has no class of music on hold that plays from {}: the directory was empty or missing before, \
                  and the class is not made until {} is newer; `touch` that file on the node",
                 listed(unmade.iter().map(|directory| for_people(directory))),
-                for_people(&file),
+                for_people(&classes.config.join(CLASSES)),
             ));
         }
         let unplayed: Vec<String> = self.unplayed.iter().map(|directory| for_people(directory)).collect();
         let warnings = [
-            (unplayed, "no class of music on hold that Asterisk has loaded plays from "),
-            (self.unplayable, "music on hold that cannot be played: "),
+            (
+                unplayed,
+                "no class of music on hold that Asterisk has loaded plays from ",
+                "; if musiconhold.conf has one, `touch` that file on the node, and give `xds-sync sync --reload`",
+            ),
+            (self.unplayable, "music on hold that cannot be played: ", ""),
         ];
-        let warnings = warnings.into_iter().filter(|(names, _)| !names.is_empty());
-        let warnings: Vec<String> =
-            warnings.map(|(names, what)| format!("{what}{}", listed(names.into_iter()))).collect();
+        let warnings = warnings.into_iter().filter(|(names, ..)| !names.is_empty());
+        let warnings: Vec<String> = warnings
+            .map(|(names, what, advice)| format!("{what}{}{advice}", listed(names.into_iter())))
+            .collect();
         Shown::All((!warnings.is_empty()).then(|| warnings.join("; ")))
     }
 
@@ -220,15 +256,27 @@ impl Findings {
     }
 }
 
-/// The directories that a `musiconhold.conf` names, as far as it says so itself.
-fn class_directories(file: &Path, data: &Path, real: &mut RealPaths) -> BTreeSet<PathBuf> {
-    let Ok(file) = file.canonicalize() else { return BTreeSet::new() };
-    let directory = |line: Vec<u8>| {
-        let value = line.strip_prefix(b"directory")?.trim_ascii().strip_prefix(b"=")?;
-        let value = value.strip_prefix(b">").unwrap_or(value).trim_ascii();
-        real.of(&data.join(os(value)))
-    };
-    lines(&read(&file)).filter_map(directory).collect()
+/// Where classes of music on hold are configured, below Asterisk's configuration directory.
+const CLASSES: &str = "musiconhold.conf";
+
+/// What Asterisk is configured to play.
+struct Classes {
+    config: PathBuf,
+    /// Where directories begin that are named relative.
+    data: PathBuf,
+}
+
+impl Classes {
+    /// The directories of classes, as far as files tell.
+    fn directories(&self, real: &mut RealPaths) -> BTreeSet<PathBuf> {
+        let directory = |line: Vec<u8>| {
+            let value = line.strip_prefix(b"directory")?.trim_ascii().strip_prefix(b"=")?;
+            let value = value.strip_prefix(b">").unwrap_or(value).trim_ascii();
+            real.of(&self.data.join(os(value)))
+        };
+        let files = includes::of(&self.config, CLASSES, &[]).files;
+        files.iter().flat_map(|file| lines(&read(file)).collect::<Vec<_>>()).filter_map(directory).collect()
+    }
 }
 
 /// Paths without symlinks, each found once.
@@ -243,5 +291,18 @@ impl RealPaths {
         let real = path.canonicalize().ok().filter(|_| path.is_absolute());
         self.0.insert(path.to_owned(), real.clone());
         real
+    }
+
+    /// Of a path that need not be there any more.
+    fn of_any(&mut self, path: &Path) -> Option<PathBuf> {
+        let mut missing = Vec::new();
+        for above in path.ancestors() {
+            if let Some(mut real) = self.of(above) {
+                real.extend(missing.into_iter().rev());
+                return Some(real);
+            }
+            missing.push(above.file_name()?);
+        }
+        None
     }
 }

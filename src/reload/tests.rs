@@ -99,6 +99,7 @@ impl Config {
         self.dir.path().join("etc/extra.d")
     }
 
+    /// The settings of this Asterisk.
     fn settings(&self) -> String {
         format!("  Configuration directory:     {}\n", self.dir.path().join("etc").display())
     }
@@ -120,7 +121,7 @@ const CONF: &str = "#include extra.d/*.conf\n";
 #[test]
 fn contexts_of_all_files_that_are_read_must_show() {
     let config = Config::new(&[
-        ("extensions.conf", ALL),
+        ("extensions.conf", "#include extra.d/*\n[main]\n"),
         ("extra.d/10-a.conf", "[general]\n[a]\n#include sub/c.conf\n"),
         ("extra.d/20-b.conf", "[tmpl](!)\n[b]\n"),
         ("extra.d/95-own.conf", "[own]\n"),
@@ -132,12 +133,15 @@ fn contexts_of_all_files_that_are_read_must_show() {
         ("other.conf", "[elsewhere]\n"),
     ]);
     symlink("95-own.conf", config.root().join("link.conf")).unwrap();
-    assert_eq!(config.look(&["other", "own", "b", "included", "a"]), done("dialplan"));
-    let why = "contexts are missing in Asterisk: b, own; look for a mistake in 20-b.conf or a file before it, and at \
-               Asterisk's log";
-    assert_eq!(failed(&config.look(&["a", "included"])), why);
+    assert_eq!(config.look(&["other", "own", "b", "included", "a", "main"]), done("dialplan"));
+    let why = "contexts are missing in Asterisk: b, own; look for a mistake in 20-b.conf or a file that is read before \
+               it, and at Asterisk's log";
+    assert_eq!(failed(&config.look(&["a", "included", "main"])), why);
     // What a pushed file includes from elsewhere.
-    assert!(failed(&config.look(&["a", "b", "own"])).contains("in Asterisk: included;"));
+    assert!(failed(&config.look(&["a", "b", "own", "main"])).contains("in Asterisk: included;"));
+    // What comes after it in the node's own extensions.conf.
+    let why = "missing in Asterisk: main, own; look for a mistake in 95-own.conf";
+    assert!(failed(&config.look(&["a", "b", "included"])).contains(why));
 }
 
 #[test]
@@ -151,27 +155,83 @@ fn a_file_that_asterisk_does_not_read_is_warned_of() {
     ]);
     let outcome = config.look(&["a"]);
     assert_eq!(outcome.state, ReloadState::Done);
-    let warning = "Asterisk does not seem to read README, old.conf.bak; `exclude` in Main's configuration leaves such names \
-                   out";
+    let warning = "Asterisk shows nothing of README, old.conf.bak, which its extensions.conf may not include; `exclude` in \
+                   Main's configuration leaves such names out";
     assert_eq!(outcome.detail.as_deref(), Some(warning));
 }
 
-/// Where nothing is known of what includes the directory: a generator may, or files that the agent must not read.
+/// A dialplan that shows these contexts, and an extension of each of these files.
+fn shown_of(contexts: &[&str], files: &[&str]) -> String {
+    let extension =
+        |file: &&str| format!("  '1' =>            1. NoOp()                          [{file}:2]\n");
+    let (number, extensions) = (files.len(), files.iter().map(extension).collect::<String>());
+    let sum = format!("-= {number} extensions ({number} priorities) in {} contexts. =-\n", contexts.len());
+    let (contexts, _) =
+        shown(contexts).rsplit_once("-= ").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    format!("{contexts}{extensions}{sum}")
+}
+
+/// Nothing includes it, or a generator does.
 #[test]
-fn where_the_include_is_not_found_names_in_conf_must_show() {
-    for extensions in ["#exec generator\n", "[main]\n"] {
+fn where_the_include_is_not_found_what_shows_tells() {
+    for (extensions, is_known) in [("#exec generator\n", false), ("[main]\n", true)] {
         let config = Config::new(&[
             ("extensions.conf", extensions),
-            ("extra.d/10-a.conf", "[a]\n"),
+            ("extra.d/10-a.conf", "[a]\nexten => 1,1,NoOp()\n"),
+            ("extra.d/20-b.conf", "[b]\n"),
             ("extra.d/README", "[example]\n"),
         ]);
-        let outcome = config.look(&["a"]);
+        let look = |contexts: &[&str], files: &[&str]| {
+            config.check(
+                vec![RELOADED.0, "dialplan show"],
+                vec![RELOADED.1.to_owned(), shown_of(contexts, files)],
+            )
+        };
+        // A directory of which nothing shows is never owed.
+        let outcome = look(&["main"], &[]);
         assert_eq!(outcome.state, ReloadState::Done, "{outcome:?}");
-        assert!(outcome.detail.unwrap().contains("does not seem to read README"));
-        let outcome = config.look(&[]);
-        assert!(failed(&outcome).contains("missing in Asterisk: a; look for a mistake in 10-a.conf"));
-        assert!(failed(&outcome).ends_with("or does no #include of extensions.conf read it?"), "{outcome:?}");
+        let warning = outcome.detail.unwrap();
+        assert!(warning.contains("shows nothing of 10-a.conf, 20-b.conf, README, which"), "{warning}");
+        let outcome = look(&["main", "a"], &["10-a.conf"]);
+        match is_known {
+            true => assert_eq!(outcome.state, ReloadState::Done, "{outcome:?}"),
+            false => assert!(failed(&outcome).contains("in Asterisk: b; look for a mistake in 20-b.conf")),
+        }
     }
+}
+
+#[test]
+fn an_asterisk_that_has_loaded_nothing_goes_on_with_what_it_had() {
+    let nothing = "The module 'pbx_config.so' reported a reload failure\n";
+    for (extensions, why) in [
+        (Some(ALL), "; extensions.conf includes extra.d/*, which matches no file"),
+        (
+            Some("#include extra.d/*\n#include no.conf\n"),
+            "includes extra.d/*, no.conf, which matches no file",
+        ),
+        (Some("[main]\n"), "; does everything exist that extensions.conf includes?"),
+        (None, "; is there an extensions.conf?"),
+    ] {
+        let config = Config::new(&[]);
+        if let Some(extensions) = extensions {
+            write(config.dir.path(), "etc/extensions.conf", extensions);
+        }
+        let outcome = config.check(vec![RELOADED.0], vec![nothing.to_owned()]);
+        let detail = failed(&outcome);
+        assert!(detail.starts_with("Asterisk has loaded nothing: The module 'pbx_config.so'"), "{detail}");
+        assert!(
+            detail.contains(
+                "; it goes on with the dialplan that it had, and would have none after a restart; "
+            )
+        );
+        assert!(detail.ends_with(why), "{detail}");
+    }
+    let outcome = check(
+        "queue",
+        Path::new("/"),
+        vec![("queue reload", "The module 'app_queue.so' reported a reload failure\n")],
+    );
+    assert!(failed(&outcome).ends_with("; it goes on with what it had"), "{outcome:?}");
 }
 
 #[test]
@@ -302,11 +362,14 @@ impl Music {
         let files = format!("Class: jazz\n{}", entries.collect::<String>());
         let here = self.dir.path().display();
         let settings = format!("  Configuration directory: {here}/etc\n  Data directory:  {here}/asterisk\n");
+        let formats =
+            "Format Name Extensions\n------ ---- ----------\ngsm gsm gsm\nslin wav wav\nslin16 wav16 wav16\n";
         vec![
             ("moh reload", String::new()),
             ("moh show classes", classes),
             ("moh show files", files),
             ("core show settings", settings),
+            ("core show file formats", formats.to_owned()),
         ]
     }
 
@@ -322,10 +385,10 @@ impl Music {
 
 #[test]
 fn music_of_loaded_classes_must_show() {
-    let music = Music::new(&["jazz/a.wav", "jazz/a.gsm", "jazz/own.mp3", "jazz/LICENSE", "jazz/sub/LICENSE"]);
+    let music = Music::new(&["jazz/a.wav", "jazz/a.gsm", "jazz/own.gsm", "jazz/LICENSE", "jazz/sub/LICENSE"]);
     assert_eq!(music.check(music.answers(&["a", "own"])), done("moh"));
     let outcome = music.always(&["a"]);
-    let expected = format!("music on hold is missing in Asterisk: {};", music.at("xivo/jazz/own.mp3"));
+    let expected = format!("music on hold is missing in Asterisk: {};", music.at("xivo/jazz/own.gsm"));
     assert!(failed(&outcome).starts_with(&expected), "{outcome:?}");
 }
 
@@ -370,9 +433,38 @@ fn music_that_no_class_plays_is_warned_of() {
     let music = Music::new(&["jazz/a.wav", "rock/b.wav", "docs/LICENSE"]);
     let outcome = music.check(music.answers(&["a"]));
     assert_eq!(outcome.state, ReloadState::Done);
-    let warning =
-        format!("no class of music on hold that Asterisk has loaded plays from {}", music.at("xivo/rock"));
+    let warning = format!(
+        "no class of music on hold that Asterisk has loaded plays from {}; if musiconhold.conf has one, `touch` that file \
+         on the node, and give `xds-sync sync --reload`",
+        music.at("xivo/rock")
+    );
     assert_eq!(outcome.detail, Some(warning));
+}
+
+/// A program plays it, which Asterisk does not ask what it has.
+#[test]
+fn music_of_another_mode_is_left_to_it() {
+    let music = Music::new(&["jazz/a.wav", "rock/b.wav"]);
+    let directory = music.at("asterisk/rock");
+    write(music.dir.path(), "etc/musiconhold.conf", &format!("[rock]\nmode=custom\ndirectory={directory}\n"));
+    let mut answers = music.answers(&["a"]);
+    answers[1].1 += &format!("Class: rock\n\tMode: custom\n\tDirectory: {directory}\n");
+    assert_eq!(music.check(answers), done("moh"));
+}
+
+/// Asterisk keeps what a class had, as long as its directory is missing.
+#[test]
+fn music_of_a_directory_that_is_gone_must_not_show() {
+    let music = Music::new(&["jazz/a.wav"]);
+    let mut answers = music.answers(&["a"]);
+    answers[2].1 += &format!("Class: rock\n\tFile: {}\n", music.at("xivo/rock/b"));
+    let outcome = music.check(answers);
+    let expected = format!("music on hold of {}, which does not exist any more", music.at("asterisk/rock"));
+    assert!(failed(&outcome).starts_with(&expected), "{outcome:?}");
+    // Elsewhere, it is no business of ours.
+    let mut answers = music.answers(&["a"]);
+    answers[2].1 += "Class: rock\n\tFile: /nowhere/rock/b\n";
+    assert_eq!(music.check(answers), done("moh"));
 }
 
 /// Its directory was empty when Asterisk started; no reload makes it.
@@ -407,10 +499,13 @@ fn music_that_cannot_be_played_is_warned_of() {
         ("e.wav16", header(1, 8000)),
         ("f.gsm", Vec::new()),
         ("g.wav", b"RIFF".to_vec()),
+        ("h.mp3", b"x".to_vec()),
+        // Asterisk has the other one to play.
+        ("x.mp3", b"x".to_vec()),
     ] {
         fs::write(music.dir.path().join("asterisk/jazz").join(name), content).unwrap();
     }
-    let outcome = music.check(music.answers(&["a", "b", "c", "d", "e", "f", "g", "x"]));
+    let outcome = music.check(music.answers(&["a", "b", "c", "d", "e", "f", "g", "h", "x"]));
     assert_eq!(outcome.state, ReloadState::Done, "{outcome:?}");
     let detail = outcome.detail.unwrap();
     assert!(detail.starts_with("music on hold that cannot be played: "), "{detail}");
@@ -422,6 +517,8 @@ fn music_that_cannot_be_played_is_warned_of() {
         ("e.wav16 (not 16 kHz)", true),
         ("f.gsm (empty)", true),
         ("g.wav", false),
+        ("h.mp3 (no module is loaded that plays such a file)", true),
+        ("x.mp3", false),
     ] {
         assert_eq!(detail.contains(name), is_named, "{name}: {detail}");
     }

@@ -41,13 +41,13 @@ fn naming<'e, 'a>(edges: &'e [EdgeRun<'a>], kind: &str) -> impl Iterator<Item = 
 }
 
 /// The edges that owe a reload what changed in them. One that was stopped does not: nothing of it is touched, and that
-/// includes what Asterisk has loaded of it.
+/// includes what Asterisk has loaded of it. Of one that the node cannot look into nothing is known.
 fn looked_at<'e, 'a>(edges: &'e [EdgeRun<'a>], kind: &str) -> impl Iterator<Item = &'e EdgeRun<'a>> {
     naming(edges, kind).filter(|edge| match &edge.state {
         EdgeState::Halted(_) | EdgeState::HaltedOnMain => false,
-        // It may have failed after its files were put in place.
-        EdgeState::Failed => edge.loaded != edge.scanned.loaded,
-        EdgeState::Open | EdgeState::InStep | EdgeState::Done => true,
+        EdgeState::Open | EdgeState::InStep | EdgeState::Done | EdgeState::Failed => {
+            !matches!(edge.scanned.root, Root::Unusable(_))
+        }
     })
 }
 
@@ -122,7 +122,7 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
         save(run, node);
     }
     if let Some(edge) = naming(&node.edges, kind).find(|edge| is_absent(edge)) {
-        let detail = format!("not while {} cannot be used on {name}", edge.spec.scan.root.display());
+        let detail = format!("not while {} is missing on {name}", edge.spec.scan.root.display());
         return Ok(outcome(kind, ReloadState::Owed, Some(detail)));
     }
     let Parts { session, edges, .. } = node.parts()?;
@@ -140,29 +140,26 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
     }
     // What came while Asterisk was loading may be loaded or not: then the reload is owed again.
     if look_again(session, edges, kind)? == after {
-        lock(&run.ledger).reloaded(&name, kind, after);
+        lock(&run.ledger).reloaded(&name, kind, after, done.detail.clone());
     }
     Ok(done)
 }
 
-/// A reload that nothing calls for in this run. It may be owed for a directory that was stopped.
+/// A reload that nothing calls for in this run. It may be owed for a directory that was stopped. What was warned of when
+/// it last succeeded is still so.
 fn not_due(run: &Run<'_>, node: &NodeRun<'_>, kind: &str) -> ReloadOutcome {
-    let ledger = lock(&run.ledger);
-    let record = ledger.loaded(&node.spec.name, kind);
+    let (ledger, name) = (lock(&run.ledger), &node.spec.name);
+    let record = ledger.loaded(name, kind);
     let is_owed = |edge: &&EdgeRun<'_>| record.is_some_and(|record| record.get(edge.name()) == Some(&None));
     match naming(&node.edges, kind).find(is_owed) {
         Some(edge) => outcome(kind, ReloadState::Owed, Some(format!("not while {} is stopped", edge.name()))),
-        None => outcome(kind, ReloadState::NotNeeded, None),
+        None => outcome(kind, ReloadState::NotNeeded, ledger.reload_warning(name, kind).cloned()),
     }
 }
 
-/// Whether an edge has no directory that Asterisk could load: then it must go on with what it has.
+/// Whether an edge has lost the directory that Asterisk has loaded: then Asterisk must go on with what it has.
 fn is_absent(edge: &EdgeRun<'_>) -> bool {
-    match &edge.scanned.root {
-        Root::Unusable(_) => true,
-        Root::Missing => matches!(edge.state, EdgeState::Halted(_)),
-        Root::Marked(_) | Root::Unmarked => false,
-    }
+    matches!((&edge.scanned.root, &edge.state), (Root::Missing, EdgeState::Halted(_)))
 }
 
 fn outcome(kind: &str, state: ReloadState, detail: Option<String>) -> ReloadOutcome {

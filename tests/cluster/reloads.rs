@@ -1,5 +1,8 @@
 //! Asterisk loads what it must, once, after the files are in place, and until it has.
 
+#[path = "../support/asterisk22.rs"]
+mod asterisk22;
+
 use crate::support::Cluster;
 
 const DOORS: &str = "/etc/asterisk/extensions_extra.d/10-doors.conf";
@@ -7,7 +10,7 @@ const DOORS: &str = "/etc/asterisk/extensions_extra.d/10-doors.conf";
 /// mds1 has Asterisk 16, mds2 has Asterisk 22.
 fn cluster() -> Cluster {
     let config = "[sync]\ntimeout = \"5s\"\nreload_timeout = \"3s\"\n";
-    let cluster = Cluster::new().nodes(2).asterisk_22("mds2").more_config(config).build();
+    let cluster = Cluster::new().nodes(2).asterisk_22("mds2", asterisk22::root()).more_config(config).build();
     for (node, version) in cluster.nodes.iter().zip(["Asterisk 16.", "Asterisk 22."]) {
         assert!(node.asterisk("core show version").starts_with(version));
     }
@@ -150,7 +153,7 @@ fn what_is_halted_is_not_reloaded() {
 #[test]
 fn a_long_reload_has_a_limit_of_its_own() {
     let config = "[sync]\ntimeout = \"2s\"\nreload_timeout = \"30s\"\n";
-    let cluster = Cluster::new().nodes(2).asterisk_22("mds2").more_config(config).build();
+    let cluster = Cluster::new().nodes(2).asterisk_22("mds2", asterisk22::root()).more_config(config).build();
     for node in &cluster.nodes {
         node.sh("sed -i '2a [ $1 = moh ] || sleep 6' /usr/local/sbin/confgen").ok();
     }

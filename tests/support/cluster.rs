@@ -13,9 +13,6 @@ const HOST: &str = include_str!("host.sh");
 const CLEAN: &str = include_str!("clean.sh");
 const SERVICE: &str = include_str!("service.sh");
 
-/// Where scripts/setup makes a root with Asterisk 22. Asterisk 16 is the machine's own.
-const ROOT_OF_ASTERISK_22: &str = "/var/cache/xds-sync-tests/asterisk22";
-
 /// The switch is a host of its own with nothing but a bridge, so that every wire has both ends out of reach of
 /// the machine's network.
 const SWITCH: &str = r#"
@@ -43,7 +40,7 @@ pub struct Builder {
     xivo_links: bool,
     forced_command: bool,
     asterisk: bool,
-    asterisk_22: Vec<String>,
+    asterisk_22: Option<(String, PathBuf)>,
     asterisk_on_main: bool,
     key: bool,
     config: Option<String>,
@@ -62,7 +59,7 @@ impl Cluster {
             xivo_links: false,
             forced_command: false,
             asterisk: true,
-            asterisk_22: Vec::new(),
+            asterisk_22: None,
             asterisk_on_main: false,
             key: true,
             config: None,
@@ -172,9 +169,9 @@ impl Builder {
         self
     }
 
-    /// This node has Asterisk 22 instead of 16.
-    pub fn asterisk_22(mut self, node: &str) -> Self {
-        self.asterisk_22.push(node.to_owned());
+    /// This node has the Asterisk 22 of this root (scripts/asterisk22-root) instead of the machine's 16.
+    pub fn asterisk_22(mut self, node: &str, root: impl Into<PathBuf>) -> Self {
+        self.asterisk_22 = Some((node.to_owned(), root.into()));
         self
     }
 
@@ -223,10 +220,6 @@ impl Builder {
     /// Brings the cluster up; returns when every daemon of every host answers.
     pub fn build(self) -> Cluster {
         demand_prerequisites();
-        assert!(
-            self.asterisk_22.is_empty() || Path::new(ROOT_OF_ASTERISK_22).is_dir(),
-            "this test needs {ROOT_OF_ASTERISK_22}: scripts/setup makes it"
-        );
         let names: Vec<String> =
             std::iter::once("main".to_owned()).chain(self.nodes.iter().cloned()).collect();
         let addresses: Vec<String> = (0..names.len()).map(address).collect();
@@ -289,6 +282,10 @@ impl Builder {
             _ => PathBuf::new(),
         };
         let has_asterisk = if is_main { self.asterisk_on_main } else { self.asterisk };
+        let root_with_22 = match &self.asterisk_22 {
+            Some((node, root)) if node == name => root.as_path(),
+            _ => Path::new(""),
+        };
         let yes = |flag: bool| if flag { "yes" } else { "no" };
         let environment = [
             ("NAME", name),
@@ -299,10 +296,7 @@ impl Builder {
             ("SERVICE", SERVICE),
             // syslog first: sshd is heard from its first line on.
             ("START", if has_asterisk { "syslog sshd asterisk" } else { "syslog sshd" }),
-            (
-                "ASTERISK_22",
-                if self.asterisk_22.iter().any(|node| node == name) { ROOT_OF_ASTERISK_22 } else { "" },
-            ),
+            ("ASTERISK_22", root_with_22.to_str().expect("a path in UTF-8")),
             ("LINKS", yes(self.xivo_links)),
             ("KEY", yes(is_main && self.key)),
         ];

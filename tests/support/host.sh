@@ -29,6 +29,13 @@ if [ -n "$PROGRAM" ]; then
     touch /usr/bin/xds-sync
     mount --bind "$PROGRAM" /usr/bin/xds-sync
 fi
+root22=
+if [ -n "$ASTERISK_22" ]; then
+    # Before they are covered, too; and with a layer of this host's on top.
+    root22=/usr/lib/asterisk22
+    mkdir -p "$root22" /mnt/layer/asterisk22 /mnt/work/asterisk22
+    mount -t overlay -o "lowerdir=$ASTERISK_22,upperdir=/mnt/layer/asterisk22,workdir=/mnt/work/asterisk22" host "$root22"
+fi
 plain="/etc/asterisk /etc/xds-sync /var/lib/asterisk /var/lib/xivo /var/lib/xds-sync /var/log /var/spool
     /var/tmp /root /tmp /run /srv /home"
 for dir in $plain; do
@@ -124,15 +131,15 @@ moh) printf '[default]\nmode = files\ndirectory = /var/lib/xivo/moh/default\n' ;
 esac
 CONFGEN
 chmod 0755 /usr/local/sbin/confgen
-if [ -n "$ASTERISK_22" ]; then
+if [ -n "$root22" ]; then
     # It runs in a root of its own, with the directories and users of this host: paths, pids and sockets are the same.
     for dir in /etc/asterisk /var/lib/asterisk /var/lib/xivo /var/log /var/spool/asterisk /run /tmp /usr/local/sbin \
         /proc /dev; do
-        mkdir -p "$ASTERISK_22$dir"
-        mount --rbind "$dir" "$ASTERISK_22$dir"
+        mkdir -p "$root22$dir"
+        mount --rbind "$dir" "$root22$dir"
     done
-    cp /etc/passwd /etc/group "$ASTERISK_22/etc/"
-    printf '#!/bin/sh\nexec chroot %s /usr/sbin/asterisk "$@"\n' "$ASTERISK_22" >/usr/local/lib/asterisk
+    cp /etc/passwd /etc/group "$root22/etc/"
+    printf '#!/bin/sh\nexec chroot %s /usr/sbin/asterisk "$@"\n' "$root22" >/usr/local/lib/asterisk
     chmod 0755 /usr/local/lib/asterisk
     mount --bind /usr/local/lib/asterisk /usr/sbin/asterisk
 fi
