@@ -283,7 +283,7 @@ pub(super) fn moh_classes(shown: &[u8]) -> Vec<MohClass<'_>> {
 pub(super) fn file_extensions(shown: &[u8]) -> BTreeSet<Vec<u8>> {
     let rows = shown.split(|&byte| byte == b'\n').skip_while(|line| !line.starts_with(b"------")).skip(1);
     let extensions = rows.filter_map(|row| {
-        let mut columns = row.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let mut columns = row.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         match (columns.next(), columns.next(), columns.next(), columns.next()) {
             (Some(_), Some(_), Some(extensions), None) => Some(extensions),
             // "7 file formats registered."

@@ -56,9 +56,9 @@ fn looks(edges: &[EdgeRun<'_>], kind: &str, digest: impl Fn(&EdgeRun<'_>) -> Dig
     looked_at(edges, kind).map(|edge| (edge.name().to_owned(), digest(edge))).collect()
 }
 
-/// Before the first change on a node: with no reload on record, what it has now counts as loaded; what differs from the
-/// record is owed, also if this run restores it. That is saved at once, because a run that is killed after its files are
-/// in place still owes their reload.
+/// Before changes on a node: with no reload on record, what it has now counts as loaded; what differs from the record is
+/// owed, also if this run restores it. That is saved at once, because a run that is killed after its files are in place
+/// still owes their reload.
 pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
     let name = &node.spec.name;
     let kinds: BTreeSet<&String> = node.edges.iter().flat_map(|edge| &edge.directory().reload).collect();
@@ -66,7 +66,8 @@ pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
     {
         let mut ledger = lock(&run.ledger);
         for kind in kinds {
-            let before = looks(&node.edges, kind, |edge| edge.scanned.loaded);
+            // As it is now: a reload may have been done in this run.
+            let before = looks(&node.edges, kind, |edge| edge.loaded);
             is_new |= ledger.count_as_loaded(name, kind, &before);
             let record = ledger.loaded(name, kind).cloned();
             let is_owed = |(directory, was): &(&String, &Digest)| {
