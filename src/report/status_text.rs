@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use super::status::{DirectoryStatus, NodeStatus, Status};
 use super::text::{Paint, Style, Verbosity};
 use super::words;
+use crate::model::ReloadOutcome;
 use crate::model::escape::clean;
 use crate::model::{RelPathBuf, Side, Zone, read_rfc3339};
 use crate::report::{DirectoryState, NodesOwn, PathNote};
@@ -109,8 +110,11 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
             lines.extend(directory.own.iter().flat_map(|own| own_lines(&name, own)));
         }
     }
-    let reloads = node.reloads.iter().filter(|reload| node.owed.contains(&reload.name));
-    lines.extend(reloads.filter_map(words::reload));
+    let is_told = |reload: &&ReloadOutcome| match reload.detail {
+        Some(_) => verbosity > Verbosity::Quiet || node.owed.contains(&reload.name),
+        None => node.owed.contains(&reload.name),
+    };
+    lines.extend(node.reloads.iter().filter(is_told).filter_map(words::standing_reload));
     lines
 }
 
@@ -171,9 +175,34 @@ fn short(seconds: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::samples::{self, eventful, started};
+    use super::super::samples::{eventful, node, report, started};
     use super::super::status::Scope;
     use super::*;
+    use crate::model::ReloadState;
+    use crate::report::{NodeReport, NodeState};
+
+    /// Runs that have nothing to reload still know what was wrong with the last one.
+    #[test]
+    fn a_warning_about_a_reload_stays() {
+        let reloads = [("moh", Some("music on hold that cannot be played: a.mp3")), ("dialplan", None)];
+        let reloads = reloads.map(|(name, detail)| ReloadOutcome {
+            name: name.to_owned(),
+            state: ReloadState::NotNeeded,
+            detail: detail.map(str::to_owned),
+        });
+        let run = report(vec![NodeReport { reloads: reloads.to_vec(), ..node("mds1") }]);
+        let lost = NodeReport { state: NodeState::Unreachable, directories: vec![], ..node("mds1") };
+        let mut status = Status::default();
+        for run in [run, report(vec![lost])] {
+            status = status.after(&run, run.exit_code(), Scope::default());
+            for (verbosity, is_told) in [(Verbosity::Normal, true), (Verbosity::Quiet, false)] {
+                let text = text(&status, verbosity);
+                let line = "moh reload done, but music on hold that cannot be played: a.mp3\n";
+                assert_eq!(text.contains(line), is_told, "{text}");
+                assert!(!text.contains("dialplan"), "{text}");
+            }
+        }
+    }
 
     fn text(status: &Status, verbosity: Verbosity) -> String {
         let mut out = Vec::new();
@@ -209,14 +238,14 @@ mod tests {
     fn all_directories_and_what_only_a_node_has_are_for_who_asks() {
         let path = |path: &[u8]| RelPathBuf::new(path).unwrap();
         let note = |side| PathNote { path: path(b"fifo"), side, reason: Some("a FIFO".to_owned()) };
-        let node = |name: &str| {
-            let mut node = samples::node(name);
+        let looked = |name: &str| {
+            let mut node = node(name);
             node.directories[0].own = Some(NodesOwn { count: 3, paths: vec![path(b"99-local.conf")] });
             node.directories[0].skipped = vec![note(Side::Main), note(Side::Node)];
             node
         };
-        let report = samples::report(vec![node("mds1"), node("mds2")]);
-        let status = Status::default().after(&report, 0, Scope::default());
+        let run = report(vec![looked("mds1"), looked("mds2")]);
+        let status = Status::default().after(&run, 0, Scope::default());
         insta::assert_snapshot!(text(&status, Verbosity::Verbose), @r"
         mds1  in step since 2026-01-02 04:04:05 (2h ago)
               moh: in step
