@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::accept::Accept;
 use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
-use super::seen;
 use crate::durable::{self, Options, Points, sealed};
 use crate::fault::Point;
 
@@ -97,7 +96,12 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
 /// The name of the Main that the node obeys, and since when.
 pub(super) fn main_of(state_dir: &Path) -> Option<(String, Option<SystemTime>)> {
     let known = read(state_dir).ok().flatten()?;
-    Some((known.name, seen::modified(&state_dir.join(NAME))))
+    Some((known.name, modified(&state_dir.join(NAME))))
+}
+
+/// When a file was written: each is replaced by another one.
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
 }
 
 /// Removes the binding: the next Main that connects is obeyed. Returns whether there was one.

@@ -1,9 +1,7 @@
 //! What a node can tell of its Main: whom it obeys since when, and what that did here last.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +94,7 @@ impl MainSeen {
         if visit.is_none() && bound.is_none() {
             return None;
         }
-        let last = visit.as_ref().and_then(|_| modified(&path)).map(rfc3339);
+        let last = visit.as_ref().and_then(|_| binding::modified(&path)).map(rfc3339);
         let (name, since) = match bound {
             Some((name, since)) => (Some(name), since.map(rfc3339)),
             None => (None, None),
@@ -105,14 +103,11 @@ impl MainSeen {
     }
 }
 
-/// When a file was written: each is replaced by another one.
-pub(super) fn modified(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).ok()?.modified().ok()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn hello() -> Hello {

@@ -9,8 +9,8 @@ use super::text::{Paint, Style, Verbosity};
 use super::words;
 use crate::model::ReloadOutcome;
 use crate::model::escape::clean;
-use crate::model::{RelPathBuf, Side, Zone, read_rfc3339};
-use crate::report::{DirectoryState, NodesOwn, PathNote};
+use crate::model::{Side, Zone, read_rfc3339};
+use crate::report::{DirectoryState, PathNote};
 
 /// When the status is read, and by whom.
 #[derive(Clone, Copy)]
@@ -107,7 +107,7 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
             lines.extend(paths(&name, directory));
         }
         if verbosity == Verbosity::Verbose {
-            lines.extend(directory.own.iter().flat_map(|own| own_lines(&name, own)));
+            lines.extend(directory.own.iter().flat_map(|own| words::own_lines(&name, own)));
         }
     }
     let is_told = |reload: &&ReloadOutcome| match reload.detail {
@@ -115,17 +115,6 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
         None => node.owed.contains(&reload.name),
     };
     lines.extend(node.reloads.iter().filter(is_told).filter_map(words::standing_reload));
-    lines
-}
-
-/// What only a node has, a line each.
-pub(super) fn own_lines(directory: &str, own: &NodesOwn) -> Vec<String> {
-    let line = |path: &RelPathBuf| format!("{directory}: only there: {}", path.for_people());
-    let mut lines: Vec<String> = own.paths.iter().map(line).collect();
-    let more = own.count.saturating_sub(own.paths.len() as u64);
-    if more > 0 {
-        lines.push(format!("{directory}: and {more} more that are only there"));
-    }
     lines
 }
 
@@ -178,8 +167,8 @@ mod tests {
     use super::super::samples::{eventful, node, report, started};
     use super::super::status::Scope;
     use super::*;
-    use crate::model::ReloadState;
-    use crate::report::{NodeReport, NodeState};
+    use crate::model::{RelPathBuf, ReloadState};
+    use crate::report::{NodeReport, NodeState, NodesOwn};
 
     /// Runs that have nothing to reload still know what was wrong with the last one.
     #[test]

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use super::status_text::own_lines;
 use super::{Report, words};
 use crate::model::{ChangeKind, ReloadState};
 
@@ -113,7 +112,9 @@ fn write_nodes(report: &Report, style: Style, out: &mut dyn Write) -> io::Result
                 directory.held,
                 words::bytes(directory.bytes),
             )?;
-            for line in directory.own.iter().flat_map(|own| own_lines(&words::name(&directory.name), own)) {
+            for line in
+                directory.own.iter().flat_map(|own| words::own_lines(&words::name(&directory.name), own))
+            {
                 writeln!(out, "{:width$}  {line}", "")?;
             }
         }

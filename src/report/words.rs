@@ -3,12 +3,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
+use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, NodesOwn, Problem, Report};
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::rfc3339;
 use crate::model::{
-    Busy, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, ReloadOutcome, ReloadState, Side,
-    Size,
+    Busy, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, RelPathBuf, ReloadOutcome,
+    ReloadState, Side, Size,
 };
 
 /// `1 file`, `2 files`.
@@ -217,6 +217,17 @@ pub(super) fn standing_reload(reload: &ReloadOutcome) -> Option<String> {
     Some(format!("{} reload {state}{}", name(&reload.name), detail.unwrap_or_default()))
 }
 
+/// What only a node has, a line each.
+pub(super) fn own_lines(directory: &str, own: &NodesOwn) -> Vec<String> {
+    let line = |path: &RelPathBuf| format!("{directory}: only there: {}", path.for_people());
+    let mut lines: Vec<String> = own.paths.iter().map(line).collect();
+    let more = own.count.saturating_sub(own.paths.len() as u64);
+    if more > 0 {
+        lines.push(format!("{directory}: and {more} more that are only there"));
+    }
+    lines
+}
+
 /// `3 changed, 5.0 MiB on the wire, 1 held back, moh reload done`, or `in step`. Where not all was reached, `3 of 9
 /// done`.
 pub(super) fn node(report: &Report, node: &NodeReport) -> String {
@@ -282,7 +293,6 @@ pub(super) fn summary(report: &Report) -> String {
 mod tests {
     use super::super::samples;
     use super::*;
-    use crate::model::RelPathBuf;
 
     #[test]
     fn times_are_short() {
