@@ -44,6 +44,7 @@ use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::{Halted, Problem, Report, Stage, words};
 use crate::state::{Ledger, StateDir};
 
+use halt::Halt;
 use node_run::{Failure, NodeRun};
 use origin::Origins;
 use reloads::Kinds;
@@ -262,8 +263,8 @@ impl<'a> Run<'a> {
         // A scan that was broken off because the run is to end looks like a directory that cannot be used.
         let halted_on_main = self.origins.get().filter(|_| !self.is_stopped()).map(Origins::halted);
         for (directory, halt) in halted_on_main.unwrap_or_default() {
-            let (guard, detail, token) = (halt.guard, halt.detail, halt.token);
-            report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new() });
+            let Halt { guard, detail, token, paths, restore } = halt;
+            report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new(), paths, restore });
         }
         nodes.into_iter().for_each(|node| report::add(node, self.spec.dry_run, &mut report));
         report

@@ -202,6 +202,7 @@ fn change(directory: &str, restored: &Restored) -> Option<NodeChange> {
         to: Side::Main,
         kind: if replaced.is_some() { ChangeKind::Update } else { ChangeKind::Create },
         bytes: entry.size,
+        is_dir: false,
         reason: Some(Reason::Restored { id: entry.place.id.to_string(), host: host.clone() }),
     };
     let id = replaced.as_ref().map(TrashId::to_string);

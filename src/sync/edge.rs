@@ -139,9 +139,7 @@ impl<'a> EdgeRun<'a> {
             }
             (Root::Missing, Some(_)) => {
                 let node = self.node;
-                let detail = format!(
-                    "{root} is missing on {node}; is its disk mounted? If it is to be filled anew, create it there"
-                );
+                let detail = format!("{root} is missing on {node}; is its disk mounted?");
                 self.state = EdgeState::Halted(Halt::new(Guard::NodeRootMissing, detail));
             }
             (Root::Marked(marker), record) if is_of(marker, record.as_ref()) => self.record = record,
@@ -196,7 +194,7 @@ impl<'a> EdgeRun<'a> {
         }
         // As long as the tokens of plans.
         let token = hash.finalize().to_hex()[..12].to_owned();
-        Halt { token: Some(token), ..Halt::new(Guard::NodeRootReplaced, detail) }
+        Halt::new(Guard::NodeRootReplaced, detail).released_by(&token)
     }
 
     fn trusted(&mut self, read: Result<Option<EdgeRecord>, Corrupt>) -> Option<EdgeRecord> {
@@ -271,7 +269,13 @@ impl<'a> EdgeRun<'a> {
 
     /// As a guard looks at it.
     pub(super) fn member<'m>(&'m self, view: &'m View) -> Member<'m> {
-        Member { name: self.node, base: view.base.as_deref(), tree: &view.tree, scanned: &self.scanned }
+        Member {
+            name: self.node,
+            base: view.base.as_deref(),
+            tree: &view.tree,
+            scanned: &self.scanned,
+            root: &self.spec.scan.root,
+        }
     }
 }
 

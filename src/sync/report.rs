@@ -133,6 +133,7 @@ fn skipped(directory: &str, node: &str, skip: &Skip) -> NodeChange {
         to: skip.side.other(),
         kind: ChangeKind::Skip,
         bytes: 0,
+        is_dir: false,
         reason: None,
     };
     NodeChange { reason: Some(skip.reason.clone()), ..node_change(directory, node, &change, None) }
@@ -154,6 +155,8 @@ fn add_halt(report: &mut Report, directory: &str, node: &str, halt: &Halt) {
             detail: halt.detail.clone(),
             token: halt.token.clone(),
             nodes: vec![node.to_owned()],
+            paths: halt.paths.clone(),
+            restore: halt.restore.clone(),
         }),
     }
 }
