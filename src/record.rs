@@ -32,6 +32,9 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
         log::error!("{error:#}");
     }
     syslog::render(report, exit_code).iter().for_each(log_line);
+    if let Err(error) = state.end_run() {
+        log::error!("{error:#}");
+    }
 }
 
 /// Records a restoration, which is a change on Main, beside runs.

@@ -106,7 +106,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 /// The run itself, and what it leaves behind.
 fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Report, u8)> {
     let stop = signals::stop_flag()?;
-    let services = Services { progress: context.ui.progress(), stop: Arc::clone(&stop), ..load::services() };
+    let services =
+        Services { progress: context.ui.progress(&stop), stop: Arc::clone(&stop), ..load::services() };
     let locking = if args.wait { Locking::Wait } else { Locking::Try };
     let access = if args.dry_run { Access::ReadOnly } else { Access::Change };
     let site = Site::open(config, locking, access, services)?;

@@ -61,6 +61,8 @@ pub struct NodeReport {
     pub state: NodeState,
     /// Why it could not take part, and what to do about it.
     pub error: Option<String>,
+    /// Whether a signal has kept it from what it was to do.
+    pub interrupted: bool,
     /// One for each directory that this node has a part in; empty where it was not reached.
     pub directories: Vec<DirectoryReport>,
     /// One for each reload that its directories name.

@@ -30,6 +30,7 @@ pub(crate) fn node(name: &str) -> NodeReport {
         address: "10.0.0.11".to_owned(),
         state: NodeState::Ok,
         error: None,
+        interrupted: false,
         directories: vec![directory("moh")],
         reloads: vec![],
     }

@@ -30,6 +30,15 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// `8s`, `4m 10s`, `1h 2m`: of what goes on.
+pub(crate) fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        seconds => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// A name of the configuration or of a peer.
 pub(crate) fn name(text: &str) -> String {
     escape_for_people(text.as_bytes())

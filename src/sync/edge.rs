@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::disk::marker::Marker;
-use crate::model::{Digest, Owner, Tree};
+use crate::model::{Digest, Outcome, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
-use crate::plan::{EdgeInput, EdgePlan, OwnerMap, intent};
+use crate::plan::{EdgeInput, EdgePlan, OwnerMap, apply, intent};
 use crate::report::{Guard, Stage};
-use crate::snapshot::{Root, Scanned};
+use crate::snapshot::{Root, Scanned, loaded_digest};
 use crate::state::{self, Corrupt, EdgeRecord, InStep};
 use crate::sync::guard::Member;
 use crate::sync::halt::Halt;
@@ -245,6 +245,13 @@ impl<'a> EdgeRun<'a> {
             record.agreed && record.rules == self.rules()
         });
         Ok(View { tree, base, owners, same_rules })
+    }
+
+    /// What a reload will depend on when all that is planned has been done.
+    pub(super) fn loaded_as_planned(&self, view: &View) -> Digest {
+        let actions = &self.result.plan.actions;
+        let done = vec![Some(Outcome::Done); actions.len()];
+        loaded_digest(&apply::apply_done(&view.tree, actions, &done))
     }
 
     /// Whether both ends are just as they were when the edge was last in step.

@@ -11,7 +11,7 @@ use crate::report::Stage;
 use crate::snapshot::Root;
 use crate::sync::edge::EdgeRun;
 use crate::sync::node_run::{NodeRun, Parts};
-use crate::sync::{Run, lock};
+use crate::sync::{Phase, Run, lock};
 
 /// Which reloads of a node are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +68,6 @@ pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
 
 /// Carries out the reloads that are owed on a node. The files of every directory that names one of them are in place.
 pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Result<(), NodeError> {
-    if run.spec.dry_run {
-        return Ok(());
-    }
     let _permit = run.permits.take();
     for kind in kinds.of(&node.edges) {
         let outcome = reload_one(run, node, &kind)?;
@@ -86,7 +83,7 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
     let is_due = {
         let mut ledger = lock(&run.ledger);
         let is_owed = select::owed(ledger.loaded(&name, kind), &before, &after);
-        if !is_owed {
+        if !is_owed && !run.spec.dry_run {
             ledger.count_as_loaded(&name, kind, &before);
         }
         is_owed || run.spec.reload_always
@@ -94,6 +91,10 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
     if !is_due {
         return Ok(outcome(kind, ReloadState::NotNeeded, None));
     }
+    if run.spec.dry_run {
+        return Ok(outcome(kind, ReloadState::Owed, None));
+    }
+    node.at(Phase::Reloading);
     let Parts { session, edges, .. } = node.parts()?;
     let request = ReloadRequest {
         name: kind.to_owned(),

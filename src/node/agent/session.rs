@@ -156,7 +156,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
             trash: VecDeque::new(),
             changes: ChangeLog::new(run),
         });
-        Ok(Reply::Begun)
+        Ok(Reply::Begun { read_only: self.accept.read_only })
     }
 
     fn end(&mut self) -> Result<Reply, NodeError> {
