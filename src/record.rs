@@ -47,9 +47,9 @@ pub fn restoration(state: &StateDir, record: &RunRecord) {
     }
 }
 
-/// Logs why there is no run. The caller tells its user in its own way.
-pub fn no_run(error: &anyhow::Error) {
-    log_line(&Line::new(Severity::Error, format!("no run: {error:#}")));
+/// Logs why there is no run, or one of the reasons. The caller tells its user in its own way.
+pub fn no_run(why: &str) {
+    log_line(&Line::new(Severity::Error, format!("no run: {why}")));
 }
 
 /// Logs that a run is not for this host.

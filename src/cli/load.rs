@@ -74,6 +74,15 @@ pub(super) fn show_discovery(context: &Context, known: &KnownNodes) {
     known.warnings().iter().for_each(|warning| context.ui.message(warning));
 }
 
+/// Fails where no node is known although every source has answered: a list that was lost must not look like success.
+pub(super) fn check_any_node(context: &Context, known: &KnownNodes) -> anyhow::Result<()> {
+    if known.config().nodes.is_empty() && known.is_complete() {
+        let file = config_path(context);
+        bail!("no node is configured or found: add a [[node]] with name and address to {}", file.display());
+    }
+    Ok(())
+}
+
 /// Shows which sources of nodes failed.
 pub(super) fn show_failures(context: &Context, known: &KnownNodes) {
     known.failures().iter().for_each(|failure| context.ui.error(failure));

@@ -4,6 +4,7 @@
 //! goes on while nothing is told; and nothing of it stays.
 
 mod board;
+mod narrow;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,19 +13,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use crate::sync::{Phase, Progress};
 use board::Board;
+use narrow::Narrow;
 
 /// How often it is drawn. The first time is after as long: a run that is over by then shows nothing.
 const PERIOD: Duration = Duration::from_millis(250);
+/// Most redraws in a second.
+const REDRAWS: u8 = 20;
 /// Of a terminal that does not say.
 const WIDTH: usize = 80;
 const HEIGHT: usize = 24;
 
 /// What is on the screen now: whoever prints beside it goes through [`beside`].
-static SCREEN: Mutex<Option<MultiProgress>> = Mutex::new(None);
+static SCREEN: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Prints something on stderr, above what is shown there.
 pub(super) fn beside(print: impl FnOnce()) {
@@ -54,7 +59,7 @@ impl Live {
         let drawing = thread::spawn(move || {
             let mut screen = None;
             while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                let screen = screen.get_or_insert_with(|| Screen::new(ProgressDrawTarget::stderr()));
+                let screen = screen.get_or_insert_with(|| Screen::new(Term::buffered_stderr(), REDRAWS));
                 let (width, height) = size();
                 let board = shown.lock().unwrap_or_else(PoisonError::into_inner);
                 let rows = board.rows(begun.elapsed(), width, height, stop.load(Ordering::Relaxed));
@@ -95,48 +100,33 @@ impl Drop for Live {
 
 /// Columns and rows of the terminal.
 fn size() -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(io::stderr()).ok().filter(|size| size.ws_col > 0);
-    size.map_or((WIDTH, HEIGHT), |size| (usize::from(size.ws_col), usize::from(size.ws_row)))
+    let size = Term::stderr().size_checked().filter(|(_, columns)| *columns > 0);
+    size.map_or((WIDTH, HEIGHT), |(rows, columns)| (usize::from(columns), usize::from(rows)))
 }
 
-/// The lowest rows of a terminal.
-struct Screen {
-    all: MultiProgress,
-    rows: Vec<ProgressBar>,
-}
+/// The lowest rows of a terminal: a bar that is nothing but text.
+struct Screen(ProgressBar);
 
 impl Screen {
-    fn new(target: ProgressDrawTarget) -> Screen {
-        let all = MultiProgress::with_draw_target(target);
-        *SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(all.clone());
-        Screen { all, rows: Vec::new() }
+    fn new(term: impl TermLike + 'static, redraws: u8) -> Screen {
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Narrow(term)), redraws);
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
+        }
+        *SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+        Screen(bar)
     }
 
     fn show(&mut self, rows: &[String]) {
-        while self.rows.len() > rows.len() {
-            if let Some(row) = self.rows.pop() {
-                row.finish_and_clear();
-                self.all.remove(&row);
-            }
-        }
-        while self.rows.len() < rows.len() {
-            let row = self.all.add(ProgressBar::no_length());
-            if let Ok(style) = ProgressStyle::with_template("{msg}") {
-                row.set_style(style);
-            }
-            self.rows.push(row);
-        }
-        for (row, text) in self.rows.iter().zip(rows) {
-            row.set_message(text.clone());
-        }
+        self.0.set_message(rows.join("\n"));
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
         *SCREEN.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.show(&[]);
-        let _ = self.all.clear();
+        self.0.finish_and_clear();
     }
 }
 
@@ -154,20 +144,16 @@ pub(super) fn line(text: &str) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use indicatif::{InMemoryTerm, TermLike as _};
+    use indicatif::InMemoryTerm;
 
     use super::*;
-
-    fn target(term: &InMemoryTerm) -> ProgressDrawTarget {
-        // As often as it is told, so that no test depends on the time.
-        ProgressDrawTarget::term_like_with_hz(Box::new(term.clone()), 255)
-    }
 
     #[test]
     fn nothing_stays_on_the_screen_whatever_was_typed_meanwhile() {
         for width in [40, 80] {
             let term = InMemoryTerm::new(24, width);
-            let mut screen = Screen::new(target(&term));
+            // As often as it is told.
+            let mut screen = Screen::new(term.clone(), u8::MAX);
             let full = "x".repeat(usize::from(width) - board::MARGIN);
             for _ in 0..3 {
                 screen.show(&[full.clone(), full.clone(), full.clone()]);

@@ -8,8 +8,10 @@ mod confirm;
 pub mod exit;
 pub(crate) mod json;
 mod lines;
+pub(crate) mod mail;
 mod places;
 mod remedy;
+pub(crate) mod running;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod samples;
@@ -339,6 +341,11 @@ pub(crate) fn node_change(directory: &str, node: &str, change: &Change, id: Opti
         is_dir: change.is_dir,
         id,
     }
+}
+
+/// The whole run in one line.
+pub(crate) fn summary_line(report: &Report) -> String {
+    summary::summary(report)
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> u64 {

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, Options, Points, sealed};
@@ -49,6 +50,7 @@ const IDENTITY: &str = "identity.json";
 const EDGES: &str = "edges";
 /// There is one while a run is going on, and after one that did not end.
 const RUNNING: &str = "running.json";
+const TOLD: &str = "told.json";
 const NEXT_EDGES: &str = "edges-next";
 
 /// The last good answers of discovery.
@@ -206,6 +208,19 @@ impl StateDir {
     /// Saves the answers of discovery. The caller holds the lock.
     pub(crate) fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
         write(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
+    }
+
+    /// What the cron job has told, as it was saved; what cannot be read is told again.
+    pub(crate) fn told<T: DeserializeOwned + Default>(&self) -> T {
+        let bytes = read(&self.0.join(TOLD)).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Saves what the cron job has told.
+    pub(crate) fn save_told(&self, told: &impl Serialize) -> anyhow::Result<()> {
+        let path = self.0.join(TOLD);
+        durable::replace(&path, &serde_json::to_vec(told)?, Options::PRIVATE)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Records that a run begins. Returns the one before, if it did not end.

@@ -162,7 +162,8 @@ impl Host {
     fn row(&self, now: Duration, name: usize, width: usize) -> String {
         let label = format!("{:<name$}  ", self.shown().chars().take(name).collect::<String>());
         let is_moving = self.phase == Phase::Working && self.moved < self.planned;
-        let text = if is_moving { self.transfer(now) } else { self.doing(now) };
+        let room = width.saturating_sub(label.chars().count());
+        let text = if is_moving { self.transfer(now, room) } else { self.doing(now) };
         let free = width.saturating_sub(label.chars().count() + text.chars().count() + 2);
         match is_moving && free >= *BAR.start() {
             true => format!("{label}{text}  {}", self.bar(free.min(*BAR.end()))),
@@ -170,16 +171,14 @@ impl Host {
         }
     }
 
-    fn transfer(&self, now: Duration) -> String {
-        let mut text = format!("{} of {}", words::bytes(self.moved), words::bytes(self.planned));
+    /// How far it is, how fast and how long it takes; the speed only where there is room.
+    fn transfer(&self, now: Duration, room: usize) -> String {
         let rate = self.rate.per_second(now);
-        if let Some(rate) = rate {
-            text += &format!(", {}/s", words::bytes(rate));
-        }
-        if let Some(left) = left(self.planned, self.moved, rate) {
-            text += &format!(", {left}");
-        }
-        text
+        let far = format!("{} of {}", words::bytes(self.moved), words::bytes(self.planned));
+        let fast = rate.map(|rate| format!(", {}/s", words::bytes(rate))).unwrap_or_default();
+        let left = left(self.planned, self.moved, rate).map(|left| format!(", {left}")).unwrap_or_default();
+        let is_room = far.len() + fast.len() + left.len() <= room;
+        if is_room { far + &fast + &left } else { far + &left }
     }
 
     fn doing(&self, now: Duration) -> String {
@@ -233,8 +232,18 @@ mod tests {
     #[test]
     fn it_is_told_whom_a_run_waits_for_and_how_long_it_takes() {
         let text = |width| board().rows(at(9), width, 24, false).join("\n");
-        insta::assert_snapshot!(text(80), @r"");
-        insta::assert_snapshot!(text(40), @r"");
+        insta::assert_snapshot!(text(80), @"
+        main  scanning, 9s
+        mds1  50.0 MiB of 200.0 MiB, 10.0 MiB/s, 15s  #######-----------------------
+        mds2  connecting, 9s
+        1 of 3 nodes done, 150.0 MiB of 300.0 MiB, 15s left
+        ");
+        insta::assert_snapshot!(text(40), @"
+        main  scanning, 9s
+        mds1  50.0 MiB of 200.0 MiB, 15s
+        mds2  connecting, 9s
+        1 of 3 nodes done, 15s left
+        ");
     }
 
     #[test]
