@@ -9,8 +9,10 @@ use crate::model::{ChangeKind, NodeChange, ReloadOutcome, ReloadState};
 
 /// The same in a dry run, which leaves a reload owed that the run would do.
 fn reload_to_come(reload: &ReloadOutcome) -> Option<String> {
-    let is_due = matches!(reload.state, ReloadState::Owed | ReloadState::Failed);
-    is_due.then(|| format!("{} reload would be done", words::name(&reload.name)))
+    match (reload.state, &reload.detail) {
+        (ReloadState::Owed, None) => Some(format!("{} reload would be done", words::name(&reload.name))),
+        _ => words::reload(reload),
+    }
 }
 
 /// `3 changed, 5.0 MiB on the wire, 1 held back, moh reload done`, or `in step`. Where not all was reached, `3 of 9
@@ -146,7 +148,8 @@ fn prospects(report: &Report) -> Vec<String> {
         parts.push(format!("{} to send", words::bytes(sent)));
     }
     let reloads = report.nodes.iter().flat_map(|node| &node.reloads);
-    let due = reloads.filter(|reload| reload_to_come(reload).is_some()).count() as u64;
+    let is_due = |reload: &&ReloadOutcome| reload.state == ReloadState::Owed && reload.detail.is_none();
+    let due = reloads.filter(is_due).count() as u64;
     if due > 0 {
         parts.push(words::count(due, "reload", "reloads"));
     }
