@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::text::Paint;
 use super::words;
 use crate::model::{ChangeKind, NodeChange, Side};
 
@@ -12,7 +11,8 @@ const MOST_LINES: usize = 30;
 
 /// The lines, and whether all changes are among them.
 pub(super) struct ChangeLines {
-    pub(super) lines: Vec<(Option<Paint>, String)>,
+    /// Each with whether somebody should look at it.
+    pub(super) lines: Vec<(bool, String)>,
     pub(super) is_complete: bool,
 }
 
@@ -43,9 +43,11 @@ pub(super) fn lines(changes: &[NodeChange], all: bool) -> ChangeLines {
         if counted.contains(&index) {
             lines.extend(totals(name, &directories[index].1));
         } else {
-            lines.extend(shared.values().map(|(change, nodes)| {
-                (is_remarkable(change.kind).then_some(Paint::Attention), words::shared_change(change, nodes))
-            }));
+            lines.extend(
+                shared
+                    .values()
+                    .map(|(change, nodes)| (is_remarkable(change.kind), words::shared_change(change, nodes))),
+            );
         }
     }
     ChangeLines { lines, is_complete: counted.is_empty() }
@@ -136,7 +138,7 @@ impl Tally {
 }
 
 /// One line for each way that changes of a directory went; nodes for which the counts are the same share it.
-fn totals(directory: &str, changes: &[&NodeChange]) -> Vec<(Option<Paint>, String)> {
+fn totals(directory: &str, changes: &[&NodeChange]) -> Vec<(bool, String)> {
     let mut order: Vec<(bool, &str)> = Vec::new();
     let mut tallies: BTreeMap<(bool, &str), Tally> = BTreeMap::new();
     for change in changes {
@@ -162,7 +164,7 @@ fn totals(directory: &str, changes: &[&NodeChange]) -> Vec<(Option<Paint>, Strin
     let line = |(from_main, nodes, tally): (bool, Vec<&str>, Tally)| {
         let to = if from_main { Side::Node } else { Side::Main };
         let text = format!("{}: {}: {}", words::name(directory), words::way(to, &nodes), tally.words());
-        (remarkable(&tally).then_some(Paint::Attention), text)
+        (remarkable(&tally), text)
     };
     lines.into_iter().map(line).collect()
 }
@@ -246,7 +248,7 @@ mod tests {
         let changes =
             [change("mds1", ChangeKind::Drift, b"a", 1), change("mds1", ChangeKind::Update, b"b", 1)];
         let painted: Vec<bool> =
-            lines(&changes, false).lines.iter().map(|(paint, _)| paint.is_some()).collect();
+            lines(&changes, false).lines.iter().map(|(is_remarkable, _)| *is_remarkable).collect();
         assert_eq!(painted, [true, false]);
     }
 }

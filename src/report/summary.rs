@@ -151,7 +151,7 @@ fn prospects(report: &Report) -> Vec<String> {
     let is_due = |reload: &&ReloadOutcome| reload.state == ReloadState::Owed && reload.detail.is_none();
     let due = reloads.filter(is_due).count() as u64;
     if due > 0 {
-        parts.push(words::count(due, "reload", "reloads"));
+        parts.push(words::count(due, "reload", "reloads") + " due");
     }
     let halted: BTreeSet<&str> = report.halted.iter().map(|halted| &*halted.directory).collect();
     parts.extend(halted.into_iter().map(|directory| format!("{} halted", words::name(directory))));
@@ -208,7 +208,7 @@ mod tests {
         report.halted = vec![samples::halted("sounds", crate::report::Guard::MaxDelete)];
         assert_eq!(
             summary(&report),
-            "2 changes would be made, 2.0 KiB to send, 1 reload, sounds halted, 1 of 2 nodes not reached (412 ms)"
+            "2 changes would be made, 2.0 KiB to send, 1 reload due, sounds halted, 1 of 2 nodes not reached (412 ms)"
         );
         let line = super::node(&report, &report.nodes[0]);
         assert_eq!(line, "2.0 KiB to send, sounds halted, moh reload would be done");

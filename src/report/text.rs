@@ -72,8 +72,8 @@ pub(crate) fn write(report: &Report, style: Style, out: &mut dyn Write) -> io::R
 fn write_changes(report: &Report, style: Style, out: &mut dyn Write) -> io::Result<()> {
     let ChangeLines { lines, is_complete } =
         lines::lines(&report.changes, style.verbosity == Verbosity::Verbose);
-    for (paint, line) in lines {
-        writeln!(out, "{}", paint.map_or(line.clone(), |paint| style.paint(paint, &line)))?;
+    for (is_remarkable, line) in lines {
+        writeln!(out, "{}", if is_remarkable { style.paint(Paint::Attention, &line) } else { line })?;
     }
     match (is_complete, report.dry_run) {
         (true, _) => Ok(()),
