@@ -12,6 +12,9 @@ use crate::model::rfc3339;
 /// A problem that stays is told again after so long: a day, less what one daily run may begin earlier than another.
 const AGAIN: Duration = Duration::from_secs(23 * 3600);
 
+/// The key of why there was none.
+const NO_RUN: &str = "no run";
+
 /// Something that is wrong now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
@@ -39,8 +42,25 @@ struct ToldTrouble {
     told: String,
 }
 
-/// What is to be said now, and what has been said then. `last_line` ends a mail that says anything.
+/// What is to be said after a run, and what has been said then. `last_line` ends a mail that says anything.
 pub(crate) fn news(now: &[Trouble], told: &Told, time: SystemTime, last_line: &str) -> (String, Told) {
+    let is_over = |_: &str| true;
+    news_of(now, told, time, last_line, is_over)
+}
+
+/// The same where there was no run: nothing is known of what was wrong before.
+pub(crate) fn news_of_no_run(lines: &[String], told: &Told, time: SystemTime) -> (String, Told) {
+    let is_over = |key: &str| key == NO_RUN;
+    news_of(&no_run(lines), told, time, "nothing was done", is_over)
+}
+
+fn news_of(
+    now: &[Trouble],
+    told: &Told,
+    time: SystemTime,
+    last_line: &str,
+    is_over: impl Fn(&str) -> bool,
+) -> (String, Told) {
     let mut text = String::new();
     let mut after = BTreeMap::new();
     let mut untold = 0;
@@ -63,8 +83,13 @@ pub(crate) fn news(now: &[Trouble], told: &Told, time: SystemTime, last_line: &s
         };
         after.insert(trouble.key.clone(), entry);
     }
-    for over in told.0.iter().filter(|(key, before)| !after.contains_key(*key) && !before.title.is_empty()) {
-        text += &format!("over: {} (since {})\n", words::name(&over.1.title), words::name(&over.1.since));
+    let gone: Vec<_> = told.0.iter().filter(|(key, _)| !after.contains_key(*key)).collect();
+    for (key, before) in gone {
+        if !is_over(key) {
+            after.insert(key.clone(), before.clone());
+        } else if !before.title.is_empty() {
+            text += &format!("over: {} (since {})\n", words::name(&before.title), words::name(&before.since));
+        }
     }
     if !text.is_empty() {
         if untold > 0 {
@@ -86,10 +111,10 @@ fn is_old(told: &str, now: SystemTime) -> bool {
 }
 
 /// Why there was no run.
-pub(crate) fn no_run(lines: &[String]) -> Vec<Trouble> {
+fn no_run(lines: &[String]) -> Vec<Trouble> {
     let text = lines.join("\n");
     vec![Trouble {
-        key: "no run".to_owned(),
+        key: NO_RUN.to_owned(),
         state: without_numbers(&text),
         title: format!("no run: {}", lines.first().map_or("", String::as_str)),
         text,
@@ -218,6 +243,23 @@ mod tests {
                 "mds2  refused\nlast line\n",
                 "mds3  timed out\nand as told before, 1 problem: xds-sync status\nlast line\n",
             ]
+        );
+    }
+
+    #[test]
+    fn where_there_is_no_run_nothing_else_is_over() {
+        let mut away = node("mds2");
+        (away.state, away.directories) = (NodeState::Unreachable, Vec::new());
+        let lost = troubles(&report(vec![away]));
+        let (_, told) = news(&lost, &Told::default(), started(), "last line");
+        let why = ["config.toml:3: unknown key".to_owned()];
+        let (text, told) = news_of_no_run(&why, &told, started());
+        assert_eq!(text, "config.toml:3: unknown key\nnothing was done\n");
+        assert_eq!(news_of_no_run(&why, &told, started()).0, "");
+        let (text, _) = news(&lost, &told, started(), "last line");
+        assert_eq!(
+            text,
+            "over: no run: config.toml:3: unknown key (since 2026-01-02T03:04:05Z)\nand as told before, 1 problem: xds-sync status\nlast line\n"
         );
     }
 
