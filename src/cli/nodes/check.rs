@@ -39,6 +39,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let is_asked = |node: &&Node| args.names.is_empty() || args.names.contains(&node.name);
     let nodes: Vec<&Node> = site.config().nodes.iter().filter(is_asked).collect();
     load::check_any_node(context, site.nodes())?;
+    site.own_troubles(nodes.iter().copied()).iter().for_each(|trouble| context.ui.error(trouble));
     let results = site.check(&nodes);
     let nodes: Vec<Checked<'_>> =
         nodes.iter().zip(results).map(|(node, result)| checked(node, result)).collect();

@@ -109,6 +109,8 @@ pub(crate) enum Reply {
     /// To Main's hello: the version that both speak.
     Welcome(u16),
     Begun {
+        /// The id of the node's machine, if it has one.
+        machine: Option<String>,
         /// Whether the node accepts no changes.
         read_only: bool,
     },
