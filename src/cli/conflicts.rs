@@ -145,7 +145,8 @@ fn fetch(
 ) -> anyhow::Result<u8> {
     let record = records.first().context("no conflict is known there")?;
     load::check_directories(std::slice::from_ref(&record.directory), &config)?;
-    let services = Services { progress: context.ui.progress(), ..load::services() };
+    let services = load::services();
+    let services = Services { progress: context.ui.progress(&services.stop), ..services };
     let site = Site::open(config, Locking::Try, Access::ReadOnly, services)?;
     let nodes = site.config().nodes.iter().map(|node| &*node.name);
     load::check_names("host", &[host.to_owned()], std::iter::once(MAIN).chain(nodes))?;

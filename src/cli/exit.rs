@@ -76,7 +76,7 @@ fn advice(error: &anyhow::Error) -> &'static str {
     }
 }
 
-fn code_of(error: &anyhow::Error) -> u8 {
+pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     if error.is::<Locked>() {
         LOCKED
     } else if error.is::<Incomplete>() {

@@ -8,10 +8,12 @@ use crate::host;
 use crate::model::ReloadOutcome;
 use crate::node::{Accept, MainSeen};
 use crate::report::exit::USAGE;
+use crate::report::running::Running;
 use crate::report::status::Status;
 use crate::report::status_text::Reader;
 use crate::report::text::Verbosity;
 use crate::report::words;
+use crate::state::{BegunRun, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +43,8 @@ struct Shown<'a> {
     status: &'a Status,
     /// Which Main this host obeys, if it is a media server.
     main: Option<&'a MainSeen>,
+    /// A run that has begun and has not ended.
+    running: Option<Running>,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
@@ -52,9 +56,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     {
         status = status.of_nodes(&known.iter().map(String::as_str).collect::<Vec<_>>());
     }
+    let running = running(&looked.state);
     let mut out = Vec::new();
     if args.json {
-        out = crate::report::to_json(&Shown { status: &status, main: main.as_ref() }).into_bytes();
+        out = crate::report::to_json(&Shown { status: &status, main: main.as_ref(), running }).into_bytes();
     } else {
         let zone = context.zone();
         let reader = Reader { now: host::now(), zone: &zone, style: context.ui.style() };
@@ -66,6 +71,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         // A media server has no runs of its own.
         if status.run.is_some() || main.is_none() {
             status.write(reader, &mut out)?;
+        }
+        if let Some(running) = running.filter(|_| context.ui.verbosity() > Verbosity::Quiet) {
+            out.extend(running.words(&reader).bytes().chain(*b"\n"));
         }
         if let Some(config) = &looked.config
             && rotate::previous(&config.ssh.identity).exists()
@@ -99,4 +107,9 @@ fn media_server(main: &MainSeen, reader: &Reader<'_>) -> String {
         }
     }
     text + "how the whole cluster is, the status on Main tells\n"
+}
+
+fn running(state: &StateDir) -> Option<Running> {
+    let BegunRun { run, started } = state.begun_run()?;
+    Some(Running { run, started, pid: state.runner() })
 }

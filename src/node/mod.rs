@@ -22,7 +22,7 @@ mod seen;
 pub mod ssh;
 
 pub use accept::Accept;
-pub(crate) use binding::forget as forget_main;
+pub(crate) use binding::{forget as forget_main, obeyed as obeyed_main};
 pub(crate) use byte_stream::widen;
 pub use endpoint::{
     Describe, Description, Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, RootDescription,

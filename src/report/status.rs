@@ -132,9 +132,10 @@ impl Status {
     /// All nodes after one more run, each at the place that it had.
     fn nodes_after(&self, report: &Report, ended: &str, scope: Scope<'_>) -> Vec<NodeStatus> {
         let known = |name: &str| self.nodes.iter().find(|known| known.name == name);
-        let after = report.nodes.iter().map(|node| {
-            let before = known(&node.name);
-            node_after(before, &self.halted, report, node, ended, scope)
+        let after = report.nodes.iter().map(|node| match known(&node.name) {
+            // Whatever a run would have come to that somebody has ended.
+            Some(known) if node.interrupted => known.clone(),
+            before => node_after(before, &self.halted, report, node, ended, scope),
         });
         let mut after: Vec<NodeStatus> = after.collect();
         // A run for all nodes knows their order, and a node that it does not name is no longer configured.

@@ -29,7 +29,8 @@ pub(crate) fn wrong(report: &Report) -> Vec<String> {
         }));
     }
     lines.extend(report.halted.iter().map(words::halted));
-    lines.extend(report.problems.iter().filter(|problem| problem.fails).map(words::problem));
+    let failed = report.problems.iter().filter(|problem| problem.fails);
+    lines.extend(failed.map(|problem| words::problem(problem, &words::problem_place(problem))));
     let more = lines.len().saturating_sub(MOST);
     lines.truncate(MOST);
     let mut lines: Vec<String> = lines.iter().map(|line| clipped(&clean(line))).collect();

@@ -17,7 +17,7 @@ pub(super) fn push(run: &Run<'_>, node: &mut NodeRun<'_>) -> Result<(), NodeErro
             push_edge(run, node, index)?;
         }
     }
-    Ok(())
+    if run.spec.dry_run { node.refuse_if_read_only() } else { Ok(()) }
 }
 
 fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), NodeError> {
@@ -45,6 +45,7 @@ fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), 
     edge.result.own = Some(result::nodes_own(&origin.tree, &view.tree, &plan));
     edge.take_plan(run, plan);
     if run.spec.dry_run {
+        edge.loaded = edge.loaded_as_planned(&view);
         edge.state = EdgeState::Done;
         return Ok(());
     }

@@ -161,7 +161,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
             changes: ChangeLog::new(run),
             visit: Visit::new(run, self.main),
         });
-        Ok(Reply::Begun(self.machine(dry_run)))
+        Ok(Reply::Begun { machine: self.machine(dry_run), read_only: self.accept.read_only })
     }
 
     /// Which machine this is. A dry run, or a node that may not be changed, makes no id.
