@@ -29,6 +29,7 @@ mod spec;
 mod sweep;
 mod throttle;
 mod two_way;
+mod unkept;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -95,8 +96,8 @@ struct Run<'a> {
     permits: permits::Permits,
     /// Tokens that have released a plan.
     used_tokens: Mutex<BTreeSet<String>>,
-    /// What Main's own trash gave up.
-    pruned: Mutex<Vec<Problem>>,
+    /// What Main's own disk gave up, or did not take.
+    on_main: Mutex<Vec<Problem>>,
 }
 
 /// The nodes of a run, where they wait for each other and where they end.
@@ -200,7 +201,7 @@ impl<'a> Run<'a> {
             throttle: throttle::Throttle::new(spec.bandwidth),
             permits: permits::Permits::new(spec.parallel),
             used_tokens: Mutex::default(),
-            pruned: Mutex::default(),
+            on_main: Mutex::default(),
         })
     }
 
@@ -228,7 +229,7 @@ impl<'a> Run<'a> {
     fn warn_of_pruned(&self, directory: &str, pruned: &Pruned) {
         if let Some(detail) = words::pruned(pruned) {
             let problem = Problem::warning(Stage::Commit, detail);
-            lock(&self.pruned).push(Problem { directory: Some(directory.to_owned()), ..problem });
+            lock(&self.on_main).push(Problem { directory: Some(directory.to_owned()), ..problem });
         }
     }
 
@@ -256,7 +257,7 @@ impl<'a> Run<'a> {
         };
         let nodes = cluster.end(&self.spec.nodes);
         report.problems.extend(self.end_on_main(&nodes));
-        report.problems.append(&mut lock(&self.pruned));
+        report.problems.append(&mut lock(&self.on_main));
         report.problems.extend(self.save_ledger());
         report.problems.extend(self.unused_tokens());
         // A scan that was broken off because the run is to end looks like a directory that cannot be used.

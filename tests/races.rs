@@ -73,7 +73,7 @@ impl World {
             tree.iter().all(|(_, entry)| entry.as_file().is_none_or(|file| file.digest != digest(SECRET)))
         );
 
-        let _ = self.local.prepare("moh", &TrashKeep::FOREVER);
+        let _ = self.local.prepare("moh", &TrashKeep::FOREVER, None);
         let content = format!("new {round}").into_bytes();
         let new = BlobRequest {
             path: path("new"),

@@ -25,9 +25,9 @@ pub use change::{BlockedPath, Change, ChangeKind, HostName, NodeChange, PlannedC
 pub use codec::Malformed;
 pub use digest::Digest;
 pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
-pub use intent::Intent;
+pub use intent::{Intent, KeptTrees};
 pub(crate) use moment::{rfc3339, rfc3339_nanos};
-pub use outcome::{Outcome, ReloadOutcome, ReloadState};
+pub use outcome::{Kept, Lacks, Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Step};
 pub use policy::{

@@ -7,8 +7,8 @@ use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Repo
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::rfc3339;
 use crate::model::{
-    Busy, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, ReloadOutcome, ReloadState, Side,
-    Size,
+    Busy, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, RelPath, ReloadOutcome,
+    ReloadState, Side, Size,
 };
 
 /// `1 file`, `2 files`.
@@ -33,6 +33,22 @@ pub(crate) fn duration(duration: Duration) -> String {
 /// A name of the configuration or of a peer.
 pub(crate) fn name(text: &str) -> String {
     escape_for_people(text.as_bytes())
+}
+
+/// That a disk does not keep an attribute. `instead`: what it has, and what it was given.
+pub(crate) fn unkept(attribute: &str, path: &RelPath, instead: &str, paths: u64) -> String {
+    let (path, others) = (path.for_people(), paths.saturating_sub(1));
+    let others = if others > 0 { format!(", and so in {others} more places") } else { String::new() };
+    let instead = clean(instead);
+    format!(
+        "{path}: its {attribute} is {instead}{others}: the disk there does not take it. What is in the files has arrived; \
+         this is told once"
+    )
+}
+
+/// The same as a standing fact.
+pub(crate) fn unkept_here(attribute: &str) -> String {
+    format!("all but its {attribute}: the disk there does not take it, here and perhaps elsewhere")
 }
 
 /// Why a change is made, or why a path is left alone.

@@ -547,9 +547,8 @@ mod tests {
         for day in 1..=5 {
             history.record(&run(day, Vec::new())).unwrap();
         }
-        let left = || -> Vec<String> {
-            told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect()
-        };
+        let left =
+            || -> Vec<String> { told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect() };
         history.record(&run(10_000, Vec::new())).unwrap();
         assert_eq!(left(), ["01RUN1", "01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
         history.record(&run(10_001, Vec::new())).unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, RelPathBuf, Side};
+use crate::model::{Digest, MAIN, RelPathBuf, Side};
 
 /// What each directory that names a reload looked like when that reload last succeeded.
 pub(crate) type Loaded = BTreeMap<String, Digest>;
@@ -19,10 +19,16 @@ pub struct Ledger {
     /// Directory → node → standing skips of the last plan.
     #[serde(default)]
     skips: BTreeMap<String, BTreeMap<String, Skips>>,
+    /// Directory → host → the attributes that its disk does not keep, each with the first path where that was seen.
+    #[serde(default)]
+    unkept: BTreeMap<String, BTreeMap<String, Unkept>>,
     /// Paths that several ends changed differently, the oldest first.
     #[serde(default)]
     pub conflicts: Vec<ConflictRecord>,
 }
+
+/// Attributes by their names; see [`Ledger`].
+pub(crate) type Unkept = BTreeMap<String, RelPathBuf>;
 
 /// The standing skips of an edge: the first ones by name, the rest as a number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +132,22 @@ impl Ledger {
         self.skips.get(directory).and_then(|nodes| nodes.get(node)).cloned().unwrap_or_default()
     }
 
+    /// The attributes that a host's disk does not keep, as far as that was reported.
+    #[must_use]
+    pub(crate) fn unkept(&self, directory: &str, host: &str) -> Unkept {
+        self.unkept.get(directory).and_then(|hosts| hosts.get(host)).cloned().unwrap_or_default()
+    }
+
+    /// Replaces them.
+    pub(crate) fn set_unkept(&mut self, directory: &str, host: &str, unkept: Unkept) {
+        let hosts = self.unkept.entry(directory.to_owned()).or_default();
+        if unkept.is_empty() {
+            hosts.remove(host);
+        } else {
+            hosts.insert(host.to_owned(), unkept);
+        }
+    }
+
     /// Replaces the standing skips of an edge.
     pub fn set_skips(&mut self, directory: &str, node: &str, skips: Skips) {
         let nodes = self.skips.entry(directory.to_owned()).or_default();
@@ -167,6 +189,9 @@ impl Ledger {
         self.loaded.retain(|node, _| nodes.contains(node.as_str()));
         for known in self.skips.values_mut() {
             known.retain(|node, _| nodes.contains(node.as_str()));
+        }
+        for hosts in self.unkept.values_mut() {
+            hosts.retain(|host, _| host == MAIN || nodes.contains(host.as_str()));
         }
     }
 }

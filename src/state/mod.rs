@@ -36,6 +36,7 @@ use crate::fault::{Point, reach};
 pub(crate) use answers::{Answer, Answers, Named};
 pub use edge::{EdgeHeader, EdgeRecord, InStep};
 pub use history::{Asked, History, RunRecord};
+pub(crate) use ledger::Unkept;
 pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip, Skips};
 pub(crate) use lock::Lock;
 
@@ -304,7 +305,7 @@ mod tests {
             agreed: true,
             in_step: None,
         };
-        let edge = EdgeRecord::new(header, &Tree::default(), None);
+        let edge = EdgeRecord::new(header, &Tree::default(), &crate::model::KeptTrees::default(), None);
         state.save_edge("moh", "mds1", &edge).unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
         assert_eq!(state.edge("moh", "mds2"), Ok(None));

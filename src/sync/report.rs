@@ -95,7 +95,12 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
         side: skip.side,
         reason: Some(skip.reason.clone()),
     };
-    directory.skipped = now.first.iter().map(note).collect();
+    let unkept = result.unkept.iter().map(|(attribute, path)| PathNote {
+        path: path.clone(),
+        side: Side::Node,
+        reason: Some(words::unkept_here(attribute)),
+    });
+    directory.skipped = now.first.iter().map(note).chain(unkept).collect();
     directory.waiting = result.waiting;
     directory.bytes = result.bytes;
     directory

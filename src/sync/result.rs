@@ -7,7 +7,7 @@ use crate::model::{BlockedPath, Outcome, RelPath, Side};
 use crate::node::NodeErrorKind;
 use crate::plan::EdgePlan;
 use crate::report::{Confirmed, NodeState, Problem, Stage, confirmed, words};
-use crate::state::{self, Skip};
+use crate::state::{self, Skip, Unkept};
 use crate::transfer::trash::{TrashEntry, TrashId};
 
 /// What a run did on an edge.
@@ -23,6 +23,8 @@ pub(super) struct EdgeResult {
     /// Bytes on the wire, in both directions.
     pub(super) bytes: u64,
     pub(super) skips: Skips,
+    /// The attributes that the node's disk does not keep.
+    pub(super) unkept: Unkept,
     pub(super) problems: Vec<(Stage, String, Severity)>,
 }
 

@@ -26,7 +26,7 @@ impl ChangeLog {
     /// Logs the actions of a commit that were done.
     pub(super) fn commit(&mut self, directory: &str, actions: &[Action], outcomes: &[Outcome]) {
         for (action, outcome) in actions.iter().zip(outcomes) {
-            if *outcome == Outcome::Done
+            if outcome.is_done()
                 && let Some(line) = self.line(directory, action)
             {
                 log::info!("{line}");

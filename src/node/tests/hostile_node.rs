@@ -556,7 +556,7 @@ fn its_words_are_harmless() {
             ),
         },
         |remote| {
-            let why = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap_err();
+            let why = remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap_err();
             assert_eq!(why.to_string(), error.detail);
             remote.agree("moh", "01GEN")
         },

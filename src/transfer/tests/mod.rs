@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commit;
+mod disks;
 mod kinds;
 mod signature;
 mod races;

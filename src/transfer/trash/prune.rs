@@ -61,7 +61,8 @@ fn believed<'r>(own: &OwnDir, runs: impl Iterator<Item = &'r String>, now_ms: u6
 }
 
 fn read_clock(trash: BorrowedFd<'_>) -> Option<u64> {
-    let file = open_beneath(trash, CLOCK.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
+    let file =
+        open_beneath(trash, CLOCK.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
     let mut text = String::new();
     File::from(file).take(MOST_CLOCK).read_to_string(&mut text).ok()?;
     text.trim_end().parse().ok()
