@@ -31,11 +31,13 @@ fn what_disks_do_not_keep_is_told_once_and_costs_no_content() {
     let (main, mds1, mds2) = (&cluster.main, &cluster["mds1"], &cluster["mds2"]);
     // As a network filesystem without root's rights is, and one of whole seconds.
     mds1.sh(format!(
-        "mkdir -p /srv/behind/recordings && bindfs --chown-deny --chgrp-deny /srv/behind {SOUNDS}"
+        "mknod /dev/fuse c 10 229 && mkdir -p /srv/behind/recordings && \
+         bindfs -o nonempty --chown-deny --chgrp-deny /srv/behind {SOUNDS}"
     ))
     .ok();
     mds2.sh(format!(
-        "truncate -s 16M /srv/image && mkfs.ext4 -q -I 128 /srv/image && mount -o loop /srv/image {SOUNDS} && \
+        "mknod /dev/loop-control c 10 237 && for n in $(seq 0 63); do mknod /dev/loop$n b 7 $n; done && \
+         truncate -s 16M /srv/image && mkfs.ext4 -q -I 128 /srv/image && mount -o loop /srv/image {SOUNDS} && \
          install -d -o asterisk -g www-data -m 2775 {RECORDINGS}"
     ))
     .ok();
@@ -48,6 +50,7 @@ fn what_disks_do_not_keep_is_told_once_and_costs_no_content() {
     };
     main.write_settled(sounds("greeting.wav"), "greeting");
     of_games("greeting.wav");
+    main.write_settled(sounds("other.wav"), "other");
     main.write_settled(recordings("of-main.wav"), "of main");
     main.sh(format!("touch -d '2026-01-02 03:04:05.678901234' {}", recordings("of-main.wav"))).ok();
     mds2.write_settled(recordings("of-mds2.wav"), "of mds2");
