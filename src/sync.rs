@@ -14,6 +14,7 @@ mod conflicts;
 mod edge;
 mod guard;
 mod halt;
+mod machines;
 mod metered;
 mod node_run;
 mod origin;
@@ -58,6 +59,11 @@ pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
 pub trait Connect: Sync {
     /// A session with the agent of the node with this name.
     fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError>;
+
+    /// Whether the machine with this id is Main itself.
+    fn is_main(&self, _machine: &str) -> bool {
+        false
+    }
 }
 
 /// What a run works with.
@@ -94,6 +100,7 @@ struct Run<'a> {
     throttle: throttle::Throttle,
     /// Work with so many nodes at once.
     permits: permits::Permits,
+    machines: machines::Machines,
     /// Tokens that have released a plan.
     used_tokens: Mutex<BTreeSet<String>>,
     /// What Main's own disk gave up, or did not take.
@@ -189,12 +196,18 @@ impl<'a> Cluster<'a> {
 
 impl<'a> Run<'a> {
     fn new(env: &'a Environment<'a>, spec: &'a Spec) -> anyhow::Result<Run<'a>> {
+        let ledger = env.state.ledger()?;
+        let mut machines = ledger.machines.clone();
+        if let Some(all) = &spec.all_nodes {
+            machines.retain(|node, _| all.contains(node));
+        }
         Ok(Run {
             env,
             spec,
             id: (env.new_id)(),
             epoch: env.state.identity()?.map_or(0, |identity| identity.epoch),
-            ledger: Mutex::new(env.state.ledger()?),
+            machines: machines::Machines::new(spec.nodes.iter().map(|node| node.name.clone()), machines),
+            ledger: Mutex::new(ledger),
             origins: OnceLock::new(),
             turn: Mutex::default(),
             pulls: Mutex::default(),

@@ -71,6 +71,7 @@ fn log_of(
         read_only,
         reload: [("dialplan".to_owned(), vec!["true".to_owned()])].into(),
         state_dir: dir.join("state"),
+        machine: None,
         max_epoch: EpochLimit::NONE,
     };
     let (ours, node) = UnixStream::pair().unwrap();
@@ -89,7 +90,7 @@ fn log_of(
 }
 
 fn reload(name: &str) -> ReloadRequest {
-    ReloadRequest { name: name.to_owned(), files: Vec::new(), timeout: Duration::from_secs(1) }
+    ReloadRequest { name: name.to_owned(), roots: Vec::new(), timeout: Duration::from_secs(1) }
 }
 
 #[test]

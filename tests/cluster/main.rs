@@ -34,3 +34,4 @@ mod recordings;
 mod reloads;
 mod roots;
 mod slow_node;
+mod whose_fault;
