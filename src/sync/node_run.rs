@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::model::ReloadOutcome;
 use crate::node::{Endpoint, NodeError, NodeErrorKind, NodeSession};
@@ -10,6 +11,10 @@ use crate::sync::Run;
 use crate::sync::edge::EdgeRun;
 use crate::sync::result;
 use crate::sync::spec::NodeSpec;
+
+/// How long a run waits for one node, all waits together and reloads not counted: the other nodes have no run meanwhile. A
+/// first copy that takes longer goes on in the next run.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// A node in a run.
 pub(super) struct NodeRun<'a> {
@@ -75,6 +80,10 @@ impl<'a> NodeRun<'a> {
     pub(super) fn open(&mut self, run: &Run<'_>) -> Result<(), NodeError> {
         let _permit = run.permits.take();
         let mut session = run.env.connect.connect(&self.spec.name)?;
+        // Whoever has all contents read again waits until they are.
+        if !self.spec.edges.iter().any(|edge| edge.scan.checksum) {
+            session.set_patience(PATIENCE.saturating_add(run.spec.reload_timeout));
+        }
         session.begin(&run.id, run.spec.dry_run)?;
         let specs: Vec<_> = self.spec.edges.iter().map(|edge| edge.scan.clone()).collect();
         let scanned = session.scan_all(&specs)?;

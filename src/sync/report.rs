@@ -1,6 +1,6 @@
 //! The report of a run, made once, at the end, from what every edge has come to.
 
-use crate::model::{Change, ChangeKind, NodeChange, ReloadState, Side};
+use crate::model::{Change, ChangeKind, NodeChange, Reason, ReloadState, Side};
 use crate::report::{
     Confirmed, DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report,
     Stage, node_change, words,
@@ -13,7 +13,8 @@ use crate::sync::result::{Severity, Skips, problem};
 
 /// Most problems of an edge that are listed one by one: a user of one host can make as many as there is room for.
 const MAX_PROBLEMS: usize = 100;
-/// Most paths of an edge that are listed as left alone in a run, such as files that are being written.
+/// Most paths of an edge that are listed as left alone in a run, such as files that are being written and conflicts
+/// that wait.
 const MAX_NOTES: usize = 1000;
 
 /// Adds a node's part to the report of the run.
@@ -69,8 +70,9 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
     let mut notes = 0;
     for change in &changes {
         directory.count(change.kind);
-        notes += usize::from(!change.kind.is_difference());
-        if notes > MAX_NOTES && !change.kind.is_difference() {
+        let is_note = !change.kind.is_difference() || change.reason == Some(Reason::ConflictWaits);
+        notes += usize::from(is_note);
+        if notes > MAX_NOTES && is_note {
             continue;
         }
         let id = ids.get(&(change.to, &*change.path)).filter(|_| change.kind.is_difference());
@@ -81,7 +83,7 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
         report.changes.push(skipped(name, node, skip));
     }
     let unlisted = notes.saturating_sub(MAX_NOTES) as u64;
-    for (number, what) in [(unlisted, "held back or left"), (now.more, "skipped")] {
+    for (number, what) in [(unlisted, "held back, left or waiting for a decision"), (now.more, "skipped")] {
         // What is skipped stays so; a run says it once.
         if number > 0 && (what != "skipped" || now.more != known.more) {
             let detail = format!("{number} more paths are {what} than are listed");

@@ -9,6 +9,8 @@ mod line;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use anyhow::Context as _;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PublicKey};
@@ -116,15 +118,9 @@ pub fn has(content: &[u8], key: &KeyData) -> bool {
 /// Every Main that may log in, as it was named, without repetition.
 #[must_use]
 pub fn mains(content: &[u8]) -> Vec<String> {
-    let mut mains: Vec<String> = Vec::new();
-    for line in lines(content) {
-        if let Some(main) = line.main()
-            && !mains.iter().any(|known| same_host(known, main))
-        {
-            mains.push(main.to_owned());
-        }
-    }
-    mains
+    let mut known = HashSet::new();
+    let mains = lines(content).filter_map(|line| line.main());
+    mains.filter(|main| known.insert(host_of(main).to_ascii_lowercase())).map(str::to_owned).collect()
 }
 
 /// Whether two names of a Main mean the same host: the port at which it publishes its key may change.
