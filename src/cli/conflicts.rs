@@ -283,8 +283,10 @@ mod tests {
 
     #[test]
     fn a_machine_reads_the_same() {
-        let json: serde_json::Value = serde_json::from_str(&json(&ledger().conflicts, &BTreeMap::from([("recordings".to_owned(), 7)])).unwrap())
-                .unwrap();
+        let json: serde_json::Value = serde_json::from_str(
+            &json(&ledger().conflicts, &BTreeMap::from([("recordings".to_owned(), 7)])).unwrap(),
+        )
+        .unwrap();
         assert_eq!(json["more_waiting"]["recordings"], 7);
         let waiting = &json["conflicts"][1];
         assert_eq!((&waiting["state"], &waiting["winner"]), (&"waiting".into(), &serde_json::Value::Null));

@@ -113,10 +113,10 @@ impl Discovered {
         now: SystemTime,
     ) {
         let label = source.label();
-        self.warnings
-            .extend(dropped.iter().take(MOST_DROPPED).map(|why| clean(&format!("{label}: {why}"))));
+        self.warnings.extend(dropped.iter().take(MOST_DROPPED).map(|why| clean(&format!("{label}: {why}"))));
         if let Some(more) = dropped.len().checked_sub(MOST_DROPPED).filter(|more| *more > 0) {
-            self.warnings.push(clean(&format!("{label}: {more} more of what it says is ignored, not listed")));
+            self.warnings
+                .push(clean(&format!("{label}: {more} more of what it says is ignored, not listed")));
         }
         let at = rfc3339(now);
         self.keep(source, Answer { at, nodes: nodes.iter().map(to_keep).collect() });

@@ -278,6 +278,42 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_costs_as_much_as_it_is_long() {
+        use crate::discovery::workers_list;
+        use crate::model::steps::assert_grows_with;
+        let validate = |rows: Vec<Row>| {
+            move || {
+                let validator = Validator { directories: &[], names: &[], addresses: &[] };
+                let (nodes, dropped) = validator.nodes(RawAnswer { rows, dropped: Vec::new() });
+                let taken = Taken::by(&nodes);
+                assert!(nodes.iter().all(|node| taken.duplicate_of(node).is_some()));
+                assert!(nodes.len() + dropped.len() > 1);
+            }
+        };
+        let row = |number: usize, name: &str, address: &str| {
+            let of = |text: &str| text.replace('N', &number.to_string());
+            Row { name: Some(of(name)), address: Some(of(address)), ..Row::default() }
+        };
+        for (name, address) in [("mdsN", "10.0.0.N.example"), ("mds", "hN"), ("mdsN", "h")] {
+            assert_grows_with(&format!("{name} {address}"), |length| {
+                validate((0..length).map(|number| row(number, name, address)).collect())
+            });
+        }
+        for line in ["hN:/a", "h:/N", "root@h:N/x", "no host N"] {
+            assert_grows_with(line, |length| {
+                let text: String =
+                    (0..length).map(|number| line.replace('N', &number.to_string()) + "\n").collect();
+                move || {
+                    let (workers, bad) = workers_list::parse(&text);
+                    assert!(workers.len() + bad.len() > 0);
+                    // A line that names no host costs no comparison.
+                    bad.iter().for_each(|_| crate::model::steps::step());
+                }
+            });
+        }
+    }
+
+    #[test]
     fn this_host_is_no_node_however_it_is_called() {
         for (name, address) in [
             ("default", "10.0.0.1"),

@@ -413,6 +413,7 @@ impl<'a> Iterator for Records<'a> {
     type Item = (&'a [u8], Record);
 
     fn next(&mut self) -> Option<Self::Item> {
+        step();
         let (length, rest) = self.0.split_first()?;
         let (name, rest) = rest.split_at_checked((*length).into())?;
         let (ino, rest) = rest.split_first_chunk()?;

@@ -124,7 +124,8 @@ fn stage(
     let mut missing = blobs::failed(requests, received?);
     if !late.is_empty() {
         let (number, time) = (late.len(), humantime::format_duration(SENDING));
-        let detail = format!("{number} files were not begun to be sent within {time}; the next run goes on with them");
+        let detail =
+            format!("{number} files were not begun to be sent within {time}; the next run goes on with them");
         edge.result.warn(Stage::Transfer, detail);
         missing.extend(late.into_iter().map(|digest| (digest, Missing::NotReached)));
     }

@@ -159,3 +159,118 @@ fn add_halt(report: &mut Report, directory: &str, node: &str, halt: &Halt) {
         }),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::model::{BlockedPath, Busy, EntryProblem, Reason, RelPathBuf};
+    use crate::plan::EdgePlan;
+    use crate::snapshot::Scanned;
+    use crate::state;
+    use crate::sync::result::EdgeResult;
+    use crate::sync::spec::{EdgeSpec, tests::directory};
+
+    /// The report of an edge with this plan.
+    fn reported(plan: EdgePlan, now: state::Skips) -> (DirectoryReport, Report) {
+        let of = directory("recordings");
+        let spec = EdgeSpec { scan: of.scan.clone(), directory: Arc::new(of) };
+        let scanned = Scanned::unusable(String::new());
+        let edge = EdgeRun {
+            spec: &spec,
+            node: "mds1",
+            loaded: scanned.loaded,
+            scanned,
+            record: None,
+            unconfirmed: false,
+            is_ahead: false,
+            state: EdgeState::Done,
+            view: None,
+            result: EdgeResult {
+                plan,
+                skips: Skips { known: state::Skips::default(), now },
+                ..EdgeResult::default()
+            },
+        };
+        let mut report = Report {
+            run: "01RUN".to_owned(),
+            started: UNIX_EPOCH,
+            duration: Duration::ZERO,
+            dry_run: false,
+            nodes: Vec::new(),
+            changes: Vec::new(),
+            halted: Vec::new(),
+            problems: Vec::new(),
+            interrupted: false,
+        };
+        (report_edge(&edge, false, &mut report), report)
+    }
+
+    fn path(number: usize) -> RelPathBuf {
+        RelPathBuf::new(format!("{number:06}").into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn whatever_a_user_has_many_of_is_listed_up_to_a_number() {
+        const MANY: usize = 5000;
+        let note = |kind, reason: Reason| {
+            (0..MANY)
+                .map(|number| Change {
+                    path: path(number),
+                    to: Side::Node,
+                    kind,
+                    bytes: 0,
+                    reason: Some(reason.clone()),
+                })
+                .collect()
+        };
+        let blocked = |number: usize| BlockedPath {
+            path: path(number),
+            side: Side::Node,
+            reason: Reason::Problem(EntryProblem::Unreadable("EIO".into())),
+        };
+        let skip = |number| Skip { path: path(number), side: Side::Node, reason: "a socket".to_owned() };
+        let plan = |notes, failed| EdgePlan { notes, failed, ..EdgePlan::default() };
+        let none = state::Skips::default;
+        for (what, plan, skips, changes, more) in [
+            (
+                "open files",
+                plan(note(ChangeKind::Hold, Reason::Busy(Busy::Open)), vec![]),
+                none(),
+                MAX_NOTES,
+                "4000 more paths are held back, left or waiting for a decision than are listed",
+            ),
+            (
+                "conflicts that wait",
+                plan(note(ChangeKind::Conflict, Reason::ConflictWaits), vec![]),
+                none(),
+                MAX_NOTES,
+                "4000 more paths are held back, left or waiting for a decision than are listed",
+            ),
+            (
+                "unreadable files",
+                plan(vec![], (0..MANY).map(blocked).collect()),
+                none(),
+                0,
+                "4900 more problems, not listed",
+            ),
+            (
+                "sockets",
+                plan(vec![], vec![]),
+                state::Skips::of((0..MANY).map(skip)),
+                1000,
+                "4000 more paths are skipped than are listed",
+            ),
+        ] {
+            let (directory, report) = reported(plan, skips);
+            assert_eq!(report.changes.len(), changes, "{what}");
+            assert!(report.problems.len() <= MAX_PROBLEMS + 1, "{what}");
+            assert_eq!(report.problems.last().unwrap().detail, more, "{what}");
+            let counted = directory.held + directory.conflicts + directory.failed;
+            assert_eq!(counted, if what == "sockets" { 0 } else { MANY as u64 }, "{what}");
+        }
+    }
+}

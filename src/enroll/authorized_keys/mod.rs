@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::HashSet;
 
+use crate::model::steps::step;
 use anyhow::Context as _;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PublicKey};
@@ -130,6 +131,7 @@ pub fn same_host(a: &str, b: &str) -> bool {
 }
 
 fn host_of(main: &str) -> &str {
+    step();
     if let Some((host, _)) = main.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         return host;
     }

@@ -122,7 +122,8 @@ fn files_that_there_is_no_time_to_read_have_their_turn_later() {
     }
     // More than is read in that time; it comes first in tree order, and last all the same.
     fs::File::create(site.path("0")).unwrap().set_len(65 << 20).unwrap();
-    let limits = ScanLimits { reading: Duration::from_secs(20), holes_in_file: u64::MAX, ..ScanLimits::default() };
+    let limits =
+        ScanLimits { reading: Duration::from_secs(20), holes_in_file: u64::MAX, ..ScanLimits::default() };
     let mut read = 0;
     for _ in 0..20 {
         let snapshot = site.ticking(limits, 1);

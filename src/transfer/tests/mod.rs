@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod commit;
+mod growth;
 mod kinds;
 mod signature;
 mod races;
