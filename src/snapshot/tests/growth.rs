@@ -44,7 +44,7 @@ const SHAPES: [(&str, fn(&Site, usize)); 6] = [
 #[test]
 fn a_scan_grows_with_what_it_finds_and_not_with_its_square() {
     for (name, make) in SHAPES {
-        assert_grows_with(name, |length| {
+        assert_grows_with(name, 150, |length| {
             let mut site = Site::new();
             make(&site, length);
             move || {

@@ -14,7 +14,7 @@ fn a_commit_grows_with_its_actions_and_not_with_their_square() {
         world.scan();
         world
     };
-    assert_grows_with("files that are deleted, and their versions", |length| {
+    assert_grows_with("files that are deleted, and their versions", 200, |length| {
         let at = |number: usize| format!("{:02}/{number}", number % 20);
         let world = world_of(length, &at);
         let actions: Vec<Action> = (0..length).map(|number| world.delete(&at(number))).collect();
@@ -24,7 +24,7 @@ fn a_commit_grows_with_its_actions_and_not_with_their_square() {
             assert_eq!(versions(&root, &path("07")).unwrap().len(), length / 20);
         }
     });
-    assert_grows_with("one path, again and again", |length| {
+    assert_grows_with("one path, again and again", 200, |length| {
         let world = world_of(1, &|_| "a".to_owned());
         let actions = vec![world.delete("a"); length];
         move || {
