@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::model::steps::assert_grows_with;
 
-/// What a scan finds of so many.
-const SHAPES: [(&str, fn(&Site, usize)); 6] = [
+/// Makes so many.
+type Make = fn(&Site, usize);
+
+const SHAPES: [(&str, Make); 6] = [
     ("files", |site, length| {
         for number in 0..length {
             site.write(number.to_string(), "x");

@@ -17,7 +17,7 @@ fn a_commit_grows_with_its_actions_and_not_with_their_square() {
     assert_grows_with("files that are deleted, and their versions", 200, |length| {
         let at = |number: usize| format!("{:02}/{number}", number % 20);
         let world = world_of(length, &at);
-        let actions: Vec<Action> = (0..length).map(|number| world.delete(&at(number))).collect();
+        let actions: Vec<Action> = (0..length).map(|number| world.delete(at(number))).collect();
         move || {
             assert!(world.commit(&actions).iter().all(|outcome| *outcome == Outcome::Done));
             let root = HeldRoot::open(world.dir.path()).unwrap();
