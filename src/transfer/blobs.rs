@@ -164,17 +164,21 @@ pub(super) enum InStage {
 /// earlier run left are read, and removed where they are damaged.
 pub(super) fn find(own: &OwnDir, requests: &[BlobRequest]) -> HashMap<Digest, InStage> {
     // As a rule there is nothing: each blob is looked for only where something may be found.
-    let list = || {
+    let names = names(own.stage()).ok().map(|names| {
         let digest = |name: &OsStr| match StageName::of(name) {
             StageName::Blob(digest) => Some(digest),
             StageName::Temporary | StageName::Foreign => None,
         };
-        Some(names(own.stage()).ok()?.iter().filter_map(|(name, _)| digest(name)).collect())
-    };
+        names.iter().filter_map(|(name, _)| digest(name)).collect::<HashSet<Digest>>()
+    });
+    if names.as_ref().is_some_and(HashSet::is_empty) {
+        return HashMap::new();
+    }
     let mut looked = HashSet::new();
+    let is_there = |digest: &Digest| names.as_ref().is_none_or(|names| names.contains(digest));
     let may_be_there: Vec<&BlobRequest> = requests
         .iter()
-        .filter(|request| own.may_have(&request.digest, list) && looked.insert(request.digest))
+        .filter(|request| is_there(&request.digest) && looked.insert(request.digest))
         .collect();
     let found = side_by_side(&may_be_there, threads_for(may_be_there.len()), |request| look(own, request));
     let found = may_be_there.iter().zip(found);

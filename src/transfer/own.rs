@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -41,9 +41,6 @@ pub struct OwnDir {
     progress: Arc<AtomicU64>,
     /// Blobs of the stage that were verified since the lock was taken: what an earlier process left is not trusted.
     verified: RwLock<HashSet<Digest>>,
-    /// Blobs that earlier processes left in the stage, whole or in part; `None` where it cannot be listed. It is listed
-    /// once: what comes there later is ours.
-    left: OnceLock<Option<HashSet<Digest>>>,
     /// Its lock is held as long as this is open: a process that is killed leaves none.
     _own: OwnedFd,
 }
@@ -67,7 +64,6 @@ impl OwnDir {
             trash,
             progress: Arc::clone(progress),
             verified: RwLock::default(),
-            left: OnceLock::new(),
             _own: own,
         })
     }
@@ -90,12 +86,6 @@ impl OwnDir {
 
     pub(super) fn is_verified(&self, digest: &Digest) -> bool {
         self.verified.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
-    }
-
-    /// Whether the stage may have anything of this blob; `list` tells what it has.
-    pub(super) fn may_have(&self, digest: &Digest, list: impl FnOnce() -> Option<HashSet<Digest>>) -> bool {
-        self.left.get_or_init(list).as_ref().is_none_or(|left| left.contains(digest))
-            || self.is_verified(digest)
     }
 
     /// Where blobs wait to be put in place.
