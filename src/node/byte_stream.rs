@@ -116,7 +116,8 @@ impl ByteStream {
         };
         let polled = rustix::event::poll(fds, Some(&left));
         let is_readable = (!writing || room) && !fds[0].revents().is_empty();
-        self.patience = self.patience.map(|patience| patience.saturating_sub(began.elapsed()));
+        self.patience =
+            self.patience.map(|patience| patience.saturating_sub(Instant::now().duration_since(began)));
         match polled {
             Ok(0) => Err(io::ErrorKind::TimedOut.into()),
             Ok(_) => {
