@@ -15,13 +15,13 @@ const AS_ASTERISK: &str = "setpriv --reuid=asterisk --regid=asterisk --clear-gro
 /// Changes two names for each other as fast as it can, until there is a file `/tmp/stop`. Tells how often it did.
 const FLIPPER: &str = r#"
 import ctypes, os, sys, time
-libc = ctypes.CDLL(None)
+libc = ctypes.CDLL(None, use_errno=True)
 a, b = (os.fsencode(name) for name in sys.argv[1:3])
 flips = 0
 while not os.path.exists('/tmp/stop'):
     flips += libc.renameat2(-100, a, -100, b, 2) == 0
     time.sleep(0.0003)
-print(flips)
+print(flips, os.strerror(ctypes.get_errno()))
 "#;
 
 fn as_asterisk(host: &Host, script: &str) {
@@ -116,14 +116,14 @@ fn a_missing_root_is_not_made_through_what_was_planted_meanwhile() {
     untouched(mds1);
 }
 
-/// What a user of a host exchanges with a link to the same place in a tree of root's.
-const LEVELS: [&str; 6] = [
+/// What a user of a host exchanges with a link to the same place in a tree of root's. What is ours is held by
+/// `tests/races.rs`.
+const LEVELS: [&str; 5] = [
     "sounds",
     "sounds/recordings",
     "sounds/recordings/d",
     "sounds/recordings/d/sub",
     "sounds/recordings/d/sub/f.wav",
-    "sounds/recordings/.xds-sync",
 ];
 /// Where the tree of root's is, which looks like the directories and has what nobody else may read.
 const OF_ROOT: &str = "/srv/of-root";
@@ -138,8 +138,7 @@ fn plant_tree(host: &Host) -> impl Fn(&Host) {
     host.sh(format!(
         "umask 077; rm -rf {OF_ROOT}; mkdir -p {OF_ROOT}/sounds/recordings && cd {OF_ROOT}/sounds/recordings && \
          mkdir -p d/sub .xds-sync/stage .xds-sync/trash && \
-         for f in f.wav own.wav meta.wav gone.wav; do echo of-root-alone >d/sub/$f; done && \
-         cp -a d/sub/f.wav .xds-sync/root.json"
+         for f in f.wav own.wav meta.wav gone.wav; do echo of-root-alone >d/sub/$f; done"
     ))
     .ok();
     let list = |host: &Host| {
@@ -181,7 +180,8 @@ fn flips_lead_nowhere(cluster: &Cluster, at: &Host, level: &str) {
         let music = format!("{MOH}/{}-{round}.wav", level.replace('/', "-"));
         main.write_settled(&music, at.name.as_bytes());
         let run = main.sync_json([""; 0]);
-        assert!([0, 3, 23].contains(&run.code), "{} {level}: {:?}", at.name, run.json);
+        // With all of a node's files behind a link, that directory halts.
+        assert!([0, 3, 23, 25].contains(&run.code), "{} {level}: {:?}", at.name, run.json);
         for node in &cluster.nodes {
             assert_eq!(node.read_text(&music), at.name, "{} {level}: {:?}", at.name, run.json);
         }
@@ -189,7 +189,8 @@ fn flips_lead_nowhere(cluster: &Cluster, at: &Host, level: &str) {
     assert!(flipping.is_running());
     at.sh("touch /tmp/stop").ok();
     let flipped = flipping.wait().ok();
-    assert!(flipped.trim().parse::<usize>().unwrap() > rounds(), "nobody flipped: {flipped}");
+    let flips: usize = flipped.split(' ').next().unwrap().parse().unwrap();
+    assert!(flips > rounds(), "{} {level}: nobody flipped: {flipped}", at.name);
     untouched(at);
     as_asterisk(at, &format!("if [ -L {name} ]; then rm {name} && mv {aside} {name}; else rm {aside}; fi"));
     untouched(at);
@@ -205,7 +206,15 @@ fn flips_lead_nowhere(cluster: &Cluster, at: &Host, level: &str) {
 
 #[test]
 fn a_link_that_flips_under_many_runs_leads_nowhere() {
-    let cluster = Cluster::new().nodes(2).without_asterisk().build();
+    // As built in, but for the reloads: nothing here plays music.
+    let directories = [("moh", MOH, "push"), ("sounds", SOUNDS, "push"), ("recordings", RECORDINGS, "both")];
+    let config: String = directories
+        .iter()
+        .map(|(name, path, way)| {
+            format!("[[directory]]\nname = '{name}'\npath = '{path}'\ndirection = '{way}'\n")
+        })
+        .collect();
+    let cluster = Cluster::new().nodes(2).without_asterisk().more_config(&config).build();
     let main = &cluster.main;
     as_asterisk(main, &format!("mkdir -p {RECORDINGS}/d/sub && cd {RECORDINGS}/d/sub && echo a >meta.wav"));
     work(main, 1);
