@@ -29,10 +29,11 @@ mod result;
 mod spec;
 mod sweep;
 mod throttle;
+mod timely;
 mod two_way;
 mod unkept;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -112,8 +113,8 @@ struct Run<'a> {
 struct Cluster<'a> {
     lobby: Rendezvous<NodeRun<'a>>,
     finished: Mutex<Vec<NodeRun<'a>>>,
-    /// Their names, in configured order.
-    order: Vec<&'a str>,
+    /// The place of each in configured order, by name.
+    order: HashMap<&'a str, usize>,
 }
 
 /// Carries out one run and reports how it went. What happens to one node or directory is in the report; `Err`
@@ -161,7 +162,7 @@ impl<'a> Cluster<'a> {
         Cluster {
             lobby: Rendezvous::new(spec.nodes.len()),
             finished: Mutex::default(),
-            order: spec.nodes.iter().map(|node| &*node.name).collect(),
+            order: spec.nodes.iter().map(|node| &*node.name).zip(0..).collect(),
         }
     }
 
@@ -185,8 +186,9 @@ impl<'a> Cluster<'a> {
     /// Every node of the run, in configured order, after all threads have ended.
     fn end(&self, env: &'a Environment<'a>, specs: &'a [NodeSpec]) -> Vec<NodeRun<'a>> {
         let mut nodes = std::mem::take(&mut *lock(&self.finished));
+        let there: BTreeSet<&str> = nodes.iter().map(|node| &*node.spec.name).collect();
         for spec in specs {
-            if !nodes.iter().any(|node| node.spec.name == spec.name) {
+            if !there.contains(&*spec.name) {
                 let mut lost = NodeRun::new(env, spec);
                 lost.fail(Failure::Internal("its thread was lost".to_owned()));
                 nodes.push(lost);
@@ -198,7 +200,7 @@ impl<'a> Cluster<'a> {
 
     /// Puts nodes into configured order.
     fn sort(&self, nodes: &mut [NodeRun<'a>]) {
-        nodes.sort_by_key(|node| self.order.iter().position(|name| *name == node.spec.name));
+        nodes.sort_by_key(|node| self.order.get(&*node.spec.name));
     }
 }
 

@@ -112,7 +112,7 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
         keep: None,
         versions: Vec::new(),
     };
-    ledger.set_conflicts("moh", vec![conflict]);
+    ledger.set_conflicts("moh", std::iter::once(conflict));
     state.save_ledger(&ledger).expect("a ledger");
     state.save_identity(&Identity { id: id(), epoch: 3 }).expect("an identity");
     let root = HeldRoot::open(dir.path()).expect("a root");

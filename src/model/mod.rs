@@ -18,6 +18,7 @@ pub mod policy;
 pub mod reserved;
 mod size;
 mod space;
+pub(crate) mod steps;
 pub mod tree;
 pub mod words;
 

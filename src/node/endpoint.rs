@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,10 @@ use crate::transfer::{BlobRequest, Received, Sink, Source};
 /// keep-alives in between. To cancel a call another thread shuts the connection down; the call then returns
 /// `Lost`, and the session is over as described above.
 pub trait Endpoint: Send {
+    /// Sets how long the caller waits for this host from now on, all waits together; then the session is over. However
+    /// slowly a node goes on, it cannot hold up a run for ever. Nobody waits for `Local`.
+    fn set_patience(&mut self, _: Duration) {}
+
     /// Opens a run, named by its id (a ULID). A run that is still open is ended first. In a dry run the host
     /// changes nothing, whatever else it is asked.
     ///

@@ -120,6 +120,7 @@ pub(crate) fn busy(busy: Busy) -> &'static str {
         Busy::Unfinished => "recording not finished",
         Busy::Young => "written a moment ago",
         Busy::Changing => "changing while read",
+        Busy::Unread => "not read within the time of a scan, has its turn later",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which paths are kept out, and which symlinks lead out. Pure: nothing here looks at a disk.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -21,7 +22,7 @@ pub struct Rules {
     /// Of directories alone.
     dirs: Globs,
     /// Roots of other directories.
-    carved: Vec<RelPathBuf>,
+    carved: BTreeSet<RelPathBuf>,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Rules {
             let built = GlobBuilder::new(pattern).literal_separator(true).build();
             set.add(built.map_err(|error| format!("exclude {glob:?}: {}", error.kind()))?);
         }
-        Ok(Rules { any: any.build()?, dirs: dirs.build()?, carved })
+        Ok(Rules { any: any.build()?, dirs: dirs.build()?, carved: carved.into_iter().collect() })
     }
 
     /// Whether a rule keeps `path` itself out, whatever stands there. What lies below an excluded directory is never
@@ -88,7 +89,7 @@ impl Rules {
         // Also our own directory in one that was a root: its trash and stage are no content either.
         is_reserved(path.name())
             || is_of_filesystem(path.name(), path.parent().is_none())
-            || self.carved.iter().any(|root| **root == *path)
+            || self.carved.contains(path)
             || self.any.matches(path)
     }
 

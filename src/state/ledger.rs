@@ -32,6 +32,9 @@ pub struct Ledger {
     /// Paths that several ends changed differently, the oldest first.
     #[serde(default)]
     pub conflicts: Vec<ConflictRecord>,
+    /// Directory → how many more conflicts wait in it than are known by name.
+    #[serde(default)]
+    pub more_waiting: BTreeMap<String, u64>,
 }
 
 /// Attributes by their names; see [`Ledger`].
@@ -110,6 +113,9 @@ pub struct ConflictVersion {
 /// Decided conflicts beyond this number are forgotten, the oldest first: the versions that lost are hardly still in
 /// the trash.
 const MAX_DECIDED: usize = 1000;
+/// Most waiting conflicts of a directory that are known by name: a node can make as many as there are files. What waits
+/// beyond them is left alone on all hosts just the same, and has its turn as those before it are decided.
+pub const MAX_WAITING: usize = 1000;
 
 impl Ledger {
     /// What a node has loaded with a reload; `None` when that is not on record.
@@ -209,12 +215,27 @@ impl Ledger {
 
     /// Replaces the waiting conflicts of `directory` by those that its plan found. One that still waits keeps its age
     /// and the version that was chosen for it.
-    pub fn set_conflicts(&mut self, directory: &str, found: Vec<ConflictRecord>) {
+    pub fn set_conflicts(&mut self, directory: &str, found: impl Iterator<Item = ConflictRecord> + Clone) {
         let waiting = |record: &ConflictRecord| record.directory == directory && record.winner.is_none();
         let before = self.conflicts.extract_if(.., |record| waiting(record));
         let before: BTreeMap<RelPathBuf, ConflictRecord> =
             before.map(|known| (known.path.clone(), known)).collect();
-        for mut record in found {
+        let is_decided = |record: &ConflictRecord| record.winner.is_some();
+        let is_known = |record: &ConflictRecord| before.contains_key(&record.path);
+        let decided = found.clone().filter(is_decided).count();
+        let decided = found.clone().filter(is_decided).skip(decided.saturating_sub(MAX_DECIDED));
+        // Those that are known come first: an administrator may have chosen already.
+        let known = found.clone().filter(|record| !is_decided(record) && is_known(record));
+        let new = found.filter(|record| !is_decided(record) && !is_known(record));
+        let (mut left, mut more) = (MAX_WAITING, 0);
+        for mut record in known.chain(new).chain(decided) {
+            if !is_decided(&record) {
+                if left == 0 {
+                    more += 1;
+                    continue;
+                }
+                left -= 1;
+            }
             if let Some(known) = before.get(&record.path) {
                 record.since.clone_from(&known.since);
                 if record.winner.is_none() {
@@ -223,6 +244,14 @@ impl Ledger {
             }
             self.conflicts.push(record);
         }
+        match more {
+            0 => self.more_waiting.remove(directory),
+            more => self.more_waiting.insert(directory.to_owned(), more),
+        };
+        self.forget_decided();
+    }
+
+    fn forget_decided(&mut self) {
         let decided = self.conflicts.iter().filter(|record| record.winner.is_some()).count();
         let mut forget = decided.saturating_sub(MAX_DECIDED);
         self.conflicts.retain(|record| {
@@ -275,7 +304,10 @@ mod tests {
             Some("no class".to_owned()),
         );
         ledger.owe_reload("mds1", "dialplan", [&"dialplan".to_owned()]);
-        ledger.set_conflicts("recordings", vec![record("a.wav", Some("main")), record("\u{1b}\n\\", None)]);
+        ledger.set_conflicts(
+            "recordings",
+            [record("a.wav", Some("main")), record("\u{1b}\n\\", None)].into_iter(),
+        );
         let not_utf8 = RelPathBuf::new(&b"\xff.wav"[..]).unwrap();
         let skip = Skip { path: not_utf8, side: Side::Node, reason: "a socket".to_owned() };
         ledger.set_skips("recordings", "mds1", Skips::of([skip]));
@@ -318,12 +350,41 @@ mod tests {
     #[test]
     fn a_waiting_conflict_stays_until_a_plan_no_longer_has_it() {
         let mut ledger = Ledger::default();
-        ledger.set_conflicts("recordings", vec![record("a", None), record("b", Some("main"))]);
+        ledger.set_conflicts("recordings", [record("a", None), record("b", Some("main"))].into_iter());
         let later = ConflictRecord { since: "2027-01-02T03:04:05Z".to_owned(), ..record("a", None) };
-        ledger.set_conflicts("recordings", vec![later]);
+        ledger.set_conflicts("recordings", [later].into_iter());
         assert_eq!(ledger.conflicts, [record("b", Some("main")), record("a", None)]);
-        ledger.set_conflicts("recordings", Vec::new());
+        ledger.set_conflicts("recordings", std::iter::empty());
         assert_eq!(ledger.conflicts, [record("b", Some("main"))]);
+    }
+
+    #[test]
+    fn waiting_conflicts_are_bounded_and_none_is_lost() {
+        let mut ledger = Ledger::default();
+        let at = |number: usize| record(&format!("{number:06}"), None);
+        let waiting = |ledger: &Ledger| -> Vec<String> {
+            ledger.conflicts.iter().map(|record| record.path.escaped()).collect()
+        };
+        ledger.set_conflicts("recordings", (500..500 + MAX_WAITING).map(at));
+        assert!(ledger.more_waiting.is_empty());
+        ledger.conflicts[7].keep = Some("mds1".to_owned());
+        let known = waiting(&ledger);
+        let size = |ledger: &Ledger| sealed::seal(ledger).unwrap().len();
+        let before = size(&ledger);
+
+        // Others that come first in tree order do not push out what is known, nor what was chosen for it.
+        ledger.set_conflicts("recordings", (0..20 * MAX_WAITING).map(at));
+        assert_eq!(waiting(&ledger), known);
+        assert_eq!(ledger.conflicts[7].keep.as_deref(), Some("mds1"));
+        assert_eq!(ledger.more_waiting["recordings"], 19 * MAX_WAITING as u64);
+        assert!(size(&ledger) < before + 100);
+
+        // Of those that are decided each makes room for another.
+        ledger.set_conflicts("recordings", (501..20 * MAX_WAITING).map(at));
+        assert_eq!(waiting(&ledger).len(), MAX_WAITING);
+        assert_eq!(ledger.more_waiting["recordings"], 19 * MAX_WAITING as u64 - 501);
+        ledger.set_conflicts("recordings", std::iter::empty());
+        assert!(ledger.conflicts.is_empty() && ledger.more_waiting.is_empty());
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! | `cache/DIRECTORY` | digests of Main's files |
 //! | `discovery.json` | the last good answer of each source of nodes |
 //! | `status.json`, `last-success` | how the last run went |
+//! | `running.json` | which run has begun and has not ended |
+//! | `told.json` | what the cron job has told of what is wrong |
 //! | `history.db` | what each run did; nothing depends on it |
 //!
 //! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could

@@ -15,6 +15,7 @@ use crate::sync::edge::{EdgeRun, EdgeState, View};
 use crate::sync::guard::replaces;
 use crate::sync::metered::Metered;
 use crate::sync::origin::Origin;
+use crate::sync::timely::{SENDING, Timely};
 use crate::sync::{Run, unkept};
 use crate::transfer::BlobRequest;
 
@@ -131,8 +132,18 @@ fn stage(
         return Ok(BTreeMap::new());
     }
     let mut source = (origin.source)();
-    let mut wire = Metered::new(run, edge.node, &mut *source);
+    let mut source = Timely::new(&mut *source, run.env.now, SENDING);
+    let mut wire = Metered::new(run, edge.node, &mut source);
     let received = session.stage(edge.name(), requests, &mut wire);
     edge.result.bytes += wire.bytes;
-    Ok(blobs::failed(requests, received?))
+    let late = source.late;
+    let mut missing = blobs::failed(requests, received?);
+    if !late.is_empty() {
+        let (number, time) = (late.len(), humantime::format_duration(SENDING));
+        let detail =
+            format!("{number} files were not begun to be sent within {time}; the next run goes on with them");
+        edge.result.warn(Stage::Transfer, detail);
+        missing.extend(late.into_iter().map(|digest| (digest, Missing::NotReached)));
+    }
+    Ok(missing)
 }

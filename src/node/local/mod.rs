@@ -75,6 +75,8 @@ pub struct Local {
     caches: HashMap<PathBuf, HashCache>,
     run: Option<OpenRun>,
     directories: HashMap<String, ScannedDirectory>,
+    /// How long scans of each root have taken in this run.
+    scanned: HashMap<PathBuf, Duration>,
     /// Which roots may be touched; without it all.
     accept: Option<Accept>,
 }
@@ -138,6 +140,7 @@ impl Local {
             caches: HashMap::new(),
             run: None,
             directories: HashMap::new(),
+            scanned: HashMap::new(),
             accept: None,
         }
     }
@@ -305,6 +308,7 @@ impl Endpoint for Local {
             self.prune_caches();
         }
         self.directories.clear();
+        self.scanned.clear();
         Ok(())
     }
 
@@ -313,8 +317,13 @@ impl Endpoint for Local {
         let cache_path = self.cache_path(&spec.root);
         let cache = self.caches.entry(spec.root.clone()).or_insert_with(|| HashCache::load(&cache_path));
         let LocalOptions { clock, progress, stop, limits, .. } = &self.options;
-        let control = ScanControl { progress, stop, limits: *limits };
+        // What the first scan of a run had no time for, the others have none for either.
+        let scanned = self.scanned.entry(spec.root.clone()).or_default();
+        let limits = ScanLimits { reading: limits.reading.saturating_sub(*scanned), ..*limits };
+        let control = ScanControl { progress, stop, limits };
+        let began = clock.now();
         let snapshot = scan(spec, found, cache, &**clock, &control);
+        *scanned += clock.now().duration_since(began).unwrap_or_default();
         self.save_cache(&spec.root);
         let before = self.directories.remove(&spec.directory);
         let first = before.as_ref().filter(|before| before.root == spec.root);

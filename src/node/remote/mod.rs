@@ -112,6 +112,10 @@ fn check_count<T>(items: &[T], expected: usize) -> Result<(), FrameError> {
 }
 
 impl Endpoint for Remote {
+    fn set_patience(&mut self, patience: Duration) {
+        self.connection.set_patience(patience);
+    }
+
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
         self.directories.clear();
         match self.connection.call(&Request::Begin { run: run.to_owned(), dry_run })? {

@@ -4,6 +4,7 @@
 
 mod commit;
 mod disks;
+mod growth;
 mod kinds;
 mod signature;
 mod races;
