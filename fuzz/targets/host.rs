@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use xds_sync::model::{
-    Action, Direction, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState, TrashKeep,
-    Tree,
+    Action, Direction, Entry, Meta, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState,
+    TrashKeep, Tree,
 };
 use xds_sync::node::{
     Accept, Attempt, Describe, Description, Endpoint, EpochLimit, Hello, KeyChange, Local, LocalOptions,
@@ -162,8 +162,13 @@ impl Endpoint for Host {
         Ok(owners.iter().map(|_| Owner::default()).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
-        self.local.prepare(directory, trash)
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        root: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
+        self.local.prepare(directory, trash, root)
     }
 
     fn stage(

@@ -1,5 +1,6 @@
 //! `xds-sync conflicts`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -98,10 +99,14 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let state = StateDir::open(&config.sync.state_dir)?;
     match &args.action {
         None => {
-            let mut records: Vec<ConflictRecord> = state.ledger()?.conflicts;
+            let mut ledger = state.ledger()?;
             // What is to be decided stands first.
-            records.sort_by_key(|record| record.winner.is_some());
-            let text = if args.json { json(&records)? } else { text(&records, &context.zone()) };
+            ledger.conflicts.sort_by_key(|record| record.winner.is_some());
+            let text = if args.json {
+                json(&ledger.conflicts, &ledger.more_waiting)?
+            } else {
+                text(&ledger, &context.zone())
+            };
             context.ui.result(text.as_bytes())?;
         }
         Some(Action::Show(args)) => {
@@ -109,7 +114,11 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
             if let (Some(host), Some(to)) = (&args.fetch, &args.to) {
                 return fetch(context, config, &records, host, to);
             }
-            let text = if args.json { json(&records)? } else { show(&records, &context.zone()) };
+            let text = if args.json {
+                json(&records, &BTreeMap::new())?
+            } else {
+                show(&records, &context.zone())
+            };
             context.ui.result(text.as_bytes())?;
         }
         Some(Action::Resolve { directory, path, keep }) => {
@@ -208,12 +217,12 @@ fn known_at(ledger: Ledger, directory: &str, path: &[u8]) -> anyhow::Result<Vec<
     Ok(records)
 }
 
-fn text(records: &[ConflictRecord], zone: &Zone) -> String {
-    if records.is_empty() {
+fn text(ledger: &Ledger, zone: &Zone) -> String {
+    if ledger.conflicts.is_empty() {
         return "no conflicts\n".to_owned();
     }
     let mut text = String::new();
-    for record in records {
+    for record in &ledger.conflicts {
         text += &head(record, zone);
         for version in &record.versions {
             text += &format!("    {}\n", version_in_words(version, zone));
@@ -221,6 +230,13 @@ fn text(records: &[ConflictRecord], zone: &Zone) -> String {
         if record.winner.is_none() && record.keep.is_none() {
             text += &format!("    decide: {}\n", command(record, "conflicts resolve", "--keep HOST"));
         }
+    }
+    for (directory, more) in &ledger.more_waiting {
+        let directory = escape_for_people(directory.as_bytes());
+        text += &format!(
+            "{directory}: {more} more wait than are listed, and are listed as these are decided; to decide all of them, set \
+             `conflict` of the directory to \"main\" or \"newer\"\n"
+        );
     }
     text
 }
@@ -283,6 +299,8 @@ fn command(record: &ConflictRecord, command: &str, options: &str) -> String {
 #[derive(Serialize)]
 struct Conflicts<'a> {
     conflicts: Vec<Listed<'a>>,
+    /// Directory → how many more wait than are listed.
+    more_waiting: &'a BTreeMap<String, u64>,
 }
 
 #[derive(Serialize)]
@@ -305,9 +323,9 @@ struct ListedVersion {
     changed: bool,
 }
 
-fn json(records: &[ConflictRecord]) -> anyhow::Result<String> {
+fn json(records: &[ConflictRecord], more_waiting: &BTreeMap<String, u64>) -> anyhow::Result<String> {
     let conflicts = records.iter().map(listed).collect();
-    Ok(serde_json::to_string(&Conflicts { conflicts })? + "\n")
+    Ok(serde_json::to_string(&Conflicts { conflicts, more_waiting })? + "\n")
 }
 
 fn listed(record: &ConflictRecord) -> Listed<'_> {
@@ -367,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_person_sees_who_has_what_and_how_to_decide() {
-        insta::assert_snapshot!(text(&ledger().conflicts, &zone()), @r"
+        insta::assert_snapshot!(text(&ledger(), &zone()), @r"
         recordings: old.wav: the version of mds1 stayed (since 2026-01-02 04:04:05, decided 2026-01-03 04:04:05)
             main: 2.0 KiB, modified 2026-01-02 03:50:45
             mds1: not a file
@@ -381,8 +399,19 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_beyond_the_list_is_a_number() {
+        let mut ledger = ledger();
+        ledger.more_waiting.insert("recordings".to_owned(), 7);
+        assert!(text(&ledger).contains("\nrecordings: 7 more wait than are listed"), "{}", text(&ledger));
+    }
+
+    #[test]
     fn a_machine_reads_the_same() {
-        let json: serde_json::Value = serde_json::from_str(&json(&ledger().conflicts).unwrap()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(
+            &json(&ledger().conflicts, &BTreeMap::from([("recordings".to_owned(), 7)])).unwrap(),
+        )
+        .unwrap();
+        assert_eq!(json["more_waiting"]["recordings"], 7);
         let waiting = &json["conflicts"][1];
         assert_eq!((&waiting["state"], &waiting["winner"]), (&"waiting".into(), &serde_json::Value::Null));
         assert_eq!(waiting["path"], "two\\x0alines.wav");

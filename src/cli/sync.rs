@@ -119,9 +119,30 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     };
     use_syslog(&config.sync.syslog_facility);
     let state = config.sync.state_dir.clone();
-    match with_config(context, args, config) {
+    match site::standby(Path::new(site::HA_CONFIG)) {
+        Ok(None) => {}
+        Ok(Some(role)) => {
+            let why =
+                format!("this host is not the master ({} says {role:?}): nothing to do", site::HA_CONFIG);
+            context.ui.aside(&why);
+            record::not_this_host(&why);
+            return Ok(exit::DONE);
+        }
+        Err(error) => return no_run(context, args, &state, error),
+    }
+    load::check_directories(&args.directories, &config)?;
+    if !config.discovery.is_used() {
+        load::check_nodes(&args.nodes, &config)?;
+    }
+    match perform(context, args, config) {
         Err(error) => no_run(context, args, &state, error),
-        code => code,
+        Ok((report, code)) => {
+            // The run is over, and its exit code stands even where its report cannot be printed.
+            if let Err(error) = print(context, args, &report, code) {
+                context.ui.error(&format!("printing the report: {error}"));
+            }
+            Ok(code)
+        }
     }
 }
 
@@ -146,25 +167,6 @@ fn no_run(context: &Context, args: &Args, state: &Path, error: anyhow::Error) ->
         }
         (false, false) => Err(error),
     }
-}
-
-fn with_config(context: &Context, args: &Args, config: Config) -> anyhow::Result<u8> {
-    if let Some(role) = site::standby(Path::new(site::HA_CONFIG))? {
-        let why = format!("this host is not the master ({} says {role:?}): nothing to do", site::HA_CONFIG);
-        context.ui.aside(&why);
-        record::not_this_host(&why);
-        return Ok(exit::DONE);
-    }
-    load::check_directories(&args.directories, &config)?;
-    if !config.discovery.is_used() {
-        load::check_nodes(&args.nodes, &config)?;
-    }
-    let (report, code) = perform(context, args, config)?;
-    // The run is over, and its exit code stands even where its report cannot be printed.
-    if let Err(error) = print(context, args, &report, code) {
-        context.ui.error(&format!("printing the report: {error}"));
-    }
-    Ok(code)
 }
 
 /// The run itself, and what it leaves behind.

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod reserved;
 mod size;
 mod space;
+pub(crate) mod steps;
 pub mod tree;
 pub mod words;
 
@@ -27,10 +28,10 @@ pub use change::{
 pub use codec::Malformed;
 pub use digest::Digest;
 pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
-pub use intent::Intent;
+pub use intent::{Intent, KeptTrees};
 pub use moment::Zone;
 pub(crate) use moment::{read_rfc3339, rfc3339, rfc3339_nanos};
-pub use outcome::{Outcome, ReloadOutcome, ReloadState};
+pub use outcome::{Kept, Lacks, Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Step};
 pub use policy::{

@@ -11,6 +11,7 @@ pub(crate) mod apply;
 pub(crate) mod both;
 pub(crate) mod diff;
 pub(crate) mod intent;
+pub(crate) mod kept;
 pub(crate) mod owners;
 pub(crate) mod push;
 pub(crate) mod safety;

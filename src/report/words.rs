@@ -7,7 +7,7 @@ use super::{Halted, NodeState, NodesOwn, Problem};
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::rfc3339;
 use crate::model::{
-    Attributes, Busy, ChangeKind, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason,
+    Attributes, Busy, ChangeKind, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, RelPath,
     RelPathBuf, ReloadOutcome, ReloadState, Side, Size,
 };
 
@@ -42,6 +42,22 @@ pub(crate) fn seconds(duration: Duration) -> String {
 /// A name of the configuration or of a peer.
 pub(crate) fn name(text: &str) -> String {
     escape_for_people(text.as_bytes())
+}
+
+/// That a disk does not keep an attribute. `instead`: what it has, and what it was given.
+pub(crate) fn unkept(attribute: &str, path: &RelPath, instead: &str, paths: u64) -> String {
+    let (path, others) = (path.for_people(), paths.saturating_sub(1));
+    let others = if others > 0 { format!(", and so in {others} more places") } else { String::new() };
+    let instead = clean(instead);
+    format!(
+        "{path}: its {attribute} is {instead}{others}: the disk there does not take it. What is in the files has arrived; \
+         this is told once"
+    )
+}
+
+/// The same as a standing fact.
+pub(crate) fn unkept_here(attribute: &str) -> String {
+    format!("all but its {attribute}: the disk there does not take it, here and perhaps elsewhere")
 }
 
 /// Why a change is made, or why a path is left alone.
@@ -105,6 +121,7 @@ pub(crate) fn busy(busy: Busy) -> &'static str {
         Busy::Unfinished => "recording not finished",
         Busy::Young => "written a moment ago",
         Busy::Changing => "changing while read",
+        Busy::Unread => "not read within the time of a scan, has its turn later",
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 
@@ -83,7 +83,7 @@ fn options(
     }
 }
 
-/// What a scan may cost. `XDS_LIMITS=names=BYTES,entries=N,holes=BYTES` lets a debug build come to the ends of its
+/// What a scan may cost. `XDS_LIMITS=names=BYTES,entries=N,holes=BYTES,reading=MS` lets a debug build come to the ends of its
 /// budgets with little; a release build ignores it.
 fn limits() -> ScanLimits {
     let mut limits = ScanLimits::default();
@@ -94,6 +94,7 @@ fn limits() -> ScanLimits {
             "names" => limits.names = limit,
             "entries" => limits.entries = limit,
             "holes" => limits.holes_in_file = limit,
+            "reading" => limits.reading = Duration::from_millis(limit),
             _ => {}
         }
     }

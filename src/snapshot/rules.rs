@@ -1,12 +1,13 @@
 //! Which paths are kept out, and which symlinks lead out. Pure: nothing here looks at a disk.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::model::path::PATH_MAX;
-use crate::model::reserved::is_reserved;
+use crate::model::reserved::{is_of_filesystem, is_reserved};
 use crate::model::{RelPath, RelPathBuf};
 
 /// Longest glob in bytes, as long as the longest path. Braces nest, and what compiles them recurses: a longer one
@@ -21,7 +22,7 @@ pub struct Rules {
     /// Of directories alone.
     dirs: Globs,
     /// Roots of other directories.
-    carved: Vec<RelPathBuf>,
+    carved: BTreeSet<RelPathBuf>,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Rules {
             let built = GlobBuilder::new(pattern).literal_separator(true).build();
             set.add(built.map_err(|error| format!("exclude {glob:?}: {}", error.kind()))?);
         }
-        Ok(Rules { any: any.build()?, dirs: dirs.build()?, carved })
+        Ok(Rules { any: any.build()?, dirs: dirs.build()?, carved: carved.into_iter().collect() })
     }
 
     /// Whether a rule keeps `path` itself out, whatever stands there. What lies below an excluded directory is never
@@ -86,7 +87,10 @@ impl Rules {
     #[must_use]
     pub fn excludes(&self, path: &RelPath) -> bool {
         // Also our own directory in one that was a root: its trash and stage are no content either.
-        is_reserved(path.name()) || self.carved.iter().any(|root| **root == *path) || self.any.matches(path)
+        is_reserved(path.name())
+            || is_of_filesystem(path.name(), path.parent().is_none())
+            || self.carved.contains(path)
+            || self.any.matches(path)
     }
 
     /// The same of a path where a directory stands. A symlink to one is none.
@@ -145,6 +149,8 @@ mod tests {
     included!(override_is_of_the_name_not_the_parent, [], "xds_overridden/x");
     excluded!(own_directory_of_a_root_that_was_here, [], "a/.xds-sync");
     included!(not_quite_our_own_directory, [], "a/.xds-synced");
+    excluded!(of_the_filesystem, [], "lost+found");
+    included!(of_no_filesystem_below_the_top, [], "a/lost+found");
     excluded!(carved_root, [], "carved/root");
     included!(carved_roots_parent, [], "carved");
     included!(carved_roots_neighbour, [], "carved/rooted");

@@ -291,12 +291,14 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 /// maximum without reading what is between, but only in a query of its own.
 const CHANGES: &str =
     "SELECT ifnull((SELECT max(number) FROM change) - (SELECT min(number) FROM change) + 1, 0)";
+const BEFORE: &str = "SELECT started_ms FROM run WHERE number < ?1 ORDER BY number DESC LIMIT 1";
 const OLDEST: &str = "SELECT number, started_ms FROM run ORDER BY number LIMIT 1";
 
-/// Drops the oldest runs while there are too many or they are too old; never `newest`. Those that are too old are of one
-/// day: a clock that jumps ahead does not drop all of them at once.
+/// Drops the oldest runs while there are too many or they are too old; never `newest`. A clock that jumps ahead makes
+/// nothing old: it is believed up to a day after the run before, and those that are too old are of one day.
 fn drop_oldest(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::Result<()> {
-    let mut believed_ms = now_ms;
+    let before: Option<i64> = connection.query_row(BEFORE, [newest], |row| row.get(0)).optional()?;
+    let mut believed_ms = before.map_or(now_ms, |before| now_ms.min(before.saturating_add(DAY_MS)));
     loop {
         let changes: i64 = connection.query_row(CHANGES, [], |row| row.get(0))?;
         let found = connection.query_row(OLDEST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -574,13 +576,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_drops_one_day() {
+    fn a_clock_that_jumps_ahead_drops_nothing_and_one_that_stays_ahead_a_day_in_each_run() {
         let (_dir, history) = history();
         for day in 1..=5 {
             history.record(&run(day, Vec::new())).unwrap();
         }
+        let left =
+            || -> Vec<String> { told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect() };
         history.record(&run(10_000, Vec::new())).unwrap();
-        let left: Vec<String> = told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect();
-        assert_eq!(left, ["01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
+        assert_eq!(left(), ["01RUN1", "01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
+        history.record(&run(10_001, Vec::new())).unwrap();
+        assert_eq!(left(), ["01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000", "01RUN10001"]);
     }
 }

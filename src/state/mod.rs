@@ -10,6 +10,8 @@
 //! | `cache/DIRECTORY` | digests of Main's files |
 //! | `discovery.json` | the last good answer of each source of nodes |
 //! | `status.json`, `last-success` | how the last run went |
+//! | `running.json` | which run has begun and has not ended |
+//! | `told.json` | what the cron job has told of what is wrong |
 //! | `history.db` | what each run did; nothing depends on it |
 //!
 //! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could
@@ -38,6 +40,7 @@ use crate::fault::{Point, reach};
 pub(crate) use answers::{Answer, Answers, Named};
 pub use edge::{EdgeHeader, EdgeRecord, InStep};
 pub use history::{Asked, History, RunRecord};
+pub(crate) use ledger::Unkept;
 pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip, Skips};
 pub(crate) use lock::Lock;
 
@@ -426,7 +429,7 @@ mod tests {
             agreed: true,
             in_step: None,
         };
-        let edge = EdgeRecord::new(header, &Tree::default(), None);
+        let edge = EdgeRecord::new(header, &Tree::default(), &crate::model::KeptTrees::default(), None);
         state.save_edge("moh", "mds1", &edge).unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
         assert_eq!(state.edge("moh", "mds2"), Ok(None));

@@ -92,7 +92,7 @@ impl Search<'_> {
         for (version, _) in to_commit {
             let path = &version.path;
             let outcome = match outcomes.remove(path) {
-                Some(Outcome::Done) => RestoreOutcome::Done(replaced.remove(path)),
+                Some(Outcome::Done | Outcome::Kept(_)) => RestoreOutcome::Done(replaced.remove(path)),
                 Some(Outcome::Failed(why)) => RestoreOutcome::Failed(why),
                 Some(Outcome::Changed) | None => {
                     RestoreOutcome::Failed("it has just changed there; try again".to_owned())
@@ -140,7 +140,7 @@ impl Search<'_> {
             .map_err(|halt| RootHalted(halt.guard, halt.detail))?;
         // Nothing is deleted from the trash now, since it may be what is to be restored.
         let keep = crate::model::TrashKeep::FOREVER;
-        let id = main.prepare(&directory.name, &keep)??.id;
+        let id = main.prepare(&directory.name, &keep, None)??.id;
         if known.is_none() {
             ledger.roots.insert(directory.name.clone(), id);
             self.environment.state.save_ledger(&ledger)?;

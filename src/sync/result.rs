@@ -7,7 +7,7 @@ use crate::model::{Action, BlockedPath, Entry, Outcome, RelPath, RelPathBuf, Sid
 use crate::node::NodeErrorKind;
 use crate::plan::EdgePlan;
 use crate::report::{Confirmed, NodeState, NodesOwn, Problem, Stage, confirmed, words};
-use crate::state::{self, Skip};
+use crate::state::{self, Skip, Unkept};
 use crate::transfer::trash::{TrashEntry, TrashId};
 
 /// What a run did on an edge.
@@ -25,6 +25,8 @@ pub(super) struct EdgeResult {
     pub(super) skips: Skips,
     /// What the node alone has of a pushed directory; `None`: nobody looked.
     pub(super) own: Option<NodesOwn>,
+    /// The attributes that the node's disk does not keep.
+    pub(super) unkept: Unkept,
     pub(super) problems: Vec<(Stage, String, Severity)>,
 }
 

@@ -171,7 +171,12 @@ impl Endpoint for Fake {
         Ok(owners.iter().map(known).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        _: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
         self.call(format!("prepare {directory} {}", trash.seconds));
         Ok(Ok(PreparedRoot { id: "01MARKER".to_owned(), pruned: Pruned::default() }))
     }

@@ -32,7 +32,7 @@ impl ChangeLog {
         outcomes: &[Outcome],
         visit: &mut Visit,
     ) {
-        let done = actions.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Done);
+        let done = actions.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_done());
         for (action, _) in done {
             visit.count(directory, word(action));
             if let Some(line) = self.line(directory, action) {

@@ -90,9 +90,10 @@ impl<'a, W: Write> AgentSession<'a, W> {
             Request::Scan(spec) => self.scan(&spec),
             Request::Tree { directory, basis } => self.tree(&directory, basis),
             Request::KnownOwners(owners) => self.known_owners(&owners),
-            Request::Prepare { directory, trash } => {
+            Request::Prepare { directory, trash, root } => {
                 self.may_change(&directory)?;
-                let prepared = self.host.prepare(&directory, &trash)?;
+                root.iter().try_for_each(check::meta).map_err(lost)?;
+                let prepared = self.host.prepare(&directory, &trash, root.as_ref())?;
                 Ok(Reply::Prepared(prepared.map_err(check::clip_refusal)))
             }
             Request::ClearStage(directory) => {

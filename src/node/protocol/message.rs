@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
-use crate::model::{Action, Entry, EntryProblem, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
+use crate::model::{
+    Action, Entry, EntryProblem, Meta, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep,
+};
 use crate::node::endpoint::{Description, KeyChange, PreparedRoot};
 use crate::node::error::{Attempt, Refusal};
 use crate::reload::ReloadRequest;
@@ -43,6 +45,8 @@ pub(crate) enum Request {
     Prepare {
         directory: String,
         trash: TrashKeep,
+        /// What a root that is missing is to have.
+        root: Option<Meta>,
     },
     /// Answered with `StageCleared`.
     ClearStage(String),

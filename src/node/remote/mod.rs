@@ -18,7 +18,7 @@ use super::protocol::frame::FrameError;
 use super::protocol::handshake::Hello;
 use super::protocol::message::{Lines, Reply, Request, batches};
 use super::protocol::tree::{Likeness, receive_tree};
-use crate::model::{Action, Digest, Outcome, Owner, ReloadOutcome, TrashKeep, Tree};
+use crate::model::{Action, Digest, Meta, Outcome, Owner, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned, tree_digest};
 use crate::transfer::trash::TrashEntry;
@@ -91,6 +91,12 @@ impl Remote {
             Reply::Outcomes(answer) => answer,
             other => return self.connection.unexpected(&other, "outcomes"),
         };
+        let kept = answer.iter().filter_map(|outcome| match outcome {
+            Outcome::Kept(kept) => Some(&kept.meta),
+            _ => None,
+        });
+        let checked = kept.into_iter().try_for_each(check::meta);
+        self.connection.check(checked)?;
         let clean = answer.into_iter().map(|outcome| match outcome {
             Outcome::Failed(why) => Outcome::Failed(check::text(&why)),
             other => other,
@@ -107,6 +113,10 @@ fn check_count<T>(items: &[T], expected: usize) -> Result<(), FrameError> {
 }
 
 impl Endpoint for Remote {
+    fn set_patience(&mut self, patience: Duration) {
+        self.connection.set_patience(patience);
+    }
+
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
         self.directories.clear();
         match self.connection.call(&Request::Begin { run: run.to_owned(), dry_run })? {
@@ -193,8 +203,14 @@ impl Endpoint for Remote {
         Ok(known)
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
-        let request = Request::Prepare { directory: directory.to_owned(), trash: *trash };
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        root: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
+        let request =
+            Request::Prepare { directory: directory.to_owned(), trash: *trash, root: root.cloned() };
         match self.connection.call(&request)? {
             Reply::Prepared(Ok(root)) => {
                 self.connection.check(check::id(&root.id))?;

@@ -25,7 +25,7 @@ pub(super) fn needed(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Option
         Some(Entry::Excluded) => Err("it is excluded".to_owned()),
         Some(Entry::Busy(busy)) => {
             let why = words::busy(*busy);
-            Err(format!("what stands there is being written: {why}; try again later"))
+            Err(format!("what stands there may be being written: {why}; try again later"))
         }
         Some(Entry::Problem(problem)) => {
             Err(format!("what is there now cannot be replaced: {problem}; move it away first"))
