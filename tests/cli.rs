@@ -1,6 +1,6 @@
 //! The program as its callers see it: arguments, output and exit codes. Nothing here leaves its own
 //! temporary directory or reaches a network.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code, unreachable_pub)]
 
 #[path = "support/wait.rs"]
 mod wait;

@@ -114,11 +114,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
             if let (Some(host), Some(to)) = (&args.fetch, &args.to) {
                 return fetch(context, config, &records, host, to);
             }
-            let text = if args.json {
-                json(&records, &BTreeMap::new())?
-            } else {
-                show(&records, &context.zone())
-            };
+            let text =
+                if args.json { json(&records, &BTreeMap::new())? } else { show(&records, &context.zone()) };
             context.ui.result(text.as_bytes())?;
         }
         Some(Action::Resolve { directory, path, keep }) => {
@@ -402,7 +399,11 @@ mod tests {
     fn what_waits_beyond_the_list_is_a_number() {
         let mut ledger = ledger();
         ledger.more_waiting.insert("recordings".to_owned(), 7);
-        assert!(text(&ledger).contains("\nrecordings: 7 more wait than are listed"), "{}", text(&ledger));
+        assert!(
+            text(&ledger, &zone()).contains("\nrecordings: 7 more wait than are listed"),
+            "{}",
+            text(&ledger, &zone())
+        );
     }
 
     #[test]
