@@ -65,7 +65,20 @@ fn code_of(error: &anyhow::Error) -> u8 {
 
 /// An error and its causes in one line.
 pub(super) fn line_of(error: &anyhow::Error) -> String {
-    clean(&format!("{error:#}"))
+    clean(&plain(&format!("{error:#}")))
+}
+
+/// Without the system's numbers, which say nothing that its words do not.
+fn plain(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => plain.push_str(rest),
+            _ => plain.extend([" (os error ", part]),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -73,6 +86,17 @@ mod tests {
     use anyhow::{Context as _, anyhow};
 
     use super::*;
+
+    #[test]
+    fn words_do_without_numbers() {
+        for (text, expected) in [
+            ("a: No such file or directory (os error 2)", "a: No such file or directory"),
+            ("a: b (os error 2): c (os error 13); d", "a: b: c; d"),
+            ("a (os error x)", "a (os error x)"),
+        ] {
+            assert_eq!(plain(text), expected);
+        }
+    }
 
     #[test]
     fn the_code_of_an_error_says_whether_anything_may_have_been_changed() {

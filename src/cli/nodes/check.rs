@@ -44,6 +44,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         bail!("no node is configured or found: add a [[node]] with name and address to {}", file.display());
     }
     site.own_troubles(nodes.iter().copied()).iter().for_each(|trouble| context.ui.error(trouble));
+    site.unfinished_rotation().iter().for_each(|unfinished| context.ui.message(unfinished));
     let results = site.check(&nodes);
     let nodes: Vec<Checked<'_>> =
         nodes.iter().zip(results).map(|(node, result)| checked(node, result)).collect();
