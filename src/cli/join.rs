@@ -13,7 +13,7 @@ use super::{Context, agent, exit};
 use crate::enroll::authorized_keys::{self, Changed, KeyLine};
 use crate::enroll::join::{self, Main};
 use crate::enroll::sshd::{self, Visitor};
-use crate::fetch::{SMALL, Trust, Untrusted};
+use crate::fetch::{SMALL, Trust, Unanswered, Untrusted};
 use crate::host;
 use crate::logging;
 use crate::model::escape::clean;
@@ -157,9 +157,7 @@ fn advised(error: anyhow::Error, main: &Main) -> anyhow::Error {
             "{error:#}; give --fingerprint, as `xds-sync init` on Main prints it, or --cacert FILE"
         );
     }
-    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
-    let silent = [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::HostUnreachable];
-    if !io.is_some_and(|io| silent.contains(&io.kind())) {
+    if !error.is::<Unanswered>() {
         return error;
     }
     let port = match main.url.port() {

@@ -117,7 +117,7 @@ pub(crate) fn parse(path: &Path, content: &[u8], mistakes: &mut Mistakes) -> Fie
             // An error at a line's end has its place in the next one.
             let told = error
                 .span()
-                .and_then(|span| told(text, line, &text[span]))
+                .and_then(|span| told(text, line, text.get(span)?, error.message()))
                 .unwrap_or_else(|| format!("not valid TOML: {}", error.message().replace('\n', ", ")));
             mistakes.add(&place(error.span()), told);
             Fields::new()
@@ -126,7 +126,7 @@ pub(crate) fn parse(path: &Path, content: &[u8], mistakes: &mut Mistakes) -> Fie
 }
 
 /// What is wrong in a line, where that can be said better than the parser does. `found` is what it stumbled over.
-fn told(text: &str, line: usize, found: &str) -> Option<String> {
+fn told(text: &str, line: usize, found: &str, message: &str) -> Option<String> {
     let line = text.lines().nth(line - 1)?.trim();
     let key = found.trim().trim_matches(['[', ']']).trim();
     if let Some((key, "")) =
@@ -139,7 +139,8 @@ fn told(text: &str, line: usize, found: &str) -> Option<String> {
     if is_header && is_list {
         return Some(format!("write [[{key}]], with two brackets"));
     }
-    None
+    let is_twice = message == "duplicate key" && !key.is_empty() && !key.contains(['\n', '=']);
+    is_twice.then(|| format!("not valid TOML: duplicate key: {key} is written twice"))
 }
 
 /// The line, counted from 1, of a byte of a text.

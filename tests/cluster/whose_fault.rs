@@ -35,7 +35,7 @@ fn one_machine_under_two_names_is_one_node_and_a_copy_is_told_how_to_become_anot
 
     // Main itself is no node.
     main.sh("cat /root/.ssh/rsync_xds.pub >>/root/.ssh/authorized_keys").ok();
-    more("third", "main");
+    more("third", "10.77.0.1");
     let run = main.sync_json([""; 0]);
     run.exits(40);
     assert!(error(&run, "third").contains("third is the same machine as Main"), "{:?}", run.json);
