@@ -14,6 +14,7 @@ mod leave;
 mod load;
 mod named;
 mod nodes;
+mod progress;
 mod publish;
 mod restore;
 mod restore_text;

@@ -33,4 +33,5 @@ mod recordings;
 mod reloads;
 mod roots;
 mod slow_node;
+mod told;
 mod whose_fault;

@@ -274,7 +274,7 @@ impl<'a> Decider<'a> {
 
     fn note(&mut self, index: usize, path: &RelPath, to: Side, kind: ChangeKind, reason: Reason) {
         let (path, reason) = (path.to_owned(), Some(reason));
-        self.found.plans[index].notes.push(Change { path, to, kind, bytes: 0, reason });
+        self.found.plans[index].notes.push(Change { path, to, kind, bytes: 0, is_dir: false, reason });
     }
 
     fn skip(&mut self, index: usize, path: &RelPath, side: Side, problem: &EntryProblem) {
