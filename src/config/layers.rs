@@ -28,7 +28,7 @@ pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> (RawFile, Vec<
                 forbidden.push(path);
             }
             Err(error) if is_absent(&path, &error) => {
-                mistakes.add(&Origin::File(path, 0), "there is no such file")
+                mistakes.add(&Origin::File(path, 0), "there is no such file");
             }
             Err(error) => mistakes.add(&Origin::File(path, 1), format!("cannot be read: {error}")),
         }
