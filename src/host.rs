@@ -57,6 +57,16 @@ pub fn lookup(name: &str) -> Vec<IpAddr> {
     (name, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default()
 }
 
+/// The name of the user that this process runs as, and the groups that the user is in.
+#[must_use]
+pub fn user() -> Option<(String, Vec<String>)> {
+    let user = User::from_uid(Uid::effective()).ok().flatten()?;
+    let name = std::ffi::CString::new(user.name.clone()).ok()?;
+    let groups = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
+    let name_of = |group| Group::from_gid(group).ok().flatten().map(|group| group.name);
+    Some((user.name, groups.into_iter().filter_map(name_of).collect()))
+}
+
 /// The source of randomness for keys.
 #[must_use]
 pub fn random() -> ssh_key::rand_core::OsRng {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use anyhow::bail;
+use anyhow::ensure;
 
 use super::exit;
 use crate::host;
@@ -44,9 +44,10 @@ pub(super) fn node_config() -> PathBuf {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
-    if io::stdin().is_terminal() {
-        bail!("this is what Main's ssh runs on a node; there is nothing in it for a terminal");
-    }
+    ensure!(
+        !io::stdin().is_terminal(),
+        "the agent is for Main's ssh, which speaks with it over a pipe; for people there is `xds-sync status` on Main"
+    );
     logging::use_syslog(logging::DEFAULT_FACILITY);
     let file = args.node_config.clone().unwrap_or_else(|| DEFAULT_NODE_CONFIG.into());
     // The protocol has its own buffers; a second one, or a look for line ends, would only cost time.

@@ -20,7 +20,7 @@ use crate::hub::downloads;
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
 use crate::node::EpochLimit;
-use crate::report::exit::{ALL_LOST, SOME_LOST};
+use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST};
 use crate::site::{self, Access, RotationEnd, Site};
 use crate::state::{Lock, StateDir};
 
@@ -77,9 +77,13 @@ fn perform(
     steps: &mut Steps,
 ) -> anyhow::Result<u8> {
     let mut pair = ensure_key(config).step("key pair")?;
+    // Who asked for one of these is told about that, and about what else has changed.
+    steps.only_changes(args.rotate || args.takeover);
     show_key(&pair, &config.ssh.identity, steps);
     if args.takeover {
+        steps.only_changes(false);
         raise_epoch(state, config, steps).step("takeover")?;
+        steps.only_changes(true);
     }
     let mut code = exit::DONE;
     // Holds the lock until the last step is done.
@@ -90,27 +94,62 @@ fn perform(
             Site::open_in(state.clone(), lock.take(), config.clone(), Access::Change, load::services());
         let site = rotating.insert(opened.step("rotate")?);
         load::show_discovery(context, site.nodes());
+        steps.only_changes(false);
         code = rotate(site, steps).step("rotate")?;
+        steps.only_changes(true);
         pair = ensure_key(config).step("key pair")?;
     }
     for directory in &config.directories {
         let adopt = args.adopt.contains(&directory.name);
-        let marked = roots::mark(state, directory, adopt, host::ulid).step("marker")?;
-        show_marked(steps, directory, marked);
+        // A root that cannot be marked is no reason to leave out the others.
+        if let Some(marked) = steps.attempt("marker", roots::mark(state, directory, adopt, host::ulid)) {
+            show_marked(steps, directory, marked);
+        }
     }
     let config_file = load::config_path(context);
-    cron_job(config, &config_file, steps).step("cron job")?;
-    let port = publish::run(web, config, &config_file, args.publish, steps).step("publish");
+    let cron = cron_job(config, &config_file, steps);
+    steps.attempt("cron job", cron);
+    let published = publish::run(web, config, &config_file, args.publish, steps);
+    let port = steps.attempt("publish", published);
+    steps.only_changes(args.takeover);
+    next_steps(config, &pair, port, steps).step("install")?;
+    Ok(if steps.has_failed() && code == exit::DONE { PARTIAL } else { code })
+}
 
+/// Every line that is to be typed next, in order. `port` is where nodes find the key, `None` within: nowhere, and `None`
+/// where that is not known.
+fn next_steps(
+    config: &Config,
+    pair: &KeyPair,
+    port: Option<Option<u16>>,
+    steps: &mut Steps,
+) -> anyhow::Result<()> {
     let fingerprint = &pair.fingerprint;
-    let main = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
-    steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {fingerprint}"));
-    let program = host::program_content().context("reading this program").step("install")?;
-    let [_, script] = downloads::all(program);
-    let [curl, wget] = downloads::install_lines(&main, &script.sha256(), fingerprint);
-    steps.note("install", &format!("on a node without xds-sync: {curl}"));
-    steps.note("install", &format!("the same with wget: {wget}"));
-    port.map(|_| code)
+    match port {
+        None => {}
+        Some(None) => {
+            let public = key::public_path(&config.ssh.identity);
+            let (main, public) = (&config.main.host, public.display());
+            let text = format!(
+                "bring {public} to each node, there: xds-sync join {main} --key FILE --fingerprint {fingerprint}"
+            );
+            steps.note("join", &text);
+        }
+        Some(port) => {
+            let main = main_address(&config.main.host, port);
+            steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {fingerprint}"));
+            let program = host::program_content().context("reading this program")?;
+            let [_, script] = downloads::all(program);
+            let [curl, wget] = downloads::install_lines(&main, &script.sha256(), fingerprint);
+            steps.note("install", &format!("on a node without xds-sync: {curl}"));
+            steps.note("install", &format!("the same with wget: {wget}"));
+        }
+    }
+    if config.nodes.is_empty() && !config.discovery.is_used() {
+        steps.note("next", "here, for each node: xds-sync nodes add NAME ADDRESS");
+    }
+    steps.note("next", "here: xds-sync nodes check; xds-sync sync -n; xds-sync sync");
+    Ok(())
 }
 
 fn ensure_key(config: &Config) -> anyhow::Result<KeyPair> {
@@ -147,8 +186,9 @@ fn raise_epoch(state: &StateDir, config: &Config, steps: &mut Steps) -> anyhow::
             Ok(Some(epoch)) if limit.allows(epoch) => epochs.push(epoch),
             Ok(Some(epoch)) => {
                 let text = format!(
-                    "{name} knows the epoch {epoch}, which is beyond the present: run `xds-sync leave` and \
-                     `xds-sync join` on it"
+                    "{name} knows {}, which is beyond the present: run `xds-sync leave` and \
+                     `xds-sync join` on it",
+                    EpochLimit::in_words(epoch)
                 );
                 steps.note("takeover", &text);
             }
@@ -162,8 +202,10 @@ fn raise_epoch(state: &StateDir, config: &Config, steps: &mut Steps) -> anyhow::
         }
     }
     let epoch = take_over(state, host::now(), host::ulid, &epochs)?;
-    let text =
-        format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one");
+    let text = format!(
+        "{}: nodes obey this Main from its next run on, and refuse any earlier one",
+        EpochLimit::in_words(epoch)
+    );
     steps.changed("takeover", &text);
     Ok(())
 }
@@ -183,7 +225,7 @@ fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {
                 let text = format!("{name}: {count} {noun} of xds-sync: {}", all.join(", "));
                 steps.note("rotate", &text);
             }
-            Err(why) => steps.note("rotate", &format!("{name} has not moved: {}", clean(why))),
+            Err(why) => steps.wrong("rotate", &format!("{name} has not moved: {}", clean(why))),
         }
     }
     let (text, code) = match &rotated.end {
@@ -209,7 +251,7 @@ fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {
             SOME_LOST,
         ),
     };
-    steps.note("rotate", &text);
+    steps.wrong("rotate", &text);
     Ok(code)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Context, exit};
-use crate::config::{self, Config, Loaded, Mistakes, Sources};
+use crate::config::{self, Config, Loaded, Mistake, Mistakes, Sources};
 use crate::host;
 use crate::model::escape::escape_for_people;
 use crate::node::obeyed_main;
@@ -35,12 +35,20 @@ fn sources_of(file: PathBuf) -> anyhow::Result<Sources> {
         overrides: Vec::new(),
         home: host::home().context("'~' stands for no directory: HOME is not set")?,
         host_name: host::name(),
+        replaced: None,
     })
 }
 
 /// The configuration with the origin of each value; the error has all its mistakes.
 pub(super) fn config_with_origins(context: &Context) -> anyhow::Result<Loaded> {
     Ok(config::load(&sources(context)?)?)
+}
+
+/// What is wrong with the configuration if a file of `conf.d` had this content; nothing, if it may have it.
+pub(super) fn would_be(context: &Context, path: &Path, content: &str) -> anyhow::Result<Vec<Mistake>> {
+    let replaced = Some((path.to_owned(), content.as_bytes().to_vec()));
+    let loaded = config::load(&Sources { replaced, ..sources(context)? });
+    Ok(loaded.err().map(|mistakes| mistakes.0).unwrap_or_default())
 }
 
 /// The configuration for the hub, which need not be root; says which files it may not read, and skips them.

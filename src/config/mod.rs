@@ -26,6 +26,7 @@ use std::time::Duration;
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxLoss, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
 
+pub(crate) use crate::toml::Mistake;
 pub use crate::toml::{Mistakes, Origin};
 pub(crate) use address::{canonical, is_host};
 pub use check::{Loaded, Sources, load};

@@ -10,7 +10,7 @@ pub mod digest;
 pub mod entry;
 pub mod escape;
 pub mod intent;
-mod moment;
+pub(crate) mod moment;
 pub mod outcome;
 pub mod path;
 pub mod plan;

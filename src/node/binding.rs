@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::accept::Accept;
+use super::epoch::Limit;
 use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use crate::durable::{self, Options, Points, sealed};
@@ -38,12 +39,15 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     let MainBinding { name, epoch, .. } = &known;
     let detail = if hello.epoch < *epoch {
         format!(
-            "the node obeys {name} since its epoch {epoch}, and this Main is of epoch {}; {}",
-            hello.epoch,
+            "the node obeys {name} since its {}, and this Main is of {}; {}",
+            Limit::in_words(*epoch),
+            Limit::in_words(hello.epoch),
             way_out(state_dir)
         )
     } else if hello.epoch == *epoch && hello.main != known.main {
-        format!("the node obeys another Main, {name}, of epoch {epoch}; {}", way_out(state_dir))
+        let another = if *name == hello.name { "another Main of the same name" } else { "another Main" };
+        let epoch = Limit::in_words(*epoch);
+        format!("the node obeys {another}, {name}, of {epoch}; {}", way_out(state_dir))
     } else {
         return Ok(());
     };
@@ -69,9 +73,9 @@ pub(super) fn check_epoch(accept: &Accept, hello: &Hello) -> Result<(), NodeErro
         return Ok(());
     }
     let detail = format!(
-        "this Main is of epoch {}, more than a day beyond the present by the node's clock: set the clocks of both right, and \
+        "this Main is of {}, more than a day beyond the present by the node's clock: set the clocks of both right, and \
          run `xds-sync init --takeover` on Main",
-        hello.epoch
+        Limit::in_words(hello.epoch)
     );
     let epoch = Some(known.map_or(0, |known| known.epoch));
     Err(NodeError { epoch, ..NodeError::new(NodeErrorKind::Refused, detail) })
@@ -176,7 +180,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         let accept = Accept {
             state_dir: dir.path().to_owned(),
-            max_epoch: crate::node::epoch::Limit::at(now),
+            max_epoch: Limit::at(now),
             ..Accept::read(Path::new("/nowhere/node.toml")).unwrap()
         };
         for (epoch, accepted) in [(1_000_000, true), (1_086_400, true), (1_086_401, false), (u64::MAX, false)]

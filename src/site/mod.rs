@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::config::{Config, Directory, Node};
+use crate::enroll::rotate;
 use crate::host;
 use crate::model::escape::clean;
 use crate::node::{Attempt, NodeError, RootDescription};
@@ -209,8 +210,36 @@ impl Site {
         report.problems.extend(self.nodes.problems());
         let is_asked = |node: &&Node| spec.nodes.iter().any(|asked| asked.name == node.name);
         let troubles = self.own_troubles(self.config().nodes.iter().filter(is_asked));
+        report
+            .problems
+            .extend(self.unfinished_rotation().map(|detail| Problem::warning(Stage::Connect, detail)));
+        report.problems.extend(self.nowhere().map(|detail| Problem::warning(Stage::Config, detail)));
         report.problems.extend(troubles.into_iter().map(|detail| Problem::failure(Stage::Connect, detail)));
         Ok(report)
+    }
+
+    /// That a rotation of Main's key was begun and is not finished, and what to do about it.
+    #[must_use]
+    pub fn unfinished_rotation(&self) -> Option<String> {
+        let previous = rotate::previous(&self.config().ssh.identity);
+        previous.exists().then(|| {
+            let previous = previous.display();
+            format!(
+                "the rotation of Main's key is not finished, {previous} is still let in by some node: run `xds-sync init \
+                 --rotate` again when all are back"
+            )
+        })
+    }
+
+    /// Directories that are for no node, a line each.
+    fn nowhere(&self) -> impl Iterator<Item = String> {
+        let Config { nodes, directories, .. } = self.config();
+        let is_lost =
+            |directory: &&Directory| !nodes.is_empty() && !nodes.iter().any(|node| directory.is_for(node));
+        directories.iter().filter(is_lost).map(|directory| {
+            let labels: Vec<String> = directory.labels.iter().map(|label| format!("'{label}'")).collect();
+            format!("{} goes nowhere: no node has the label {}", directory.name, labels.join(" or "))
+        })
     }
 
     /// What keeps Main itself from reaching these nodes: trouble with its keys, each told once.
@@ -322,6 +351,7 @@ mod tests {
             overrides: Vec::new(),
             home: dir.to_owned(),
             host_name: "main".to_owned(),
+            replaced: None,
         };
         load(&sources).unwrap().config
     }

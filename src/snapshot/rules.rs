@@ -107,6 +107,51 @@ impl Rules {
     }
 }
 
+/// Why a valid glob can match nothing that is meant by it, and what to write instead; `None`: it may match.
+#[must_use]
+pub(crate) fn without_effect(glob: &str) -> Option<String> {
+    let instead = |text: &str| if text.is_empty() { String::new() } else { format!("; write '{text}'") };
+    if let Some(rest) = glob.strip_prefix('!') {
+        return Some(format!(
+            "'!' at the beginning means nothing here, a pattern can only exclude; for names that begin with it write '\\!{rest}'"
+        ));
+    }
+    for sign in ["- ", "+ ", "# "] {
+        if let Some(rest) = glob.strip_prefix(sign) {
+            let why = if sign == "- " { instead(rest) } else { "; leave it out".to_owned() };
+            return Some(format!("'{sign}' is of rsync's rule files, a pattern stands here alone{why}"));
+        }
+    }
+    if glob.trim() != glob {
+        return Some(format!(
+            "a blank at its beginning or end is part of the pattern{}",
+            instead(glob.trim())
+        ));
+    }
+    if let Some(rest) = glob.strip_prefix("~/") {
+        return Some(format!(
+            "'~' is no home directory here, paths begin at the directory's root{}",
+            instead(rest)
+        ));
+    }
+    // Separators within braces or brackets are the glob's own business.
+    let names: Vec<&str> = glob.trim_matches('/').split('/').collect();
+    if names.contains(&"..") {
+        return Some("no path has '..' in it; write the path from the directory's root".to_owned());
+    }
+    if names.iter().any(|name| matches!(*name, "" | ".")) || glob.starts_with("//") || glob.ends_with("//") {
+        let plain: Vec<&str> = names.into_iter().filter(|name| !matches!(*name, "" | ".")).collect();
+        // `./x` is the one at the top.
+        let top = if glob.starts_with(['.', '/']) { "/" } else { "" };
+        let end = if glob.ends_with('/') { "/" } else { "" };
+        return Some(format!(
+            "no path has '.' or nothing between two '/'{}",
+            instead(&format!("{top}{}{end}", plain.join("/")))
+        ));
+    }
+    None
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -226,6 +271,42 @@ mod tests {
                 let _ = rules.excludes(&path(&[b'a'; 250]));
             }
         }
+    }
+
+    #[test]
+    fn what_can_match_nothing_is_told_with_what_to_write() {
+        for (glob, instead) in [
+            ("tmp/", None),
+            ("/tmp", None),
+            ("/tmp/*", None),
+            ("tmp/**", None),
+            ("**/tmp/**", None),
+            ("*.{bak,BAK}", None),
+            ("#*#", None),
+            (".*", None),
+            ("*~", None),
+            ("[!a]*", None),
+            ("a b", None),
+            ("./tmp", Some("'/tmp'")),
+            ("./tmp/", Some("'/tmp/'")),
+            ("a/./b", Some("'a/b'")),
+            ("a//b", Some("'a/b'")),
+            ("//a", Some("'/a'")),
+            ("../a", Some("'..'")),
+            ("a/..", Some("'..'")),
+            ("!*.conf", Some("'\\!*.conf'")),
+            ("- *.bak", Some("'*.bak'")),
+            ("+ *.conf", Some("leave it out")),
+            ("# old ones", Some("leave it out")),
+            ("*.bak ", Some("'*.bak'")),
+            ("~/tmp", Some("'tmp'")),
+            (".", Some("'.'")),
+        ] {
+            let told = without_effect(glob);
+            assert_eq!(told.is_some(), instead.is_some(), "{glob}: {told:?}");
+            assert!(told.unwrap_or_default().contains(instead.unwrap_or_default()), "{glob}");
+        }
+        assert!(excluded(&["\\!x"], &[], b"!x", false), "what is to be written for a name with it");
     }
 
     #[test]

@@ -65,6 +65,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let nodes: Vec<&Node> = site.config().nodes.iter().filter(is_asked).collect();
     load::check_any_node(context, site.nodes())?;
     site.own_troubles(nodes.iter().copied()).iter().for_each(|trouble| context.ui.error(trouble));
+    site.unfinished_rotation().iter().for_each(|unfinished| context.ui.message(unfinished));
     let results = site.check(&nodes);
     let nodes: Vec<Checked<'_>> =
         nodes.iter().zip(results).map(|(node, result)| checked(node, result)).collect();
