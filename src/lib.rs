@@ -17,6 +17,7 @@ pub mod snapshot;
 mod plan;
 pub mod transfer;
 pub mod reload;
+pub mod watch;
 pub mod report;
 pub mod node;
 pub mod discovery;

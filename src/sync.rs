@@ -57,6 +57,12 @@ pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
 pub trait Connect: Sync {
     /// A session with the agent of the node with this name.
     fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError>;
+
+    /// A node's part in a run is over. Its session is between runs, and may be kept for a later one; `None`: it is lost,
+    /// or there never was one.
+    fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
+        let _ = (node, session);
+    }
 }
 
 /// What a run works with.
@@ -75,6 +81,11 @@ pub struct Environment<'a> {
     pub progress: &'a dyn Progress,
     /// Set when a signal asks the run to end.
     pub stop: &'a AtomicBool,
+    /// The ledger, where several runs of this process go on side by side; else each run reads its own.
+    pub ledger: Option<&'a Mutex<Ledger>>,
+    /// Whether a reload of this kind that is due on this node is carried out now. Otherwise it stays owed to a later run,
+    /// and the report does not speak of it.
+    pub may_reload: &'a (dyn Fn(&str, &str) -> bool + Sync),
 }
 
 /// One run, as all its threads share it.
@@ -84,7 +95,7 @@ struct Run<'a> {
     id: String,
     /// Of this Main.
     epoch: u64,
-    ledger: Mutex<Ledger>,
+    ledger: &'a Mutex<Ledger>,
     origins: OnceLock<Origins>,
     /// Held by the round that plans and changes two-way directories on Main.
     turn: Mutex<()>,
@@ -103,6 +114,8 @@ struct Run<'a> {
 struct Cluster<'a> {
     lobby: Rendezvous<NodeRun<'a>>,
     finished: Mutex<Vec<NodeRun<'a>>>,
+    /// Where sessions come from, and go back to.
+    connect: &'a dyn Connect,
     /// Their names, in configured order.
     order: Vec<&'a str>,
 }
@@ -111,9 +124,17 @@ struct Cluster<'a> {
 /// is Main's own state that could not be read.
 pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
     let started = (env.now)();
-    let run = Run::new(env, spec)?;
+    let own;
+    let ledger = match env.ledger {
+        Some(shared) => shared,
+        None => {
+            own = Mutex::new(env.state.ledger()?);
+            &own
+        }
+    };
+    let run = Run::new(env, spec, ledger)?;
     lock(&env.main).begin(&run.id, spec.dry_run)?;
-    let cluster = Cluster::new(spec);
+    let cluster = Cluster::new(env.connect, spec);
     thread::scope(|scope| {
         scope.spawn(|| run.scan_main());
         for node in &spec.nodes {
@@ -142,10 +163,11 @@ fn alone<'a>(run: &Run<'a>, spec: &'a NodeSpec) -> NodeRun<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    fn new(spec: &'a Spec) -> Cluster<'a> {
+    fn new(connect: &'a dyn Connect, spec: &'a Spec) -> Cluster<'a> {
         Cluster {
             lobby: Rendezvous::new(spec.nodes.len()),
             finished: Mutex::default(),
+            connect,
             order: spec.nodes.iter().map(|node| &*node.name).collect(),
         }
     }
@@ -161,7 +183,8 @@ impl<'a> Cluster<'a> {
 
     /// Ends a node's part.
     fn finish(&self, mut node: NodeRun<'a>) {
-        node.step(NodeRun::close);
+        node.step(NodeRun::end);
+        self.connect.release(&node.spec.name, node.take_session());
         lock(&self.finished).push(node);
         self.lobby.leave();
     }
@@ -187,13 +210,17 @@ impl<'a> Cluster<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(env: &'a Environment<'a>, spec: &'a Spec) -> anyhow::Result<Run<'a>> {
+    fn new(
+        env: &'a Environment<'a>,
+        spec: &'a Spec,
+        ledger: &'a Mutex<Ledger>,
+    ) -> anyhow::Result<Run<'a>> {
         Ok(Run {
             env,
             spec,
             id: (env.new_id)(),
             epoch: env.state.identity()?.map_or(0, |identity| identity.epoch),
-            ledger: Mutex::new(env.state.ledger()?),
+            ledger,
             origins: OnceLock::new(),
             turn: Mutex::default(),
             pulls: Mutex::default(),
@@ -286,7 +313,7 @@ impl<'a> Run<'a> {
         if self.spec.dry_run {
             return None;
         }
-        let mut ledger = lock(&self.ledger);
+        let mut ledger = lock(self.ledger);
         if let Some(all) = &self.spec.all_nodes {
             ledger.forget_nodes_except(all.iter().map(String::as_str));
         }

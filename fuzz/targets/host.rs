@@ -129,6 +129,8 @@ pub(super) fn spec() -> ScanSpec {
         exclude: vec!["*.bak".to_owned()],
         other_roots: Vec::new(),
         settle: Duration::ZERO,
+        complete: Vec::new(),
+        hold_young: false,
         checksum: false,
     }
 }

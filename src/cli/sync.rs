@@ -121,6 +121,7 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
         checksum: args.checksum,
         reload_always: args.reload,
         accept: args.accept_deletes.clone(),
+        ..Options::default()
     })?;
     let code = match report.exit_code() {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,

@@ -281,6 +281,8 @@ impl Config {
             exclude: directory.exclude.clone(),
             other_roots: others.map(root).collect(),
             settle: directory.settle,
+            complete: Vec::new(),
+            hold_young: false,
             checksum,
         }
     }

@@ -172,6 +172,8 @@ impl Site {
             new_id: &**new_id,
             progress: &**progress,
             stop,
+            ledger: None,
+            may_reload: &|_, _| true,
         }
     }
 

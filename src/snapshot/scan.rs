@@ -112,14 +112,16 @@ pub(super) fn scan_with(
     if let Some(cache) = known {
         builder.know_moved(cache);
     }
+    let complete = spec.complete.iter().map(|path| &**path).collect();
     let hasher = Hasher {
         root: &opened.held,
         direction: spec.direction,
         settle: spec.settle,
+        complete: &complete,
         owners: &owners,
         clock,
         budget: &budget,
-        again: spec.direction == Direction::Push,
+        again: spec.direction == Direction::Push && !spec.hold_young,
         open: OnceLock::new(),
     };
     builder.hash_unknown(hasher, threads);

@@ -74,12 +74,17 @@ pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Res
     let _permit = run.permits.take();
     for kind in kinds.of(&node.edges) {
         let outcome = reload_one(run, node, &kind)?;
-        node.reloads.push(outcome);
+        node.reloads.extend(outcome);
     }
     Ok(())
 }
 
-fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<ReloadOutcome, NodeError> {
+/// `None`: it is due, and left to a later run.
+fn reload_one(
+    run: &Run<'_>,
+    node: &mut NodeRun<'_>,
+    kind: &str,
+) -> Result<Option<ReloadOutcome>, NodeError> {
     let before = digests(&node.edges, kind, |edge| edge.scanned.loaded);
     let after = digests(&node.edges, kind, |edge| edge.loaded);
     let name = node.spec.name.clone();
@@ -92,7 +97,10 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
         is_owed || run.spec.reload_always
     };
     if !is_due {
-        return Ok(outcome(kind, ReloadState::NotNeeded, None));
+        return Ok(Some(outcome(kind, ReloadState::NotNeeded, None)));
+    }
+    if !run.spec.reload_always && !(run.env.may_reload)(&name, kind) {
+        return Ok(None);
     }
     let Parts { session, edges, .. } = node.parts()?;
     let request = ReloadRequest {
@@ -105,16 +113,16 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
         Err(error) => outcome(kind, ReloadState::Failed, Some(error.to_string())),
     };
     if done.state != ReloadState::Done {
-        return Ok(done);
+        return Ok(Some(done));
     }
     if let Err(error) = reach(Point::Reloaded) {
-        return Ok(outcome(kind, ReloadState::Failed, Some(error.to_string())));
+        return Ok(Some(outcome(kind, ReloadState::Failed, Some(error.to_string()))));
     }
     // What came while Asterisk was loading may be loaded or not: then the reload is owed again.
     if look_again(session, edges, kind)? == after {
         lock(&run.ledger).reloaded(&name, kind, after);
     }
-    Ok(done)
+    Ok(Some(done))
 }
 
 fn outcome(kind: &str, state: ReloadState, detail: Option<String>) -> ReloadOutcome {

@@ -17,6 +17,8 @@ pub(crate) fn spec(directory: &str, root: &Path) -> ScanSpec {
         exclude: Vec::new(),
         other_roots: Vec::new(),
         settle: Duration::ZERO,
+        complete: Vec::new(),
+        hold_young: false,
         checksum: false,
     }
 }

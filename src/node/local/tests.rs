@@ -54,6 +54,8 @@ impl Host {
             exclude: Vec::new(),
             other_roots: Vec::new(),
             settle: Duration::ZERO,
+            complete: Vec::new(),
+            hold_young: false,
             checksum: false,
         };
         self.local.scan(&spec).unwrap()

@@ -38,6 +38,8 @@ pub(super) fn spec(root: &Path) -> ScanSpec {
         exclude: vec!["*.bak".to_owned()],
         other_roots: vec![],
         settle: Duration::from_secs(2),
+        complete: Vec::new(),
+        hold_young: false,
         checksum: false,
     }
 }

@@ -1,0 +1,88 @@
+//! Reloads of one kind on one node: the first at once, further ones not before a while has passed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Shortest time between two reloads of a kind on a node: each may interrupt what Asterisk is about.
+const APART: Duration = Duration::from_secs(10);
+
+/// When which reload was last carried out, and which ones were put off.
+#[derive(Debug, Default)]
+pub struct Coalesce {
+    done: BTreeMap<(String, String), Duration>,
+    put_off: BTreeMap<(String, String), Duration>,
+}
+
+impl Coalesce {
+    /// Whether a reload that is due may be carried out now, and counts as carried out then. While `more` is to come, which
+    /// it should load as well, it is put off too, but not for ever.
+    pub fn may_reload(&mut self, now: Duration, node: &str, kind: &str, more: bool) -> bool {
+        let key = (node.to_owned(), kind.to_owned());
+        let free = self.done.get(&key).map_or(Duration::ZERO, |done| *done + APART);
+        let patience = *self.put_off.entry(key.clone()).or_insert(now) + APART;
+        if now < free || (more && now < patience) {
+            return false;
+        }
+        self.put_off.remove(&key);
+        self.done.insert(key, now);
+        true
+    }
+
+    /// When the next reload that was put off may be carried out; then as [`Coalesce::due`] says.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        self.put_off.keys().map(|key| self.free(key)).min()
+    }
+
+    /// The reloads that were put off and may be carried out by now, each told once: node and kind.
+    pub fn due(&mut self, now: Duration) -> Vec<(String, String)> {
+        let due: Vec<_> = self.put_off.keys().filter(|key| self.free(key) <= now).cloned().collect();
+        due.iter().for_each(|key| {
+            self.put_off.remove(key);
+        });
+        // What was long ago holds nothing up any more.
+        self.done.retain(|_, done| *done + APART > now);
+        due
+    }
+
+    fn free(&self, key: &(String, String)) -> Duration {
+        let put_off = self.put_off.get(key).copied().unwrap_or_default();
+        self.done.get(key).map_or(put_off, |done| *done + APART)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_first_goes_at_once_and_the_next_ten_seconds_later() {
+        let mut reloads = Coalesce::default();
+        assert!(reloads.may_reload(at(100), "mds1", "dialplan", false));
+        assert!(reloads.may_reload(at(100), "mds2", "dialplan", false));
+        assert!(reloads.may_reload(at(100), "mds1", "moh", false));
+        assert_eq!(reloads.next_due(), None);
+        assert!(!reloads.may_reload(at(101), "mds1", "dialplan", false));
+        assert!(!reloads.may_reload(at(109), "mds1", "dialplan", false));
+        assert_eq!(reloads.next_due(), Some(at(110)));
+        assert_eq!(reloads.due(at(109)), []);
+        assert_eq!(reloads.due(at(110)), [("mds1".to_owned(), "dialplan".to_owned())]);
+        assert_eq!(reloads.due(at(111)), [], "each is told once");
+        assert!(reloads.may_reload(at(111), "mds1", "dialplan", false));
+    }
+
+    #[test]
+    fn while_more_is_to_come_it_waits_but_not_for_ever() {
+        let mut reloads = Coalesce::default();
+        assert!(!reloads.may_reload(at(1), "mds1", "moh", true));
+        assert!(!reloads.may_reload(at(10), "mds1", "moh", true));
+        assert!(reloads.may_reload(at(11), "mds1", "moh", true));
+        // What comes a minute later is a new batch.
+        assert!(!reloads.may_reload(at(71), "mds1", "moh", true));
+        assert!(reloads.may_reload(at(72), "mds1", "moh", false));
+    }
+}
