@@ -82,6 +82,7 @@ impl Host {
             progress: Arc::default(),
             stop: Arc::default(),
             limits: Default::default(),
+            watch_limits: Default::default(),
         });
         Host { dir, local }
     }

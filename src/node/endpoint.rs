@@ -1,11 +1,14 @@
 //! One host's end of its edges.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::error::{Attempt, NodeError};
+use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::model::{
     Action, Entry, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
 };
@@ -13,6 +16,7 @@ use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
 use crate::transfer::{BlobRequest, Received, Sink, Source};
+use crate::watch::{Seen, Watches};
 
 /// What a run asks of a host: Main's own disk ([`Local`](super::Local)), or a node behind its agent
 /// ([`Remote`](super::Remote)).
@@ -46,10 +50,9 @@ use crate::transfer::{BlobRequest, Received, Sink, Source};
 ///
 /// # Waiting and cancelling
 ///
-/// Every call blocks. The host never speaks first: a `watch` will wait for changes with one more request,
-/// sent on an idle session, which the agent answers when something has changed or a time has passed, with
-/// keep-alives in between. To cancel a call another thread shuts the connection down; the call then returns
-/// `Lost`, and the session is over as described above.
+/// Every call blocks. The host speaks first only to tell what changes below roots that it was asked to watch; that is
+/// kept until [`changes`](Endpoint::changes) asks for it. To cancel a call another thread shuts the connection down; the
+/// call then returns `Lost`, and the session is over as described above.
 pub trait Endpoint: Send {
     /// Opens a run, named by its id (a ULID). A run that is still open is ended first. In a dry run the host
     /// changes nothing, whatever else it is asked.
@@ -66,6 +69,20 @@ pub trait Endpoint: Send {
     /// what it returns means nothing. A host that has no use for it leaves it alone.
     fn stop_flag(&self) -> Arc<AtomicBool> {
         Arc::default()
+    }
+
+    /// Has the host watch these directories from now on, and no others, also between runs. Belongs to no run. After `Err`
+    /// some of them may be watched.
+    fn watch(&mut self, specs: &[ScanSpec]) -> Result<Watching, NodeError> {
+        let cannot = |_: &ScanSpec| Err(Refusal::new("this host cannot watch directories"));
+        Ok(Watching { roots: specs.iter().map(cannot).collect(), watches: None })
+    }
+
+    /// Waits, between runs, until something has changed below a root that is watched, and returns what; or until `wake` is
+    /// readable.
+    fn changes(&mut self, wake: BorrowedFd<'_>) -> Result<Vec<Seen>, NodeError> {
+        wait_for(wake)?;
+        Ok(Vec::new())
     }
 
     /// Scans a directory and keeps its tree until the next scan of it, or the end of the run. Changes nothing
@@ -127,6 +144,23 @@ pub trait Endpoint: Send {
 
     /// Runs a reload and verifies it. After `Err` it may have been run: it stays owed.
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
+}
+
+/// What became of a request to watch directories.
+#[derive(Debug)]
+pub struct Watching {
+    /// For each of them, why it has to be polled instead.
+    pub roots: Vec<Attempt<()>>,
+    /// Where this host's own disk tells what happens; a node tells it by [`Endpoint::changes`].
+    pub watches: Option<Watches>,
+}
+
+fn wait_for(wake: BorrowedFd<'_>) -> Result<(), NodeError> {
+    let mut fds = [PollFd::new(&wake, PollFlags::IN)];
+    match rustix::event::poll(&mut fds, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(NodeError::new(NodeErrorKind::Lost, std::io::Error::from(error).to_string())),
+    }
 }
 
 /// A root that is ready for changes.

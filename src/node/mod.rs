@@ -22,7 +22,7 @@ pub mod ssh;
 pub use accept::Accept;
 pub(crate) use binding::forget as forget_main;
 pub(crate) use byte_stream::widen;
-pub use endpoint::{Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, TrashReader};
+pub use endpoint::{Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, TrashReader, Watching};
 pub use epoch::Limit as EpochLimit;
 pub use error::{Attempt, NodeError, NodeErrorKind, Refusal};
 pub use local::{Local, LocalOptions, ReplaceKey};

@@ -62,6 +62,11 @@ pub struct ScanSpec {
 }
 
 impl ScanSpec {
+    /// The rules of this scan on this host. The error names the glob that is no rule.
+    pub fn rules(&self) -> Result<Rules, String> {
+        Rules::new(&self.exclude, carve::carved(&self.root, &self.other_roots))
+    }
+
     /// Digest of what decides which paths are kept out: the globs and the roots of other directories inside this one,
     /// as a scan on this host carves them out. Neither their order nor repetitions matter, nor does `settle`.
     ///

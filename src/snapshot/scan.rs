@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::cache::HashCache;
-use super::carve::carved;
 use super::hash::{Hashed, Hasher, nanoseconds};
 use super::limits::{Budget, ScanControl};
 use super::list::{Lister, stat, words};
@@ -158,7 +157,7 @@ impl OpenRoot {
             // Not the same as no marker: it may be another root's.
             Err(error) => return Err(unusable(format!("{}: its marker: {error}", path()))),
         };
-        let rules = Rules::new(&spec.exclude, carved(&spec.root, &spec.other_roots)).map_err(unusable)?;
+        let rules = spec.rules().map_err(unusable)?;
         let stat = stat(&held, b".").map_err(|error| unusable(format!("{}: {}", path(), words(error))))?;
         let device = (stat.stx_dev_major, stat.stx_dev_minor);
         Ok(OpenRoot { held, root, rules, device, free })

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::dirt::Dirt;
 use crate::model::{RelPath, RelPathBuf};
 
@@ -18,7 +20,7 @@ const MOST_UNSURE: usize = 1000;
 const MOST_COMPLETE: usize = 1000;
 
 /// What an event tells of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// It is whole: closed after writing, or renamed into place.
     Complete,

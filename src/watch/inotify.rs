@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fstatfs, statat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::gather::Kind;
 use crate::disk::{HeldRoot, OWN_DIR};
@@ -65,7 +66,7 @@ impl Default for WatchLimits {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
     /// At a path below a root.
     Path { root: String, path: RelPathBuf, kind: Kind },
@@ -73,6 +74,16 @@ pub enum Seen {
     Whole { root: String },
     /// A root is not where it was.
     Gone { root: String },
+}
+
+impl Seen {
+    /// The root it happened in.
+    #[must_use]
+    pub fn root(&self) -> &str {
+        match self {
+            Seen::Path { root, .. } | Seen::Whole { root } | Seen::Gone { root } => root,
+        }
+    }
 }
 
 /// Watches on any number of roots.

@@ -274,7 +274,7 @@ fn files_that_are_held_are_looked_at_again_less_and_less_often() {
     assert_eq!(pauses, [2, 2, 4, 8, 16]);
 }
 
-/// A week with a change every second or so, a node that comes and goes, and runs that fail.
+/// A week with a change every now and then, a node that comes and goes, and runs that fail.
 #[test]
 fn a_week_of_events_leaves_nothing_behind() {
     let mut gather = Gather::default();
@@ -282,7 +282,7 @@ fn a_week_of_events_leaves_nothing_behind() {
     let mut reloads = Coalesce::default();
     let (mut random, mut most) = (1_u64, 0);
     let mut under_way: Vec<(u64, RunPlan)> = Vec::new();
-    for second in 0..7 * 24 * 3600_u64 {
+    for second in (0..7 * 24 * 3600_u64).step_by(15) {
         let now = Duration::from_secs(second);
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let dice = random >> 33;

@@ -39,5 +39,6 @@ pub(crate) fn options(dir: &Path) -> LocalOptions {
         progress: Arc::default(),
         stop: Arc::default(),
         limits: Default::default(),
+        watch_limits: Default::default(),
     }
 }

@@ -31,6 +31,7 @@ impl Host {
             progress: Arc::default(),
             stop: Arc::default(),
             limits: Default::default(),
+            watch_limits: Default::default(),
         };
         let mut local = Local::new(options);
         local.begin(RUN, false).unwrap();

@@ -153,6 +153,7 @@ pub(super) fn options(dir: &Path) -> LocalOptions {
         progress: Arc::default(),
         stop: Arc::default(),
         limits: Default::default(),
+        watch_limits: Default::default(),
     }
 }
 
