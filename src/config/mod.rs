@@ -21,7 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxLoss, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
@@ -134,6 +134,14 @@ pub enum ReloadPolicy {
 pub struct Schedule {
     /// Five fields, as in crontab(5).
     pub cron: String,
+}
+
+impl Schedule {
+    /// When the next run is after `now`; `None`: never.
+    #[must_use]
+    pub fn next_after(&self, now: SystemTime) -> Option<SystemTime> {
+        schedule::next_after(&self.cron, now)
+    }
 }
 
 /// `[hub]`: the HTTPS service.

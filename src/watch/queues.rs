@@ -150,6 +150,23 @@ impl Queues {
     /// A run is for pushed directories or for two-way ones. Of the latter there is one at a time, since all of them change
     /// Main.
     pub fn next_run(&mut self, now: Duration) -> Option<RunPlan> {
+        let (nodes, directories) = self.candidates(now)?;
+        Some(self.begin(nodes, directories, false))
+    }
+
+    /// Whether [`Queues::next_run`] has one.
+    #[must_use]
+    pub fn wants_run(&self, now: Duration) -> bool {
+        self.candidates(now).is_some()
+    }
+
+    /// Whether nothing is due to any node that is there, and nothing under way.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.runs.is_empty() && self.nodes.values().all(|queue| !queue.is_up || queue.dirty.is_empty())
+    }
+
+    fn candidates(&self, now: Duration) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
         for two_way in [false, true] {
             if two_way && self.runs.values().any(|run| self.has_two_way(&run.directories)) {
                 continue;
@@ -168,7 +185,7 @@ impl Queues {
             }
             let directories = free.iter().flat_map(|(_, due)| due.iter().cloned()).collect();
             let nodes = free.into_iter().map(|(name, _)| name).collect();
-            return Some(self.begin(nodes, directories, false));
+            return Some((nodes, directories));
         }
         None
     }
