@@ -30,4 +30,5 @@ pub mod host;
 pub(crate) mod logging;
 pub mod site;
 pub mod record;
+pub(crate) mod daemon;
 pub mod cli;

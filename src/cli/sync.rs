@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Context, exit, init, load, signals};
+use super::{Context, by_daemon, exit, init, load, signals};
 use crate::config::Config;
 use crate::logging;
 use crate::record;
@@ -43,31 +43,31 @@ pub(super) struct Args {
     init: bool,
     /// Show what would be done, one line per change; touch nothing
     #[arg(short = 'n', long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Only these nodes
     #[arg(long = "node", value_name = "NAME", num_args = 1..)]
-    nodes: Vec<String>,
+    pub(super) nodes: Vec<String>,
     /// Only these directories
     #[arg(long = "dir", value_name = "NAME", num_args = 1..)]
-    directories: Vec<String>,
+    pub(super) directories: Vec<String>,
     /// Read every file again, whatever its size and times say
     #[arg(long)]
-    checksum: bool,
+    pub(super) checksum: bool,
     /// Reload Asterisk even where no reload is due
     #[arg(long)]
-    reload: bool,
+    pub(super) reload: bool,
     /// Carry out the plan with this token, which a guard stopped
     #[arg(long, value_name = "TOKEN", num_args = 1..)]
-    accept_deletes: Vec<String>,
+    pub(super) accept_deletes: Vec<String>,
     /// With --dry-run: exit with 6 when there are differences
     #[arg(long, requires = "dry_run")]
-    exit_code: bool,
+    pub(super) exit_code: bool,
     /// Wait while another run is going on
     #[arg(long)]
     wait: bool,
     /// Print one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
@@ -95,6 +95,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         load::check_nodes(&args.nodes, &config)?;
     }
 
+    if let Some(code) = by_daemon::run(context, args, &config)? {
+        return Ok(code);
+    }
     let (report, code) = perform(context, args, config).inspect_err(record::no_run)?;
     // The run is over, and its exit code stands even where its report cannot be printed.
     if let Err(error) = print(context, args, &report, code) {

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use crate::config::{Config, Node};
 use crate::model::escape::clean;
-use crate::node::NodeError;
+use crate::node::{Local, NodeError, NodeSession};
 use crate::report::Report;
 use crate::state::{Identity, Lock, StateDir};
 use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent, Spec};
@@ -152,6 +152,22 @@ impl Site {
     #[must_use]
     pub fn state(&self) -> &StateDir {
         &self.state
+    }
+
+    /// Who this Main is.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.ssh.identity()
+    }
+
+    /// Main's disk, for runs that go on side by side.
+    pub(crate) fn main_disk(&self) -> Local {
+        let Services { now, new_id, stop, .. } = &self.services;
+        disks::main_disk(&self.state, now, new_id, stop)
+    }
+
+    /// Connects with a node's agent.
+    pub(crate) fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        self.ssh.connect(node)
     }
 
     /// The time.

@@ -47,6 +47,11 @@ impl Ssh {
         Ok(Ssh { connector, identity, name: config.main.name.clone(), nodes: config.nodes.clone() })
     }
 
+    /// Who this Main is.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Connects with this key and no other.
     pub(super) fn connect_with(
         &self,

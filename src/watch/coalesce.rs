@@ -10,7 +10,16 @@ const APART: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Coalesce {
     done: BTreeMap<(String, String), Duration>,
-    put_off: BTreeMap<(String, String), Duration>,
+    put_off: BTreeMap<(String, String), PutOff>,
+}
+
+#[derive(Debug)]
+struct PutOff {
+    /// When it was due first.
+    since: Duration,
+    until: Duration,
+    /// Whether [`Coalesce::due`] has named it.
+    told: bool,
 }
 
 impl Coalesce {
@@ -19,11 +28,14 @@ impl Coalesce {
     pub fn may_reload(&mut self, now: Duration, node: &str, kind: &str, more: bool) -> bool {
         let key = (node.to_owned(), kind.to_owned());
         let free = self.done.get(&key).map_or(Duration::ZERO, |done| *done + APART);
-        let patience = *self.put_off.entry(key.clone()).or_insert(now) + APART;
-        if now < free || (more && now < patience) {
+        let since = self.put_off.get(&key).map_or(now, |put_off| put_off.since);
+        let until = if more { free.max(since + APART) } else { free };
+        if now < until {
+            self.put_off.insert(key, PutOff { since, until, told: false });
             return false;
         }
         self.put_off.remove(&key);
+        self.done.retain(|_, done| *done + APART > now);
         self.done.insert(key, now);
         true
     }
@@ -31,23 +43,17 @@ impl Coalesce {
     /// When the next reload that was put off may be carried out; then as [`Coalesce::due`] says.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {
-        self.put_off.keys().map(|key| self.free(key)).min()
+        self.put_off.values().filter(|put_off| !put_off.told).map(|put_off| put_off.until).min()
     }
 
-    /// The reloads that were put off and may be carried out by now, each told once: node and kind.
+    /// The reloads that were put off and may be carried out by now, each named once: node and kind.
     pub fn due(&mut self, now: Duration) -> Vec<(String, String)> {
-        let due: Vec<_> = self.put_off.keys().filter(|key| self.free(key) <= now).cloned().collect();
-        due.iter().for_each(|key| {
-            self.put_off.remove(key);
-        });
-        // What was long ago holds nothing up any more.
-        self.done.retain(|_, done| *done + APART > now);
-        due
-    }
-
-    fn free(&self, key: &(String, String)) -> Duration {
-        let put_off = self.put_off.get(key).copied().unwrap_or_default();
-        self.done.get(key).map_or(put_off, |done| *done + APART)
+        let due = self.put_off.iter_mut().filter(|(_, put_off)| !put_off.told && put_off.until <= now);
+        let name = |(key, put_off): (&(String, String), &mut PutOff)| {
+            put_off.told = true;
+            key.clone()
+        };
+        due.map(name).collect()
     }
 }
 
@@ -71,7 +77,8 @@ mod tests {
         assert_eq!(reloads.next_due(), Some(at(110)));
         assert_eq!(reloads.due(at(109)), []);
         assert_eq!(reloads.due(at(110)), [("mds1".to_owned(), "dialplan".to_owned())]);
-        assert_eq!(reloads.due(at(111)), [], "each is told once");
+        assert_eq!(reloads.due(at(111)), [], "each is named once");
+        assert_eq!(reloads.next_due(), None);
         assert!(reloads.may_reload(at(111), "mds1", "dialplan", false));
     }
 
