@@ -210,11 +210,7 @@ impl<'a> Cluster<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(
-        env: &'a Environment<'a>,
-        spec: &'a Spec,
-        ledger: &'a Mutex<Ledger>,
-    ) -> anyhow::Result<Run<'a>> {
+    fn new(env: &'a Environment<'a>, spec: &'a Spec, ledger: &'a Mutex<Ledger>) -> anyhow::Result<Run<'a>> {
         Ok(Run {
             env,
             spec,

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::sync::Args;
 use super::Context;
+use super::sync::Args;
 use crate::config::Config;
 use crate::daemon::control::{Client, Event, Format, Request, SOCKET, SyncRequest};
 use crate::daemon::digest;

@@ -57,8 +57,10 @@ pub(super) fn next_after(schedule: &str, now: SystemTime) -> Option<SystemTime> 
     let fields: Vec<&str> = schedule.split_whitespace().collect();
     let [minutes, hours, days, months, weekdays] = fields.try_into().ok()?;
     let matches = |field: &Field, text: &str, value: i8| {
-        usize::try_from(value)
-            .is_ok_and(|value| text.split(',').any(|item| field.values(item).is_some_and(|mut values| values.any(|is| is == value))))
+        usize::try_from(value).is_ok_and(|value| {
+            text.split(',')
+                .any(|item| field.values(item).is_some_and(|mut values| values.any(|is| is == value)))
+        })
     };
     let [minute_field, hour_field, day_field, month_field, weekday_field] = &FIELDS;
     let is_day = |date: Date| {
@@ -157,7 +159,15 @@ mod tests {
 
     #[test]
     fn the_next_moment_is_that_of_crontab() {
-        let at = |text: &str| SystemTime::from(text.parse::<jiff::civil::DateTime>().unwrap().to_zoned(jiff::tz::TimeZone::system()).unwrap().timestamp());
+        let at = |text: &str| {
+            SystemTime::from(
+                text.parse::<jiff::civil::DateTime>()
+                    .unwrap()
+                    .to_zoned(jiff::tz::TimeZone::system())
+                    .unwrap()
+                    .timestamp(),
+            )
+        };
         for (schedule, now, next) in [
             ("*/15 * * * *", "2026-01-02T03:04:05", "2026-01-02T03:15:00"),
             ("*/15 * * * *", "2026-01-02T03:15:00", "2026-01-02T03:30:00"),

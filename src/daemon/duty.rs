@@ -339,7 +339,9 @@ impl<'a> Duty<'a> {
                     report,
                     &begun.directories,
                     |name| find(name).map_or(Duration::ZERO, |directory| directory.settle),
-                    |name, kind| find(name).is_some_and(|directory| directory.reload.iter().any(|is| is == kind)),
+                    |name, kind| {
+                        find(name).is_some_and(|directory| directory.reload.iter().any(|is| is == kind))
+                    },
                 )
             }
             Err(error) => {
@@ -415,7 +417,10 @@ impl<'a> Duty<'a> {
         let is_other = request.config.as_ref().is_some_and(|meant| *meant != digest(&self.config));
         let config = self.site.config();
         let unknown = |asked: &[String], known: &[&str]| {
-            asked.iter().find(|name| !known.contains(&name.as_str())).map(|name| escape_for_people(name.as_bytes()))
+            asked
+                .iter()
+                .find(|name| !known.contains(&name.as_str()))
+                .map(|name| escape_for_people(name.as_bytes()))
         };
         let nodes: Vec<&str> = config.nodes.iter().map(|node| &*node.name).collect();
         let directories: Vec<&str> = config.directories.iter().map(|directory| &*directory.name).collect();
@@ -497,9 +502,10 @@ impl<'a> Duty<'a> {
     /// When [`Duty::proceed`] has something to do, if nothing happens before.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let (now, core) = (self.now(), self.core());
-        let gathered = core.gathers.values().filter_map(|gather| {
-            gather.next_due(|directory| core.queues.is_idle(directory))
-        });
+        let gathered = core
+            .gathers
+            .values()
+            .filter_map(|gather| gather.next_due(|directory| core.queues.is_idle(directory)));
         let waits_for_lock = core.queues.wants_run(now) || !self.asked.is_empty();
         let lock = (waits_for_lock && self.lock_again > now).then_some(self.lock_again);
         let others = [core.queues.next_due(now), core.reloads.next_due(), self.next_full, lock];
@@ -574,7 +580,8 @@ impl<'a> Duty<'a> {
         self.watch_main();
         let (sender, _) = std::sync::mpsc::channel();
         // Before what clients ask: the first run of all begins here.
-        self.asked.push_front((SyncRequest { config: Some(String::new()), ..SyncRequest::default() }, sender));
+        self.asked
+            .push_front((SyncRequest { config: Some(String::new()), ..SyncRequest::default() }, sender));
     }
 
     /// Begins every run that can begin.
@@ -644,7 +651,7 @@ impl<'a> Duty<'a> {
             complete: self.complete(now),
             hold_young: is_full,
         };
-        let plan = self.core().queues.ask(&request.nodes, &request.directories);
+        let plan = self.core().queues.ask(&request.nodes, &request.directories, request.dry_run);
         let begun = Begun { directories: plan.directories.clone(), asked: Some((request, answers)), is_full };
         self.start(shared, plan, options, begun);
     }

@@ -186,7 +186,9 @@ impl Lane {
                 Ok(seen) => {
                     if seen.iter().any(|seen| matches!(seen, Seen::Gone { .. })) {
                         // It is watched again once a run has been there.
-                        polled.extend(seen.iter().map(|seen| (seen.root().to_owned(), "it was moved".to_owned())));
+                        polled.extend(
+                            seen.iter().map(|seen| (seen.root().to_owned(), "it was moved".to_owned())),
+                        );
                     }
                     (work.tell)(Told::Seen(seen));
                 }
@@ -223,10 +225,7 @@ impl Lane {
 }
 
 /// Has a node watch its directories. Which of them have to be polled, and why.
-fn watch(
-    session: &mut dyn NodeSession,
-    specs: &[ScanSpec],
-) -> Result<BTreeMap<String, String>, NodeError> {
+fn watch(session: &mut dyn NodeSession, specs: &[ScanSpec]) -> Result<BTreeMap<String, String>, NodeError> {
     if specs.is_empty() {
         return Ok(BTreeMap::new());
     }

@@ -1,6 +1,13 @@
 //! What the daemon tells of itself: the living part of `xds-sync status`.
 
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
+
 use serde::{Deserialize, Serialize};
+
+use crate::model::escape::clean;
+use crate::report::text::{Style, Verbosity};
+use crate::report::{ago, words};
 
 /// How the daemon is now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,4 +47,51 @@ pub(crate) struct Polled {
     pub(crate) node: Option<String>,
     pub(crate) directory: String,
     pub(crate) why: String,
+}
+
+impl Live {
+    /// Writes it for an administrator.
+    pub(crate) fn write(&self, now: SystemTime, style: Style, out: &mut dyn Write) -> io::Result<()> {
+        let is_quiet = style.verbosity == Verbosity::Quiet;
+        if !is_quiet {
+            let Live { pid, since, .. } = self;
+            write!(out, "watching since {}, process {pid}", ago(since, now))?;
+            match &self.next_run {
+                Some(next) => writeln!(out, "; next full run {}", clean(next))?,
+                None => writeln!(out)?,
+            }
+        }
+        let width = self.nodes.iter().map(|node| words::name(&node.name).chars().count()).max().unwrap_or(0);
+        for node in &self.nodes {
+            if is_quiet && node.connected_since.is_some() {
+                continue;
+            }
+            write!(out, "{:<width$}  ", words::name(&node.name))?;
+            match (&node.connected_since, &node.error) {
+                (Some(since), _) => write!(out, "connected since {}", ago(since, now))?,
+                (None, Some(error)) => write!(out, "not connected: {}", clean(error))?,
+                (None, None) => write!(out, "connecting")?,
+            }
+            match (node.queue, node.lag_ms) {
+                (_, None) => {}
+                (Some(0), Some(_)) => {}
+                (Some(1), Some(lag)) => write!(out, ", 1 change waiting for {}", waited(lag))?,
+                (Some(count), Some(lag)) => write!(out, ", {count} changes waiting for {}", waited(lag))?,
+                (None, Some(lag)) => write!(out, ", to be looked at as a whole for {}", waited(lag))?,
+            }
+            match &node.last_change {
+                Some(change) => writeln!(out, ", last change {}", ago(change, now))?,
+                None => writeln!(out)?,
+            }
+        }
+        for Polled { node, directory, why } in self.polled.iter().filter(|_| !is_quiet) {
+            let host = node.as_ref().map_or_else(|| "Main".to_owned(), |node| words::name(node));
+            writeln!(out, "{} on {host} is looked at regularly: {}", words::name(directory), clean(why))?;
+        }
+        Ok(())
+    }
+}
+
+fn waited(milliseconds: u64) -> String {
+    words::duration(Duration::from_millis(milliseconds))
 }

@@ -10,7 +10,7 @@ mod duty;
 mod lane;
 pub(crate) mod live;
 mod main_watch;
-mod run;
+pub(crate) mod run;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -24,8 +24,8 @@ use crate::state::{Lock, StateDir};
 use crate::watch::Seen;
 
 use control::{Event, Request, SyncRequest};
-pub(crate) use duty::digest;
 use duty::Duty;
+pub(crate) use duty::digest;
 
 /// Longest wait for a message: systemd is told more often than that.
 const BREATH: Duration = Duration::from_secs(10);
@@ -60,6 +60,7 @@ pub(crate) enum Message {
     Own(u64, Own),
 }
 
+/// What its own threads tell.
 pub(crate) enum Own {
     SeenOnMain(Vec<Seen>),
     Seen(String, Vec<Seen>),

@@ -51,7 +51,7 @@ pub(super) struct Running {
 }
 
 /// How a run ended.
-pub(super) struct Over {
+pub(crate) struct Over {
     pub(super) report: anyhow::Result<Report>,
     pub(super) exit_code: u8,
     /// Main's disk, for the next run.
@@ -74,7 +74,8 @@ impl Running {
         let spec = self.site.spec(&self.options);
         let ran = catch_unwind(AssertUnwindSafe(|| sync::run(&environment, &spec)));
         let is_whole = ran.is_ok();
-        let mut report = ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("it broke down: {}", words_of(&*panic))));
+        let mut report =
+            ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("it broke down: {}", words_of(&*panic))));
         let main = environment.main.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut exit_code = crate::report::exit::INTERNAL;
         if let Ok(report) = &mut report {

@@ -1,7 +1,7 @@
 //! Main's end of a connection to an agent: requests, and the wait for their answers.
 
-use std::io::{self, Write as _};
 use std::collections::BTreeSet;
+use std::io::{self, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

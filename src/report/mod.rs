@@ -23,6 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::model::words::words as word_table;
 use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
 
+pub(crate) use status_text::ago;
+
 pub use confirm::{Confirmed, FailedChange, confirmed};
 
 /// What one run did, or in a dry run what it would do.

@@ -87,7 +87,7 @@ fn path_line(directory: &str, what: &str, note: &PathNote) -> String {
 }
 
 /// `2026-01-02T03:04:05Z (5m ago)`.
-fn ago(time: &str, now: SystemTime) -> String {
+pub(crate) fn ago(time: &str, now: SystemTime) -> String {
     let passed = humantime::parse_rfc3339(time).ok().and_then(|time| now.duration_since(time).ok());
     let time = words::name(time);
     match passed.map(|passed| passed.as_secs()) {

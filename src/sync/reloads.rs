@@ -80,11 +80,7 @@ pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Res
 }
 
 /// `None`: it is due, and left to a later run.
-fn reload_one(
-    run: &Run<'_>,
-    node: &mut NodeRun<'_>,
-    kind: &str,
-) -> Result<Option<ReloadOutcome>, NodeError> {
+fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Option<ReloadOutcome>, NodeError> {
     let before = digests(&node.edges, kind, |edge| edge.scanned.loaded);
     let after = digests(&node.edges, kind, |edge| edge.loaded);
     let name = node.spec.name.clone();

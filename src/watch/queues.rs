@@ -73,8 +73,8 @@ struct Flight {
     nodes: BTreeMap<String, BTreeMap<String, Dirty>>,
     /// Those that have not been released.
     held: BTreeSet<String>,
-    /// Whether it was asked for, rather than called for by changes.
-    asked: bool,
+    /// Whether it changes nothing, and so confirms nothing.
+    dry_run: bool,
 }
 
 impl Queues {
@@ -134,18 +134,6 @@ impl Queues {
         !self.runs.values().any(|run| run.directories.contains(directory))
     }
 
-    /// Whether any run is under way.
-    #[must_use]
-    pub fn has_runs(&self) -> bool {
-        !self.runs.is_empty()
-    }
-
-    /// Whether a run that was asked for is under way.
-    #[must_use]
-    pub fn has_asked(&self) -> bool {
-        self.runs.values().any(|run| run.asked)
-    }
-
     /// The next run that changes call for, if one can begin now: for all nodes that are free and to which anything is due.
     /// A run is for pushed directories or for two-way ones. Of the latter there is one at a time, since all of them change
     /// Main.
@@ -196,24 +184,25 @@ impl Queues {
         !self.has_two_way(directories) || !self.runs.values().any(|run| self.has_two_way(&run.directories))
     }
 
-    /// A run that was asked for: for these nodes, free or not; empty lists mean all.
-    pub fn ask(&mut self, nodes: &[String], directories: &[String]) -> RunPlan {
+    /// A run that was asked for: for these nodes, free or not; empty lists mean all. A dry run confirms nothing.
+    pub fn ask(&mut self, nodes: &[String], directories: &[String], dry_run: bool) -> RunPlan {
         let is_asked = |asked: &[String], name: &String| asked.is_empty() || asked.contains(name);
         let nodes = self.nodes.keys().filter(|name| is_asked(nodes, name)).cloned().collect();
         let all = self.layout.directories.iter().map(|(name, _)| name);
         let directories = all.filter(|name| is_asked(directories, name)).cloned().collect();
-        self.begin(nodes, directories, true)
+        self.begin(nodes, directories, dry_run)
     }
 
-    fn begin(&mut self, nodes: BTreeSet<String>, directories: BTreeSet<String>, asked: bool) -> RunPlan {
+    fn begin(&mut self, nodes: BTreeSet<String>, directories: BTreeSet<String>, dry_run: bool) -> RunPlan {
         self.last_number += 1;
         let number = self.last_number;
         let mut flight =
-            Flight { directories: directories.clone(), held: nodes.clone(), asked, ..Flight::default() };
+            Flight { directories: directories.clone(), held: nodes.clone(), dry_run, ..Flight::default() };
         for name in &nodes {
             let Some(queue) = self.nodes.get_mut(name) else { continue };
             queue.busy += 1;
-            let taken = directories.iter().filter_map(|directory| queue.dirty.remove_entry(directory));
+            let taken = directories.iter().filter(|_| !dry_run);
+            let taken = taken.filter_map(|directory| queue.dirty.remove_entry(directory));
             flight.nodes.insert(name.clone(), taken.collect());
         }
         self.runs.insert(number, flight);
@@ -223,7 +212,10 @@ impl Queues {
         RunPlan {
             number,
             nodes: in_order(&nodes, self.layout.nodes.iter().map(|(name, _)| name).collect()),
-            directories: in_order(&directories, self.layout.directories.iter().map(|(name, _)| name).collect()),
+            directories: in_order(
+                &directories,
+                self.layout.directories.iter().map(|(name, _)| name).collect(),
+            ),
         }
     }
 
@@ -250,6 +242,9 @@ impl Queues {
             let Some(queue) = self.nodes.get_mut(name) else { continue };
             if flight.held.contains(name) {
                 queue.busy = queue.busy.saturating_sub(1);
+            }
+            if flight.dry_run {
+                continue;
             }
             let lost = NodeResult { lost: true, ..NodeResult::default() };
             let result = results.get(name).unwrap_or(&lost);

@@ -33,3 +33,4 @@ mod recordings;
 mod reloads;
 mod roots;
 mod slow_node;
+mod watch;

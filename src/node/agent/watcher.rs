@@ -134,7 +134,8 @@ fn bounded(seen: Vec<Seen>) -> Vec<Seen> {
     if seen.len() <= MAX_LIST && seen.iter().map(bytes).sum::<usize>() <= MOST_BYTES {
         return seen;
     }
-    let is_gone = |root: &str| seen.iter().any(|seen| matches!(seen, Seen::Gone { root: gone } if gone == root));
+    let is_gone =
+        |root: &str| seen.iter().any(|seen| matches!(seen, Seen::Gone { root: gone } if gone == root));
     let roots: BTreeSet<&str> = seen.iter().map(Seen::root).collect();
     let whole = |root: &str| {
         let root = root.to_owned();
