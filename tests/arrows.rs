@@ -16,7 +16,7 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 27] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
@@ -29,7 +29,8 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("transfer", &["disk", "fault", "threads", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
-    ("node", &["snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "model"]),
+    ("watch", &["disk", "snapshot", "model"]),
+    ("node", &["watch", "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "model"]),
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),
@@ -59,7 +60,12 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "state",
             "sync",
             "threads",
+            "watch",
         ],
+    ),
+    (
+        "daemon",
+        &["config", "model", "node", "record", "report", "site", "snapshot", "state", "sync", "watch"],
     ),
     ("record", &["logging", "model", "report", "state"]),
     ("cli", &["*"]),

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 
-use crate::config::Config;
+use crate::config::{Config, Directory};
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::{Direction, rfc3339};
 use crate::node::{Endpoint as _, Local, NodeError, NodeErrorKind, Watching};
@@ -272,7 +272,8 @@ impl<'a> Duty<'a> {
             for seen in seen {
                 let known = self.config.directories.iter().find(|directory| directory.name == seen.root());
                 // A node may name what it likes.
-                let Some(directory) = known else { continue };
+                let is_meant = |directory: &&Directory| host.is_none() || directory.direction == Direction::Both;
+                let Some(directory) = known.filter(is_meant) else { continue };
                 match seen {
                     Seen::Path { root, path, kind } => {
                         gather.add(now, &root, &path, kind, directory.settle);
@@ -694,6 +695,7 @@ impl<'a> Duty<'a> {
         let released = Arc::clone(&tell);
         let core = Arc::clone(&self.core);
         let monotonic = self.machine().monotonic;
+        let is_a_persons = begun.asked.is_some() && !begun.is_full;
         let naming: Vec<(String, Vec<String>)> = {
             let directories = &self.config.directories;
             directories.iter().map(|directory| (directory.name.clone(), directory.reload.clone())).collect()
@@ -711,6 +713,10 @@ impl<'a> Duty<'a> {
             released: Box::new(move |node| released(Own::Released(number, node.to_owned()))),
             may_reload: Box::new(move |node, kind| {
                 let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
+                if is_a_persons {
+                    core.reloads.reload_now(monotonic(), node, kind);
+                    return true;
+                }
                 let is_named = |names: &[String]| names.iter().any(|name| name == kind);
                 let more = naming.iter().any(|(name, kinds)| is_named(kinds) && core.has_more(node, name));
                 core.reloads.may_reload(monotonic(), node, kind, more)

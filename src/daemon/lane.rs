@@ -186,6 +186,7 @@ impl Lane {
                 Ok(seen) => {
                     if seen.iter().any(|seen| matches!(seen, Seen::Gone { .. })) {
                         // It is watched again once a run has been there.
+                        asked = Duration::ZERO;
                         polled.extend(
                             seen.iter().map(|seen| (seen.root().to_owned(), "it was moved".to_owned())),
                         );

@@ -40,6 +40,13 @@ impl Coalesce {
         true
     }
 
+    /// A reload is carried out now, whatever was before: a person asked for it.
+    pub fn reload_now(&mut self, now: Duration, node: &str, kind: &str) {
+        let key = (node.to_owned(), kind.to_owned());
+        self.put_off.remove(&key);
+        self.done.insert(key, now);
+    }
+
     /// When the next reload that was put off may be carried out; then as [`Coalesce::due`] says.
     #[must_use]
     pub fn next_due(&self) -> Option<Duration> {

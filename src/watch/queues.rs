@@ -110,13 +110,16 @@ impl Queues {
         }
     }
 
-    /// A node is connected. It may have missed anything while it was away.
+    /// A node is connected. It may have missed anything while it was away, but for what a run looks at that waits for it.
     pub fn up(&mut self, now: Duration, node: &str) {
         let Some(queue) = self.nodes.get_mut(node) else { return };
         queue.is_up = true;
         queue.failures.clear();
-        let all: Vec<String> = self.layout.directories.iter().map(|(name, _)| name.clone()).collect();
-        for directory in all {
+        let waited_for = self.runs.values().filter(|run| run.held.contains(node) && !run.dry_run);
+        let seen: BTreeSet<String> = waited_for.flat_map(|run| run.directories.iter().cloned()).collect();
+        let all = self.layout.directories.iter().map(|(name, _)| name.clone());
+        let missed: Vec<String> = all.filter(|name| !seen.contains(name)).collect();
+        for directory in missed {
             self.mark(now, &directory, Some(node), &Dirt::whole());
         }
     }
