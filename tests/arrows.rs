@@ -30,7 +30,10 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("reload", &["model"]),
     ("report", &["model"]),
     ("watch", &["disk", "snapshot", "model"]),
-    ("node", &["watch", "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "model"]),
+    (
+        "node",
+        &["watch", "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "model"],
+    ),
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),

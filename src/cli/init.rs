@@ -66,7 +66,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         let file = load::config_path(context);
         if file != Path::new(load::DEFAULT_CONFIG) {
             let (file, usual) = (file.display(), load::DEFAULT_CONFIG);
-            anyhow::bail!("--watch installs a service that reads {usual}, not {file}: write a unit for that file yourself");
+            anyhow::bail!(
+                "--watch installs a service that reads {usual}, not {file}: write a unit for that file yourself"
+            );
         }
     }
     let state = StateDir::open(&config.sync.state_dir)?;
@@ -241,12 +243,7 @@ fn show_marked(steps: &mut Steps, directory: &Directory, marked: Marked) {
     }
 }
 
-fn cron_job(
-    config: &Config,
-    config_file: &Path,
-    is_watched: bool,
-    steps: &mut Steps,
-) -> anyhow::Result<()> {
+fn cron_job(config: &Config, config_file: &Path, is_watched: bool, steps: &mut Steps) -> anyhow::Result<()> {
     let is_usual = config_file == Path::new(load::DEFAULT_CONFIG);
     let other = if is_usual { None } else { Some(std::path::absolute(config_file)?) };
     // The service goes by the schedule itself; cron's job is a net under it.

@@ -122,7 +122,8 @@ pub(super) fn listen(
             if std::sync::Arc::strong_count(&clients) > MAX_CLIENTS {
                 continue;
             }
-            thread::spawn(move || {
+            // Without a thread for it the client is hung up on.
+            let _ = thread::Builder::new().spawn(move || {
                 let _client = client;
                 // A client that has gone needs no answer.
                 let _ = serve(stream, ask);
@@ -194,6 +195,9 @@ impl Client {
                 };
             }
         };
+        if matches!(request, Request::Status { .. }) {
+            stream.set_read_timeout(Some(PATIENCE))?;
+        }
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         stream.write_all(&line).context("asking the daemon")?;

@@ -272,7 +272,8 @@ impl<'a> Duty<'a> {
             for seen in seen {
                 let known = self.config.directories.iter().find(|directory| directory.name == seen.root());
                 // A node may name what it likes.
-                let is_meant = |directory: &&Directory| host.is_none() || directory.direction == Direction::Both;
+                let is_meant =
+                    |directory: &&Directory| host.is_none() || directory.direction == Direction::Both;
                 let Some(directory) = known.filter(is_meant) else { continue };
                 match seen {
                     Seen::Path { root, path, kind } => {
@@ -525,7 +526,7 @@ impl<'a> Duty<'a> {
         let polled: BTreeSet<String> = self.polled.iter().map(|polled| polled.directory.clone()).collect();
         let mut core = self.core();
         for directory in polled {
-            core.queues.mark(now, &directory, None, &Dirt::whole());
+            core.queues.poll(now, &directory);
         }
     }
 
@@ -569,10 +570,15 @@ impl<'a> Duty<'a> {
     /// Asks discovery, beside all else.
     fn discover(&mut self) {
         let (tell, config, now) = (self.teller(), self.config.clone(), (self.machine().now)());
-        self.threads.push(thread::spawn(move || match KnownNodes::find(config, now) {
+        let discovery = thread::Builder::new().name("discovery".to_owned());
+        let started = discovery.spawn(move || match KnownNodes::find(config, now) {
             Ok(found) => tell(Own::Found(Box::new(found.config().clone()))),
             Err(error) => log::error!("discovery: {error:#}"),
-        }));
+        });
+        match started {
+            Ok(thread) => self.threads.push(thread),
+            Err(error) => log::error!("discovery: {error}"),
+        }
         self.threads.retain(|thread| !thread.is_finished());
     }
 

@@ -106,9 +106,18 @@ impl Daemon<'_> {
         }
         let since = (self.machine.now)();
         let (mut config, mut number, mut asked) = (config, 0, VecDeque::new());
+        let mut before = None;
         loop {
             number += 1;
-            let duty = Duty::begin(self, config.clone(), number, since)?;
+            let duty = match (Duty::begin(self, config.clone(), number, since), before.take()) {
+                (Ok(duty), _) => duty,
+                (Err(error), None) => return Err(error),
+                (Err(error), Some(before)) => {
+                    log::error!("reload: the configuration stays as it was: {error:#}");
+                    config = before;
+                    Duty::begin(self, config.clone(), number, since)?
+                }
+            };
             (self.machine.notify)("READY=1");
             let (end, left) = self.follow(duty, asked);
             asked = left;
@@ -123,7 +132,7 @@ impl Daemon<'_> {
                         "RELOADING=1\nMONOTONIC_USEC={}",
                         (self.machine.monotonic)().as_micros()
                     ));
-                    config = *new;
+                    before = Some(std::mem::replace(&mut config, *new));
                 }
             }
         }
@@ -145,17 +154,20 @@ impl Daemon<'_> {
         asked: VecDeque<(SyncRequest, Sender<Event>)>,
     ) -> (End, VecDeque<(SyncRequest, Sender<Event>)>) {
         duty.asked = asked;
+        let mut breath = Duration::ZERO;
         let end = loop {
             if let Some(end) = duty.proceed() {
                 break end;
             }
-            let wait = duty.next_due().map_or(BREATH, |due| due.saturating_sub((self.machine.monotonic)()));
-            let message = match self.inbox.recv_timeout(wait.min(BREATH)) {
+            let now = (self.machine.monotonic)();
+            if now >= breath {
+                (self.machine.notify)("WATCHDOG=1");
+                breath = now + BREATH;
+            }
+            let due = duty.next_due().map_or(breath, |due| due.min(breath));
+            let message = match self.inbox.recv_timeout(due.saturating_sub(now)) {
                 Ok(message) => message,
-                Err(RecvTimeoutError::Timeout) => {
-                    (self.machine.notify)("WATCHDOG=1");
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => continue,
                 // It has a sender of its own.
                 Err(RecvTimeoutError::Disconnected) => break End::Stopped,
             };

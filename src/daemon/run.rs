@@ -35,6 +35,9 @@ impl Shared {
 /// The runs that are under way, if there are any.
 pub(super) type UnderWay = Weak<Shared>;
 
+/// Asked with a node and a kind of reload.
+pub(super) type MayReload = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
 /// A run that begins.
 pub(super) struct Running {
     pub(super) site: Arc<Site>,
@@ -47,7 +50,7 @@ pub(super) struct Running {
     /// Tells that a node is free again.
     pub(super) released: Box<dyn Fn(&str) + Send + Sync>,
     /// See [`Environment::may_reload`].
-    pub(super) may_reload: Box<dyn Fn(&str, &str) -> bool + Send + Sync>,
+    pub(super) may_reload: MayReload,
 }
 
 /// How a run ended.

@@ -44,7 +44,7 @@ pub(super) fn record(run: &Run<'_>, directory: &DirectorySpec, plan: &Plan, node
         keep: None,
         versions: conflict.versions.iter().map(|(host, entry)| version(name(*host), entry)).collect(),
     };
-    lock(&run.ledger).set_conflicts(&directory.name, plan.conflicts.iter().map(record).collect());
+    lock(run.ledger).set_conflicts(&directory.name, plan.conflicts.iter().map(record).collect());
 }
 
 fn version(host: &str, entry: &Entry) -> ConflictVersion {

@@ -110,14 +110,14 @@ impl<'a> EdgeRun<'a> {
         let known = self.known_skips(run);
         let now = result::skips(&plan);
         if now != known {
-            lock(&run.ledger).set_skips(self.name(), self.node, now.clone());
+            lock(run.ledger).set_skips(self.name(), self.node, now.clone());
         }
         self.result.skips = Skips { known, now };
         self.result.plan = plan;
     }
 
     fn known_skips(&self, run: &Run<'_>) -> state::Skips {
-        lock(&run.ledger).skips(self.name(), self.node)
+        lock(run.ledger).skips(self.name(), self.node)
     }
 
     /// Nothing more is to be done here in this run, because of this.

@@ -54,7 +54,7 @@ fn digests(
 /// Before the first change on a node: with no reload on record, what it has now counts as loaded. That is saved at
 /// once, because a run that is killed after its files are in place still owes their reload.
 pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
-    let mut ledger = lock(&run.ledger);
+    let mut ledger = lock(run.ledger);
     let mut is_new = false;
     let kinds: BTreeSet<&String> = node.edges.iter().flat_map(|edge| &edge.directory().reload).collect();
     for kind in kinds {
@@ -85,7 +85,7 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Optio
     let after = digests(&node.edges, kind, |edge| edge.loaded);
     let name = node.spec.name.clone();
     let is_due = {
-        let mut ledger = lock(&run.ledger);
+        let mut ledger = lock(run.ledger);
         let is_owed = select::owed(ledger.loaded(&name, kind), &before, &after);
         if !is_owed {
             ledger.count_as_loaded(&name, kind, &before);
@@ -116,7 +116,7 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Optio
     }
     // What came while Asterisk was loading may be loaded or not: then the reload is owed again.
     if look_again(session, edges, kind)? == after {
-        lock(&run.ledger).reloaded(&name, kind, after);
+        lock(run.ledger).reloaded(&name, kind, after);
     }
     Ok(Some(done))
 }

@@ -387,6 +387,6 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
 fn without_events(held: &HeldRoot) -> Option<&'static str> {
     let kind = fstatfs(held).ok()?.f_type;
     // Kernels and architectures differ in its width and sign.
-    let kind = u64::from_ne_bytes(i64::from(kind).to_ne_bytes()) & 0xFFFF_FFFF;
+    let kind = (kind as u64) & 0xFFFF_FFFF;
     WITHOUT_EVENTS.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name)
 }

@@ -110,6 +110,18 @@ impl Queues {
         }
     }
 
+    /// A directory without events is looked at again, but where it is to be tried later anyway.
+    pub fn poll(&mut self, now: Duration, directory: &str) {
+        let with_it = self.layout.nodes.iter().filter(|(_, directories)| directories.contains(directory));
+        for (name, _) in with_it {
+            if let Some(queue) = self.nodes.get_mut(name)
+                && !queue.dirty.contains_key(directory)
+            {
+                queue.add(directory, Dirty { dirt: Dirt::whole(), since: now, not_before: now });
+            }
+        }
+    }
+
     /// A node is connected. It may have missed anything while it was away, but for what a run looks at that waits for it.
     pub fn up(&mut self, now: Duration, node: &str) {
         let Some(queue) = self.nodes.get_mut(node) else { return };

@@ -9,6 +9,8 @@ use crate::support::{Cluster, Host, LIMIT, Running, eventually, wav};
 
 const DIALPLAN: &str = "/etc/asterisk/extensions_extra.d";
 const DOORS: &str = "/etc/asterisk/extensions_extra.d/10-doors.conf";
+/// On hosts without Asterisk.
+const FILE: &str = "/var/lib/xivo/sounds/file";
 const SOUNDS: &str = "/var/lib/xivo/sounds";
 const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
 const CONFIG: &str = "/etc/xds-sync/config.toml";
@@ -111,22 +113,22 @@ fn a_node_that_is_away_delays_nobody_and_gets_all_when_it_returns() {
     let (main, mds1, mds2) = (&cluster.main, &cluster["mds1"], &cluster["mds2"]);
     mds2.stop_sshd();
     let mut daemon = start(main, &["mds1"]);
-    main.write(DOORS, doors(7));
-    await_text(mds1, DOORS, "7,1");
+    main.write(FILE, doors(7));
+    await_text(mds1, FILE, "7,1");
     let log = || main.syslog().iter().filter(|line| line.contains("mds2: not connected")).count();
     eventually("it is said that mds2 is away", LIMIT, || log() == 1);
     mds2.start_sshd();
-    await_text(mds2, DOORS, "7,1");
+    await_text(mds2, FILE, "7,1");
     main.await_syslog("mds2: connected again");
 
     // Its line is cut: nothing is refused, nothing answers.
     cluster.cut("mds2");
-    main.write(DOORS, doors(8));
-    await_text(mds1, DOORS, "8,1");
-    main.write(DOORS, doors(9));
-    await_text(mds1, DOORS, "9,1");
+    main.write(FILE, doors(8));
+    await_text(mds1, FILE, "8,1");
+    main.write(FILE, doors(9));
+    await_text(mds1, FILE, "9,1");
     cluster.mend("mds2");
-    await_text(mds2, DOORS, "9,1");
+    await_text(mds2, FILE, "9,1");
     assert!(daemon.is_running());
     assert_eq!(log(), 1, "told once for each time that it goes");
 }
@@ -139,13 +141,13 @@ fn killed_at_any_moment_it_leaves_nothing_stale() {
     main.sh(format!("head -c 30000000 /dev/urandom >{SOUNDS}/large.wav")).ok();
     daemon.signal(Signal::KILL);
     let _ = daemon.wait();
-    main.write(DOORS, doors(7));
+    main.write(FILE, doors(7));
     // A run needs no daemon, and a new daemon no run.
     main.sync_json(["--wait"]).exits(0);
     main.tree(SOUNDS).assert_same(&mds1.tree(SOUNDS));
     let _daemon = start(main, &["mds1"]);
-    main.write(DOORS, doors(8));
-    await_text(mds1, DOORS, "8,1");
+    main.write(FILE, doors(8));
+    await_text(mds1, FILE, "8,1");
     let second = main.xds_sync(["watch"]);
     assert!(second.err().contains("running already"), "{second:?}");
 }
@@ -164,7 +166,7 @@ fn beside_it_sync_asks_it_and_the_configuration_is_read_again() {
     run.exits(0);
     assert_eq!(run.json["nodes"].as_array().unwrap().len(), 1);
     main.xds_sync(["sync", "--dir", "nothing"]).exits(1);
-    main.sync_json(["--node", "nobody"]).exits(1);
+    main.xds_sync(["sync", "--node", "nobody"]).exits(1);
     assert_eq!(cluster["mds1"].read_text(format!("{SOUNDS}/drifted.wav")), "Main's");
 
     // A bad configuration is refused, and the old one stays.
@@ -172,8 +174,8 @@ fn beside_it_sync_asks_it_and_the_configuration_is_read_again() {
     main.write(CONFIG, format!("{good}\n[sync]\nparallel = \"many\"\n"));
     daemon.signal(Signal::HUP);
     main.await_syslog("the configuration stays as it was");
-    main.write(DOORS, doors(7));
-    await_text(&cluster["mds2"], DOORS, "7,1");
+    main.write(FILE, doors(7));
+    await_text(&cluster["mds2"], FILE, "7,1");
 
     // A good one counts: mds2 is a node no longer.
     let without = good.replace("[[node]]\nname = \"mds2\"\naddress = \"10.77.0.12\"\n", "");
@@ -183,14 +185,14 @@ fn beside_it_sync_asks_it_and_the_configuration_is_read_again() {
     eventually("the daemon has one node", LIMIT, || {
         live(main)["nodes"].as_array().is_some_and(|all| all.len() == 1)
     });
-    main.write(DOORS, doors(8));
-    await_text(&cluster["mds1"], DOORS, "8,1");
-    assert!(cluster["mds2"].read_text(DOORS).contains("7,1"));
+    main.write(FILE, doors(8));
+    await_text(&cluster["mds1"], FILE, "8,1");
+    assert!(cluster["mds2"].read_text(FILE).contains("7,1"));
 
     // One that was not read again yet is read when a run is asked for.
     main.write(CONFIG, good);
     main.sync_json([""; 0]).exits(0);
-    assert!(cluster["mds2"].read_text(DOORS).contains("8,1"));
+    assert!(cluster["mds2"].read_text(FILE).contains("8,1"));
 }
 
 #[test]
@@ -242,9 +244,9 @@ fn twenty_edits_in_two_seconds_are_few_reloads_and_the_last_one_has_them_all() {
 #[test]
 fn once_it_does_what_is_due_and_ends() {
     let cluster = Cluster::new().nodes(1).without_asterisk().build();
-    cluster.main.write(DOORS, doors(7));
+    cluster.main.write(FILE, doors(7));
     cluster.main.xds_sync(["watch", "--once"]).exits(0);
-    assert!(cluster["mds1"].read_text(DOORS).contains("7,1"));
+    assert!(cluster["mds1"].read_text(FILE).contains("7,1"));
     cluster["mds1"].stop_sshd();
     cluster.main.xds_sync(["watch", "--once"]).exits(41);
 }

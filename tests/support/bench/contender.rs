@@ -32,7 +32,9 @@ pub(crate) fn lsyncd_living(cluster: &Cluster, directory: &str, delay: u32) -> S
             node.address
         );
     }
-    format!("cat >/tmp/lsyncd.lua <<'LUA'\n{config}LUA\nexec stdbuf -oL lsyncd -nodaemon /tmp/lsyncd.lua 2>&1")
+    format!(
+        "cat >/tmp/lsyncd.lua <<'LUA'\n{config}LUA\nexec stdbuf -oL lsyncd -nodaemon /tmp/lsyncd.lua 2>&1"
+    )
 }
 
 /// With connections that outlive a run.

@@ -76,7 +76,8 @@ pub(crate) fn a_change(rounds: usize, cluster: &Cluster) {
     let nodes: Vec<&Host> = cluster.nodes.iter().collect();
     for (case, dir) in [("a dialplan file written", DIALPLAN), ("one of 14,000 sounds written", SOUNDS)] {
         let case = format!("{case}, until on all 4 nodes");
-        let path = |n: usize| if dir == SOUNDS { format!("{dir}/d3/f{n}.wav") } else { format!("{dir}/{n}.conf") };
+        let path =
+            |n: usize| if dir == SOUNDS { format!("{dir}/d3/f{n}.wav") } else { format!("{dir}/{n}.conf") };
         let daemon = start(cluster);
         let ours = changes(&cluster.main, &nodes, count, path);
         ours.print(&case, "xds-sync watch", None);
@@ -123,7 +124,10 @@ pub(crate) fn idle(cluster: &Cluster) {
     for ((name, host), before) in hosts.iter().zip(before) {
         let share = (used(host) - before) / SECONDS as f64 * 100.0;
         let memory = host.sh("grep -h VmRSS $(pgrep -x xds-sync | sed 's|.*|/proc/&/status|') | awk '{m+=$2} END {print m/1000}'");
-        println!("| idle, 4 nodes, 28,000 files, {name} | xds-sync watch | {share:.2} % of a core | | | {} MB | |", memory.ok().trim());
+        println!(
+            "| idle, 4 nodes, 28,000 files, {name} | xds-sync watch | {share:.2} % of a core | | | {} MB | |",
+            memory.ok().trim()
+        );
     }
     println!(
         "| idle, packets on Main's wire in {SECONDS} s | xds-sync watch | {} | | | | |",
@@ -137,10 +141,14 @@ pub(crate) fn removed(cluster: &Cluster) {
     let daemon = start(cluster);
     let began = Instant::now();
     cluster.main.sh(format!("rm -rf {SOUNDS}/d*")).ok();
-    eventually("the guard to stop it", LIMIT, || cluster.main.sh("xds-sync status | grep -q HALTED").success());
+    eventually("the guard to stop it", LIMIT, || {
+        cluster.main.sh("xds-sync status | grep -q HALTED").success()
+    });
     cluster.main.sh("xds-sync sync --quiet --accept-deletes $(xds-sync status | grep -o 'accept-deletes [^ ]*' | cut -d' ' -f2)").ok();
     eventually("all are gone", LIMIT, || !cluster.nodes[0].exists(format!("{SOUNDS}/d0")));
-    let memory = cluster.main.sh("grep -h VmHWM $(pgrep -o -x xds-sync | sed 's|.*|/proc/&/status|') | awk '{print $2/1000}'");
+    let memory = cluster
+        .main
+        .sh("grep -h VmHWM $(pgrep -o -x xds-sync | sed 's|.*|/proc/&/status|') | awk '{print $2/1000}'");
     println!(
         "| 100,000 files removed, guard accepted | xds-sync watch | {:.1} s | | | {} MB | |",
         began.elapsed().as_secs_f64(),
@@ -165,7 +173,8 @@ pub(crate) fn storm(cluster: &Cluster) {
         let wrote = Instant::now();
         if second % 10 == 5 {
             for node in &cluster.nodes[..3] {
-                let number = || node.read_text(format!("{SOUNDS}/stamp")).trim().parse::<usize>().unwrap_or(0);
+                let number =
+                    || node.read_text(format!("{SOUNDS}/stamp")).trim().parse::<usize>().unwrap_or(0);
                 let is_there = || node.exists(format!("{SOUNDS}/stamp")) && number() >= second;
                 eventually("the stamp", LIMIT, is_there);
             }
@@ -180,7 +189,9 @@ pub(crate) fn storm(cluster: &Cluster) {
     });
     println!(
         "| 10,000 changes a minute for 3 minutes, one of 4 nodes cut off after the first | xds-sync watch | most lag of the others {:.1} s; the lost one back after {:.1} s | | | {} MB | |",
-        worst.as_secs_f64(), back.elapsed().as_secs_f64(), memory.join(", ")
+        worst.as_secs_f64(),
+        back.elapsed().as_secs_f64(),
+        memory.join(", ")
     );
     stop(daemon);
 }
