@@ -89,7 +89,7 @@ fn log_of(
 }
 
 fn reload(name: &str) -> ReloadRequest {
-    ReloadRequest { name: name.to_owned(), files: Vec::new(), timeout: Duration::from_secs(1) }
+    ReloadRequest { name: name.to_owned(), roots: Vec::new(), timeout: Duration::from_secs(1) }
 }
 
 #[test]

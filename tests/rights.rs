@@ -181,7 +181,7 @@ fn a_reload_command_gets_nothing_of_mains_making() {
     let (node, mut remote) = Node::start("077");
     push(&mut remote, &node.at("roots/moh"), None, b"new");
     let reload =
-        ReloadRequest { name: "own".to_owned(), files: Vec::new(), timeout: Duration::from_secs(30) };
+        ReloadRequest { name: "own".to_owned(), roots: Vec::new(), timeout: Duration::from_secs(30) };
     let outcome = remote.reload(&reload).unwrap();
     let environment = fs::read_to_string(node.at("state/env")).unwrap_or_else(|_| panic!("{outcome:?}"));
     let names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();

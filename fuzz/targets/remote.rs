@@ -138,8 +138,8 @@ pub(super) fn run(remote: &mut dyn NodeSession) -> Result<(), NodeError> {
     let mut count = Count::default();
     remote.send("moh", &[wanted], &mut count)?;
     assert!(count.0 <= 2, "more was sent than was wanted");
-    let files = vec![(ROOT.into(), vec![path("new")])];
-    let reload = ReloadRequest { name: "moh".to_owned(), files, timeout: Duration::from_secs(1) };
+    let roots = vec![ROOT.into()];
+    let reload = ReloadRequest { name: "moh".to_owned(), roots, timeout: Duration::from_secs(1) };
     texts(remote.reload(&reload)?.detail);
     remote.end()
 }

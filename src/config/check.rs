@@ -183,6 +183,7 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
     let traffic_class = reader.get("traffic_class", typed("cs1"), convert::traffic_class);
     let policies = [("changed", ReloadPolicy::Changed), ("always", ReloadPolicy::Always)];
     let reload = reader.get("reload", typed("changed"), |raw| convert::word(raw, &policies));
+    let reload_timeout = reader.get("reload_timeout", typed("2min"), convert::reload_timeout);
     let trash_keep = reader.get("trash_keep", typed("30d"), convert::duration);
     let trash_min_keep = reader.get("trash_min_keep", typed("3d"), convert::duration);
     let trash_max = reader.get("trash_max", typed("25%"), convert::trash_max);
@@ -195,6 +196,7 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
         bandwidth: bandwidth?,
         traffic_class: traffic_class?,
         reload: reload?,
+        reload_timeout: reload_timeout?,
         trash_keep: trash_keep?,
         trash_min_keep: trash_min_keep?,
         trash_max: trash_max?,

@@ -41,6 +41,16 @@ pub(super) fn timeout(raw: &Raw) -> Converted<Duration> {
     }
 }
 
+/// No node gives a reload more time than this.
+const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) fn reload_timeout(raw: &Raw) -> Converted<Duration> {
+    match timeout(raw)? {
+        timeout if timeout > HOUR => Err("must be at most \"1h\"".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
 pub(super) fn settle(raw: &Raw) -> Converted<Duration> {
     match duration(raw)? {
         settle if settle > DAY => Err("must be at most \"1day\"".to_owned()),
@@ -373,6 +383,9 @@ mod tests {
         assert_eq!(timeout(&typed("1s")), Ok(Duration::from_secs(1)));
         assert_eq!(settle(&typed("0s")), Ok(Duration::ZERO));
         assert!(timeout(&typed("999ms")).is_err());
+        assert_eq!(reload_timeout(&typed("1h")), Ok(HOUR));
+        assert!(reload_timeout(&typed("61min")).is_err());
+        assert!(reload_timeout(&typed("999ms")).is_err());
         assert!(timeout(&typed("500000000000y")).is_err());
         assert!(settle(&typed("500000000000y")).is_err());
     }

@@ -108,6 +108,8 @@ pub struct SyncOptions {
     pub traffic_class: String,
     /// When to reload.
     pub reload: ReloadPolicy,
+    /// How long a reload may take on a node: the work of a program that is not ours.
+    pub reload_timeout: Duration,
     /// How long trash is kept.
     pub trash_keep: Duration,
     /// What is younger than this is never pruned to make room.

@@ -35,7 +35,10 @@ const ROOTS: [&str; 4] = [
     "/var/lib/xivo/sounds",
     "/var/lib/xivo/sounds/recordings",
 ];
-const RELOADS: [(&str, &str); 2] = [("dialplan", "dialplan reload"), ("moh", "moh reload")];
+const RELOADS: [(&str, &str); 2] =
+    // In these words Asterisk admits that it has not loaded something. "dialplan reload" is answered by "Dialplan reloaded."
+    // and "moh reload" by nothing, whatever comes of them.
+    [("dialplan", "module reload pbx_config.so"), ("moh", "module reload res_musiconhold.so")];
 const STATE_DIR: &str = "/var/lib/xds-sync";
 
 impl Accept {
@@ -165,7 +168,7 @@ mod tests {
     fn nothing_written_means_the_defaults() {
         let accept = Accept::read(Path::new("/nowhere/node.toml")).unwrap();
         assert_eq!(Ok(&accept.roots), parse("").as_ref().map(|accept| &accept.roots));
-        assert_eq!(accept.reload["moh"], ["asterisk", "-rx", "moh reload"]);
+        assert_eq!(accept.reload["moh"], ["asterisk", "-rx", "module reload res_musiconhold.so"]);
         assert!(!accept.read_only);
     }
 

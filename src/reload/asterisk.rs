@@ -1,9 +1,12 @@
 //! What Asterisk says, and how to ask it.
 //!
 //! `asterisk -rx` exits 0 whatever comes of the command, as long as it reaches an Asterisk: the outcome is in
-//! the words. The samples in the tests are what an Asterisk 16.28 printed.
+//! the words. The samples in the tests are what an Asterisk 16.28 printed; an Asterisk 22.10 prints the same.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use super::command::Answer;
 use crate::model::escape::escape_for_people;
@@ -13,8 +16,12 @@ use crate::model::escape::escape_for_people;
 pub(super) enum Verdict {
     /// Nothing speaks against it.
     Done,
-    /// Another reload is on its way; it is worth asking again.
+    /// Another reload is on its way, or Asterisk's own start; it is worth asking again.
     Later(String),
+    /// The module that it is for is not there. During Asterisk's start, it may not be there yet.
+    Unready(String),
+    /// Asterisk tried, and goes on with what it had.
+    LoadedNothing(String),
     /// It did not happen.
     Failed(String),
 }
@@ -38,36 +45,105 @@ fn cli_words(command: &[String]) -> Option<&str> {
 /// Reads what a command said.
 pub(super) fn verdict(command: &[String], answer: &Answer) -> Verdict {
     let said = |beginning: &str| answer.lines().any(|line| line.starts_with(beginning.as_bytes()));
-    if said("Unable to connect to remote asterisk") {
-        let why = "Asterisk is not running, or does not let this user in: ";
-        return Verdict::Failed(format!("{why}{}", answer.words()));
+    for (beginning, meaning, why) in MEANINGS {
+        if said(beginning) {
+            return meaning(format!("{why}: {}", answer.words()));
+        }
     }
-    if said("A module reload request is already in progress") {
-        return Verdict::Later(format!("another reload did not end in time: {}", answer.words()));
+    if answer.lines().any(is_during_shutdown) {
+        return Verdict::Failed(format!("Asterisk is shutting down: {}", answer.words()));
     }
+    let words = cli_words(command);
+    let advice = words.and_then(module_of).map_or_else(
+        || "is the module loaded that has it?".to_owned(),
+        |module| format!("`asterisk -rx \"module load {module}\"` loads the module that has it:"),
+    );
     if said("No such command '") {
-        let why = "Asterisk has no such command; is the module loaded that has it? ";
-        return Verdict::Failed(format!("{why}{}", answer.words()));
+        return Verdict::Unready(format!("Asterisk has no such command; {advice} {}", answer.words()));
     }
     if !answer.status.success() {
         return Verdict::Failed(format!("the command failed, {}: {}", answer.status, answer.words()));
     }
-    let Some(words) = cli_words(command) else {
+    let Some(words) = words else {
         return Verdict::Done;
     };
-    let is_confirmed = !is_dialplan_reload(words) || said("Dialplan reloaded.");
+    let did_not = format!("Asterisk did not do it: {}", answer.words());
+    if answer.lines().any(is_reload_failure) {
+        return Verdict::LoadedNothing(format!("Asterisk has loaded nothing: {}", answer.words()));
+    }
+    if said("No such module '") || answer.lines().any(is_not_initialized) {
+        let load =
+            module_of(words).map(|module| format!("; `asterisk -rx \"module load {module}\"` loads it"));
+        return Verdict::Unready(did_not + &load.unwrap_or_default());
+    }
+    let is_confirmed = confirmation(words).is_none_or(|confirmation| said(&confirmation));
     if REFUSALS.iter().any(|beginning| said(beginning)) || !is_confirmed {
-        return Verdict::Failed(format!("Asterisk did not do it: {}", answer.words()));
+        return Verdict::Failed(did_not);
     }
     Verdict::Done
 }
 
+/// A verdict, by its explanation.
+type Meaning = fn(String) -> Verdict;
+
+/// How lines begin that say all, and what they mean.
+const MEANINGS: [(&str, Meaning, &str); 4] = [
+    (
+        "Unable to connect to remote asterisk",
+        Verdict::Failed,
+        "Asterisk is not running, or does not let this user in",
+    ),
+    ("A module reload request is already in progress", Verdict::Later, "another reload did not end in time"),
+    ("Asterisk cannot reload a module yet", Verdict::Later, "Asterisk is still booting"),
+    (
+        "You don't have permissions to run '",
+        Verdict::Failed,
+        "cli_permissions.conf of this Asterisk denies it to the user of the agent",
+    ),
+];
+
 /// How lines begin by which Asterisk says that it did not do what it was asked, with an exit code of 0.
-const REFUSALS: [&str; 4] = ["Command '", "No such module '", "The module '", "Usage: "];
+const REFUSALS: [&str; 3] = ["Command '", "The module '", "Usage: "];
+
+fn is_during_shutdown(line: &[u8]) -> bool {
+    line.starts_with(b"Command '") && line.ends_with(b"' cannot be run during shutdown")
+}
+
+fn is_reload_failure(line: &[u8]) -> bool {
+    line.starts_with(b"The module '") && line.ends_with(b"' reported a reload failure")
+}
+
+fn is_not_initialized(line: &[u8]) -> bool {
+    const WORDS: &[u8] = b"' was not properly initialized";
+    line.starts_with(b"The module '") && line.windows(WORDS.len()).any(|window| window == WORDS)
+}
 
 /// Asterisk takes words in any case and with any spaces between.
-fn is_dialplan_reload(words: &str) -> bool {
-    words.to_ascii_lowercase().split_whitespace().eq(["dialplan", "reload"])
+fn normal(words: &str) -> Vec<String> {
+    words.split_whitespace().map(str::to_ascii_lowercase).collect()
+}
+
+/// How a line begins by which Asterisk says that it has done what these words ask, if it says anything.
+fn confirmation(words: &str) -> Option<String> {
+    let normal = normal(words);
+    match &*normal.iter().map(String::as_str).collect::<Vec<_>>() {
+        ["dialplan", "reload"] => Some("Dialplan reloaded.".to_owned()),
+        ["module", "reload", _] => {
+            let module = words.split_whitespace().last().unwrap_or_default();
+            Some(format!("Module '{module}' reloaded successfully."))
+        }
+        _ => None,
+    }
+}
+
+/// The module that words are for, where that is known.
+fn module_of(words: &str) -> Option<String> {
+    match &*normal(words).iter().map(String::as_str).collect::<Vec<_>>() {
+        ["dialplan", ..] => Some("pbx_config.so".to_owned()),
+        ["moh", ..] => Some("res_musiconhold.so".to_owned()),
+        ["module", "reload", _] => words.split_whitespace().last().map(str::to_owned),
+        _ => None,
+    }
 }
 
 impl Answer {
@@ -83,64 +159,138 @@ impl Answer {
     }
 }
 
-/// The lines of `dialplan show` that matter here: not those of extensions, which can be many megabytes.
-pub(super) fn is_no_extension(line: &[u8]) -> bool {
-    !line.starts_with(b" ")
+/// What of a line of `dialplan show` matters here: of those of extensions, which can be many megabytes, the place that
+/// they come from.
+pub(super) fn what_matters(line: &[u8]) -> &[u8] {
+    match line.windows(2).rposition(|window| window == b" [") {
+        Some(place) if is_extension(line) => &line[place..],
+        None if is_extension(line) => b"",
+        _ => line,
+    }
+}
+
+/// Whether a line of `dialplan show` is that of a priority or a hint.
+fn is_extension(line: &[u8]) -> bool {
+    const OTHERS: [&[u8]; 3] = [b"  Include =>", b"  Ignore pattern =>", b"  Alt. Switch =>"];
+    line.starts_with(b"  ") && !OTHERS.iter().any(|other| line.starts_with(other))
 }
 
 /// What `dialplan show` shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Contexts {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dialplan {
     /// Names of contexts, whoever made them.
-    pub(super) names: BTreeSet<Vec<u8>>,
+    pub(super) contexts: BTreeSet<Vec<u8>>,
     /// Whether these are all. Asterisk drops lines for a reader who is slow, and goes on.
-    pub(super) complete: bool,
+    pub(super) has_all_contexts: bool,
+    /// Names of the files that extensions come from, without directories.
+    files: BTreeSet<Vec<u8>>,
+    /// Whether no line of an extension was dropped.
+    pub(super) has_all_extensions: bool,
 }
 
-impl Contexts {
-    pub(super) fn read(shown: &[u8]) -> Contexts {
-        let mut names = BTreeSet::new();
-        let mut count = None;
+impl Dialplan {
+    /// Reads lines of which [`what_matters`] was kept.
+    pub(super) fn read(shown: &[u8]) -> Dialplan {
+        let mut dialplan = Dialplan::default();
+        let mut priorities = 0;
+        let mut counted = (None, None);
         for line in shown.split(|&byte| byte == b'\n') {
             if let Some(rest) = line.strip_prefix(b"[ Context '") {
                 // A name may have quotes of its own.
                 const END: &[u8] = b"' created by '";
                 if let Some(end) = rest.windows(END.len()).rposition(|window| window == END) {
-                    names.insert(rest[..end].to_vec());
+                    dialplan.contexts.insert(rest[..end].to_vec());
                 }
             } else if let Some(rest) = line.strip_prefix(b"-= ") {
-                // "-= 3 extensions (3 priorities) in 2 contexts. =-"
-                let words: Vec<&[u8]> = rest.split(|&byte| byte == b' ').collect();
-                count = words
-                    .windows(2)
-                    .find(|pair| pair[1].starts_with(b"context"))
-                    .and_then(|pair| std::str::from_utf8(pair[0]).ok()?.parse::<usize>().ok());
+                counted = counts(rest);
+            } else if let Some(place) = line.strip_prefix(b" [") {
+                priorities += 1;
+                // "extensions.conf:3]"; without a number it is the name of what made it.
+                if let Some(colon) = place.iter().rposition(|&byte| byte == b':') {
+                    dialplan.files.insert(place[..colon].to_vec());
+                }
             }
         }
-        Contexts { complete: count == Some(names.len()), names }
+        dialplan.has_all_contexts = counted.1 == Some(dialplan.contexts.len());
+        dialplan.has_all_extensions = counted.0 == Some(priorities);
+        dialplan
+    }
+
+    /// Whether an extension of this file shows.
+    pub(super) fn has_file(&self, path: &Path) -> bool {
+        path.file_name().is_some_and(|name| self.files.contains(name.as_bytes()))
     }
 }
 
-/// The directories of `moh show classes` that are played file by file.
+/// How many priorities and contexts there are: `3 extensions (3 priorities) in 2 contexts. =-`.
+fn counts(sum: &[u8]) -> (Option<usize>, Option<usize>) {
+    let words: Vec<&[u8]> = sum.split(|&byte| byte == b' ').collect();
+    let before = |word: &[u8]| {
+        let pair = words.windows(2).find(|pair| pair[1].starts_with(word))?;
+        std::str::from_utf8(pair[0].strip_prefix(b"(").unwrap_or(pair[0])).ok()?.parse().ok()
+    };
+    (before(b"priorit"), before(b"context"))
+}
+
+/// A directory in `core show settings`.
 ///
+/// ```text
+///   Configuration directory:     /etc/asterisk
+/// ```
+pub(super) fn setting(shown: &[u8], name: &str) -> Option<PathBuf> {
+    let value = |line: &[u8]| -> Option<PathBuf> {
+        let value = line.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+        Some(PathBuf::from(OsStr::from_bytes(value.trim_ascii())))
+    };
+    shown.split(|&byte| byte == b'\n').find_map(value)
+}
+
+/// A class of `moh show classes` with a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MohClass<'a> {
+    pub(super) directory: &'a [u8],
+    /// Whether it is played file by file; otherwise a program plays it.
+    pub(super) is_files: bool,
+}
+
 /// ```text
 /// Class: default
 ///     Mode: files
 ///     Directory: /var/lib/asterisk/moh
 /// ```
-pub(super) fn moh_directories(shown: &[u8]) -> Vec<&[u8]> {
-    let mut directories = Vec::new();
+pub(super) fn moh_classes(shown: &[u8]) -> Vec<MohClass<'_>> {
+    let mut classes = Vec::new();
     let mut is_files = false;
     for line in shown.split(|&byte| byte == b'\n') {
         if line.starts_with(b"Class: ") {
             is_files = false;
         } else if let Some(mode) = line.strip_prefix(b"\tMode: ") {
             is_files = mode == b"files";
-        } else if is_files && let Some(directory) = line.strip_prefix(b"\tDirectory: ") {
-            directories.push(directory);
+        } else if let Some(directory) = line.strip_prefix(b"\tDirectory: ") {
+            classes.push(MohClass { directory, is_files });
         }
     }
-    directories
+    classes
+}
+
+/// The extensions of `core show file formats`, which are those that a loaded module plays.
+///
+/// ```text
+/// Format     Name       Extensions
+/// ------     ----       ----------
+/// alaw       alaw       alaw|al|alw
+/// ```
+pub(super) fn file_extensions(shown: &[u8]) -> BTreeSet<Vec<u8>> {
+    let rows = shown.split(|&byte| byte == b'\n').skip_while(|line| !line.starts_with(b"------")).skip(1);
+    let extensions = rows.filter_map(|row| {
+        let mut columns = row.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        match (columns.next(), columns.next(), columns.next(), columns.next()) {
+            (Some(_), Some(_), Some(extensions), None) => Some(extensions),
+            // "7 file formats registered."
+            _ => None,
+        }
+    });
+    extensions.flat_map(|extensions| extensions.split(|&byte| byte == b'|')).map(<[u8]>::to_vec).collect()
 }
 
 /// The paths of `moh show files`, which lack the extensions.
@@ -207,9 +357,59 @@ mod tests {
                 0,
                 "No such command 'dialplan reload' (type 'core show help dialplan reload' for other possible commands)\n",
                 "",
-                "Asterisk has no such command; is the module loaded that has it? No such command 'dialplan reload' \
-                 (type 'core show help dialplan reload' for other possible commands)",
+                "unready: Asterisk has no such command; `asterisk -rx \"module load pbx_config.so\"` loads the module that \
+                 has it: No such command 'dialplan reload' (type 'core show help dialplan reload' for other possible \
+                 commands)",
             ),
+            (
+                "asterisk|-rx|queue relaod",
+                0,
+                "No such command 'queue relaod' (type …)\n",
+                "",
+                "unready: Asterisk has no such command; is the module loaded that has it? No such command 'queue relaod' \
+                 (type …)",
+            ),
+            (
+                DIALPLAN,
+                0,
+                "Command 'dialplan reload' cannot be run during shutdown\n",
+                "",
+                "Asterisk is shutting down: Command 'dialplan reload' cannot be run during shutdown",
+            ),
+            (
+                MOH,
+                0,
+                "You don't have permissions to run 'moh reload' command\n",
+                "",
+                "cli_permissions.conf of this Asterisk denies it to the user of the agent: You don't have permissions to \
+                 run 'moh reload' command",
+            ),
+            (
+                OTHER,
+                0,
+                "Asterisk cannot reload a module yet; request queued\n",
+                "",
+                "later: Asterisk is still booting: Asterisk cannot reload a module yet; request queued",
+            ),
+            (
+                OTHER,
+                0,
+                "The module 'app_queue.so' was not properly initialized. Before reloading the module, you must run \"module \
+                 load app_queue.so\" and fix whatever is preventing the module from being initialized.\n",
+                "",
+                "unready: Asterisk did not do it: The module 'app_queue.so' was not properly initialized. Before reloading \
+                 the module, you must run \"module load app_queue.so\" and fix whatever is preventing the module from \
+                 being initialized.; `asterisk -rx \"module load app_queue.so\"` loads it",
+            ),
+            (
+                OTHER,
+                0,
+                "The module 'app_queue.so' reported a reload failure\n",
+                "",
+                "nothing: Asterisk has loaded nothing: The module 'app_queue.so' reported a reload failure",
+            ),
+            (OTHER, 0, "", "", "Asterisk did not do it: it said nothing"),
+            ("asterisk|-rx|module reload", 0, "", "", "done"),
             (
                 DIALPLAN,
                 1,
@@ -232,7 +432,8 @@ mod tests {
                 0,
                 "No such module 'app_queue.so'\n",
                 "",
-                "Asterisk did not do it: No such module 'app_queue.so'",
+                "unready: Asterisk did not do it: No such module 'app_queue.so'; `asterisk -rx \"module load app_queue.so\"` \
+                 loads it",
             ),
             (
                 OTHER,
@@ -270,6 +471,8 @@ mod tests {
             let said = match verdict(&words(command), &answer(code, stdout, stderr)) {
                 Verdict::Done => "done".to_owned(),
                 Verdict::Later(why) => format!("later: {why}"),
+                Verdict::Unready(why) => format!("unready: {why}"),
+                Verdict::LoadedNothing(why) => format!("nothing: {why}"),
                 Verdict::Failed(why) => why,
             };
             assert_eq!(said, expected, "{command}: {stdout}{stderr}");
@@ -296,33 +499,66 @@ mod tests {
 
     const DIALPLAN: &str = "\
 [ Context 'after' created by 'pbx_config' ]
-  's' =>            1. NoOp()                                     [extensions.conf:9]
+  's' (CID match '123') =>  1. NoOp(cid)                                  [extensions.conf:9]
+  's' =>            hint: SIP/x                                   [extensions.conf:4]
 
 [ Context ' a 'b' created by ' created by 'pbx_config' ]
   '1' =>            1. NoOp([ Context 'no' created by 'pbx_config' ])       [10-one.conf:2]
-                    2. Hangup()                                   [10-one.conf:3]
+     [label]        2. Hangup()                                   [10-[x] two.conf:3]
+                    3. Hangup()                                   [pbx_lua]
   Include =>        'after'                                       [pbx_config]
+  Ignore pattern => '9'                                           [pbx_config]
+  Alt. Switch =>    'Realtime/x'                                  [pbx_config]
 
--= 2 extensions (3 priorities) in 2 contexts. =-
+-= 3 extensions (5 priorities) in 2 contexts. =-
 ";
 
+    fn read(text: &str) -> Dialplan {
+        let kept: Vec<u8> =
+            text.split_inclusive('\n').flat_map(|line| what_matters(line.as_bytes())).copied().collect();
+        Dialplan::read(&kept)
+    }
+
     #[test]
-    fn contexts_of_a_dialplan() {
-        let names = ["after", " a 'b' created by "].map(|name| name.as_bytes().to_vec()).into();
-        let read = |text: &str| {
-            let kept: String =
-                text.split_inclusive('\n').filter(|line| is_no_extension(line.as_bytes())).collect();
-            Contexts::read(kept.as_bytes())
-        };
-        assert_eq!(read(DIALPLAN), Contexts { names, complete: true });
-        assert!(read("-= 0 extensions (0 priorities) in 0 contexts. =-\n").complete);
-        assert!(
-            read("[ Context 'a' created by 'x' ]\n-= 1 extension (1 priority) in 1 context. =-\n").complete
+    fn what_a_dialplan_shows() {
+        let dialplan = read(DIALPLAN);
+        assert_eq!(
+            dialplan.contexts,
+            ["after", " a 'b' created by "].map(|name| name.as_bytes().to_vec()).into()
         );
-        // Asterisk dropped lines.
-        assert!(!read(&DIALPLAN.replace("[ Context 'after' created by 'pbx_config' ]\n", "")).complete);
-        assert!(!read(&DIALPLAN.replace("-= ", "")).complete);
-        assert!(!read("").complete);
+        assert!(dialplan.has_all_contexts && dialplan.has_all_extensions);
+        for (file, is_shown) in
+            [("extensions.conf", true), ("x/10-one.conf", true), ("pbx_lua", false), ("2.conf", false)]
+        {
+            assert_eq!(dialplan.has_file(Path::new(file)), is_shown, "{file}");
+        }
+        let empty = read("-= 0 extensions (0 priorities) in 0 contexts. =-\n");
+        assert!(empty.has_all_contexts && empty.has_all_extensions);
+        let one = read("[ Context 'a' created by 'x' ]\n-= 1 extension (1 priority) in 1 context. =-\n");
+        assert!(one.has_all_contexts && !one.has_all_extensions);
+    }
+
+    #[test]
+    fn lines_that_asterisk_drops_are_noticed() {
+        let part = read(&DIALPLAN.replace("[ Context 'after' created by 'pbx_config' ]\n", ""));
+        assert!(!part.has_all_contexts && part.has_all_extensions);
+        let part = read(&DIALPLAN.replace(
+            "  's' =>            hint: SIP/x                                   [extensions.conf:4]\n",
+            "",
+        ));
+        assert!(part.has_all_contexts && !part.has_all_extensions);
+        for unknown in [read(&DIALPLAN.replace("-= ", "")), read("")] {
+            assert!(!unknown.has_all_contexts && !unknown.has_all_extensions);
+        }
+    }
+
+    #[test]
+    fn settings() {
+        let shown = b"* Directories\n  -------------\n  Configuration file:          /x/asterisk.conf\n  \
+                      Configuration directory:     /srv/a b\n  Data directory:              /usr/share/asterisk\n";
+        assert_eq!(setting(shown, "Configuration directory"), Some(PathBuf::from("/srv/a b")));
+        assert_eq!(setting(shown, "Data directory"), Some(PathBuf::from("/usr/share/asterisk")));
+        assert_eq!(setting(b"Usage: x\n", "Data directory"), None);
     }
 
     #[test]
@@ -330,12 +566,25 @@ mod tests {
         let classes = "Class: default\n\tMode: files\n\tDirectory: /m/default\n\
                        Class: play\n\tMode: playlist\n\tDirectory: nodir\n\tFormat: slin\n\
                        Class: a b\n\tMode: files\n\tDirectory: /m/a b/\n";
-        assert_eq!(moh_directories(classes.as_bytes()), [&b"/m/default"[..], b"/m/a b/"]);
+        let class =
+            |directory: &'static str, is_files| MohClass { directory: directory.as_bytes(), is_files };
+        let expected = [class("/m/default", true), class("nodir", false), class("/m/a b/", true)];
+        assert_eq!(moh_classes(classes.as_bytes()), expected);
         let files = "Class: default\n\tFile: /m/default/beep\n\tFile: /m/default/new\nline\n\tFile: /m/default/trail \n\
                      Class: a b\n\tFile: /m/a b//x.y\n";
         let expected = ["/m/default/beep", "/m/default/new\nline", "/m/default/trail ", "/m/a b//x.y"];
         assert_eq!(moh_files(files.as_bytes()), expected.map(|file| file.as_bytes().to_vec()));
         assert!(moh_files(b"").is_empty());
+    }
+
+    #[test]
+    fn extensions_of_formats() {
+        let shown = "Format     Name       Extensions          \n------     ----       ----------          \n\
+                     alaw       alaw       alaw|al|alw         \nslin       wav        wav                 \n\
+                     2 file formats registered.\n";
+        let expected = ["al", "alaw", "alw", "wav"].map(|extension| extension.as_bytes().to_vec());
+        assert_eq!(file_extensions(shown.as_bytes()), expected.into());
+        assert!(file_extensions(b"Usage: x y z\n").is_empty());
     }
 
     /// As Asterisk 16 shows a directory with each of these in it.

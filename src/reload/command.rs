@@ -22,8 +22,8 @@ pub(super) struct Answer {
     pub(super) stderr: Vec<u8>,
 }
 
-/// Which lines of the output are wanted.
-pub(super) type Keep = fn(&[u8]) -> bool;
+/// What of a line of the output is wanted; nothing of it when that is empty.
+pub(super) type Keep = fn(&[u8]) -> &[u8];
 
 /// Most bytes of output that are kept: the names of some hundred thousand files of music.
 const MAX_STDOUT: usize = 32 << 20;
@@ -155,9 +155,7 @@ impl Running {
     }
 
     fn end_line(&mut self) {
-        if (self.keep)(&self.line) {
-            self.stdout.append(&mut self.line);
-        }
+        self.stdout.extend_from_slice((self.keep)(&self.line));
         self.line.clear();
     }
 
@@ -192,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_was_said_and_how_it_ended() {
-        let answer = shell("echo out; echo err >&2; printf rest; exit 3", |_| true, LONG).unwrap();
+        let answer = shell("echo out; echo err >&2; printf rest; exit 3", |line| line, LONG).unwrap();
         assert_eq!(answer.status.code(), Some(3));
         assert_eq!(answer.stdout, b"out\nrest");
         assert_eq!(answer.stderr, b"err\n");
@@ -201,17 +199,17 @@ mod tests {
     #[test]
     fn only_wanted_lines_are_kept() {
         let script = "seq 100000; echo '[ a'; seq 100000; printf '[ b'";
-        let answer = shell(script, |line| line.starts_with(b"["), LONG).unwrap();
+        let answer = shell(script, |line| if line.starts_with(b"[") { line } else { b"" }, LONG).unwrap();
         assert_eq!(answer.stdout, b"[ a\n[ b");
     }
 
     #[test]
     fn output_has_a_bound() {
-        let why = shell("yes", |_| true, LONG).unwrap_err();
+        let why = shell("yes", |line| line, LONG).unwrap_err();
         assert!(why.contains("more than 32 MiB"), "{why}");
-        let why = shell("tr '\\0' x </dev/zero", |_| false, LONG).unwrap_err();
+        let why = shell("tr '\\0' x </dev/zero", |_| b"", LONG).unwrap_err();
         assert!(why.contains("more than 32 MiB"), "{why}");
-        let answer = shell("seq 10000 >&2", |_| true, LONG).unwrap();
+        let answer = shell("seq 10000 >&2", |line| line, LONG).unwrap();
         assert_eq!(answer.stderr.len(), MAX_STDERR);
     }
 
@@ -222,7 +220,7 @@ mod tests {
         mkfifoat(CWD, &fifo, 0o600.into()).unwrap();
         // The grandchild holds the FIFO open for writing as long as it lives.
         let script = format!("sh -c 'exec sleep 600' >{0} & cat {0}; wait", fifo.display());
-        let why = shell(&script, |_| true, Duration::from_millis(300)).unwrap_err();
+        let why = shell(&script, |line| line, Duration::from_millis(300)).unwrap_err();
         assert!(why.contains("was killed"), "{why}");
         let reader = rustix::fs::open(&fifo, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
         let end = || rustix::io::read(&reader, &mut [0; 8]);
@@ -239,7 +237,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pid = dir.path().join("pid");
         let answer =
-            shell(&format!("sleep 600 & echo $! >{}; echo done", pid.display()), |_| true, LONG).unwrap();
+            shell(&format!("sleep 600 & echo $! >{}; echo done", pid.display()), |line| line, LONG).unwrap();
         assert_eq!(answer.stdout, b"done\n");
         let pid: i32 = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         // Not ours to end, but for this test.
@@ -250,14 +248,14 @@ mod tests {
     fn a_program_has_the_environment_that_it_is_given() {
         let environment = [("HOME".into(), "/root".into())];
         let answer =
-            run(&["/usr/bin/env".to_owned()], &environment, |_| true, Instant::now() + LONG).unwrap();
+            run(&["/usr/bin/env".to_owned()], &environment, |line| line, Instant::now() + LONG).unwrap();
         assert_eq!(answer.stdout, b"HOME=/root\n");
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
         let command = ["xds-sync-no-such-program".to_owned()];
-        let why = run(&command, &[], |_| true, Instant::now() + LONG).unwrap_err();
+        let why = run(&command, &[], |line| line, Instant::now() + LONG).unwrap_err();
         assert_eq!(why, "cannot run xds-sync-no-such-program: No such file or directory (os error 2)");
     }
 }

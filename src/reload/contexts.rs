@@ -5,14 +5,49 @@ use std::collections::BTreeSet;
 /// Longest name of a context in bytes; Asterisk cuts longer ones (`AST_MAX_CONTEXT`, with its NUL).
 const MAX_NAME: usize = 79;
 
-/// Names of the contexts that Asterisk shows when it has read all of this file.
-///
-/// This is what the file's author means. Where Asterisk stops reading, as it does at a `[` that is never
-/// closed, the contexts from there on are declared all the same, so that they are found missing.
-pub(super) fn declared(file: &[u8]) -> BTreeSet<Vec<u8>> {
-    let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
+/// What a dialplan file means to declare.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Declared {
+    /// Names of the contexts that Asterisk shows when it has read all of the file.
+    pub(super) contexts: BTreeSet<Vec<u8>>,
+    /// Whether it has extensions of its own.
+    pub(super) has_extensions: bool,
+}
+
+/// What a file's author means. Where Asterisk stops reading, as it does at a `[` that is never closed, the contexts
+/// from there on are declared all the same, so that they are found missing.
+pub(super) fn declared(file: &[u8]) -> Declared {
+    let mut declared = Declared::default();
+    let mut in_context = false;
+    for line in lines(file) {
+        if let Some(header) = line.strip_prefix(b"[") {
+            let name = context(header);
+            in_context = name.is_some();
+            declared.contexts.extend(name);
+        } else if in_context && line.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"exten")) {
+            declared.has_extensions = true;
+        }
+    }
+    declared
+}
+
+/// The lines of a configuration file without comments and without the blanks around them.
+pub(super) fn lines(file: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut depth = 0;
-    file.split(|&byte| byte == b'\n').filter_map(|line| context(&uncommented(line, &mut depth))).collect()
+    file.split(|&byte| byte == b'\n').map(move |line| trimmed(&uncommented(line, &mut depth)).to_vec())
+}
+
+/// Characters that nobody sees, and that Asterisk takes for the beginning of a word: a header behind one of them is none,
+/// and its extensions join the context before. It was meant as one.
+const UNSEEN: [&str; 8] =
+    ["\u{feff}", "\u{a0}", "\u{200b}", "\u{200c}", "\u{200d}", "\u{2060}", "\u{202f}", "\u{3000}"];
+
+fn trimmed(line: &[u8]) -> &[u8] {
+    let mut line = line.trim_ascii();
+    while let Some(unseen) = UNSEEN.iter().find(|unseen| line.starts_with(unseen.as_bytes())) {
+        line = line[unseen.len()..].trim_ascii();
+    }
+    line
 }
 
 /// What of a line is no comment. `depth` counts the block comments (`;-- … --;`, they nest) that are open.
@@ -52,9 +87,8 @@ fn uncommented(line: &[u8], depth: &mut usize) -> Vec<u8> {
     text
 }
 
-/// The context that a line without comments begins.
-fn context(line: &[u8]) -> Option<Vec<u8>> {
-    let rest = line.trim_ascii().strip_prefix(b"[")?;
+/// The context that a line begins, by what follows its `[`.
+fn context(rest: &[u8]) -> Option<Vec<u8>> {
     let (name, rest) = match rest.iter().position(|&byte| byte == b']') {
         Some(end) => (&rest[..end], &rest[end + 1..]),
         None => (rest, &b""[..]),
@@ -76,7 +110,7 @@ mod tests {
     use super::*;
 
     fn check(file: &str, expected: &[&str]) {
-        let declared = declared(file.as_bytes());
+        let declared = declared(file.as_bytes()).contexts;
         let declared: Vec<_> = declared.iter().map(|name| String::from_utf8_lossy(name)).collect();
         assert_eq!(declared, expected, "{file:?}");
     }
@@ -97,6 +131,21 @@ mod tests {
         check("same => n,Set(x=[1])\n", &[]);
         check("\u{feff}[bom]\n", &["bom"]);
         check("[é]\n", &["é"]);
+    }
+
+    /// The first is what an editor of another system leaves; joining two such files moves it into the middle.
+    #[test]
+    fn headers_behind_what_nobody_sees() {
+        check("[a]\n\u{feff}[bom]\n\u{a0}[nbsp]\n \u{200b} [zero]\n", &["a", "bom", "nbsp", "zero"]);
+    }
+
+    #[test]
+    fn extensions_are_found_in_contexts() {
+        let has_extensions = |file: &str| declared(file.as_bytes()).has_extensions;
+        assert!(has_extensions("[a]\nexten => 1,1,NoOp()\n"));
+        assert!(has_extensions("[t](!)\n[a](t)\n  EXTEN=1,1,NoOp()\n"));
+        assert!(!has_extensions("exten => 1,1,NoOp()\n[globals]\nexten=1\n[t](!)\nexten => 1,1,NoOp()\n"));
+        assert!(!has_extensions("[a]\n;exten => 1,1,NoOp()\ninclude => b\n"));
     }
 
     #[test]
@@ -148,8 +197,8 @@ mod tests {
         fn a_commented_file_declares_nothing(names in prop::collection::vec("[a-z]{1,4}", 0..5)) {
             let file: String = names.iter().map(|name| format!("[{name}]\n")).collect();
             let commented = format!(";--\n{file}--;\n");
-            prop_assert!(declared(commented.as_bytes()).is_empty());
-            prop_assert_eq!(declared(file.as_bytes()).len(), names.iter().collect::<BTreeSet<_>>().len());
+            prop_assert!(declared(commented.as_bytes()).contexts.is_empty());
+            prop_assert_eq!(declared(file.as_bytes()).contexts.len(), names.iter().collect::<BTreeSet<_>>().len());
         }
     }
 }

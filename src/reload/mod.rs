@@ -1,11 +1,15 @@
 //! Stage 5: changed paths → a running Asterisk that has loaded them.
 //!
 //! [`select`] tells what is owed. [`run`] runs the node's command for it, reads from Asterisk's words what came
-//! of it, and then looks whether what was pushed shows: Asterisk calls a broken dialplan "reloaded", too.
+//! of it, and then looks whether what lies in the directories shows, whoever put it there: Asterisk calls a broken
+//! dialplan "reloaded", too.
 
 mod asterisk;
 mod command;
 mod contexts;
+mod dialplan;
+mod includes;
+mod music;
 pub mod select;
 mod verify;
 
@@ -17,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{RelPathBuf, ReloadOutcome, ReloadState};
+use crate::model::{ReloadOutcome, ReloadState};
 use asterisk::{Verdict, asking, verdict};
 use command::{Answer, Keep};
 use verify::Shown;
@@ -28,8 +32,8 @@ use verify::Shown;
 pub struct ReloadRequest {
     /// `dialplan`, `moh`, or another name that the node knows.
     pub name: String,
-    /// Per directory that names this reload: its root on the node, and the files Main has in it.
-    pub files: Vec<(PathBuf, Vec<RelPathBuf>)>,
+    /// The roots on the node of the directories that name this reload.
+    pub roots: Vec<PathBuf>,
     /// A command that has not ended by then is killed, and the reload has failed.
     pub timeout: Duration,
 }
@@ -48,7 +52,7 @@ pub fn run(
 ) -> ReloadOutcome {
     let now = Instant::now();
     let deadline = now.checked_add(request.timeout).unwrap_or(now);
-    reload(request, commands, &mut ThisHost { deadline, environment })
+    reload(request, commands, &mut ThisHost { deadline, timeout: request.timeout, environment })
 }
 
 /// Where commands run.
@@ -62,17 +66,27 @@ trait Host {
 
 struct ThisHost<'a> {
     deadline: Instant,
+    timeout: Duration,
     environment: &'a [(OsString, OsString)],
 }
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Most tries until everything shows. During another reload, `moh reload` does nothing and says nothing.
+/// Most tries until everything shows. During another reload, the words `moh reload` do nothing and say nothing.
 const TRIES: usize = 4;
 
 impl Host for ThisHost<'_> {
     fn run(&mut self, command: &[String], keep: Keep) -> Result<Answer, String> {
-        command::run(command, self.environment, keep, self.deadline)
+        command::run(command, self.environment, keep, self.deadline).map_err(|why| {
+            if Instant::now() < self.deadline {
+                return why;
+            }
+            let timeout = humantime::format_duration(self.timeout);
+            format!(
+                "{why} after {timeout}; Asterisk may go on with it. A dialplan that takes longer to load needs a \
+                 longer sync.reload_timeout on Main"
+            )
+        })
     }
 
     fn pause(&mut self) -> bool {
@@ -115,7 +129,9 @@ fn reload(
                 tries += 1;
                 why
             }
-            Tried::Later(why) => why,
+            Tried::Later(why) => {
+                format!("{why}; it was waited for as long as sync.reload_timeout on Main says")
+            }
         };
         if !host.pause() {
             return outcome(ReloadState::Failed, Some(why));
@@ -124,28 +140,32 @@ fn reload(
 }
 
 fn attempt(request: &ReloadRequest, command: &[String], host: &mut dyn Host) -> Tried {
-    let answer = match host.run(command, |_| true) {
-        Ok(answer) => answer,
-        Err(why) => return Tried::Failed(why),
-    };
-    match verdict(command, &answer) {
-        Verdict::Done => {}
-        Verdict::Later(why) => return Tried::Later(why),
-        Verdict::Failed(why) => return Tried::Failed(why),
-    }
+    let ordered = order(command, host);
     let mut ask = |words: &str, keep: Keep| {
         let command = asking(command, words).unwrap_or_default();
         let answer = host.run(&command, keep)?;
         match verdict(&command, &answer) {
             Verdict::Done => Ok(answer),
-            Verdict::Later(why) | Verdict::Failed(why) => Err(why),
+            Verdict::Later(why)
+            | Verdict::Unready(why)
+            | Verdict::LoadedNothing(why)
+            | Verdict::Failed(why) => Err(why),
         }
     };
+    match ordered {
+        Verdict::Done => {}
+        Verdict::Later(why) => return Tried::Later(why),
+        Verdict::LoadedNothing(why) if request.name == "dialplan" => {
+            return Tried::Failed(format!("{why}; {}", dialplan::why_nothing(&request.roots, &mut ask)));
+        }
+        Verdict::LoadedNothing(why) => return Tried::Failed(format!("{why}; it goes on with what it had")),
+        Verdict::Unready(why) | Verdict::Failed(why) => return Tried::Failed(why),
+    }
     // A command of the administrator's own need not be for an Asterisk that can be asked from here.
     let is_asterisk = asking(command, "").is_some();
     let shown = match request.name.as_str() {
-        "dialplan" if is_asterisk => verify::dialplan(request, &mut ask),
-        "moh" if is_asterisk => verify::moh(request, &mut ask),
+        "dialplan" if is_asterisk => dialplan::verify(&request.roots, &mut ask),
+        "moh" if is_asterisk => music::verify(&request.roots, &mut ask),
         _ => Ok(Shown::All(None)),
     };
     match shown {
@@ -155,6 +175,28 @@ fn attempt(request: &ReloadRequest, command: &[String], host: &mut dyn Host) -> 
         Err(why) => Tried::Failed(format!("reloaded, but what Asterisk has loaded cannot be seen: {why}")),
     }
 }
+
+/// Has a command carried out. One that Asterisk does not know may belong to a module that it has yet to load: then it is
+/// given once more after Asterisk's start.
+fn order(command: &[String], host: &mut dyn Host) -> Verdict {
+    let mut give = |command: &[String]| match host.run(command, |line| line) {
+        Ok(answer) => verdict(command, &answer),
+        Err(why) => Verdict::Failed(why),
+    };
+    let first = give(command);
+    let (Verdict::Unready(_), Some(wait)) = (&first, asking(command, WAIT_FOR_BOOT)) else {
+        return first;
+    };
+    match give(&wait) {
+        Verdict::Done => give(command),
+        Verdict::Failed(why) => Verdict::Failed(format!("Asterisk is still booting: {why}")),
+        // An Asterisk that does not know this either has fully booted.
+        Verdict::Later(_) | Verdict::Unready(_) | Verdict::LoadedNothing(_) => first,
+    }
+}
+
+/// Asterisk knows these words from its first moment, and answers when its start is over.
+const WAIT_FOR_BOOT: &str = "core waitfullybooted";
 
 #[cfg(test)]
 mod tests;

@@ -191,7 +191,7 @@ fn after_all_directories(before: Option<&NodeStatus>, report: &Report, node: &No
     let mut reloads = node.reloads.clone();
     if let (true, Some(before)) = (node.directories.is_empty(), before) {
         directories.clone_from(&before.directories);
-        reloads.extend(still_owed(before, node));
+        reloads.extend(still_told(before, node));
     }
     let (state, exit_code) = match is_lost(node.state) {
         true => (node.state, code),
@@ -216,7 +216,7 @@ fn after_some_directories(
     if let Some(before) = before {
         let others = before.directories.iter().filter(|directory| !was_looked_at(&directory.name));
         directories.extend(others.cloned());
-        reloads.extend(still_owed(before, node));
+        reloads.extend(still_told(before, node));
     }
     let (state, exit_code) = match is_lost(node.state) {
         true => (node.state, code),
@@ -251,10 +251,11 @@ fn is_owed(reload: &ReloadOutcome) -> bool {
     matches!(reload.state, ReloadState::Owed | ReloadState::Failed)
 }
 
-/// The reloads that were owed before, and that this run says nothing of.
-fn still_owed(before: &NodeStatus, node: &NodeReport) -> impl Iterator<Item = ReloadOutcome> {
+/// The reloads that were owed or warned of before, and that this run says nothing of.
+fn still_told(before: &NodeStatus, node: &NodeReport) -> impl Iterator<Item = ReloadOutcome> {
     let is_named = |name: &str| node.reloads.iter().any(|reload| reload.name == name);
-    before.reloads.iter().filter(move |reload| is_owed(reload) && !is_named(&reload.name)).cloned()
+    let is_told = |reload: &ReloadOutcome| is_owed(reload) || reload.detail.is_some();
+    before.reloads.iter().filter(move |reload| is_told(reload) && !is_named(&reload.name)).cloned()
 }
 
 /// Whether two states read the same in the file.

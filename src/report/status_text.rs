@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::status::{DirectoryStatus, NodeStatus, Status};
 use super::text::{Paint, Style, Verbosity};
 use super::words;
+use crate::model::ReloadOutcome;
 use crate::model::escape::clean;
 use crate::report::{DirectoryState, PathNote};
 
@@ -71,8 +72,11 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
             lines.extend(paths(&name, directory));
         }
     }
-    let reloads = node.reloads.iter().filter(|reload| node.owed.contains(&reload.name));
-    lines.extend(reloads.filter_map(words::reload));
+    let is_told = |reload: &&ReloadOutcome| match reload.detail {
+        Some(_) => verbosity > Verbosity::Quiet || node.owed.contains(&reload.name),
+        None => node.owed.contains(&reload.name),
+    };
+    lines.extend(node.reloads.iter().filter(is_told).filter_map(words::standing_reload));
     lines
 }
 
@@ -111,9 +115,36 @@ fn short(seconds: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::samples::{eventful, started};
+    use super::super::samples::{eventful, node, report, started};
     use super::super::status::Scope;
     use super::*;
+    use crate::model::ReloadState;
+    use crate::report::{NodeReport, NodeState};
+
+    /// Runs that have nothing to reload still know what was wrong with the last one.
+    #[test]
+    fn a_warning_about_a_reload_stays() {
+        let reloads = [("moh", Some("music on hold that cannot be played: a.mp3")), ("dialplan", None)];
+        let reloads = reloads.map(|(name, detail)| ReloadOutcome {
+            name: name.to_owned(),
+            state: ReloadState::NotNeeded,
+            detail: detail.map(str::to_owned),
+        });
+        let run = report(vec![NodeReport { reloads: reloads.to_vec(), ..node("mds1") }]);
+        let lost = NodeReport { state: NodeState::Unreachable, directories: vec![], ..node("mds1") };
+        let mut status = Status::default();
+        for run in [run, report(vec![lost])] {
+            status = status.after(&run, run.exit_code(), Scope::default());
+            for (verbosity, is_told) in [(Verbosity::Normal, true), (Verbosity::Quiet, false)] {
+                let mut out = Vec::new();
+                status.write(started(), Style { verbosity, color: false }, &mut out).unwrap();
+                let text = String::from_utf8(out).unwrap();
+                let line = "moh reload done, but music on hold that cannot be played: a.mp3\n";
+                assert_eq!(text.contains(line), is_told, "{text}");
+                assert!(!text.contains("dialplan"), "{text}");
+            }
+        }
+    }
 
     #[test]
     fn who_is_in_step_since_when_and_why_not() {

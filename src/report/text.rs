@@ -115,6 +115,9 @@ fn write_nodes(report: &Report, style: Style, out: &mut dyn Write) -> io::Result
         }
         for reload in node.reloads.iter().filter(|reload| reload.state == ReloadState::NotNeeded) {
             writeln!(out, "{:width$}  {} reload not needed", "", words::name(&reload.name))?;
+            if let Some(warning) = words::standing_reload(reload) {
+                writeln!(out, "{:width$}  {warning}", "")?;
+            }
         }
     }
     Ok(())

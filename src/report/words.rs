@@ -199,15 +199,20 @@ pub(super) fn state(state: NodeState) -> &'static str {
     }
 }
 
-/// `moh reload failed: Unable to connect`.
+/// `moh reload failed, owed: Unable to connect`. Nothing of one that was not needed.
 pub(super) fn reload(reload: &ReloadOutcome) -> Option<String> {
-    let state = match reload.state {
-        ReloadState::NotNeeded => return None,
-        ReloadState::Done => "done",
-        ReloadState::Owed => "owed",
-        ReloadState::Failed => "failed, owed",
+    if reload.state == ReloadState::NotNeeded { None } else { standing_reload(reload) }
+}
+
+/// The same of what holds after a run: a warning about a reload that was done is still true.
+pub(super) fn standing_reload(reload: &ReloadOutcome) -> Option<String> {
+    let (state, before_detail) = match (reload.state, &reload.detail) {
+        (ReloadState::NotNeeded, None) => return None,
+        (ReloadState::NotNeeded | ReloadState::Done, _) => ("done", ", but "),
+        (ReloadState::Owed, _) => ("owed", ": "),
+        (ReloadState::Failed, _) => ("failed, owed", ": "),
     };
-    let detail = reload.detail.as_deref().map(|detail| format!(": {}", clean(detail)));
+    let detail = reload.detail.as_deref().map(|detail| format!("{before_detail}{}", clean(detail)));
     Some(format!("{} reload {state}{}", name(&reload.name), detail.unwrap_or_default()))
 }
 

@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// After this a WAV whose RIFF size is 0 was left behind by a crash, and is as final as it will be.
+/// After this a WAV whose RIFF size is 0 was left behind by a crash, and is as final as it will be. So is an empty
+/// recording that nobody has open: of a call that was never bridged, MixMonitor leaves one.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much of a WAV tells whether it is finished: `RIFF`, and the size as 32 bits.
 pub(super) const RIFF_HEADER: usize = 8;
@@ -23,9 +24,12 @@ pub(super) fn is_young(age: i64, settle: Duration) -> bool {
 /// Whether a file named so, of that age in nanoseconds, may be an unfinished WAV: its beginning tells.
 pub(super) fn may_be_unfinished(name: &[u8], age: i64) -> bool {
     let extension = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
-    extension.eq_ignore_ascii_case(b"wav")
-        && extension.len() < name.len()
-        && u128::try_from(age).unwrap_or(0) < ABANDONED.as_nanos()
+    extension.eq_ignore_ascii_case(b"wav") && extension.len() < name.len() && !is_abandoned(age)
+}
+
+/// Whether a recording of that age in nanoseconds is as final as it will be.
+pub(super) fn is_abandoned(age: i64) -> bool {
+    u128::try_from(age).unwrap_or(0) >= ABANDONED.as_nanos()
 }
 
 /// Whether a WAV's first bytes say that its size is not known yet.

@@ -111,7 +111,7 @@ impl Hasher<'_> {
             return Ok(Busy::Open.into());
         }
         if self.direction == Direction::Both {
-            if stamp.size == 0 {
+            if stamp.size == 0 && !busy::is_abandoned(age) {
                 return Ok(Busy::Empty.into());
             }
             if busy::may_be_unfinished(path.name(), age) {

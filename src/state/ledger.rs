@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Digest, RelPathBuf, Side};
 
-/// What each directory that names a reload looked like when that reload last succeeded.
-pub(crate) type Loaded = BTreeMap<String, Digest>;
+/// What each directory that names a reload looked like when that reload last succeeded; `None` while it is owed.
+pub(crate) type Loaded = BTreeMap<String, Option<Digest>>;
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Ids of Main's roots, by directory.
@@ -16,6 +17,9 @@ pub struct Ledger {
     /// Node → reload → what it has loaded.
     #[serde(default)]
     loaded: BTreeMap<String, BTreeMap<String, Loaded>>,
+    /// Node → reload → what was warned of when it last succeeded. It holds until it succeeds again.
+    #[serde(default)]
+    reload_warnings: BTreeMap<String, BTreeMap<String, String>>,
     /// Directory → node → standing skips of the last plan.
     #[serde(default)]
     skips: BTreeMap<String, BTreeMap<String, Skips>>,
@@ -106,18 +110,60 @@ impl Ledger {
     }
 
     /// Records `now` as loaded for directories that are not on record; whether there were any.
-    pub(crate) fn count_as_loaded(&mut self, node: &str, reload: &str, now: &Loaded) -> bool {
-        let loaded = self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default();
+    pub(crate) fn count_as_loaded(
+        &mut self,
+        node: &str,
+        reload: &str,
+        now: &BTreeMap<String, Digest>,
+    ) -> bool {
+        let loaded = self.record(node, reload);
         let before = loaded.len();
         for (directory, digest) in now {
-            loaded.entry(directory.clone()).or_insert(*digest);
+            loaded.entry(directory.clone()).or_insert(Some(*digest));
         }
         loaded.len() > before
     }
 
-    /// Records that a reload succeeded with this.
-    pub(crate) fn reloaded(&mut self, node: &str, reload: &str, now: Loaded) {
-        self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default().extend(now);
+    /// Records that a reload is owed for directories, until it succeeds; whether that was not on record.
+    pub(crate) fn owe_reload<'d>(
+        &mut self,
+        node: &str,
+        reload: &str,
+        directories: impl IntoIterator<Item = &'d String>,
+    ) -> bool {
+        let loaded = self.record(node, reload);
+        let mut is_new = false;
+        for directory in directories {
+            is_new |= loaded.insert(directory.clone(), None) != Some(None);
+        }
+        is_new
+    }
+
+    /// Records that a reload succeeded with this, and what was warned of.
+    pub(crate) fn reloaded(
+        &mut self,
+        node: &str,
+        reload: &str,
+        now: BTreeMap<String, Digest>,
+        warning: Option<String>,
+    ) {
+        let now = now.into_iter().map(|(directory, digest)| (directory, Some(digest)));
+        self.record(node, reload).extend(now);
+        let warnings = self.reload_warnings.entry(node.to_owned()).or_default();
+        match warning {
+            Some(warning) => warnings.insert(reload.to_owned(), warning),
+            None => warnings.remove(reload),
+        };
+    }
+
+    /// What was warned of when a reload last succeeded.
+    #[must_use]
+    pub(crate) fn reload_warning(&self, node: &str, reload: &str) -> Option<&String> {
+        self.reload_warnings.get(node)?.get(reload)
+    }
+
+    fn record(&mut self, node: &str, reload: &str) -> &mut Loaded {
+        self.loaded.entry(node.to_owned()).or_default().entry(reload.to_owned()).or_default()
     }
 
     /// The standing skips of an edge that were reported.
@@ -165,6 +211,7 @@ impl Ledger {
     pub(crate) fn forget_nodes_except<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         let nodes: BTreeSet<&str> = nodes.collect();
         self.loaded.retain(|node, _| nodes.contains(node.as_str()));
+        self.reload_warnings.retain(|node, _| nodes.contains(node.as_str()));
         for known in self.skips.values_mut() {
             known.retain(|node, _| nodes.contains(node.as_str()));
         }
@@ -192,7 +239,13 @@ mod tests {
     fn a_ledger_is_read_as_written() {
         let mut ledger = Ledger::default();
         ledger.roots.insert("moh".to_owned(), "01R".to_owned());
-        ledger.reloaded("mds1", "moh", Loaded::from([("moh".to_owned(), Digest([7; 32]))]));
+        ledger.reloaded(
+            "mds1",
+            "moh",
+            BTreeMap::from([("moh".to_owned(), Digest([7; 32]))]),
+            Some("no class".to_owned()),
+        );
+        ledger.owe_reload("mds1", "dialplan", [&"dialplan".to_owned()]);
         ledger.set_conflicts("recordings", vec![record("a.wav", Some("main")), record("\u{1b}\n\\", None)]);
         let not_utf8 = RelPathBuf::new(&b"\xff.wav"[..]).unwrap();
         let skip = Skip { path: not_utf8, side: Side::Node, reason: "a socket".to_owned() };
@@ -203,12 +256,34 @@ mod tests {
     #[test]
     fn only_the_first_sight_counts_as_loaded() {
         let mut ledger = Ledger::default();
-        let at = |byte| Loaded::from([("dialplan".to_owned(), Digest([byte; 32]))]);
+        let at = |byte| BTreeMap::from([("dialplan".to_owned(), Digest([byte; 32]))]);
+        let loaded = |byte| Loaded::from([("dialplan".to_owned(), Some(Digest([byte; 32])))]);
         assert!(ledger.count_as_loaded("mds1", "dialplan", &at(1)));
         assert!(!ledger.count_as_loaded("mds1", "dialplan", &at(2)));
-        assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&at(1)));
-        ledger.reloaded("mds1", "dialplan", at(3));
-        assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&at(3)));
+        assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&loaded(1)));
+        ledger.reloaded("mds1", "dialplan", at(3), None);
+        assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&loaded(3)));
+    }
+
+    #[test]
+    fn a_warning_holds_until_the_next_success() {
+        let mut ledger = Ledger::default();
+        ledger.reloaded("mds1", "moh", BTreeMap::new(), Some("no class".to_owned()));
+        ledger.owe_reload("mds1", "moh", [&"moh".to_owned()]);
+        assert_eq!(ledger.reload_warning("mds1", "moh").unwrap(), "no class");
+        ledger.reloaded("mds1", "moh", BTreeMap::new(), None);
+        assert_eq!(ledger.reload_warning("mds1", "moh"), None);
+    }
+
+    #[test]
+    fn what_is_owed_does_not_count_as_loaded() {
+        let mut ledger = Ledger::default();
+        let at = |byte| BTreeMap::from([("dialplan".to_owned(), Digest([byte; 32]))]);
+        let owed = Loaded::from([("dialplan".to_owned(), None)]);
+        assert!(ledger.owe_reload("mds1", "dialplan", at(1).keys()));
+        assert!(!ledger.owe_reload("mds1", "dialplan", at(1).keys()));
+        assert!(!ledger.count_as_loaded("mds1", "dialplan", &at(1)));
+        assert_eq!(ledger.loaded("mds1", "dialplan"), Some(&owed));
     }
 
     #[test]
@@ -244,10 +319,12 @@ mod tests {
     #[test]
     fn nodes_that_are_gone_are_forgotten() {
         let mut ledger = Ledger::default();
-        ledger.reloaded("mds1", "moh", Loaded::new());
-        ledger.reloaded("mds2", "moh", Loaded::new());
+        ledger.reloaded("mds1", "moh", BTreeMap::new(), Some("no class".to_owned()));
+        ledger.reloaded("mds2", "moh", BTreeMap::new(), Some("no class".to_owned()));
         ledger.forget_nodes_except(["mds2"].into_iter());
         assert_eq!(ledger.loaded("mds1", "moh"), None);
         assert!(ledger.loaded("mds2", "moh").is_some());
+        assert_eq!(ledger.reload_warning("mds1", "moh"), None);
+        assert_eq!(ledger.reload_warning("mds2", "moh").unwrap(), "no class");
     }
 }

@@ -1,15 +1,15 @@
 //! Reloads of one node: what is owed, and done. At most one of a kind per node and run.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 
 use crate::fault::{Point, reach};
-use crate::model::{Digest, Entry, RelPathBuf, ReloadOutcome, ReloadState};
+use crate::model::{Digest, ReloadOutcome, ReloadState};
 use crate::node::{Endpoint, NodeError};
-use crate::reload::{ReloadRequest, select};
+use crate::reload::ReloadRequest;
+use crate::reload::select::{self, Looks};
 use crate::report::Stage;
 use crate::snapshot::Root;
-use crate::sync::edge::EdgeRun;
+use crate::sync::edge::{EdgeRun, EdgeState};
 use crate::sync::node_run::{NodeRun, Parts};
 use crate::sync::{Run, lock};
 
@@ -35,33 +35,56 @@ impl Kinds {
     }
 }
 
-/// Whether a directory names a reload. Of one that the node cannot look into nothing is known: neither that it changed,
-/// nor that it did not.
-fn names(edge: &EdgeRun<'_>, kind: &str) -> bool {
-    !matches!(edge.scanned.root, Root::Unusable(_)) && edge.directory().reload.iter().any(|name| name == kind)
+/// The edges of the directories that name a reload.
+fn naming<'e, 'a>(edges: &'e [EdgeRun<'a>], kind: &str) -> impl Iterator<Item = &'e EdgeRun<'a>> {
+    edges.iter().filter(move |edge| edge.directory().reload.iter().any(|name| name == kind))
 }
 
-/// Digests of the directories that name a reload.
-fn digests(
-    edges: &[EdgeRun<'_>],
-    kind: &str,
-    digest: impl Fn(&EdgeRun<'_>) -> Digest,
-) -> BTreeMap<String, Digest> {
-    let naming = edges.iter().filter(|edge| names(edge, kind));
-    naming.map(|edge| (edge.name().to_owned(), digest(edge))).collect()
+/// The edges that owe a reload what changed in them. One that was stopped does not: nothing of it is touched, and that
+/// includes what Asterisk has loaded of it. Of one that the node cannot look into nothing is known.
+fn looked_at<'e, 'a>(edges: &'e [EdgeRun<'a>], kind: &str) -> impl Iterator<Item = &'e EdgeRun<'a>> {
+    naming(edges, kind).filter(|edge| match &edge.state {
+        EdgeState::Halted(_) | EdgeState::HaltedOnMain => false,
+        EdgeState::Open | EdgeState::InStep | EdgeState::Done | EdgeState::Failed => {
+            !matches!(edge.scanned.root, Root::Unusable(_))
+        }
+    })
 }
 
-/// Before the first change on a node: with no reload on record, what it has now counts as loaded. That is saved at
-/// once, because a run that is killed after its files are in place still owes their reload.
+/// What the directories that owe a reload look like.
+fn looks(edges: &[EdgeRun<'_>], kind: &str, digest: impl Fn(&EdgeRun<'_>) -> Digest) -> Looks {
+    looked_at(edges, kind).map(|edge| (edge.name().to_owned(), digest(edge))).collect()
+}
+
+/// Before changes on a node: with no reload on record, what it has now counts as loaded; what differs from the record is
+/// owed, also if this run restores it. That is saved at once, because a run that is killed after its files are in place
+/// still owes their reload.
 pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
-    let mut ledger = lock(run.ledger);
-    let mut is_new = false;
+    let name = &node.spec.name;
     let kinds: BTreeSet<&String> = node.edges.iter().flat_map(|edge| &edge.directory().reload).collect();
-    for kind in kinds {
-        let before = digests(&node.edges, kind, |edge| edge.scanned.loaded);
-        is_new |= ledger.count_as_loaded(&node.spec.name, kind, &before);
+    let mut is_new = false;
+    {
+        let mut ledger = lock(run.ledger);
+        for kind in kinds {
+            // As it is now: a reload may have been done in this run.
+            let before = looks(&node.edges, kind, |edge| edge.loaded);
+            is_new |= ledger.count_as_loaded(name, kind, &before);
+            let record = ledger.loaded(name, kind).cloned();
+            let is_owed = |(directory, was): &(&String, &Digest)| {
+                select::is_owed(record.as_ref(), directory, Some(*was))
+            };
+            let owed = before.iter().filter(is_owed).map(|(directory, _)| directory);
+            is_new |= ledger.owe_reload(name, kind, owed);
+        }
     }
-    if is_new && let Err(error) = run.env.state.save_ledger(&ledger) {
+    if is_new {
+        save(run, node);
+    }
+}
+
+fn save(run: &Run<'_>, node: &mut NodeRun<'_>) {
+    let saved = run.env.state.save_ledger(&lock(run.ledger));
+    if let Err(error) = saved {
         node.warn(Stage::State, format!("{error:#}"));
     }
 }
@@ -81,8 +104,8 @@ pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Res
 
 /// `None`: it is due, and left to a later run.
 fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Option<ReloadOutcome>, NodeError> {
-    let before = digests(&node.edges, kind, |edge| edge.scanned.loaded);
-    let after = digests(&node.edges, kind, |edge| edge.loaded);
+    let before = looks(&node.edges, kind, |edge| edge.scanned.loaded);
+    let after = looks(&node.edges, kind, |edge| edge.loaded);
     let name = node.spec.name.clone();
     let is_due = {
         let mut ledger = lock(run.ledger);
@@ -90,20 +113,26 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Optio
         if !is_owed {
             ledger.count_as_loaded(&name, kind, &before);
         }
-        is_owed || run.spec.reload_always
+        is_owed || (run.spec.reload_always && !after.is_empty())
     };
     if !is_due {
-        return Ok(Some(outcome(kind, ReloadState::NotNeeded, None)));
+        return Ok(Some(not_due(run, node, kind)));
+    }
+    // Owed from before it is tried: Asterisk carries out a reload that fails, and one whose run is killed.
+    let is_new = lock(run.ledger).owe_reload(&name, kind, after.keys());
+    if is_new {
+        save(run, node);
+    }
+    if let Some(edge) = naming(&node.edges, kind).find(|edge| is_absent(edge)) {
+        let detail = format!("not while {} is missing on {name}", edge.spec.scan.root.display());
+        return Ok(Some(outcome(kind, ReloadState::Owed, Some(detail))));
     }
     if !run.spec.reload_always && !(run.env.may_reload)(&name, kind) {
         return Ok(None);
     }
     let Parts { session, edges, .. } = node.parts()?;
-    let request = ReloadRequest {
-        name: kind.to_owned(),
-        files: files(run, edges, kind),
-        timeout: run.spec.reload_timeout,
-    };
+    let roots = looked_at(edges, kind).map(|edge| edge.spec.scan.root.clone()).collect();
+    let request = ReloadRequest { name: kind.to_owned(), roots, timeout: run.spec.reload_timeout };
     let done = match reach(Point::Reload) {
         Ok(()) => session.reload(&request)?,
         Err(error) => outcome(kind, ReloadState::Failed, Some(error.to_string())),
@@ -116,32 +145,35 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Optio
     }
     // What came while Asterisk was loading may be loaded or not: then the reload is owed again.
     if look_again(session, edges, kind)? == after {
-        lock(run.ledger).reloaded(&name, kind, after);
+        lock(run.ledger).reloaded(&name, kind, after, done.detail.clone());
     }
     Ok(Some(done))
+}
+
+/// A reload that nothing calls for in this run. It may be owed for a directory that was stopped. What was warned of when
+/// it last succeeded is still so.
+fn not_due(run: &Run<'_>, node: &NodeRun<'_>, kind: &str) -> ReloadOutcome {
+    let (ledger, name) = (lock(run.ledger), &node.spec.name);
+    let record = ledger.loaded(name, kind);
+    let is_owed = |edge: &&EdgeRun<'_>| record.is_some_and(|record| record.get(edge.name()) == Some(&None));
+    match naming(&node.edges, kind).find(is_owed) {
+        Some(edge) => outcome(kind, ReloadState::Owed, Some(format!("not while {} is stopped", edge.name()))),
+        None => outcome(kind, ReloadState::NotNeeded, ledger.reload_warning(name, kind).cloned()),
+    }
+}
+
+/// Whether an edge has lost the directory that Asterisk has loaded: then Asterisk must go on with what it has.
+fn is_absent(edge: &EdgeRun<'_>) -> bool {
+    matches!((&edge.scanned.root, &edge.state), (Root::Missing, EdgeState::Halted(_)))
 }
 
 fn outcome(kind: &str, state: ReloadState, detail: Option<String>) -> ReloadOutcome {
     ReloadOutcome { name: kind.to_owned(), state, detail }
 }
 
-/// Digests of the directories that name a reload, as they are now.
-fn look_again(
-    session: &mut dyn Endpoint,
-    edges: &[EdgeRun<'_>],
-    kind: &str,
-) -> Result<BTreeMap<String, Digest>, NodeError> {
-    let naming = edges.iter().filter(|edge| names(edge, kind));
-    naming.map(|edge| Ok((edge.name().to_owned(), session.scan(&edge.spec.rescan())?.loaded))).collect()
-}
-
-/// The files that Main has in the directories that name a reload.
-fn files(run: &Run<'_>, edges: &[EdgeRun<'_>], kind: &str) -> Vec<(PathBuf, Vec<RelPathBuf>)> {
-    let files_of = |edge: &EdgeRun<'_>| -> Vec<RelPathBuf> {
-        let Ok(origin) = run.origins().get(edge.name()) else { return Vec::new() };
-        let files = origin.tree.iter().filter(|(_, entry)| matches!(entry, Entry::File(_)));
-        files.map(|(path, _)| path.to_owned()).collect()
-    };
-    let naming = edges.iter().filter(|edge| names(edge, kind));
-    naming.map(|edge| (edge.spec.scan.root.clone(), files_of(edge))).collect()
+/// What the directories that owe a reload look like now.
+fn look_again(session: &mut dyn Endpoint, edges: &[EdgeRun<'_>], kind: &str) -> Result<Looks, NodeError> {
+    looked_at(edges, kind)
+        .map(|edge| Ok((edge.name().to_owned(), session.scan(&edge.spec.rescan())?.loaded)))
+        .collect()
 }

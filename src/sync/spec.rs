@@ -31,7 +31,7 @@ pub struct Spec {
     pub parallel: usize,
     /// Bytes a second of file content for all nodes together; `None`: unlimited.
     pub bandwidth: Option<u64>,
-    /// Longest time for a reload: it must end, one way or another, before the node counts as silent.
+    /// Longest time for a reload. The node shows that it is alive meanwhile.
     pub reload_timeout: Duration,
     /// How long trash is kept.
     pub trash: TrashKeep,
@@ -131,7 +131,7 @@ impl Spec {
             accept: options.accept.clone(),
             parallel: config.sync.parallel,
             bandwidth: config.sync.bandwidth,
-            reload_timeout: config.sync.timeout.mul_f32(0.6),
+            reload_timeout: config.sync.reload_timeout,
             trash: TrashKeep {
                 seconds: config.sync.trash_keep.as_secs(),
                 min_seconds: config.sync.trash_min_keep.as_secs(),

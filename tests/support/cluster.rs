@@ -40,6 +40,7 @@ pub struct Builder {
     xivo_links: bool,
     forced_command: bool,
     asterisk: bool,
+    asterisk_22: Option<(String, PathBuf)>,
     asterisk_on_main: bool,
     key: bool,
     config: Option<String>,
@@ -58,6 +59,7 @@ impl Cluster {
             xivo_links: false,
             forced_command: false,
             asterisk: true,
+            asterisk_22: None,
             asterisk_on_main: false,
             key: true,
             config: None,
@@ -164,6 +166,12 @@ impl Builder {
     /// No Asterisk on the nodes, for what is not about reloads.
     pub fn without_asterisk(mut self) -> Self {
         self.asterisk = false;
+        self
+    }
+
+    /// This node has the Asterisk 22 of this root (scripts/asterisk22-root) instead of the machine's 16.
+    pub fn asterisk_22(mut self, node: &str, root: impl Into<PathBuf>) -> Self {
+        self.asterisk_22 = Some((node.to_owned(), root.into()));
         self
     }
 
@@ -274,6 +282,10 @@ impl Builder {
             _ => PathBuf::new(),
         };
         let has_asterisk = if is_main { self.asterisk_on_main } else { self.asterisk };
+        let root_with_22 = match &self.asterisk_22 {
+            Some((node, root)) if node == name => root.as_path(),
+            _ => Path::new(""),
+        };
         let yes = |flag: bool| if flag { "yes" } else { "no" };
         let environment = [
             ("NAME", name),
@@ -284,6 +296,7 @@ impl Builder {
             ("SERVICE", SERVICE),
             // syslog first: sshd is heard from its first line on.
             ("START", if has_asterisk { "syslog sshd asterisk" } else { "syslog sshd" }),
+            ("ASTERISK_22", root_with_22.to_str().expect("a path in UTF-8")),
             ("LINKS", yes(self.xivo_links)),
             ("KEY", yes(is_main && self.key)),
         ];

@@ -231,7 +231,7 @@ impl Endpoint for Fake {
     }
 
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
-        self.call(format!("reload {} {:?}", request.name, request.files));
+        self.call(format!("reload {} {:?}", request.name, request.roots));
         Ok(ReloadOutcome { name: request.name.clone(), state: ReloadState::Done, detail: None })
     }
 }

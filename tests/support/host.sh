@@ -4,7 +4,7 @@
 #
 # Started as `bash -c 'eval "$SCRIPT"'`, so that this text is on no command line that a test might search.
 # Environment: NAME, ADDRESS, HOSTS (lines of /etc/hosts), NEIGHBOURS (lines for `ip -batch`), PROGRAM (path or empty), SERVICE (the text of
-# service.sh), START (daemons to start), LINKS (yes: XiVO's links), KEY (yes: make Main's key pair).
+# service.sh), START (daemons to start), ASTERISK_22 (a root with Asterisk 22 to use, or empty), LINKS (yes: XiVO's links), KEY (yes: make Main's key pair).
 set -euo pipefail
 umask 022
 cd / # the working directory may be covered below
@@ -28,6 +28,13 @@ if [ -n "$PROGRAM" ]; then
     # Before /root and /tmp are covered: it may have been built below one of them.
     touch /usr/bin/xds-sync
     mount --bind "$PROGRAM" /usr/bin/xds-sync
+fi
+root22=
+if [ -n "$ASTERISK_22" ]; then
+    # Before they are covered, too; and with a layer of this host's on top.
+    root22=/usr/lib/asterisk22
+    mkdir -p "$root22" /mnt/layer/asterisk22 /mnt/work/asterisk22
+    mount -t overlay -o "lowerdir=$ASTERISK_22,upperdir=/mnt/layer/asterisk22,workdir=/mnt/work/asterisk22" host "$root22"
 fi
 plain="/etc/asterisk /etc/xds-sync /var/lib/asterisk /var/lib/xivo /var/lib/xds-sync /var/log /var/spool
     /var/tmp /root /tmp /run /srv /home"
@@ -77,7 +84,6 @@ pbx="/etc/asterisk /var/lib/asterisk /var/lib/xivo /var/log/asterisk /var/spool/
 cat >/etc/asterisk/asterisk.conf <<'CONF'
 [directories]
 astetcdir => /etc/asterisk
-astmoddir => /usr/lib/asterisk/modules
 astvarlibdir => /var/lib/asterisk
 astdbdir => /var/spool/asterisk/db
 astkeydir => /var/lib/asterisk
@@ -125,6 +131,18 @@ moh) printf '[default]\nmode = files\ndirectory = /var/lib/xivo/moh/default\n' ;
 esac
 CONFGEN
 chmod 0755 /usr/local/sbin/confgen
+if [ -n "$root22" ]; then
+    # It runs in a root of its own, with the directories and users of this host: paths, pids and sockets are the same.
+    for dir in /etc/asterisk /var/lib/asterisk /var/lib/xivo /var/log /var/spool/asterisk /run /tmp /usr/local/sbin \
+        /proc /dev; do
+        mkdir -p "$root22$dir"
+        mount --rbind "$dir" "$root22$dir"
+    done
+    cp /etc/passwd /etc/group "$root22/etc/"
+    printf '#!/bin/sh\nexec chroot %s /usr/sbin/asterisk "$@"\n' "$root22" >/usr/local/lib/asterisk
+    chmod 0755 /usr/local/lib/asterisk
+    mount --bind /usr/local/lib/asterisk /usr/sbin/asterisk
+fi
 case " $START " in
 *' asterisk '*)
     # Asterisk gives up on an #include that finds nothing. This name is one that is never synchronised.
@@ -165,7 +183,7 @@ CONF
 # --- started -----------------------------------------------------------------------------------------------
 printf '%s' "$SERVICE" >/usr/local/sbin/service-of-host
 chmod 0755 /usr/local/sbin/service-of-host
-export -n NAME ADDRESS HOSTS NEIGHBOURS PROGRAM SERVICE START LINKS KEY SCRIPT
+export -n NAME ADDRESS HOSTS NEIGHBOURS PROGRAM SERVICE START ASTERISK_22 LINKS KEY SCRIPT
 starting=()
 for service in $START; do
     /usr/local/sbin/service-of-host start "$service" </dev/null >&2 &

@@ -168,7 +168,7 @@ impl<W: Write> AgentSession<'_, W> {
     }
 
     pub(super) fn reload(&mut self, request: &ReloadRequest) -> Result<Reply, NodeError> {
-        for (root, _) in &request.files {
+        for root in &request.roots {
             self.accept.root(root).map_err(refused)?;
         }
         if request.timeout > MAX_RELOAD {

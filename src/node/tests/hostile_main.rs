@@ -215,7 +215,7 @@ fn requests_out_of_bounds_end_the_session() {
         (
             vec![Request::Reload(ReloadRequest {
                 name: "moh".to_owned(),
-                files: vec![],
+                roots: vec![],
                 timeout: LONG * 1000,
             })],
             "may take hours",
@@ -263,7 +263,7 @@ fn roots_that_are_not_accepted_are_refused() {
     {
         let request = Request::Reload(ReloadRequest {
             name: "dialplan".to_owned(),
-            files: vec![(root.clone(), vec![])],
+            roots: vec![root.clone()],
             timeout: LONG,
         });
         let (host, error) = after_handshake(&accept, |main| ask(main, &request));

@@ -110,8 +110,8 @@ fn a_host_is_changed_as_asked() {
     assert_eq!(outcomes, [Outcome::Done, Outcome::Changed, Outcome::Failed("two\\x0alines".to_owned())]);
     assert_eq!(remote.agree("moh", "01GEN").unwrap(), Err(Refusal::new("no space left")));
 
-    let files = vec![(root(dir.path()), vec![path("new")])];
-    let mut reload = ReloadRequest { name: "dialplan".to_owned(), files, timeout: LONG };
+    let roots = vec![root(dir.path())];
+    let mut reload = ReloadRequest { name: "dialplan".to_owned(), roots, timeout: LONG };
     assert_eq!(remote.reload(&reload).unwrap().state, ReloadState::Done);
     reload.name = "shutdown".to_owned();
     let outcome = remote.reload(&reload).unwrap();
@@ -302,7 +302,7 @@ fn a_dry_run_and_a_read_only_node_change_nothing() {
             remote.begin("01RUN", dry_run).unwrap();
             remote.scan(&spec(&root(dir.path()))).unwrap();
             remote.tree("moh", None).unwrap();
-            let reload = ReloadRequest { name: "dialplan".to_owned(), files: vec![], timeout: LONG };
+            let reload = ReloadRequest { name: "dialplan".to_owned(), roots: vec![], timeout: LONG };
             let error = match attempt {
                 0 => remote.prepare("moh", &TrashKeep::FOREVER).map(drop).unwrap_err(),
                 1 => remote.stage("moh", &[wanted("a", b"1")], &mut &Fake::default()).map(drop).unwrap_err(),

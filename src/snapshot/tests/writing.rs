@@ -10,6 +10,7 @@ fn recordings_being_made_are_busy() {
     const HOUR: f64 = 3600.0;
     let mut site = Site::both(Duration::from_secs(10));
     site.write_aged("empty.gsm", "", HOUR);
+    site.write_aged("never-bridged.gsm", "", 25.0 * HOUR);
     site.write_aged("unfinished.wav", b"RIFF\0\0\0\0WAVE", HOUR);
     site.write_aged("unfinished.WAV", b"RIFF\0\0\0\0WAVE", HOUR);
     site.write_aged("abandoned.wav", b"RIFF\0\0\0\0WAVE", 25.0 * HOUR);
@@ -24,6 +25,7 @@ fn recordings_being_made_are_busy() {
         ("empty.gsm", "Empty"),
         ("far-ahead.gsm", "file"),
         ("finished.wav", "file"),
+        ("never-bridged.gsm", "file"),
         ("settled.gsm", "file"),
         ("unfinished.WAV", "Unfinished"),
         ("unfinished.wav", "Unfinished"),
