@@ -81,11 +81,25 @@ pub struct Environment<'a> {
     pub progress: &'a dyn Progress,
     /// Set when a signal asks the run to end.
     pub stop: &'a AtomicBool,
-    /// The ledger, where several runs of this process go on side by side; else each run reads its own.
-    pub ledger: Option<&'a Mutex<Ledger>>,
+    /// Where several runs of this process go on side by side, what they have in common; else each run has its own.
+    pub shared: Option<&'a Shared>,
     /// Whether a reload of this kind that is due on this node is carried out now. Otherwise it stays owed to a later run,
     /// and the report does not speak of it.
     pub may_reload: &'a (dyn Fn(&str, &str) -> bool + Sync),
+}
+
+/// What runs have in common that go on side by side in one process.
+pub struct Shared {
+    ledger: Mutex<Ledger>,
+    throttle: throttle::Throttle,
+}
+
+impl Shared {
+    /// Reads the ledger. The caller holds the lock.
+    pub fn new(state: &StateDir, bandwidth: Option<u64>) -> anyhow::Result<Shared> {
+        let throttle = throttle::Throttle::new(bandwidth);
+        Ok(Shared { ledger: Mutex::new(state.ledger()?), throttle })
+    }
 }
 
 /// One run, as all its threads share it.
@@ -101,7 +115,7 @@ struct Run<'a> {
     turn: Mutex<()>,
     /// Blobs on their way to Main's stage, by directory.
     pulls: Mutex<BTreeMap<(String, Digest), two_way::Pull>>,
-    throttle: throttle::Throttle,
+    throttle: &'a throttle::Throttle,
     /// Work with so many nodes at once.
     permits: permits::Permits,
     /// Tokens that have released a plan.
@@ -125,14 +139,14 @@ struct Cluster<'a> {
 pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
     let started = (env.now)();
     let own;
-    let ledger = match env.ledger {
+    let shared = match env.shared {
         Some(shared) => shared,
         None => {
-            own = Mutex::new(env.state.ledger()?);
+            own = Shared::new(env.state, spec.bandwidth)?;
             &own
         }
     };
-    let run = Run::new(env, spec, ledger)?;
+    let run = Run::new(env, spec, shared)?;
     lock(&env.main).begin(&run.id, spec.dry_run)?;
     let cluster = Cluster::new(env.connect, spec);
     thread::scope(|scope| {
@@ -210,17 +224,17 @@ impl<'a> Cluster<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(env: &'a Environment<'a>, spec: &'a Spec, ledger: &'a Mutex<Ledger>) -> anyhow::Result<Run<'a>> {
+    fn new(env: &'a Environment<'a>, spec: &'a Spec, shared: &'a Shared) -> anyhow::Result<Run<'a>> {
         Ok(Run {
             env,
             spec,
             id: (env.new_id)(),
             epoch: env.state.identity()?.map_or(0, |identity| identity.epoch),
-            ledger,
+            ledger: &shared.ledger,
             origins: OnceLock::new(),
             turn: Mutex::default(),
             pulls: Mutex::default(),
-            throttle: throttle::Throttle::new(spec.bandwidth),
+            throttle: &shared.throttle,
             permits: permits::Permits::new(spec.parallel),
             used_tokens: Mutex::default(),
             pruned: Mutex::default(),

@@ -18,7 +18,7 @@ use crate::report::{json, text};
 use crate::site::{Access, KnownNodes, Services, Site};
 use crate::snapshot::ScanSpec;
 use crate::state::StateDir;
-use crate::sync::{Options, Silent};
+use crate::sync::{self, Options, Silent};
 use crate::watch::{Coalesce, Dirt, Gather, Layout, Queues, RunPlan, Seen};
 
 use super::control::{Event, Format, SyncRequest, Telling};
@@ -508,7 +508,7 @@ impl<'a> Duty<'a> {
             .gathers
             .values()
             .filter_map(|gather| gather.next_due(|directory| core.queues.is_idle(directory)));
-        let waits_for_lock = core.queues.wants_run(now) || !self.asked.is_empty();
+        let waits_for_lock = core.queues.wants_run(now, true) || !self.asked.is_empty();
         let lock = (waits_for_lock && self.lock_again > now).then_some(self.lock_again);
         let others = [core.queues.next_due(now), core.reloads.next_due(), self.next_full, lock];
         let polls = (!self.polled.is_empty()).then_some(self.next_poll);
@@ -593,7 +593,7 @@ impl<'a> Duty<'a> {
 
     /// Begins every run that can begin.
     fn begin_runs(&mut self, now: Duration) {
-        if now < self.lock_again || (self.asked.is_empty() && !self.core().queues.wants_run(now)) {
+        if now < self.lock_again || (self.asked.is_empty() && !self.core().queues.wants_run(now, true)) {
             return;
         }
         let shared = match self.shared() {
@@ -617,15 +617,16 @@ impl<'a> Duty<'a> {
                 false => request.directories.iter().cloned().collect(),
             };
             if !self.core().queues.may_begin(&directories) {
-                // Nothing new begins before it, or it would wait for ever.
-                return;
+                break;
             }
             if let Some((request, answers)) = self.asked.pop_front() {
                 self.begin_asked(now, &shared, request, answers);
             }
         }
+        // While a run that was asked for waits, no other that it waits for begins, or it would wait for ever.
+        let with_two_way = self.asked.is_empty();
         loop {
-            let plan = self.core().queues.next_run(now);
+            let plan = self.core().queues.next_run(now, with_two_way);
             let Some(plan) = plan else { return };
             let options = Options {
                 nodes: plan.nodes.clone(),
@@ -690,7 +691,8 @@ impl<'a> Duty<'a> {
             // `init --takeover`, say: sessions have to be made anew.
             self.other_main = true;
         }
-        let shared = Shared::new(state.ledger()?, lock);
+        let runs = sync::Shared::new(state, self.config.sync.bandwidth)?;
+        let shared = Shared::new(runs, lock);
         self.under_way = Arc::downgrade(&shared);
         Ok(Some(shared))
     }

@@ -12,7 +12,7 @@ use crate::record;
 use crate::report::status::Scope;
 use crate::report::{DirectoryState, NodeReport, NodeState, Report};
 use crate::site::Site;
-use crate::state::{Ledger, Lock};
+use crate::state::Lock;
 use crate::sync::{self, Connect, Environment, Options, Progress};
 use crate::watch::NodeResult;
 
@@ -20,15 +20,15 @@ use super::lane::Lane;
 
 /// What the runs have in common that are under way at the same time. The lock is held as long as any of them is.
 pub(super) struct Shared {
-    pub(super) ledger: Mutex<Ledger>,
+    pub(super) runs: sync::Shared,
     /// Held while a run leaves its record.
     recording: Mutex<()>,
     _lock: Lock,
 }
 
 impl Shared {
-    pub(super) fn new(ledger: Ledger, lock: Lock) -> Arc<Shared> {
-        Arc::new(Shared { ledger: Mutex::new(ledger), recording: Mutex::default(), _lock: lock })
+    pub(super) fn new(runs: sync::Shared, lock: Lock) -> Arc<Shared> {
+        Arc::new(Shared { runs, recording: Mutex::default(), _lock: lock })
     }
 }
 
@@ -69,7 +69,7 @@ impl Running {
         environment.main = Mutex::new(main);
         let environment = Environment {
             connect: &sessions,
-            ledger: Some(&self.shared.ledger),
+            shared: Some(&self.shared.runs),
             may_reload: &*self.may_reload,
             progress: &*self.progress,
             ..environment

@@ -188,7 +188,7 @@ impl Site {
             new_id: &**new_id,
             progress: &**progress,
             stop,
-            ledger: None,
+            shared: None,
             may_reload: &|_, _| true,
         }
     }

@@ -152,15 +152,15 @@ impl Queues {
     /// The next run that changes call for, if one can begin now: for all nodes that are free and to which anything is due.
     /// A run is for pushed directories or for two-way ones. Of the latter there is one at a time, since all of them change
     /// Main.
-    pub fn next_run(&mut self, now: Duration) -> Option<RunPlan> {
-        let (nodes, directories) = self.candidates(now)?;
+    pub fn next_run(&mut self, now: Duration, with_two_way: bool) -> Option<RunPlan> {
+        let (nodes, directories) = self.candidates(now, with_two_way)?;
         Some(self.begin(nodes, directories, false))
     }
 
     /// Whether [`Queues::next_run`] has one.
     #[must_use]
-    pub fn wants_run(&self, now: Duration) -> bool {
-        self.candidates(now).is_some()
+    pub fn wants_run(&self, now: Duration, with_two_way: bool) -> bool {
+        self.candidates(now, with_two_way).is_some()
     }
 
     /// Whether nothing is due to any node that is there, and nothing under way.
@@ -169,8 +169,11 @@ impl Queues {
         self.runs.is_empty() && self.nodes.values().all(|queue| !queue.is_up || queue.dirty.is_empty())
     }
 
-    fn candidates(&self, now: Duration) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
+    fn candidates(&self, now: Duration, with_two_way: bool) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
         for two_way in [false, true] {
+            if two_way && !with_two_way {
+                continue;
+            }
             if two_way && self.runs.values().any(|run| self.has_two_way(&run.directories)) {
                 continue;
             }

@@ -183,7 +183,7 @@ fn queues(nodes: usize) -> Queues {
     for n in 1..=nodes {
         queues.up(ms(0), &format!("mds{n}"));
     }
-    while let Some(run) = queues.next_run(ms(0)) {
+    while let Some(run) = queues.next_run(ms(0), true) {
         end(&mut queues, ms(0), &run);
     }
     queues
@@ -207,18 +207,18 @@ fn text(nodes: &str, directories: &str) -> (String, String) {
 fn a_slow_node_holds_up_no_other() {
     let mut queues = queues(3);
     queues.mark(ms(1), "dialplan", None, &Dirt::whole());
-    let first = queues.next_run(ms(1)).unwrap();
+    let first = queues.next_run(ms(1), true).unwrap();
     assert_eq!(names(Some(&first)), text("mds1 mds2 mds3", "dialplan"));
     // Two are done with it, the first one is slow.
     queues.released(first.number, "mds2");
     queues.released(first.number, "mds3");
     queues.mark(ms(2), "dialplan", None, &Dirt::whole());
-    let second = queues.next_run(ms(2)).unwrap();
+    let second = queues.next_run(ms(2), true).unwrap();
     assert_eq!(names(Some(&second)), text("mds2 mds3", "dialplan"));
-    assert_eq!(queues.next_run(ms(2)), None);
+    assert_eq!(queues.next_run(ms(2), true), None);
     end(&mut queues, ms(3), &second);
     end(&mut queues, ms(9), &first);
-    let third = queues.next_run(ms(9)).unwrap();
+    let third = queues.next_run(ms(9), true).unwrap();
     assert_eq!(names(Some(&third)), text("mds1", "dialplan"));
 }
 
@@ -226,18 +226,18 @@ fn a_slow_node_holds_up_no_other() {
 fn what_a_node_has_not_confirmed_stays_due_to_it() {
     let mut queues = queues(2);
     queues.mark(ms(1000), "dialplan", None, &Dirt::whole());
-    let run = queues.next_run(ms(1000)).unwrap();
+    let run = queues.next_run(ms(1000), true).unwrap();
     let failed = NodeResult { failed: ["dialplan".to_owned()].into(), ..NodeResult::default() };
     let lost = NodeResult { lost: true, ..NodeResult::default() };
     queues.down("mds2");
     let results = [("mds1".to_owned(), failed), ("mds2".to_owned(), lost)].into();
     queues.finished(ms(1500), run.number, &results, 0.0);
-    assert_eq!(queues.next_run(ms(1600)), None, "not before a second has passed");
+    assert_eq!(queues.next_run(ms(1600), true), None, "not before a second has passed");
     assert_eq!(queues.next_due(ms(1600)), Some(ms(2500)));
     assert_eq!(queues.waiting(ms(3000), "mds2"), (None, Some(ms(2000))));
-    assert_eq!(names(queues.next_run(ms(2500)).as_ref()), text("mds1", "dialplan"));
+    assert_eq!(names(queues.next_run(ms(2500), true).as_ref()), text("mds1", "dialplan"));
     queues.up(ms(9000), "mds2");
-    assert_eq!(names(queues.next_run(ms(9000)).as_ref()), text("mds2", "dialplan"));
+    assert_eq!(names(queues.next_run(ms(9000), true).as_ref()), text("mds2", "dialplan"));
 }
 
 #[test]
@@ -245,16 +245,16 @@ fn two_way_directories_have_one_run_at_a_time() {
     let mut queues = queues(2);
     queues.mark(ms(1), "recordings", None, &Dirt::whole());
     queues.mark(ms(1), "dialplan", None, &Dirt::whole());
-    let pushed = queues.next_run(ms(1)).unwrap();
+    let pushed = queues.next_run(ms(1), true).unwrap();
     assert_eq!(names(Some(&pushed)), text("mds1 mds2", "dialplan"));
     queues.released(pushed.number, "mds1");
-    let both = queues.next_run(ms(1)).unwrap();
+    let both = queues.next_run(ms(1), true).unwrap();
     assert_eq!(names(Some(&both)), text("mds1", "recordings"));
     end(&mut queues, ms(2), &pushed);
-    assert_eq!(queues.next_run(ms(2)), None, "the other run of it is not over");
+    assert_eq!(queues.next_run(ms(2), true), None, "the other run of it is not over");
     assert!(!queues.may_begin(&["recordings".to_owned()].into()));
     end(&mut queues, ms(3), &both);
-    assert_eq!(names(queues.next_run(ms(3)).as_ref()), text("mds2", "recordings"));
+    assert_eq!(names(queues.next_run(ms(3), true).as_ref()), text("mds2", "recordings"));
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn files_that_are_held_are_looked_at_again_less_and_less_often() {
     let mut now = ms(0);
     let mut pauses = Vec::new();
     for _ in 0..5 {
-        let run = queues.next_run(now).unwrap();
+        let run = queues.next_run(now, true).unwrap();
         let held = NodeResult { held: [("dialplan".to_owned(), ms(2000))].into(), ..NodeResult::default() };
         queues.finished(now, run.number, &[("mds1".to_owned(), held)].into(), 0.0);
         let next = queues.next_due(now).unwrap();
@@ -298,7 +298,7 @@ fn a_week_of_events_leaves_nothing_behind() {
         for (directory, dirt) in gather.take(now, |directory| queues.is_idle(directory)) {
             queues.mark(now, &directory, None, &dirt);
         }
-        while let Some(run) = queues.next_run(now) {
+        while let Some(run) = queues.next_run(now, true) {
             under_way.push((second + dice % 5, run));
         }
         let (over, left): (Vec<_>, Vec<_>) = under_way.into_iter().partition(|(ends, _)| *ends <= second);
@@ -322,7 +322,7 @@ fn a_week_of_events_leaves_nothing_behind() {
     for (_, run) in under_way {
         end(&mut queues, end_of_week, &run);
     }
-    while let Some(run) = queues.next_run(end_of_week) {
+    while let Some(run) = queues.next_run(end_of_week, true) {
         end(&mut queues, end_of_week, &run);
     }
     gather.take(end_of_week, |_| true);

@@ -353,7 +353,7 @@ impl History {
                 new_id: &move || ids.next(),
                 progress: &Silent,
                 stop: &AtomicBool::new(false),
-                ledger: None,
+                shared: None,
                 may_reload: &|_, _| true,
             };
             let options = Options { dry_run, accept: accept.to_vec(), ..Options::default() };
