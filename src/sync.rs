@@ -14,6 +14,7 @@ mod conflicts;
 mod edge;
 mod guard;
 mod halt;
+mod machines;
 mod metered;
 mod node_run;
 mod origin;
@@ -62,6 +63,11 @@ pub trait Connect: Sync {
     /// or there never was one.
     fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
         let _ = (node, session);
+    }
+
+    /// Whether the machine with this id is Main itself.
+    fn is_main(&self, _machine: &str) -> bool {
+        false
     }
 }
 
@@ -118,6 +124,7 @@ struct Run<'a> {
     throttle: &'a throttle::Throttle,
     /// Work with so many nodes at once.
     permits: permits::Permits,
+    machines: machines::Machines,
     /// Tokens that have released a plan.
     used_tokens: Mutex<BTreeSet<String>>,
     /// What Main's own trash gave up.
@@ -225,11 +232,16 @@ impl<'a> Cluster<'a> {
 
 impl<'a> Run<'a> {
     fn new(env: &'a Environment<'a>, spec: &'a Spec, shared: &'a Shared) -> anyhow::Result<Run<'a>> {
+        let mut machines = lock(&shared.ledger).machines.clone();
+        if let Some(all) = &spec.all_nodes {
+            machines.retain(|node, _| all.contains(node));
+        }
         Ok(Run {
             env,
             spec,
             id: (env.new_id)(),
             epoch: env.state.identity()?.map_or(0, |identity| identity.epoch),
+            machines: machines::Machines::new(spec.nodes.iter().map(|node| node.name.clone()), machines),
             ledger: &shared.ledger,
             origins: OnceLock::new(),
             turn: Mutex::default(),

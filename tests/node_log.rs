@@ -71,6 +71,7 @@ fn log_of(
         read_only,
         reload: [("dialplan".to_owned(), vec!["true".to_owned()])].into(),
         state_dir: dir.join("state"),
+        machine: None,
         max_epoch: EpochLimit::NONE,
     };
     let (ours, node) = UnixStream::pair().unwrap();

@@ -88,6 +88,8 @@ fn stand_in_for_a_main() {
 struct Sshd {
     dir: TempDir,
     port: u16,
+    /// Further lines of its configuration.
+    more: String,
     running: Option<Child>,
 }
 
@@ -114,7 +116,7 @@ impl Sshd {
         keygen("ed25519", &at("host_key"));
         keygen("ed25519", &at("identity"));
         fs::copy(at("identity.pub"), at("authorized_keys")).unwrap();
-        let mut sshd = Sshd { dir, port: free_port(), running: None };
+        let mut sshd = Sshd { dir, port: free_port(), more: String::new(), running: None };
         sshd.run();
         sshd
     }
@@ -130,10 +132,11 @@ impl Sshd {
         let _ = fs::create_dir_all("/run/sshd");
         let config = format!(
             "Port {}\nListenAddress 127.0.0.1\nListenAddress ::1\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\n\
-             UsePAM no\nPidFile none\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n",
+             UsePAM no\nPidFile none\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n{}",
             self.port,
             self.at("host_key").display(),
             self.at("authorized_keys").display(),
+            self.more,
         );
         fs::write(self.at("sshd_config"), config).unwrap();
         let mut running = Command::new(program)
@@ -346,6 +349,103 @@ fn a_key_that_is_not_accepted_is_refused() {
     await_no_ssh(sshd.dir.path());
 }
 
+/// Neither seven keys, after which sshd has enough, nor one that is let in with another command.
+#[test]
+fn the_keys_in_the_callers_agent_make_no_difference() {
+    let sshd = Sshd::start();
+    let socket = sshd.at("agent");
+    let mut agent = Command::new("ssh-agent");
+    let agent = agent.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+    let agent = Running(agent);
+    await_that("the agent does not listen", || socket.exists());
+    let keys: Vec<PathBuf> = (0..7).map(|number| sshd.at(&format!("other{number}"))).collect();
+    for key in &keys {
+        keygen("ed25519", key);
+        let mut add = Command::new("ssh-add");
+        let add = add.arg("-q").arg(key).env("SSH_AUTH_SOCK", &socket).status().unwrap();
+        assert!(add.success());
+    }
+    let other = fs::read_to_string(sshd.at("other0.pub")).unwrap();
+    let ours = fs::read_to_string(sshd.at("identity.pub")).unwrap();
+    for let_in in [ours.clone(), format!("command=\"echo backup only\" {other}{ours}")] {
+        fs::write(sshd.at("authorized_keys"), let_in).unwrap();
+        let _ = fs::remove_file(sshd.at("connected"));
+        let main = main_beside(&sshd, &[("SSH_AUTH_SOCK", &socket)]);
+        await_that("Main does not connect", || sshd.at("connected").exists());
+        drop(main);
+    }
+    // Who asks for the agent gets it: the key itself need not lie on the disk.
+    fs::rename(sshd.at("identity"), sshd.at("away")).unwrap();
+    let mut add = Command::new("ssh-add");
+    assert!(add.arg("-q").arg(sshd.at("away")).env("SSH_AUTH_SOCK", &socket).status().unwrap().success());
+    sshd.connect_with(|options| options.options = vec![format!("IdentityAgent={}", socket.display())])
+        .unwrap();
+    drop(agent);
+}
+
+#[test]
+fn a_banner_of_the_node_is_not_what_ssh_says() {
+    let mut sshd = Sshd::start();
+    drop(sshd.connect().unwrap());
+    sshd.stop();
+    let banner = "Legal.\nroot: Permission denied (to all but staff).\nHost key verification failed.\n";
+    fs::write(sshd.at("banner"), banner).unwrap();
+    sshd.more = format!("Banner {}\n", sshd.at("banner").display());
+    sshd.run();
+    fs::write(sshd.at("authorized_keys"), "").unwrap();
+    let error = refused(sshd.connect(), NodeErrorKind::Refused, "xds-sync join");
+    assert!(!error.detail.contains("ssh-keygen") && !error.detail.contains("staff"), "{error}");
+    sshd.stop();
+    sshd.more.push_str("MaxAuthTries 0\n");
+    sshd.run();
+    let error = refused(sshd.connect(), NodeErrorKind::Refused, "ended the connection");
+    assert!(error.detail.contains("Too many authentication failures"), "{error}");
+}
+
+#[test]
+fn what_fails_at_the_jump_host_is_said_of_the_jump_host() {
+    let (sshd, gate) = (Sshd::start(), Sshd::start());
+    let config = gate.at("ssh_config");
+    let own = format!(
+        "Host gate\nHostName 127.0.0.1\nPort {}\nIdentityFile {}\nUserKnownHostsFile {}\n\
+         StrictHostKeyChecking yes\nHostKeyAlias gate\nBatchMode yes\nIdentityAgent none\n",
+        gate.port,
+        gate.at("identity").display(),
+        gate.at("gate_known_hosts").display(),
+    );
+    fs::write(&config, own).unwrap();
+    let through = |options: &mut SshOptions| {
+        options.options = vec![format!("ProxyCommand=ssh -F {} -W %h:%p gate", config.display())];
+    };
+    let known = |name: &str| {
+        let key = fs::read_to_string(gate.at(name)).unwrap();
+        fs::write(gate.at("gate_known_hosts"), format!("gate {key}")).unwrap();
+    };
+    known("identity.pub");
+    let error = refused(sshd.connect_with(through), NodeErrorKind::Unreachable, "jump host");
+    assert!(error.detail.contains("Host key for gate has changed"), "{error}");
+    known("host_key.pub");
+    fs::write(gate.at("authorized_keys"), "").unwrap();
+    let error = refused(sshd.connect_with(through), NodeErrorKind::Unreachable, "jump host");
+    assert!(error.detail.contains("@127.0.0.1: Permission denied (publickey"), "{error}");
+    fs::copy(gate.at("identity.pub"), gate.at("authorized_keys")).unwrap();
+    let elsewhere = |options: &mut SshOptions| {
+        through(options);
+        options.port = free_port();
+    };
+    refused(sshd.connect_with(elsewhere), NodeErrorKind::Unreachable, "Connection refused");
+    sshd.connect_with(through).unwrap();
+    await_no_ssh(sshd.dir.path());
+}
+
+#[test]
+fn an_option_that_ssh_does_not_know_is_said_to_be_ours() {
+    let sshd = Sshd::start();
+    let met = sshd.connect_with(|options| options.options = vec!["NoSuchOption=yes".to_owned()]);
+    let error = refused(met, NodeErrorKind::Unreachable, "see ssh.options");
+    assert!(error.detail.contains("nosuchoption"), "{error}");
+}
+
 #[test]
 fn a_changed_host_key_is_refused_whatever_its_type() {
     for kind in ["ed25519", "ecdsa"] {
@@ -445,18 +545,32 @@ fn an_agent_that_hangs_is_given_up_and_its_connection_too() {
     await_no_ssh(sshd.dir.path());
 }
 
+/// A process that is killed at the end.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// A Main in a process of its own, with these variables in its environment.
+fn main_beside(sshd: &Sshd, env: &[(&str, &Path)]) -> Running {
+    let mut main = Command::new(std::env::current_exe().unwrap());
+    main.args(["--exact", "stand_in_for_a_main", "--ignored", "--nocapture"])
+        .env(PORT_AND_DIR, format!("{} {}", sshd.port, sshd.dir.path().display()))
+        .envs(env.iter().copied())
+        .stdout(Stdio::null());
+    Running(main.spawn().unwrap())
+}
+
 #[test]
 fn a_main_that_is_killed_leaves_no_ssh() {
     let sshd = Sshd::start();
-    let mut main = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "stand_in_for_a_main", "--ignored", "--nocapture"])
-        .env(PORT_AND_DIR, format!("{} {}", sshd.port, sshd.dir.path().display()))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let main = main_beside(&sshd, &[]);
     await_that("Main does not connect", || sshd.at("connected").exists());
-    main.kill().unwrap();
-    main.wait().unwrap();
+    drop(main);
     await_that("ssh is still running", || processes(sshd.dir.path()).is_empty());
     // What it left lying is swept by the next.
     drop(sshd.connect().unwrap());

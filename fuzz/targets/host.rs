@@ -98,6 +98,7 @@ impl Host {
             file: "node.toml".into(),
             roots: vec![ACCEPTED.into()],
             read_only: false,
+            machine: None,
             max_epoch: EpochLimit::NONE,
             reload: [("moh".to_owned(), vec!["true".to_owned()])].into(),
             state_dir: self.dir.path().join("state"),

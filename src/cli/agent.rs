@@ -49,7 +49,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
     widen(&input);
     widen(&output);
     let accept = match Accept::read(&file) {
-        Ok(accept) => Accept { max_epoch: EpochLimit::at(host::now()), ..accept },
+        Ok(accept) => {
+            Accept { max_epoch: EpochLimit::at(host::now()), machine: Some(site::machine()), ..accept }
+        }
         Err(error) => {
             // Main shows it to its administrator, who does not see what is printed here.
             log::error!("session refused: {error:#}");

@@ -137,8 +137,16 @@ fn ensure_key(config: &Config) -> anyhow::Result<KeyPair> {
 fn show_key(pair: &KeyPair, identity: &Path, steps: &mut Steps) {
     let which = format!("{} ({} {})", identity.display(), pair.algorithm, pair.fingerprint);
     steps.ensured("key pair", pair.made, &which);
-    if pair.public_written && !pair.made {
-        steps.ensured("key pair", true, &key::public_path(identity).display().to_string());
+    let public = key::public_path(identity);
+    match &pair.replaced_public {
+        Some(other) => {
+            let text = format!("made {} again: it was of another key, {other}", public.display());
+            steps.changed("key pair", &text);
+        }
+        None if pair.public_written && !pair.made => {
+            steps.ensured("key pair", true, &public.display().to_string());
+        }
+        None => {}
     }
     if pair.tightened {
         steps.changed("key pair", "is now readable for its owner alone, as ssh demands");

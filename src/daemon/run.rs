@@ -64,7 +64,12 @@ pub(crate) struct Over {
 impl Running {
     /// Carries it out.
     pub(super) fn carry_out(&self, main: Local) -> Over {
-        let sessions = Sessions { lanes: &self.lanes, taken: Mutex::default(), released: &*self.released };
+        let sessions = Sessions {
+            site: &self.site,
+            lanes: &self.lanes,
+            taken: Mutex::default(),
+            released: &*self.released,
+        };
         let mut environment = self.site.environment();
         environment.main = Mutex::new(main);
         let environment = Environment {
@@ -82,7 +87,7 @@ impl Running {
         let main = environment.main.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut exit_code = crate::report::exit::INTERNAL;
         if let Ok(report) = &mut report {
-            report.problems.extend(self.site.nodes().problems());
+            report.problems.extend(self.site.problems(&spec));
             exit_code = report.exit_code();
             self.record(report, exit_code);
         }
@@ -113,6 +118,7 @@ fn is_worth_telling(report: &Report, exit_code: u8) -> bool {
 
 /// The kept sessions, as one run has them.
 struct Sessions<'a> {
+    site: &'a Site,
     lanes: &'a BTreeMap<String, Lane>,
     taken: Mutex<BTreeSet<String>>,
     released: &'a (dyn Fn(&str) + Sync),
@@ -130,6 +136,10 @@ impl Connect for Sessions<'_> {
         let session = self.lanes.get(node).ok_or_else(unknown)?.take()?;
         self.taken().insert(node.to_owned());
         Ok(session)
+    }
+
+    fn is_main(&self, machine: &str) -> bool {
+        self.site.is_main(machine)
     }
 
     fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {

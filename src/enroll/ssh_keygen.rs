@@ -14,7 +14,7 @@ pub(super) fn public_key(identity: &Path) -> anyhow::Result<PublicKey> {
     let output = run(Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(identity), b"")?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
-        bail!("cannot derive the missing public key of {}: {}", identity.display(), why.trim());
+        bail!("ssh-keygen says: {}", why.trim());
     }
     PublicKey::from_openssh(&String::from_utf8_lossy(&output.stdout))
         .with_context(|| format!("reading what ssh-keygen says of {}", identity.display()))

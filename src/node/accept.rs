@@ -9,6 +9,7 @@ use crate::disk::resolved;
 use crate::durable;
 use crate::model::reserved::reserved_name;
 use crate::node::epoch::Limit;
+use crate::node::machine::Machine;
 use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 
 /// A node's `node.toml`, checked.
@@ -26,6 +27,8 @@ pub struct Accept {
     pub state_dir: PathBuf,
     /// The highest epoch that a new Main may have. It is not in the file, which knows no time.
     pub max_epoch: Limit,
+    /// This host; `None`: it does not tell which machine it is. It is not in the file either.
+    pub machine: Option<Machine>,
 }
 
 /// Defaults, for a node without a file: XiVO's four directories, some of which are symlinks to elsewhere.
@@ -61,6 +64,7 @@ impl Accept {
             reload: RELOADS.into_iter().map(|(name, words)| (name.to_owned(), command(words))).collect(),
             state_dir: STATE_DIR.into(),
             max_epoch: Limit::NONE,
+            machine: None,
         }
     }
 
@@ -130,6 +134,7 @@ fn written(mut reader: Reader<'_>, default: Accept) -> Option<Accept> {
         reload,
         state_dir: state_dir?,
         max_epoch: default.max_epoch,
+        machine: default.machine,
     })
 }
 

@@ -53,11 +53,11 @@ fn no_agent(noise: &[u8], ended: &Ended) -> NodeError {
     )
 }
 
-/// Whether a shell says that there is no such program, in the words of dash, bash, busybox or env(1).
+/// Whether a shell says that there is no such program, in the words of dash, bash, busybox or env(1). What a login
+/// script misses is another matter.
 fn says_not_found(text: &str) -> bool {
-    text.lines()
-        .map(str::trim_end)
-        .any(|line| line.ends_with("not found") || line.ends_with("No such file or directory"))
+    let says = |line: &str| line.ends_with("not found") || line.ends_with("No such file or directory");
+    text.lines().map(str::trim_end).any(|line| line.contains("xds-sync") && says(line))
 }
 
 /// The first line that is not blank, escaped and in quotes.
@@ -89,6 +89,7 @@ mod tests {
                 "status 2: \"error: unrec",
             ),
             ("", "", Some(1), Incompatible, "exit status 1"),
+            ("", ".profile: 3: fortune: not found\nbackup only", Some(0), Incompatible, "status 0"),
             ("", "", None, Lost, "before"),
         ] {
             let ended = Ended { status, stderr: stderr.to_owned() };

@@ -61,6 +61,11 @@ pub trait Endpoint: Send {
     /// After `Err` no run is open and the host holds nothing.
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError>;
 
+    /// The id of the machine that the host is, as it told when the run began; `None`: it has none yet, or does not say.
+    fn machine(&self) -> Option<&str> {
+        None
+    }
+
     /// Closes the run: releases the locks of all roots and forgets all trees and stages. Does nothing when no
     /// run is open. After `Err` the locks are released no later than when the agent's process has ended.
     fn end(&mut self) -> Result<(), NodeError>;

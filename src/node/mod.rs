@@ -14,6 +14,7 @@ pub(crate) mod epoch;
 mod error;
 mod heartbeat;
 mod local;
+mod machine;
 mod peer;
 mod protocol;
 mod remote;
@@ -26,6 +27,8 @@ pub use endpoint::{Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, Tra
 pub use epoch::Limit as EpochLimit;
 pub use error::{Attempt, NodeError, NodeErrorKind, Refusal};
 pub use local::{Local, LocalOptions, ReplaceKey};
+pub use machine::Machine;
+pub(crate) use machine::NAME as MACHINE_FILE;
 pub use peer::{Ended, Peer};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;

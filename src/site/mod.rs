@@ -8,6 +8,7 @@ mod ha;
 mod install;
 mod known;
 mod lock;
+mod machine;
 mod rotation;
 mod ssh;
 
@@ -19,7 +20,7 @@ use std::time::SystemTime;
 use crate::config::{Config, Node};
 use crate::model::escape::clean;
 use crate::node::{Local, NodeError, NodeSession};
-use crate::report::Report;
+use crate::report::{Problem, Report, Stage};
 use crate::state::{Identity, Lock, StateDir};
 use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent, Spec};
 use crate::threads::side_by_side;
@@ -29,6 +30,7 @@ pub(crate) use ha::{PATH as HA_CONFIG, standby};
 pub use known::KnownNodes;
 pub use lock::Locked;
 pub(crate) use lock::lock;
+pub(crate) use machine::machine;
 pub(crate) use rotation::RotationEnd;
 use ssh::Ssh;
 
@@ -165,6 +167,11 @@ impl Site {
         disks::main_disk(&self.state, now, new_id, stop)
     }
 
+    /// Whether the machine with this id is Main itself.
+    pub(crate) fn is_main(&self, machine: &str) -> bool {
+        self.ssh.is_main(machine)
+    }
+
     /// Connects with a node's agent.
     pub(crate) fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
         self.ssh.connect(node)
@@ -205,9 +212,24 @@ impl Site {
     ///
     /// What happens to one node or directory is in the report; `Err` is Main's own state that could not be read.
     pub fn sync(&self, options: &Options) -> anyhow::Result<Report> {
-        let mut report = sync::run(&self.environment(), &self.spec(options))?;
-        report.problems.extend(self.nodes.problems());
+        let spec = self.spec(options);
+        let mut report = sync::run(&self.environment(), &spec)?;
+        report.problems.extend(self.problems(&spec));
         Ok(report)
+    }
+
+    /// What went wrong with finding nodes, and with reaching any from here, for the report of a run.
+    pub(crate) fn problems(&self, spec: &Spec) -> Vec<Problem> {
+        let is_asked = |node: &&Node| spec.nodes.iter().any(|asked| asked.name == node.name);
+        let troubles = self.own_troubles(self.config().nodes.iter().filter(is_asked));
+        let troubles = troubles.into_iter().map(|detail| Problem::failure(Stage::Connect, detail));
+        self.nodes.problems().into_iter().chain(troubles).collect()
+    }
+
+    /// What keeps Main itself from reaching these nodes: trouble with its keys, each told once.
+    #[must_use]
+    pub fn own_troubles<'n>(&self, nodes: impl Iterator<Item = &'n Node>) -> Vec<String> {
+        self.ssh.own_troubles(nodes)
     }
 
     /// Connects to the agents of these nodes and hangs up again, several at once; results are in the same order.

@@ -23,6 +23,9 @@ pub struct Ledger {
     /// Directory → node → standing skips of the last plan.
     #[serde(default)]
     skips: BTreeMap<String, BTreeMap<String, Skips>>,
+    /// Node → the id of the machine that it is.
+    #[serde(default)]
+    pub(crate) machines: BTreeMap<String, String>,
     /// Paths that several ends changed differently, the oldest first.
     #[serde(default)]
     pub conflicts: Vec<ConflictRecord>,
@@ -211,6 +214,7 @@ impl Ledger {
     pub(crate) fn forget_nodes_except<'n>(&mut self, nodes: impl Iterator<Item = &'n str>) {
         let nodes: BTreeSet<&str> = nodes.collect();
         self.loaded.retain(|node, _| nodes.contains(node.as_str()));
+        self.machines.retain(|node, _| nodes.contains(node.as_str()));
         self.reload_warnings.retain(|node, _| nodes.contains(node.as_str()));
         for known in self.skips.values_mut() {
             known.retain(|node, _| nodes.contains(node.as_str()));

@@ -4,10 +4,13 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::model::ReloadOutcome;
-use crate::node::{Endpoint, NodeError, NodeErrorKind, NodeSession};
+use crate::model::escape::escape_for_people;
+use crate::node::{Endpoint, MACHINE_FILE, NodeError, NodeErrorKind, NodeSession};
 use crate::report::{NodeState, Problem, Stage};
 use crate::sync::Run;
 use crate::sync::edge::EdgeRun;
+use crate::sync::lock;
+use crate::sync::machines::Expected;
 use crate::sync::result;
 use crate::sync::spec::NodeSpec;
 
@@ -73,9 +76,12 @@ impl<'a> NodeRun<'a> {
 
     /// Connects to the node, and looks at all its directories.
     pub(super) fn open(&mut self, run: &Run<'_>) -> Result<(), NodeError> {
-        let _permit = run.permits.take();
+        let mut permit = Some(run.permits.take());
+        let expected = run.machines.expect(&self.spec.name);
         let mut session = run.env.connect.connect(&self.spec.name)?;
         session.begin(&run.id, run.spec.dry_run)?;
+        self.check_machine(run, expected, session.machine(), || permit = None)?;
+        let _permit = permit.unwrap_or_else(|| run.permits.take());
         let specs: Vec<_> = self.spec.edges.iter().map(|edge| edge.scan.clone()).collect();
         let scanned = session.scan_all(&specs)?;
         let edges = self.spec.edges.iter().zip(scanned);
@@ -91,6 +97,40 @@ impl<'a> NodeRun<'a> {
         }
         self.edges = edges;
         self.session = Some(session);
+        Ok(())
+    }
+
+    /// Fails unless the machine behind the node's address is this node's, and no other's. `wait` is called before another
+    /// node is waited for.
+    fn check_machine(
+        &self,
+        run: &Run<'_>,
+        expected: Expected<'_>,
+        machine: Option<&str>,
+        wait: impl FnOnce(),
+    ) -> Result<(), NodeError> {
+        let refused = |who: String, remedy: &str| {
+            let detail = format!(
+                "{who}: {remedy}. If they are two, and one was copied from the other with its disk, remove {MACHINE_FILE} in \
+                 the state directory of the copy (/var/lib/xds-sync)"
+            );
+            Err(NodeError::new(NodeErrorKind::Refused, detail))
+        };
+        let name = &self.spec.name;
+        if machine.is_some_and(|machine| run.env.connect.is_main(machine)) {
+            return refused(
+                format!("{name} is the same machine as Main"),
+                "it is no node, take it out of the configuration",
+            );
+        }
+        if let Err(other) = expected.is(machine, wait) {
+            let other = escape_for_people(other.as_bytes());
+            let remedy = "it is kept in step under that name, take the other one out of the configuration";
+            return refused(format!("{name} is the same machine as {other}"), remedy);
+        }
+        if let Some(machine) = machine {
+            lock(run.ledger).machines.insert(name.clone(), machine.to_owned());
+        }
         Ok(())
     }
 

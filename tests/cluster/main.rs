@@ -34,3 +34,4 @@ mod reloads;
 mod roots;
 mod slow_node;
 mod watch;
+mod whose_fault;

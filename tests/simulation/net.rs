@@ -149,6 +149,7 @@ pub fn accept(base: &std::path::Path, node: usize) -> Accept {
         file: base.join("node.toml"),
         roots: vec![base.to_owned()],
         read_only: false,
+        machine: None,
         max_epoch: EpochLimit::NONE,
         reload: [("dialplan".to_owned(), vec!["true".to_owned()])].into(),
         state_dir: base.join(format!("h{node}/state")),

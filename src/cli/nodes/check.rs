@@ -43,6 +43,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         let file = load::config_path(context);
         bail!("no node is configured or found: add a [[node]] with name and address to {}", file.display());
     }
+    site.own_troubles(nodes.iter().copied()).iter().for_each(|trouble| context.ui.error(trouble));
     let results = site.check(&nodes);
     let nodes: Vec<Checked<'_>> =
         nodes.iter().zip(results).map(|(node, result)| checked(node, result)).collect();

@@ -26,6 +26,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     load::check_nodes(&args.names, site.config())?;
     let nodes: Vec<&Node> =
         site.config().nodes.iter().filter(|node| args.names.contains(&node.name)).collect();
+    let troubles = site.own_troubles(nodes.iter().copied());
+    anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("; "));
     logging::use_syslog(&site.config().sync.syslog_facility);
     let results = site.install(&nodes)?;
 

@@ -160,7 +160,17 @@ impl<'a, W: Write> AgentSession<'a, W> {
             trash: VecDeque::new(),
             changes: ChangeLog::new(run),
         });
-        Ok(Reply::Begun)
+        Ok(Reply::Begun(self.machine(dry_run)))
+    }
+
+    /// Which machine this is. A dry run, or a node that may not be changed, makes no id.
+    fn machine(&self, dry_run: bool) -> Option<String> {
+        let (machine, state_dir) = (self.accept.machine.as_ref()?, &self.accept.state_dir);
+        if dry_run || self.accept.read_only {
+            return machine.id(state_dir);
+        }
+        // A state directory that cannot be written shows in the run itself.
+        machine.ensure_id(state_dir).inspect_err(|error| log::warn!("machine: {error:#}")).ok()
     }
 
     fn end(&mut self) -> Result<Reply, NodeError> {

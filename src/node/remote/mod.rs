@@ -29,6 +29,8 @@ use crate::watch::Seen;
 pub struct Remote {
     connection: AgentConnection,
     version: String,
+    /// Of the run that is open.
+    machine: Option<String>,
     /// What the node said about each directory in this run.
     directories: HashMap<String, RemoteDirectory>,
 }
@@ -55,7 +57,7 @@ impl Remote {
         timeout: Duration,
     ) -> Result<Remote, NodeError> {
         let (connection, version) = AgentConnection::handshake(input, output, peer, hello, timeout)?;
-        Ok(Remote { connection, version, directories: HashMap::new() })
+        Ok(Remote { connection, version, machine: None, directories: HashMap::new() })
     }
 
     /// The node's version of this package.
@@ -107,9 +109,17 @@ impl Endpoint for Remote {
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
         self.directories.clear();
         match self.connection.call(&Request::Begin { run: run.to_owned(), dry_run })? {
-            Reply::Begun => Ok(()),
+            Reply::Begun(machine) => {
+                self.connection.check(machine.as_deref().map_or(Ok(()), check::id))?;
+                self.machine = machine;
+                Ok(())
+            }
             other => self.connection.unexpected(&other, "the begin of a run"),
         }
+    }
+
+    fn machine(&self) -> Option<&str> {
+        self.machine.as_deref()
     }
 
     fn end(&mut self) -> Result<(), NodeError> {

@@ -34,7 +34,7 @@ const ALWAYS: [&str; 12] = [
     "CheckHostIP=no",
     "HashKnownHosts=no",
     "UpdateHostKeys=no",
-    // At lower levels ssh does not say why it failed.
+    // At lower levels ssh does not say why it failed; at higher ones the node decides how much it logs.
     "LogLevel=INFO",
 ];
 
@@ -123,6 +123,11 @@ impl<'a> Target<'a> {
         let aes = options.has_aes && !options.own_config.sets_ciphers;
         let aes = aes.then(|| AES_FIRST.to_owned());
         let defaults = [
+            // Neither keys that whoever calls has in an agent, nor other ways in that ssh_config knows of: each
+            // would let Main in elsewhere than at the agent, or use up the tries that sshd allows.
+            "IdentitiesOnly=yes".to_owned(),
+            "IdentityAgent=none".to_owned(),
+            "PreferredAuthentications=publickey".to_owned(),
             format!("ConnectTimeout={}", options.connect_timeout().as_secs()),
             // The master of a dead connection ends as well, after our own timeout.
             format!("ServerAliveInterval={}", options.timeout.as_secs().max(1)),
@@ -150,11 +155,27 @@ impl<'a> Target<'a> {
         of_it.flat_map(|line| [line, "\n"]).collect()
     }
 
+    /// Those of the master.
     pub(super) fn arguments(&self, control: &Control) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = ["-M", "-N", "-f", "-S"].map(OsString::from).to_vec();
         arguments.push(control.socket().to_string_lossy().replace('%', "%%").into());
         arguments.push("-E".into());
         arguments.push(control.log().into());
+        self.connect(arguments)
+    }
+
+    /// Those of an ssh that is no master, and runs a command that does nothing.
+    pub(super) fn arguments_without_master(&self, control: &Control) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            ["-o", "ControlMaster=no", "-o", "ControlPath=none", "-E"].map(OsString::from).to_vec();
+        arguments.push(control.log().into());
+        let mut arguments = self.connect(arguments);
+        arguments.push("true".into());
+        arguments
+    }
+
+    /// With how and where to connect.
+    fn connect(&self, mut arguments: Vec<OsString>) -> Vec<OsString> {
         arguments.extend(["-l", self.user, "-p"].map(OsString::from));
         arguments.push(self.port.to_string().into());
         for option in self.options() {

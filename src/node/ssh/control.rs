@@ -56,7 +56,7 @@ impl Control {
         self.path.join("log")
     }
 
-    /// What ssh printed.
+    /// What ssh logged: its own words, without the node's banner.
     pub(super) fn log_text(&self) -> String {
         let mut text = Vec::new();
         if let Ok(log) = fs::File::open(self.log()) {

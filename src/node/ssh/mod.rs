@@ -1,7 +1,7 @@
 //! Streams to nodes, by the system's ssh: one connection for each node.
 //!
-//! ssh itself connects and authenticates, so that the user's ssh_config, agents and hardware keys work as
-//! they do by hand. It is started as a multiplexing master of our own, and the agent's stream is opened
+//! ssh itself connects and authenticates, so that the user's ssh_config works as it does by hand. The key is the
+//! configured one and no other: who calls, with which ssh-agent, makes no difference. ssh is started as a multiplexing master of our own, and the agent's stream is opened
 //! through it with the `openssh` crate, as pipes that can be polled with a deadline. tokio is used here only.
 
 mod command;
@@ -17,17 +17,20 @@ pub use options::{HostKeys, NodeOptions, SshOptions};
 pub use own_config::OwnConfig;
 pub(crate) use shell::ShellOutput;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use openssh::Session;
+use tokio::io::AsyncReadExt as _;
+use tokio::process::ChildStderr;
 use tokio::runtime::Runtime;
 
 use self::command::Target;
@@ -63,6 +66,11 @@ impl Connector {
         // Made here, because ssh would make it readable for all. ssh reports a path that cannot be written to.
         let _ = fs::File::options().append(true).create(true).mode(0o600).open(&options.known_hosts);
         control::sweep(&options.control_dir)?;
+        let count = AtomicU64::new(0);
+        // A disk that is full or read-only is Main's trouble, and not that of each node.
+        Control::of_this_run(&options.control_dir, &count).with_context(|| {
+            format!("no control socket of ssh can be made on Main in {}", options.control_dir.display())
+        })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("ssh")
@@ -74,7 +82,7 @@ impl Connector {
                 keep::end(&runtime, &left);
             }
         }
-        Ok(Connector { options, runtime: Arc::new(runtime), count: AtomicU64::new(0) })
+        Ok(Connector { options, runtime: Arc::new(runtime), count })
     }
 
     /// Connects to a node and shakes hands with its agent.
@@ -127,32 +135,83 @@ impl Connector {
 
     /// Starts the master, which goes into the background once it is let in.
     async fn open(&self, target: &Target<'_>, control: &Control) -> Result<Session, NodeError> {
-        let failed = |error: io::Error| {
-            NodeError::new(NodeErrorKind::Unreachable, format!("cannot run ssh on Main: {error}"))
-        };
         let log = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(control.log());
-        let log = log.map_err(failed)?;
-        let mut master = tokio::process::Command::new("ssh")
-            .args(target.arguments(control))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
+        log.map_err(no_ssh)?;
         // ssh bounds the connection itself, but not the authentication.
         let limit = self.options.connect_timeout() + self.options.timeout;
-        match tokio::time::timeout(limit, master.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(Session::resume_mux(control.socket().into(), None)),
-            Ok(Ok(_)) => Err(failure::classify(&control.log_text(), target)),
-            Ok(Err(error)) => Err(failed(error)),
-            Err(_) => {
-                let detail = format!("{} did not let Main in within {limit:?}", target.address);
-                Err(NodeError::new(NodeErrorKind::Timeout, detail))
+        let ended = tokio::time::timeout(limit, run_ssh(target.arguments(control))).await;
+        let Ok(ended) = ended else {
+            let detail = format!("{} did not let Main in within {limit:?}", target.address);
+            return Err(NodeError::new(NodeErrorKind::Timeout, detail));
+        };
+        let (status, printed) = ended.map_err(no_ssh)?;
+        if status.success() {
+            return Ok(Session::resume_mux(control.socket().into(), None));
+        }
+        let log = control.log_text();
+        if log.is_empty() && !printed.is_empty() {
+            return Err(failure::of_options(&printed));
+        }
+        if failure::is_of_proxy(&log) {
+            // A master discards what its proxy says. Without one the connection fails again, and the reason is told.
+            let again = tokio::time::timeout(limit, run_ssh(target.arguments_without_master(control))).await;
+            if let Ok(Ok((_, words))) = again
+                && !words.trim().is_empty()
+            {
+                return Err(failure::of_proxy(&words, target));
             }
         }
+        Err(failure::classify(&log, target))
     }
 }
 
+fn no_ssh(error: io::Error) -> NodeError {
+    NodeError::new(NodeErrorKind::Unreachable, format!("cannot run ssh on Main: {error}"))
+}
+
+/// Runs ssh until it ends or is in the background. Also gives the beginning of its stderr: what it says before it opens
+/// its log, the node's banner, and the words of a proxy.
+async fn run_ssh(arguments: Vec<OsString>) -> io::Result<(ExitStatus, String)> {
+    let mut ssh = tokio::process::Command::new("ssh")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut printed = Vec::new();
+    let stderr = ssh.stderr.take();
+    let status = {
+        let read = read_some(stderr, &mut printed);
+        tokio::pin!(read);
+        let status = tokio::select! {
+            status = ssh.wait() => Some(status?),
+            () = &mut read => None,
+        };
+        match status {
+            // Something that ssh has started may hold its stderr.
+            Some(status) if !status.success() => {
+                let _ = tokio::time::timeout(MOMENT, read).await;
+                status
+            }
+            Some(status) => status,
+            None => ssh.wait().await?,
+        }
+    };
+    Ok((status, String::from_utf8_lossy(&printed).into_owned()))
+}
+
+/// Reads to the end, and keeps the beginning: a node may send as much as it likes.
+async fn read_some(stream: Option<ChildStderr>, kept: &mut Vec<u8>) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        let room = MAX_PRINTED.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..count.min(room)]);
+    }
+}
+
+/// Most bytes of ssh's stderr that are kept.
+const MAX_PRINTED: usize = 64 * 1024;
 /// How long something that ssh does locally may take.
 const MOMENT: Duration = Duration::from_secs(2);

@@ -14,7 +14,7 @@ pub struct SshOptions {
     pub user: String,
     /// The port of the node's sshd.
     pub port: u16,
-    /// Main's private key. Keys of an agent and of ssh_config are tried as well.
+    /// Main's private key. ssh_config may name more; those of an agent are not tried unless `options` ask for it.
     pub identity: PathBuf,
     /// The key before it, for nodes that do not know the new one yet.
     pub previous_identity: Option<PathBuf>,

@@ -120,7 +120,7 @@ impl Peer for SshPeer {
         let mut stderr = String::from_utf8_lossy(&tail).into_owned();
         if stderr.trim().is_empty() && status.is_none() {
             // The connection itself broke: ssh may have logged why.
-            stderr = failure::last_line(&self.control.log_text()).unwrap_or_default();
+            stderr = failure::last_lines(&self.control.log_text()).unwrap_or_default();
         }
         Ended { status, stderr }
     }
