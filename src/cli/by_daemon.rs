@@ -2,26 +2,24 @@
 
 use std::path::Path;
 
-use super::Context;
-use super::sync::Args;
+use super::{Context, signals};
 use crate::config::Config;
 use crate::daemon::control::{Client, Event, Format, Request, SOCKET, SyncRequest};
 use crate::daemon::digest;
-use crate::report::exit::{DIFFERENCES, IN_STEP};
 use crate::report::text::Verbosity;
 
-/// Has the daemon make the run; returns the exit code. `None`: there is no daemon for this configuration.
-pub(super) fn run(context: &Context, args: &Args, config: &Config) -> anyhow::Result<Option<u8>> {
-    let request = SyncRequest {
-        config: Some(digest(config)),
-        dry_run: args.dry_run,
-        nodes: args.nodes.clone(),
-        directories: args.directories.clone(),
-        checksum: args.checksum,
-        reload: args.reload,
-        accept_deletes: args.accept_deletes.clone(),
-        format: format(context, args),
-    };
+/// Has the daemon make the run; returns the exit code, and whether a dry run found differences. `None`: there is no daemon
+/// for this configuration.
+pub(super) fn run(
+    context: &Context,
+    config: &Config,
+    json: bool,
+    request: SyncRequest,
+) -> anyhow::Result<Option<(u8, bool)>> {
+    // A signal ends this command as it ends a run. The daemon's goes on, and loses nothing either.
+    signals::stop_flag()?;
+    let (config, format) = (Some(digest(config)), format(context, json));
+    let request = SyncRequest { config, format, ..request };
     let Some(mut client) = Client::ask(Path::new(SOCKET), &Request::Sync(request))? else {
         return Ok(None);
     };
@@ -37,24 +35,20 @@ pub(super) fn run(context: &Context, args: &Args, config: &Config) -> anyhow::Re
                 if let Err(error) = context.ui.result(output.as_bytes()) {
                     context.ui.error(&format!("printing the report: {error}"));
                 }
-                let code = if args.exit_code && differences && exit_code == IN_STEP {
-                    DIFFERENCES
-                } else {
-                    exit_code
-                };
-                return Ok(Some(code));
+                return Ok(Some((exit_code, differences)));
             }
             Event::Refused { why } => anyhow::bail!("{why}"),
             Event::OtherConfiguration => return Ok(None),
             Event::Status(_) => {}
         }
     }
-    anyhow::bail!("the daemon ended before the run was over; run `xds-sync sync` again")
+    context.ui.message("`xds-sync watch` has ended: this run is made without it");
+    Ok(None)
 }
 
-fn format(context: &Context, args: &Args) -> Format {
+fn format(context: &Context, json: bool) -> Format {
     let style = context.ui.style();
-    match (args.json, style.verbosity, style.color) {
+    match (json, style.verbosity, style.color) {
         (true, ..) => Format::Json,
         (_, Verbosity::Quiet, false) => Format::Quiet,
         (_, Verbosity::Normal, false) => Format::Normal,

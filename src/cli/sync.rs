@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Context, by_daemon, exit, init, load, signals};
 use crate::config::Config;
+use crate::daemon::control::SyncRequest;
 use crate::logging;
 use crate::record;
 use crate::report::exit::{DIFFERENCES, IN_STEP};
@@ -43,31 +44,31 @@ pub(super) struct Args {
     init: bool,
     /// Show what would be done, one line per change; touch nothing
     #[arg(short = 'n', long)]
-    pub(super) dry_run: bool,
+    dry_run: bool,
     /// Only these nodes
     #[arg(long = "node", value_name = "NAME", num_args = 1..)]
-    pub(super) nodes: Vec<String>,
+    nodes: Vec<String>,
     /// Only these directories
     #[arg(long = "dir", value_name = "NAME", num_args = 1..)]
-    pub(super) directories: Vec<String>,
+    directories: Vec<String>,
     /// Read every file again, whatever its size and times say
     #[arg(long)]
-    pub(super) checksum: bool,
+    checksum: bool,
     /// Reload Asterisk even where no reload is due
     #[arg(long)]
-    pub(super) reload: bool,
+    reload: bool,
     /// Carry out the plan with this token, which a guard stopped
     #[arg(long, value_name = "TOKEN", num_args = 1..)]
-    pub(super) accept_deletes: Vec<String>,
+    accept_deletes: Vec<String>,
     /// With --dry-run: exit with 6 when there are differences
     #[arg(long, requires = "dry_run")]
-    pub(super) exit_code: bool,
+    exit_code: bool,
     /// Wait while another run is going on
     #[arg(long)]
     wait: bool,
     /// Print one JSON object
     #[arg(long)]
-    pub(super) json: bool,
+    json: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
@@ -95,8 +96,18 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         load::check_nodes(&args.nodes, &config)?;
     }
 
-    if let Some(code) = by_daemon::run(context, args, &config)? {
-        return Ok(code);
+    let request = SyncRequest {
+        dry_run: args.dry_run,
+        nodes: args.nodes.clone(),
+        directories: args.directories.clone(),
+        checksum: args.checksum,
+        reload: args.reload,
+        accept_deletes: args.accept_deletes.clone(),
+        ..SyncRequest::default()
+    };
+    if let Some((code, differences)) = by_daemon::run(context, &config, args.json, request)? {
+        let is_told = args.exit_code && differences && code == IN_STEP;
+        return Ok(if is_told { DIFFERENCES } else { code });
     }
     let (report, code) = perform(context, args, config).inspect_err(record::no_run)?;
     // The run is over, and its exit code stands even where its report cannot be printed.

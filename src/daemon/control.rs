@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::live::Live;
@@ -200,17 +200,18 @@ impl Client {
         }
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        stream.write_all(&line).context("asking the daemon")?;
+        // Where it has just gone, there is no answer either.
+        let _ = stream.write_all(&line);
         Ok(Some(Client { answers: BufReader::new(stream) }))
     }
 
-    /// The next answer; `None` after the last one.
+    /// The next answer; `None` after the last one, or when the daemon has gone.
     pub(crate) fn next(&mut self) -> anyhow::Result<Option<Event>> {
         let mut line = String::new();
         match self.answers.read_line(&mut line) {
-            Ok(0) => Ok(None),
+            // One that was killed resets the connection.
+            Ok(0) | Err(_) => Ok(None),
             Ok(_) => Ok(Some(serde_json::from_str(&line).context("the daemon is of another version")?)),
-            Err(error) => bail!("the daemon has gone: {error}"),
         }
     }
 }

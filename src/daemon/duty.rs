@@ -584,7 +584,9 @@ impl<'a> Duty<'a> {
 
     /// A full run, as cron would start it.
     fn begin_full(&mut self) {
-        self.watch_main();
+        if self.first.is_some() {
+            self.watch_main();
+        }
         let (sender, _) = std::sync::mpsc::channel();
         // Before what clients ask: the first run of all begins here.
         self.asked
