@@ -32,6 +32,9 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
         log::error!("{error:#}");
     }
     syslog::render(report, exit_code).iter().for_each(log_line);
+    if let Err(error) = state.end_run() {
+        log::error!("{error:#}");
+    }
 }
 
 /// Records a run that found nothing to do, and that nobody asked for: in the status alone.
@@ -51,9 +54,9 @@ pub fn restoration(state: &StateDir, record: &RunRecord) {
     }
 }
 
-/// Logs why there is no run. The caller tells its user in its own way.
-pub fn no_run(error: &anyhow::Error) {
-    log_line(&Line::new(Severity::Error, format!("no run: {error:#}")));
+/// Logs why there is no run, or one of the reasons. The caller tells its user in its own way.
+pub fn no_run(why: &str) {
+    log_line(&Line::new(Severity::Error, format!("no run: {why}")));
 }
 
 /// Logs that a run is not for this host.

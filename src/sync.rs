@@ -40,17 +40,18 @@ use std::time::SystemTime;
 
 use crate::fault::{Point, reach};
 use crate::model::escape::escape_for_people;
-use crate::model::{Digest, Pruned};
+use crate::model::{Digest, Pruned, rfc3339};
 use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
 use crate::report::{Halted, Problem, Report, Stage, words};
-use crate::state::{Ledger, StateDir};
+use crate::state::{BegunRun, Ledger, StateDir};
 
+use halt::Halt;
 use node_run::{Failure, NodeRun};
 use origin::Origins;
 use reloads::Kinds;
 use rendezvous::Rendezvous;
 
-pub use metered::{Progress, Silent};
+pub use metered::{Phase, Progress, Silent};
 pub use result::state_of;
 pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
 
@@ -155,6 +156,7 @@ pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
     };
     let run = Run::new(env, spec, shared)?;
     lock(&env.main).begin(&run.id, spec.dry_run)?;
+    let unended = if env.shared.is_some() { None } else { run.note_begin(started) };
     let cluster = Cluster::new(env.connect, spec);
     thread::scope(|scope| {
         scope.spawn(|| run.scan_main());
@@ -171,15 +173,20 @@ pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
             scope.spawn(move || two_way::round(run, cluster, scope, nodes));
         }
     });
-    Ok(run.report(started, &cluster))
+    let mut report = run.report(started, &cluster);
+    report.problems.extend(unended);
+    Ok(report)
 }
 
 /// The part of a node's run that needs no other node.
 fn alone<'a>(run: &Run<'a>, spec: &'a NodeSpec) -> NodeRun<'a> {
-    let mut node = NodeRun::new(spec);
+    let mut node = NodeRun::new(run.env, spec);
     node.step(|node| node.open(run));
     node.step(|node| push::push(run, node));
     node.step(|node| reloads::reload(run, node, Kinds::PushedAlone));
+    if node.joins_round() {
+        node.at(Phase::Waiting);
+    }
     node
 }
 
@@ -206,16 +213,17 @@ impl<'a> Cluster<'a> {
     fn finish(&self, mut node: NodeRun<'a>) {
         node.step(NodeRun::end);
         self.connect.release(&node.spec.name, node.take_session());
+        node.at(Phase::Done);
         lock(&self.finished).push(node);
         self.lobby.leave();
     }
 
     /// Every node of the run, in configured order, after all threads have ended.
-    fn end(&self, specs: &'a [NodeSpec]) -> Vec<NodeRun<'a>> {
+    fn end(&self, env: &'a Environment<'a>, specs: &'a [NodeSpec]) -> Vec<NodeRun<'a>> {
         let mut nodes = std::mem::take(&mut *lock(&self.finished));
         for spec in specs {
             if !nodes.iter().any(|node| node.spec.name == spec.name) {
-                let mut lost = NodeRun::new(spec);
+                let mut lost = NodeRun::new(env, spec);
                 lost.fail(Failure::Internal("its thread was lost".to_owned()));
                 nodes.push(lost);
             }
@@ -253,6 +261,25 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Says that the run begins, on record and in the log, so that it is not invisible while it lasts, nor when it is
+    /// killed. Returns what is to be said of a run before that did not end.
+    fn note_begin(&self, started: SystemTime) -> Option<Problem> {
+        if self.spec.dry_run {
+            return None;
+        }
+        log::info!("run {} begins", self.id);
+        let begun = BegunRun { run: self.id.clone(), started: rfc3339(started) };
+        match self.env.state.begin_run(&begun) {
+            Ok(before) => before.map(|BegunRun { run, started }| {
+                let detail = format!(
+                    "the run {run} before this one, begun at {started}, did not end: it was killed, or this host went down"
+                );
+                Problem::warning(Stage::State, detail)
+            }),
+            Err(error) => Some(Problem::warning(Stage::State, format!("{error:#}"))),
+        }
+    }
+
     /// Main's side: whoever comes first scans it, the others wait. Should that thread break down, the next one
     /// scans instead of waiting for ever.
     fn origins(&self) -> &Origins {
@@ -261,7 +288,9 @@ impl<'a> Run<'a> {
 
     /// Scans Main meanwhile. A panic is not lost: it comes again in the first node that needs Main.
     fn scan_main(&self) {
+        self.env.progress.at(&self.spec.main, Phase::Scanning);
         let _ = catch_unwind(AssertUnwindSafe(|| self.origins()));
+        self.env.progress.at(&self.spec.main, Phase::Done);
     }
 
     /// Whether an administrator lets the plan with this token go ahead.
@@ -303,7 +332,7 @@ impl<'a> Run<'a> {
             problems: Vec::new(),
             interrupted: self.is_stopped(),
         };
-        let nodes = cluster.end(&self.spec.nodes);
+        let nodes = cluster.end(self.env, &self.spec.nodes);
         report.problems.extend(self.end_on_main(&nodes));
         report.problems.append(&mut lock(&self.pruned));
         report.problems.extend(self.save_ledger());
@@ -311,8 +340,8 @@ impl<'a> Run<'a> {
         // A scan that was broken off because the run is to end looks like a directory that cannot be used.
         let halted_on_main = self.origins.get().filter(|_| !self.is_stopped()).map(Origins::halted);
         for (directory, halt) in halted_on_main.unwrap_or_default() {
-            let (guard, detail, token) = (halt.guard, halt.detail, halt.token);
-            report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new() });
+            let Halt { guard, detail, token, paths, restore } = halt;
+            report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new(), paths, restore });
         }
         nodes.into_iter().for_each(|node| report::add(node, self.spec.dry_run, &mut report));
         report

@@ -348,6 +348,27 @@ fn while_another_run_is_going_on_it_is_exit_75() {
 }
 
 #[test]
+fn whoever_meets_another_run_learns_how_to_wait_and_the_cron_job_says_nothing() {
+    let sandbox = Sandbox::new();
+    let _lock = hold_lock(&sandbox);
+    let run = sandbox.run(&["sync", "-q"]);
+    assert!(run.stderr.contains("; --wait waits"), "{run:?}");
+    let run = sandbox.run(&["sync", "--quiet", "--cron"]);
+    assert_eq!((run.code, run.stdout.as_str(), run.stderr.as_str()), (75, "", ""));
+}
+
+#[test]
+fn no_node_at_all_is_no_success() {
+    let sandbox = Sandbox::new();
+    for args in [&["sync"][..], &["sync", "-n"], &["sync", "--json"], &["nodes", "check"]] {
+        let run = sandbox.run(args);
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{args:?}: {run:?}");
+        assert!(run.stderr.contains("no node is configured or found: add a [[node]]"), "{run:?}");
+    }
+    assert!(!sandbox.path("state/last-success").exists());
+}
+
+#[test]
 fn a_signal_ends_the_wait_for_another_run_at_once() {
     let sandbox = Sandbox::new();
     let _lock = hold_lock(&sandbox);

@@ -17,13 +17,13 @@ pub(super) fn run(
     request: SyncRequest,
 ) -> anyhow::Result<Option<(u8, bool)>> {
     // A signal ends this command as it ends a run. The daemon's goes on, and loses nothing either.
-    signals::stop_flag()?;
+    let stop = signals::stop_flag()?;
     let (config, format) = (Some(digest(config)), format(context, json));
     let request = SyncRequest { config, format, ..request };
     let Some(mut client) = Client::ask(Path::new(SOCKET), &Request::Sync(request))? else {
         return Ok(None);
     };
-    let progress = context.ui.progress();
+    let progress = context.ui.progress(&stop);
     while let Some(event) = client.next()? {
         match event {
             Event::Planned { node, bytes } => progress.planned(&node, bytes),

@@ -53,7 +53,7 @@ pub(super) fn of_error(ui: &Ui, error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code_of(error))
 }
 
-fn code_of(error: &anyhow::Error) -> u8 {
+pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     if error.is::<Locked>() {
         LOCKED
     } else if error.is::<Incomplete>() {

@@ -9,6 +9,7 @@ use super::Context;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::host;
 use crate::model::escape::escape_for_people;
+use crate::node::obeyed_main;
 use crate::report::status::Status;
 use crate::site::{KnownNodes, Services};
 use crate::state::StateDir;
@@ -72,6 +73,18 @@ pub(super) fn nodes(context: &Context) -> anyhow::Result<KnownNodes> {
 pub(super) fn show_discovery(context: &Context, known: &KnownNodes) {
     show_failures(context, known);
     known.warnings().iter().for_each(|warning| context.ui.message(warning));
+}
+
+/// Fails where no node is known although every source has answered: a list that was lost must not look like success.
+pub(super) fn check_any_node(context: &Context, known: &KnownNodes) -> anyhow::Result<()> {
+    if known.config().nodes.is_empty() && known.is_complete() {
+        if let Some(main) = obeyed_main(&known.config().sync.state_dir) {
+            bail!("this host is a media server of {}: run this there", escape_for_people(main.as_bytes()));
+        }
+        let file = config_path(context);
+        bail!("no node is configured or found: add a [[node]] with name and address to {}", file.display());
+    }
+    Ok(())
 }
 
 /// Shows which sources of nodes failed.

@@ -15,6 +15,7 @@ mod leave;
 mod load;
 mod named;
 mod nodes;
+mod progress;
 mod publish;
 mod restore;
 mod restore_text;

@@ -70,7 +70,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         bail!("this host is not the master ({} says {role:?}): restore on the master", site::HA_CONFIG);
     }
     load::check_directories(std::slice::from_ref(&args.directory), &config)?;
-    let services = Services { progress: context.ui.progress(), ..load::services() };
+    let services = load::services();
+    let services = Services { progress: context.ui.progress(&services.stop), ..services };
     let started = (services.now)();
     let locking = if args.wait { Locking::Wait } else { Locking::Try };
     // Nodes are only searched: as in a dry run, they refuse to be changed.
@@ -202,6 +203,7 @@ fn change(directory: &str, restored: &Restored) -> Option<NodeChange> {
         to: Side::Main,
         kind: if replaced.is_some() { ChangeKind::Update } else { ChangeKind::Create },
         bytes: entry.size,
+        is_dir: false,
         reason: Some(Reason::Restored { id: entry.place.id.to_string(), host: host.clone() }),
     };
     let id = replaced.as_ref().map(TrashId::to_string);

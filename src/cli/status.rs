@@ -1,5 +1,6 @@
 //! `xds-sync status`.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -12,8 +13,10 @@ use crate::daemon::control::{Client, Event, Request, SOCKET};
 use crate::daemon::live::Live;
 use crate::host;
 use crate::report::exit::IN_STEP;
+use crate::report::running::Running;
 use crate::report::status::Status;
-use crate::state::StateDir;
+use crate::report::text::Verbosity;
+use crate::state::{BegunRun, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +47,8 @@ pub(super) struct Args {
 struct Both<'a> {
     #[serde(flatten)]
     status: &'a Status,
+    /// The run that is going on, or was cut off.
+    running: Option<Running>,
     /// `null`: none is running.
     daemon: Option<&'a Live>,
 }
@@ -63,14 +68,19 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 }
 
 fn show(context: &Context, args: &Args, config: &Config) -> anyhow::Result<u8> {
-    let status = load::status(&StateDir::open(&config.sync.state_dir)?)?.unwrap_or_default();
+    let state = StateDir::open(&config.sync.state_dir)?;
+    let status = load::status(&state)?.unwrap_or_default();
+    let running = running(&state);
     let live = live()?;
     let mut out = Vec::new();
     if args.json {
-        serde_json::to_writer(&mut out, &Both { status: &status, daemon: live.as_ref() })?;
+        serde_json::to_writer(&mut out, &Both { status: &status, running, daemon: live.as_ref() })?;
         out.push(b'\n');
     } else {
         status.write(host::now(), context.ui.style(), &mut out)?;
+        if let Some(running) = running.filter(|_| context.ui.verbosity() > Verbosity::Quiet) {
+            writeln!(out, "{}", running.words(host::now()))?;
+        }
         if let Some(live) = &live {
             live.write(host::now(), context.ui.style(), &mut out)?;
         }
@@ -89,4 +99,9 @@ fn live() -> anyhow::Result<Option<Live>> {
         }
     }
     Ok(None)
+}
+
+fn running(state: &StateDir) -> Option<Running> {
+    let BegunRun { run, started } = state.begun_run()?;
+    Some(Running { run, started, pid: state.runner() })
 }

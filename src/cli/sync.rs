@@ -1,17 +1,19 @@
 //! `xds-sync sync`: one run, from its arguments to its exit code.
 
+mod cron;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{Context, by_daemon, exit, init, load, signals};
-use crate::config::Config;
+use crate::config::{Config, Mistakes};
 use crate::daemon::control::SyncRequest;
 use crate::logging;
 use crate::record;
-use crate::report::exit::{DIFFERENCES, IN_STEP};
+use crate::report::exit::{DIFFERENCES, IN_STEP, LOCKED};
 use crate::report::status::Scope;
 use crate::report::{Report, json, text};
-use crate::site::{self, Access, Locking, Services, Site};
+use crate::site::{self, Access, Locked, Locking, Services, Site};
 use crate::sync::Options;
 
 const EXAMPLES: &str = "\
@@ -32,8 +34,21 @@ Exit codes:
  25  the delete guard refused            75  another run is going on";
 
 /// All options of a run; `-i` is none.
-const NOT_WITH_INIT: [&str; 9] =
-    ["dry_run", "nodes", "directories", "checksum", "reload", "accept_deletes", "exit_code", "wait", "json"];
+const NOT_WITH_INIT: [&str; 10] = [
+    "dry_run",
+    "nodes",
+    "directories",
+    "checksum",
+    "reload",
+    "accept_deletes",
+    "exit_code",
+    "wait",
+    "json",
+    "cron",
+];
+
+/// Where a configuration that cannot be read would most likely have its state.
+const STATE_DIR: &str = "/var/lib/xds-sync";
 
 /// Bring every node in step with Main, once
 #[derive(clap::Args, Debug)]
@@ -69,6 +84,9 @@ pub(super) struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// As the cron job does: tell a problem when it begins, when it changes, once a day, and when it is over
+    #[arg(long, conflicts_with_all = ["dry_run", "json", "nodes", "directories"])]
+    cron: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
@@ -82,10 +100,44 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         }
     };
     use_syslog(logging::DEFAULT_FACILITY);
-    let config = load::config(context).inspect_err(record::no_run)?;
+    let loaded = load::config(context);
+    let config = match loaded {
+        Ok(config) => config,
+        Err(error) => return no_run(context, args, Path::new(STATE_DIR), error),
+    };
     use_syslog(&config.sync.syslog_facility);
+    let state = config.sync.state_dir.clone();
+    match with_config(context, args, config) {
+        Err(error) => no_run(context, args, &state, error),
+        code => code,
+    }
+}
 
-    if let Some(role) = site::standby(Path::new(site::HA_CONFIG)).inspect_err(record::no_run)? {
+/// There was no run: says why in the log, and in the way that this one's user asked for.
+fn no_run(context: &Context, args: &Args, state: &Path, error: anyhow::Error) -> anyhow::Result<u8> {
+    let lines = match error.downcast_ref::<Mistakes>() {
+        Some(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
+        None => vec![exit::line_of(&error)],
+    };
+    lines.iter().for_each(|line| record::no_run(line));
+    let is_locked = error.is::<Locked>();
+    match (args.cron, is_locked) {
+        // A first copy takes hours, and nothing is wrong.
+        (true, true) => Ok(LOCKED),
+        (true, false) => {
+            cron::say_no_run(context, state, &lines);
+            Ok(exit::code_of(&error))
+        }
+        (false, true) => {
+            context.ui.error(&format!("{}; --wait waits for its end", lines.join("; ")));
+            Ok(LOCKED)
+        }
+        (false, false) => Err(error),
+    }
+}
+
+fn with_config(context: &Context, args: &Args, config: Config) -> anyhow::Result<u8> {
+    if let Some(role) = site::standby(Path::new(site::HA_CONFIG))? {
         let why = format!("this host is not the master ({} says {role:?}): nothing to do", site::HA_CONFIG);
         context.ui.aside(&why);
         record::not_this_host(&why);
@@ -103,13 +155,14 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         checksum: args.checksum,
         reload: args.reload,
         accept_deletes: args.accept_deletes.clone(),
+        cron: args.cron,
         ..SyncRequest::default()
     };
     if let Some((code, differences)) = by_daemon::run(context, &config, args.json, request)? {
         let is_told = args.exit_code && differences && code == IN_STEP;
         return Ok(if is_told { DIFFERENCES } else { code });
     }
-    let (report, code) = perform(context, args, config).inspect_err(record::no_run)?;
+    let (report, code) = perform(context, args, config)?;
     // The run is over, and its exit code stands even where its report cannot be printed.
     if let Err(error) = print(context, args, &report, code) {
         context.ui.error(&format!("printing the report: {error}"));
@@ -120,12 +173,22 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 /// The run itself, and what it leaves behind.
 fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Report, u8)> {
     let stop = signals::stop_flag()?;
-    let services = Services { progress: context.ui.progress(), stop: Arc::clone(&stop), ..load::services() };
-    let locking = if args.wait { Locking::Wait } else { Locking::Try };
+    let progress = context.ui.progress(&stop);
+    let services = Services { progress, stop: Arc::clone(&stop), ..load::services() };
     let access = if args.dry_run { Access::ReadOnly } else { Access::Change };
-    let site = Site::open(config, locking, access, services)?;
-    load::show_failures(context, site.nodes());
+    let open = |locking| Site::open(config.clone(), locking, access, services.clone());
+    let site = match open(Locking::Try) {
+        Err(error) if args.wait && error.is::<Locked>() => {
+            context.ui.message(&format!("{error}; waiting for its end"));
+            open(Locking::Wait)?
+        }
+        opened => opened?,
+    };
+    if !args.cron {
+        load::show_failures(context, site.nodes());
+    }
     load::check_nodes(&args.nodes, site.config())?;
+    load::check_any_node(context, site.nodes())?;
 
     signals::begin_run(&stop);
     let mut report = site.sync(&Options {
@@ -143,10 +206,18 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     };
     let scope = Scope { nodes: &args.nodes, directories: &args.directories };
     record::run(site.state(), &mut report, code, scope);
+    if args.cron
+        && let Err(error) = cron::say(context, site.state(), &report)
+    {
+        log::error!("{error:#}");
+    }
     Ok((report, code))
 }
 
 fn print(context: &Context, args: &Args, report: &Report, code: u8) -> std::io::Result<()> {
+    if args.cron {
+        return Ok(());
+    }
     let mut out = Vec::new();
     if args.json {
         out = json::render(report, code).into_bytes();

@@ -1,15 +1,14 @@
 //! The only place that prints: results to stdout, everything else to stderr.
 
-use std::collections::BTreeMap;
-use std::io::{self, IsTerminal as _, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::ValueEnum;
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use log::Level;
 
+use super::progress::{self, Live};
 use crate::host;
-use crate::model::escape::escape_for_people;
 use crate::report::text::{Style, Verbosity};
 use crate::sync::{Progress, Silent};
 
@@ -99,61 +98,15 @@ impl Ui {
 
     /// A line on stderr as it is.
     pub(super) fn plain(&self, text: &str) {
-        // Nobody is left to be told that stderr is gone.
-        let _ = writeln!(io::stderr(), "{text}");
+        progress::line(text);
     }
 
-    /// Bars on stderr where a person watches.
-    pub(super) fn progress(&self) -> Arc<dyn Progress + Send> {
-        if self.verbosity > Verbosity::Quiet && io::stderr().is_terminal() {
-            Arc::new(Bars::new())
+    /// What a run is doing, on stderr where a person watches. `stop` is set when the run is to end.
+    pub(super) fn progress(&self, stop: &Arc<AtomicBool>) -> Arc<dyn Progress + Send> {
+        if self.verbosity > Verbosity::Quiet && progress::is_watched() {
+            Arc::new(Live::new(Arc::clone(stop)))
         } else {
             Arc::new(Silent)
         }
-    }
-}
-
-/// One bar for each node that has something to move, in bytes.
-struct Bars {
-    all: MultiProgress,
-    nodes: Mutex<BTreeMap<String, ProgressBar>>,
-}
-
-impl Bars {
-    fn new() -> Bars {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        Bars { all, nodes: Mutex::default() }
-    }
-
-    fn with_bar(&self, node: &str, update: impl FnOnce(&ProgressBar)) {
-        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = nodes.entry(node.to_owned()).or_insert_with(|| {
-            let bar = self.all.add(ProgressBar::new(0));
-            let template =
-                "{prefix:>12} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style);
-            }
-            bar.set_prefix(escape_for_people(node.as_bytes()));
-            bar
-        });
-        update(bar);
-    }
-}
-
-impl Progress for Bars {
-    fn planned(&self, node: &str, bytes: u64) {
-        self.with_bar(node, |bar| bar.inc_length(bytes));
-    }
-
-    fn moved(&self, node: &str, bytes: u64) {
-        self.with_bar(node, |bar| bar.inc(bytes));
-    }
-}
-
-impl Drop for Bars {
-    fn drop(&mut self) {
-        // The result follows; a bar that stays would be in its way.
-        let _ = self.all.clear();
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     logging::use_syslog(logging::DEFAULT_FACILITY);
-    let config = load::config(context).inspect_err(record::no_run)?;
+    let config = load::config(context).inspect_err(no_run)?;
     logging::use_syslog(&config.sync.syslog_facility);
     let (outbox, inbox) = channel();
     take_signals(outbox.clone())?;
@@ -50,11 +50,16 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         outbox,
         once: args.once,
     };
-    let code = daemon.serve(config, Path::new(SOCKET)).inspect_err(record::no_run)?;
+    let code = daemon.serve(config, Path::new(SOCKET)).inspect_err(no_run)?;
     if code == exit::DONE {
         context.ui.aside("ended");
     }
     Ok(code)
+}
+
+/// Says in the log why nothing is done.
+fn no_run(error: &anyhow::Error) {
+    record::no_run(&exit::line_of(error));
 }
 
 fn machine() -> Machine {

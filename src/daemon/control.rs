@@ -50,6 +50,8 @@ pub(crate) struct SyncRequest {
     pub(crate) checksum: bool,
     pub(crate) reload: bool,
     pub(crate) accept_deletes: Vec<String>,
+    /// Answer what `sync --cron` prints, in place of the report.
+    pub(crate) cron: bool,
     /// How the report is to be written.
     pub(crate) format: Format,
 }
@@ -228,6 +230,8 @@ impl Telling {
 }
 
 impl crate::sync::Progress for Telling {
+    fn at(&self, _: &str, _: crate::sync::Phase) {}
+
     fn planned(&self, node: &str, bytes: u64) {
         self.tell(Event::Planned { node: node.to_owned(), bytes });
     }

@@ -17,7 +17,7 @@ use crate::report::text::{Style, Verbosity};
 use crate::report::{json, text};
 use crate::site::{Access, KnownNodes, Services, Site};
 use crate::snapshot::ScanSpec;
-use crate::state::StateDir;
+use crate::state::{BegunRun, StateDir};
 use crate::sync::{self, Options, Silent};
 use crate::watch::{Coalesce, Dirt, Gather, Layout, Queues, RunPlan, Seen};
 
@@ -379,6 +379,10 @@ impl<'a> Duty<'a> {
             Format::NormalColor => Some(style(Verbosity::Normal, true)),
             Format::VerboseColor => Some(style(Verbosity::Verbose, true)),
         };
+        if let Some(mail) = over.mail.clone() {
+            let (exit_code, differences) = (over.exit_code, report.has_differences());
+            return Event::Done { exit_code, differences, failures: Vec::new(), output: mail };
+        }
         let output = match style {
             None => json::render(report, over.exit_code),
             Some(style) => {
@@ -694,7 +698,13 @@ impl<'a> Duty<'a> {
             self.other_main = true;
         }
         let runs = sync::Shared::new(state, self.config.sync.bandwidth)?;
-        let shared = Shared::new(runs, lock);
+        let begun = BegunRun { run: (self.machine().new_id)(), started: rfc3339((self.machine().now)()) };
+        if let Some(BegunRun { run, started }) = state.begin_run(&begun)? {
+            log::warn!(
+                "the run {run} before this one, begun at {started}, did not end: it was killed, or this host went down"
+            );
+        }
+        let shared = Shared::new(runs, state.clone(), lock);
         self.under_way = Arc::downgrade(&shared);
         Ok(Some(shared))
     }
@@ -720,6 +730,7 @@ impl<'a> Duty<'a> {
                 _ => Arc::new(Silent),
             },
             is_asked: begun.asked.is_some(),
+            is_for_cron: begun.asked.as_ref().is_some_and(|(request, _)| request.cron),
             released: Box::new(move |node| released(Own::Released(number, node.to_owned()))),
             may_reload: Box::new(move |node, kind| {
                 let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,9 +10,9 @@ use crate::model::{ChangeKind, ReloadState};
 use crate::node::{Local, NodeError, NodeErrorKind, NodeSession};
 use crate::record;
 use crate::report::status::Scope;
-use crate::report::{DirectoryState, NodeReport, NodeState, Report};
+use crate::report::{DirectoryState, NodeReport, NodeState, Report, mail, summary_line};
 use crate::site::Site;
-use crate::state::Lock;
+use crate::state::{Lock, StateDir};
 use crate::sync::{self, Connect, Environment, Options, Progress};
 use crate::watch::NodeResult;
 
@@ -23,12 +23,22 @@ pub(super) struct Shared {
     pub(super) runs: sync::Shared,
     /// Held while a run leaves its record.
     recording: Mutex<()>,
+    state: StateDir,
     _lock: Lock,
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Under the lock still: the next one that begins must not take this for one that was cut off.
+        if let Err(error) = self.state.end_run() {
+            log::error!("{error:#}");
+        }
+    }
+}
+
 impl Shared {
-    pub(super) fn new(runs: sync::Shared, lock: Lock) -> Arc<Shared> {
-        Arc::new(Shared { runs, recording: Mutex::default(), _lock: lock })
+    pub(super) fn new(runs: sync::Shared, state: StateDir, lock: Lock) -> Arc<Shared> {
+        Arc::new(Shared { runs, recording: Mutex::default(), state, _lock: lock })
     }
 }
 
@@ -47,6 +57,8 @@ pub(super) struct Running {
     pub(super) progress: Arc<dyn Progress + Send>,
     /// Whether it leaves a record even where it found nothing to do: it was asked for, and by no event.
     pub(super) is_asked: bool,
+    /// Whether its news are told as the cron job tells them.
+    pub(super) is_for_cron: bool,
     /// Tells that a node is free again.
     pub(super) released: Box<dyn Fn(&str) + Send + Sync>,
     /// See [`Environment::may_reload`].
@@ -57,6 +69,8 @@ pub(super) struct Running {
 pub(crate) struct Over {
     pub(super) report: anyhow::Result<Report>,
     pub(super) exit_code: u8,
+    /// What the cron job prints of it.
+    pub(super) mail: Option<String>,
     /// Main's disk, for the next run.
     pub(super) main: Option<Local>,
 }
@@ -91,7 +105,18 @@ impl Running {
             exit_code = report.exit_code();
             self.record(report, exit_code);
         }
-        Over { report, exit_code, main: is_whole.then_some(main) }
+        let mail = report.as_ref().ok().filter(|_| self.is_for_cron).map(|report| self.mail(report));
+        Over { report, exit_code, mail, main: is_whole.then_some(main) }
+    }
+
+    /// What is new of a run for whoever reads cron's mail.
+    fn mail(&self, report: &Report) -> String {
+        let (state, troubles) = (self.site.state(), mail::troubles(report));
+        let (text, told) = mail::news(&troubles, &state.told(), self.site.now(), &summary_line(report));
+        if let Err(error) = state.save_told(&told) {
+            log::error!("{error:#}");
+        }
+        text
     }
 
     fn record(&self, report: &mut Report, exit_code: u8) {

@@ -40,10 +40,13 @@ mod tests {
         assert!(plain.contains("\nPATH="));
         assert_eq!(
             last_line(&plain),
-            "*/15 * * * * root ! command -v xds-sync >/dev/null || nice -n 10 ionice -c 2 -n 7 xds-sync sync --quiet"
+            "*/15 * * * * root ! command -v xds-sync >/dev/null || nice -n 10 ionice -c 2 -n 7 xds-sync sync --quiet --cron"
         );
         let other = job("0 3 * * *", Some(Path::new("/srv/it's 5%.toml")));
-        assert!(last_line(&other).ends_with(r"sync --quiet --config '/srv/it'\''s 5\%.toml'"), "{other}");
+        assert!(
+            last_line(&other).ends_with(r"sync --quiet --cron --config '/srv/it'\''s 5\%.toml'"),
+            "{other}"
+        );
         assert!(!other.contains('@'));
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Busy, EntryProblem};
+use super::entry::{Busy, Entry, EntryProblem};
 use super::path::RelPathBuf;
 use super::words::words;
 
@@ -73,6 +73,35 @@ impl ChangeKind {
     }
 }
 
+/// What a change of metadata is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    pub time: bool,
+    pub mode: bool,
+    pub owner: bool,
+}
+
+impl Attributes {
+    /// Those in which two entries of the same content differ. What one of them leaves open is no difference, and neither
+    /// are the times of directories.
+    #[must_use]
+    pub fn of(before: &Entry, after: &Entry) -> Attributes {
+        let differs = |a: Option<&str>, b: Option<&str>| b.is_some() && a != b;
+        let (mode, owner) = match (before.meta(), after.meta()) {
+            (Some(a), Some(b)) => (
+                a.mode != b.mode,
+                differs(a.owner.user(), b.owner.user()) || differs(a.owner.group(), b.owner.group()),
+            ),
+            _ => (false, false),
+        };
+        let time = match (before.as_file(), after.as_file()) {
+            (Some(a), Some(b)) => a.mtime != b.mtime,
+            _ => false,
+        };
+        Attributes { time, mode, owner }
+    }
+}
+
 /// A host, as reasons name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostName {
@@ -105,6 +134,8 @@ pub enum Reason {
     ConflictDecided { winner: HostName },
     /// Several hosts changed it differently, and an administrator decides.
     ConflictWaits,
+    /// Mode, owner or time alone.
+    Attributes(Attributes),
     /// It was at this path before.
     MovedFrom(RelPathBuf),
     /// It came out of the trash of a host.
@@ -132,6 +163,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The file's size in bytes, 0 for all else.
     pub bytes: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
     /// Why, where that does not go without saying.
     pub reason: Option<Reason>,
 }
@@ -178,6 +211,9 @@ pub struct NodeChange {
     /// The file's size in bytes, 0 for all else.
     pub bytes: u64,
     pub reason: Option<String>,
+    /// Whether it is a directory. Not part of a run's JSON.
+    #[serde(skip)]
+    pub is_dir: bool,
     /// Names what stood there before, in the trash of the host whose copy changed. Not part of a run's JSON.
     #[serde(skip)]
     pub id: Option<String>,

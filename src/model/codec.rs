@@ -214,6 +214,7 @@ fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mu
                 EntryProblem::TooLong => buffer.push(b't'),
                 EntryProblem::HardLink => buffer.push(b'h'),
                 EntryProblem::OwnDir => buffer.push(b'o'),
+                EntryProblem::Empty => buffer.push(b'e'),
                 EntryProblem::Sparse { size, allocated } => {
                     buffer.push(b'a');
                     put_number(buffer, *size);
@@ -340,6 +341,7 @@ impl<'a> Input<'a> {
                 b't' => EntryProblem::TooLong,
                 b'h' => EntryProblem::HardLink,
                 b'o' => EntryProblem::OwnDir,
+                b'e' => EntryProblem::Empty,
                 b'a' => EntryProblem::Sparse { size: self.number()?, allocated: self.number()? },
                 _ => return Err(Malformed("an entry is of no known kind")),
             }),

@@ -141,6 +141,8 @@ pub enum EntryProblem {
     OwnDir,
     /// A file with more holes than are hashed: it takes `allocated` bytes on its disk.
     Sparse { size: u64, allocated: u64 },
+    /// A recording that has stayed empty: nobody waits for it any more.
+    Empty,
 }
 
 impl EntryProblem {
@@ -155,7 +157,8 @@ impl EntryProblem {
             | EntryProblem::TooLong
             | EntryProblem::HardLink
             | EntryProblem::OwnDir
-            | EntryProblem::Sparse { .. } => true,
+            | EntryProblem::Sparse { .. }
+            | EntryProblem::Empty => true,
         }
     }
 }
@@ -209,6 +212,7 @@ impl fmt::Display for EntryProblem {
                 f.write_str("a hard link to a file of another owner than the directory's")
             }
             EntryProblem::OwnDir => f.write_str("a .xds-sync that was renamed; remove it"),
+            EntryProblem::Empty => f.write_str("empty for more than a day"),
             EntryProblem::Sparse { size, allocated } => write!(
                 f,
                 "a sparse file: {} of {} allocated, too many holes to carry",

@@ -21,7 +21,9 @@ mod space;
 pub mod tree;
 pub mod words;
 
-pub use change::{BlockedPath, Change, ChangeKind, HostName, NodeChange, PlannedChange, Reason, Side};
+pub use change::{
+    Attributes, BlockedPath, Change, ChangeKind, HostName, NodeChange, PlannedChange, Reason, Side,
+};
 pub use codec::Malformed;
 pub use digest::Digest;
 pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};

@@ -141,12 +141,25 @@ pub enum Shortage {
     Inodes { needed: u64, free: u64, stays: u64 },
 }
 
+/// Two sizes as texts; in bytes where they would look the same otherwise.
+fn told_apart(a: u64, b: u64) -> (String, String) {
+    match (Size(a).to_string(), Size(b).to_string()) {
+        (rounded, same) if rounded == same && a != b => (format!("{a} bytes"), format!("{b} bytes")),
+        texts => texts,
+    }
+}
+
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Shortage::Bytes { needed, free, stays } => {
-                let (needed, free, stays) = (Size(*needed), Size(*free), Size(*stays));
-                write!(f, "{needed} are needed and {free} are free, of which {stays} stay free")
+                let usable = free.saturating_sub(*stays);
+                let (needed, usable) = told_apart(*needed, usable);
+                let (free, stays) = (Size(*free), Size(*stays));
+                write!(
+                    f,
+                    "{needed} are needed and {usable} can be used: {free} are free, of which {stays} stay free"
+                )
             }
             Shortage::Inodes { needed, free, stays } => write!(
                 f,
@@ -192,7 +205,11 @@ mod tests {
         assert_eq!(fits(disk(half, 1000), half - MOST_SPARE_BYTES), Ok(()));
         assert_eq!(
             fits(disk(half, 1000), half).unwrap_err().to_string(),
-            "512.0 MiB are needed and 512.0 MiB are free, of which 64.0 MiB stay free"
+            "512.0 MiB are needed and 448.0 MiB can be used: 512.0 MiB are free, of which 64.0 MiB stay free"
+        );
+        assert_eq!(
+            fits(disk(half, 1000), half - MOST_SPARE_BYTES + 1).unwrap_err().to_string(),
+            "469762049 bytes are needed and 469762048 bytes can be used: 512.0 MiB are free, of which 64.0 MiB stay free"
         );
         // With less than that free, half of it may be taken.
         let mib = 1 << 20;

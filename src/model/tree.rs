@@ -210,6 +210,7 @@ pub(crate) mod tests {
             1 => Just(Entry::Busy(Busy::Young)),
             1 => prop_oneof![
                 Just(EntryProblem::Special),
+                Just(EntryProblem::Empty),
                 Just(EntryProblem::Unreadable("EIO".into())),
                 Just(EntryProblem::Sparse { size: 1 << 44, allocated: 4096 }),
             ]

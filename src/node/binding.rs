@@ -92,6 +92,11 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     Ok(())
 }
 
+/// The name of the Main that this host obeys, if it is a node and that can be told.
+pub(crate) fn obeyed(state_dir: &Path) -> Option<String> {
+    read(state_dir).ok().flatten().map(|known| known.name)
+}
+
 /// Removes the binding: the next Main that connects is obeyed. Returns whether there was one.
 pub(crate) fn forget(state_dir: &Path) -> io::Result<bool> {
     match fs::remove_file(state_dir.join(NAME)) {

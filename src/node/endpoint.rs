@@ -90,6 +90,11 @@ pub trait Endpoint: Send {
         Ok(Vec::new())
     }
 
+    /// Whether the host has said, as the run began, that it accepts no changes.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
     /// Scans a directory and keeps its tree until the next scan of it, or the end of the run. Changes nothing
     /// but the cache of digests. After `Err` the tree of an earlier scan may or may not have been replaced.
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError>;

@@ -21,7 +21,7 @@ mod remote;
 pub mod ssh;
 
 pub use accept::Accept;
-pub(crate) use binding::forget as forget_main;
+pub(crate) use binding::{forget as forget_main, obeyed as obeyed_main};
 pub(crate) use byte_stream::widen;
 pub use endpoint::{Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, TrashReader, Watching};
 pub use epoch::Limit as EpochLimit;

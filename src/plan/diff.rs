@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Desired, DesiredEntry};
 use crate::model::{
-    Action, Change, ChangeKind, Digest, Entry, PlannedChange, Reason, RelPath, RelPathBuf, Side, Step, Tree,
+    Action, Attributes, Change, ChangeKind, Digest, Entry, PlannedChange, Reason, RelPath, RelPathBuf, Side,
+    Step, Tree,
 };
 
 /// The ordered actions that give a host with `tree` what is desired.
@@ -138,7 +139,14 @@ fn change(action: &Action, want: Option<&DesiredEntry>, to: Side) -> Change {
     };
     let entry = action.result().or(action.expected.as_ref());
     let bytes = entry.and_then(Entry::as_file).map_or(0, |file| file.size);
-    Change { path: action.path.clone(), to, kind, bytes, reason }
+    let is_dir = matches!(entry, Some(Entry::Dir(_)));
+    let reason = reason.or_else(|| attributes(action).filter(|_| kind == ChangeKind::Metadata));
+    Change { path: action.path.clone(), to, kind, bytes, is_dir, reason }
+}
+
+/// What an action changes of an entry whose content stays.
+fn attributes(action: &Action) -> Option<Reason> {
+    Some(Reason::Attributes(Attributes::of(action.expected.as_ref()?, action.result()?)))
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl<'a> Push<'a> {
 
     fn note(&mut self, path: &RelPath, kind: ChangeKind, reason: Reason) {
         let (path, reason) = (path.to_owned(), Some(reason));
-        self.plan.notes.push(Change { path, to: Side::Node, kind, bytes: 0, reason });
+        self.plan.notes.push(Change { path, to: Side::Node, kind, bytes: 0, is_dir: false, reason });
     }
 
     fn skip(&mut self, path: &RelPath, side: Side, problem: &EntryProblem) {

@@ -1,7 +1,9 @@
 //! When so much would be deleted, overwritten or brought that somebody should look first.
 
+use std::collections::BTreeSet;
+
 use super::Plan;
-use crate::model::{Action, Amount, Entry, Losses, MaxLoss, Step, Tree};
+use crate::model::{Action, Amount, Entry, Losses, MaxLoss, RelPath, Step, Tree};
 
 /// Whether one end of an edge lost everything: a root that was wiped, not mounted or replaced looks just
 /// like an administrator's deletion of every file, and is far more often the reason.
@@ -136,6 +138,17 @@ pub(crate) fn token(directory: &str, plan: &Plan) -> String {
 /// 48 bits: short enough to type, and long enough that no other plan has the same by accident.
 fn short(hash: &blake3::Hasher) -> String {
     hash.finalize().to_hex()[..12].to_owned()
+}
+
+/// Every file that would be deleted on any host.
+pub(crate) fn deleted_paths(plan: &Plan) -> BTreeSet<&RelPath> {
+    let all = plan.edges.iter().flat_map(|edge| &edge.actions).chain(&plan.main);
+    all.filter(|action| deleted_file(action).is_some()).map(|action| &*action.path).collect()
+}
+
+/// Every path at which any host would get what the node with index `source` has changed.
+pub(crate) fn paths_of_node(plan: &Plan, source: usize) -> BTreeSet<&RelPath> {
+    plan.sources.iter().filter(|(_, from)| **from == source).map(|(path, _)| &**path).collect()
 }
 
 /// Whether any action deletes a file. Moves do not count.

@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::asterisk::{Dialplan, setting, what_matters};
 use super::contexts::{Declared, declared};
 use super::includes::{self, Included};
+use super::shows::{Dialplan, setting, what_matters};
 use super::verify::{Ask, Shown, listed, read};
 use crate::model::escape::escape_for_people;
 

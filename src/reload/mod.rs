@@ -11,6 +11,7 @@ mod dialplan;
 mod includes;
 mod music;
 pub mod select;
+mod shows;
 mod verify;
 
 use std::collections::BTreeMap;

@@ -6,10 +6,10 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::asterisk::{file_extensions, moh_classes, moh_entry, moh_files, setting};
 use super::contexts::lines;
 use super::includes;
-use super::verify::{Ask, Shown, listed, read};
+use super::shows::{file_extensions, moh_classes, moh_entry, moh_files, setting};
+use super::verify::{Ask, Shown, head, listed, read};
 use crate::model::escape::escape_for_people;
 
 /// Deepest directory of music that is looked at; people have one level.
@@ -148,14 +148,6 @@ fn unplayable(path: &Path, size: u64) -> Option<&'static str> {
         (1, false) => Some("not 16 kHz"),
         _ => Some("not mono"),
     }
-}
-
-/// The first bytes of a file.
-fn head(path: &Path) -> Option<Vec<u8>> {
-    use std::io::Read as _;
-    let mut header = Vec::new();
-    fs::File::open(path).ok()?.take(64).read_to_end(&mut header).ok()?;
-    Some(header)
 }
 
 fn for_people(path: &Path) -> String {

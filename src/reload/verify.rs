@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use super::command::{Answer, Keep};
 
@@ -27,20 +28,34 @@ pub(super) type Ask<'a> = dyn FnMut(&str, Keep) -> Result<Answer, String> + 'a;
 const NAMED: usize = 5;
 /// Most of a configuration file that is read; people write some kilobytes.
 const MAX_FILE: u64 = 64 << 20;
+/// As much as tells what is in a WAV.
+const HEAD: u64 = 64;
 
-/// The content of a regular file; nothing when there is none.
+/// The content of a regular file, to which no symlink leads; nothing when there is none.
 pub(super) fn read(path: &Path) -> Vec<u8> {
-    let mut content = Vec::new();
-    // A name here can be anything by now, also a FIFO that nobody writes to.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path);
-    if let Ok(file) = file
-        && file.metadata().is_ok_and(|metadata| metadata.is_file())
-    {
-        // What could be read before an error counts.
-        let _ = file.take(MAX_FILE).read_to_end(&mut content);
+    beginning(path, MAX_FILE, ResolveFlags::NO_SYMLINKS).unwrap_or_default()
+}
+
+/// The first bytes of a regular file, be it behind symlinks.
+pub(super) fn head(path: &Path) -> Option<Vec<u8>> {
+    beginning(path, HEAD, ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Others than root can have changed what is there since it was listed: to open a device or a FIFO may do something, or
+/// never end. So it is opened once it is held and known to be a file.
+fn beginning(path: &Path, length: u64, resolve: ResolveFlags) -> Option<Vec<u8>> {
+    let held = openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).ok()?;
+    if FileType::from_raw_mode(fstat(&held).ok()?.st_mode) != FileType::RegularFile {
+        return None;
     }
-    content
+    let opened = format!("/proc/self/fd/{}", held.as_raw_fd());
+    // A lease of another process must not be waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(opened).ok()?;
+    let mut content = Vec::new();
+    // What could be read before an error counts.
+    let _ = file.take(length).read_to_end(&mut content);
+    Some(content)
 }
 
 /// The first names, and how many more there are.

@@ -48,6 +48,7 @@ pub fn confirmed(
                 to: *to,
                 kind: ChangeKind::Hold,
                 bytes: 0,
+                is_dir: false,
                 reason: Some(Reason::ChangedDuringRun),
             }),
             Some(Outcome::Failed(why)) => {
@@ -94,7 +95,7 @@ mod tests {
 
     fn change(path: &str, to: Side, kind: ChangeKind) -> Change {
         let path = RelPathBuf::new(path.as_bytes()).unwrap();
-        Change { path, to, kind, bytes: 5, reason: None }
+        Change { path, to, kind, bytes: 5, is_dir: false, reason: None }
     }
 
     fn planned(path: &str, to: Side, action: usize, clearing: Option<usize>) -> PlannedChange {

@@ -104,7 +104,16 @@ impl Report {
                 codes.push(CONFLICT);
             }
         }
-        if node.reloads.iter().any(|reload| matches!(reload.state, ReloadState::Owed | ReloadState::Failed)) {
+        if node.interrupted {
+            codes.push(INTERRUPTED);
+        }
+        // What a dry run leaves owed is what the run will do.
+        if !self.dry_run
+            && node
+                .reloads
+                .iter()
+                .any(|reload| matches!(reload.state, ReloadState::Owed | ReloadState::Failed))
+        {
             codes.push(RELOAD);
         }
         for problem in self.problems.iter().filter(|problem| problem.fails) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
-use crate::model::{NodeChange, ReloadOutcome, rfc3339};
+use crate::model::{NodeChange, RelPathBuf, ReloadOutcome, rfc3339};
 
 // These three are the report with what follows from it: exit codes stand among the fields of nodes, and the nodes of a
 // halted directory are in the status only. All else in them is serialised as it is.
@@ -38,6 +38,7 @@ struct HaltedDirectory<'a> {
     guard: Guard,
     detail: &'a str,
     token: Option<&'a str>,
+    paths: &'a [RelPathBuf],
 }
 
 /// The report as JSON, with a newline at its end. `exit_code` is what the process will exit with.
@@ -74,6 +75,7 @@ fn halted_of(halted: &Halted) -> HaltedDirectory<'_> {
         guard: halted.guard,
         detail: &halted.detail,
         token: halted.token.as_deref(),
+        paths: &halted.paths,
     }
 }
 
@@ -85,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_run_in_step() {
-        insta::assert_snapshot!(render(&report(vec![node("mds1")]), 0), @r#"{"run":"01KDYC00000000000000000000","started":"2026-01-02T03:04:05Z","duration_ms":412,"dry_run":false,"exit_code":0,"nodes":[{"name":"mds1","address":"10.0.0.11","state":"ok","exit_code":0,"error":null,"directories":[{"name":"moh","state":"in-step","created":0,"updated":0,"deleted":0,"planned":0,"held":0,"conflicts":0,"failed":0,"bytes":0}],"reloads":[]}],"changes":[],"halted":[],"problems":[]}"#);
+        insta::assert_snapshot!(render(&report(vec![node("mds1")]), 0), @r#"{"run":"01KDYC00000000000000000000","started":"2026-01-02T03:04:05Z","duration_ms":412,"dry_run":false,"exit_code":0,"nodes":[{"name":"mds1","address":"10.0.0.11","state":"ok","exit_code":0,"error":null,"directories":[{"name":"moh","state":"in-step","created":0,"updated":0,"metadata":0,"deleted":0,"planned":0,"held":0,"conflicts":0,"failed":0,"bytes":0}],"reloads":[]}],"changes":[],"halted":[],"problems":[]}"#);
     }
 
     #[test]
@@ -134,6 +136,10 @@ mod tests {
               "detail": "40 of 60 files would be deleted",
               "directory": "moh",
               "guard": "max_delete",
+              "paths": [
+                "jazz/a.wav",
+                "jazz/b.wav"
+              ],
               "token": "moh-4f2a"
             }
           ],
@@ -148,6 +154,7 @@ mod tests {
                   "deleted": 0,
                   "failed": 0,
                   "held": 0,
+                  "metadata": 0,
                   "name": "moh",
                   "planned": 0,
                   "state": "changed",
@@ -176,6 +183,7 @@ mod tests {
                   "deleted": 0,
                   "failed": 0,
                   "held": 0,
+                  "metadata": 0,
                   "name": "moh",
                   "planned": 0,
                   "state": "halted",
@@ -188,6 +196,7 @@ mod tests {
                   "deleted": 0,
                   "failed": 1,
                   "held": 1,
+                  "metadata": 0,
                   "name": "recordings",
                   "planned": 0,
                   "state": "partial",

@@ -7,11 +7,17 @@
 mod confirm;
 pub mod exit;
 pub(crate) mod json;
+mod lines;
+pub(crate) mod mail;
+mod places;
+mod remedy;
+pub(crate) mod running;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod samples;
 pub mod status;
 mod status_text;
+mod summary;
 pub(crate) mod syslog;
 pub(crate) mod text;
 pub(crate) mod words;
@@ -59,6 +65,8 @@ pub struct NodeReport {
     pub state: NodeState,
     /// Why it could not take part, and what to do about it.
     pub error: Option<String>,
+    /// Whether a signal has kept it from what it was to do.
+    pub interrupted: bool,
     /// One for each directory that this node has a part in; empty where it was not reached.
     pub directories: Vec<DirectoryReport>,
     /// One for each reload that its directories name.
@@ -95,6 +103,8 @@ pub struct DirectoryReport {
     pub created: u64,
     /// Entries whose content, metadata or name changed.
     pub updated: u64,
+    /// Entries whose metadata alone changed; some of `updated`.
+    pub metadata: u64,
     /// Entries that went to the trash.
     pub deleted: u64,
     /// Changes that were to be made and were not reached.
@@ -147,6 +157,7 @@ impl DirectoryReport {
             state: DirectoryState::InStep,
             created: 0,
             updated: 0,
+            metadata: 0,
             deleted: 0,
             planned: 0,
             held: 0,
@@ -160,6 +171,7 @@ impl DirectoryReport {
 
     /// Counts a change.
     pub fn count(&mut self, kind: ChangeKind) {
+        self.metadata += u64::from(kind == ChangeKind::Metadata);
         match kind {
             ChangeKind::Create => self.created += 1,
             ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => {
@@ -205,6 +217,13 @@ pub struct Halted {
     pub token: Option<String>,
     /// The nodes whose edges stopped; empty when the directory stopped for all.
     pub nodes: Vec<String>,
+    /// Some of the paths that would be deleted, overwritten or brought.
+    #[serde(default)]
+    pub paths: Vec<RelPathBuf>,
+    /// What is gone on Main and still stands on nodes: all that would be deleted is at or below these paths. Empty where
+    /// Main has it.
+    #[serde(default)]
+    pub restore: Vec<RelPathBuf>,
 }
 
 /// What stops a run that would lose or bring suspiciously much.
@@ -321,8 +340,14 @@ pub(crate) fn node_change(directory: &str, node: &str, change: &Change, id: Opti
         path: change.path.clone(),
         bytes: change.bytes,
         reason: change.reason.as_ref().map(words::reason),
+        is_dir: change.is_dir,
         id,
     }
+}
+
+/// The whole run in one line.
+pub(crate) fn summary_line(report: &Report) -> String {
+    summary::summary(report)
 }
 
 pub(crate) fn milliseconds(duration: Duration) -> u64 {

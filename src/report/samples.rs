@@ -30,6 +30,7 @@ pub(crate) fn node(name: &str) -> NodeReport {
         address: "10.0.0.11".to_owned(),
         state: NodeState::Ok,
         error: None,
+        interrupted: false,
         directories: vec![directory("moh")],
         reloads: vec![],
     }
@@ -46,6 +47,11 @@ pub(crate) fn halted(directory: &str, guard: Guard) -> Halted {
         detail: "40 of 60 files would be deleted".to_owned(),
         token: Some("moh-4f2a".to_owned()),
         nodes: vec!["mds1".to_owned()],
+        paths: vec![
+            RelPathBuf::new(&b"jazz/a.wav"[..]).unwrap(),
+            RelPathBuf::new(&b"jazz/b.wav"[..]).unwrap(),
+        ],
+        restore: vec![RelPathBuf::new(&b"jazz"[..]).unwrap()],
     }
 }
 
@@ -62,6 +68,7 @@ pub(crate) fn change(node: &str, kind: ChangeKind, path: &[u8], bytes: u64) -> N
         path: RelPathBuf::new(path).unwrap(),
         bytes,
         reason: None,
+        is_dir: false,
         id: None,
     }
 }

@@ -109,7 +109,11 @@ impl Status {
         let mut nodes: Vec<NodeStatus> = report
             .nodes
             .iter()
-            .map(|node| node_after(known(&node.name), report, node, &ended, scope))
+            .map(|node| match known(&node.name) {
+                // Whatever a run would have come to that somebody has ended.
+                Some(known) if node.interrupted => known.clone(),
+                known => node_after(known, report, node, &ended, scope),
+            })
             .collect();
         // A node that a full run does not name is no longer configured.
         nodes.extend(self.nodes.iter().filter(|node| !scope.has_node(&node.name)).cloned());

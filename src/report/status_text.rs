@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use super::status::{DirectoryStatus, NodeStatus, Status};
-use super::text::{Paint, Style, Verbosity};
+use super::text::{Paint, Style, Verbosity, write_halted};
 use super::words;
 use crate::model::ReloadOutcome;
 use crate::model::escape::clean;
@@ -36,8 +36,7 @@ impl Status {
             }
         }
         for halted in &self.halted {
-            writeln!(out, "{} {}", style.paint(Paint::Wrong, "HALTED"), words::halted(halted))?;
-            writeln!(out, "       {}", words::remedy(halted))?;
+            write_halted(halted, style, out)?;
         }
         for problem in &self.problems {
             let place = words::problem_place(problem);
@@ -163,7 +162,9 @@ mod tests {
         mds3  unreachable since 2026-01-02T03:04:05Z (2h ago), never in step
               ssh: connect to host 10.0.0.13 port 22: No route to host
         HALTED moh on mds2: 40 of 60 files would be deleted (max_delete); nothing was touched
+               such as jazz/a.wav, jazz/b.wav; all of them: xds-sync sync -n -v --accept-deletes moh-4f2a
                if that is right: xds-sync sync --accept-deletes moh-4f2a
+               if it is not, from the nodes, which still have it: xds-sync restore moh jazz
         problem mds2: recordings: monitor/\x092.wav: No space left on device
         problem row 3: the name "a\x07b" is dropped
         last run 01KDYC00000000000000000000 ended 2026-01-02T03:04:05Z (2h ago), exit 25

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Report, words};
+use super::{Report, places, remedy, summary, words};
 
 /// So many changes of one run are logged one by one. A first run has tens of thousands, and a log that
 /// drops lines at that rate would drop other programs' too.
@@ -57,19 +57,19 @@ pub(crate) fn render(report: &Report, exit_code: u8) -> Vec<Line> {
     }));
     lines.extend(report.nodes.iter().map(|node| {
         let severity = if report.node_exit_code(node) == 0 { Severity::Info } else { Severity::Error };
-        let text = format!("node {}: {}", words::name(&node.name), words::node(report, node));
+        let text = format!("node {}: {}", words::name(&node.name), summary::node(report, node));
         Line::new(severity, text)
     }));
     lines.extend(report.halted.iter().map(|halted| {
-        let text = format!("halted {}; {}", words::halted(halted), words::remedy(halted));
+        let text = format!("halted {}; {}", words::halted(halted), remedy::remedies(halted).join("; "));
         Line::new(Severity::Error, text)
     }));
-    lines.extend(report.problems.iter().map(|problem| {
-        let severity = if problem.fails { Severity::Error } else { Severity::Warning };
-        Line::new(severity, format!("problem: {}", words::problem(problem)))
+    lines.extend(places::shared(&report.problems).iter().map(|one| {
+        let severity = if one.problem.fails { Severity::Error } else { Severity::Warning };
+        Line::new(severity, format!("problem: {}", one.words()))
     }));
     let severity = if exit_code == 0 { Severity::Info } else { Severity::Error };
-    let text = format!("run {}: {}, exit {exit_code}", report.run, words::summary(report));
+    let text = format!("run {}: {}, exit {exit_code}", report.run, summary::summary(report));
     lines.push(Line::new(severity, text));
     lines
 }
@@ -93,7 +93,7 @@ mod tests {
         Info node mds1: 2 changed, 5.0 MiB on the wire, moh reload done
         Error node mds2: 1 held back, 1 failed, 1 in conflict, waiting for a decision, moh halted, dialplan reload failed, owed: Unable to connect to remote asterisk
         Error node mds3: unreachable: ssh: connect to host 10.0.0.13 port 22: No route to host
-        Error halted moh on mds2: 40 of 60 files would be deleted (max_delete); nothing was touched; if that is right: xds-sync sync --accept-deletes moh-4f2a
+        Error halted moh on mds2: 40 of 60 files would be deleted (max_delete); nothing was touched; such as jazz/a.wav, jazz/b.wav; all of them: xds-sync sync -n -v --accept-deletes moh-4f2a; if that is right: xds-sync sync --accept-deletes moh-4f2a; if it is not, from the nodes, which still have it: xds-sync restore moh jazz
         Error problem: commit mds2: recordings: monitor/\x092.wav: No space left on device
         Warning problem: discovery: row 3: the name "a\x07b" is dropped
         Error run 01KDYC00000000000000000000: 2 changes, 1 of 3 nodes in step (412 ms), exit 25

@@ -3,16 +3,16 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
+use super::{Halted, NodeState, Problem};
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::rfc3339;
 use crate::model::{
-    Busy, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, ReloadOutcome, ReloadState, Side,
-    Size,
+    Attributes, Busy, ChangeKind, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason,
+    ReloadOutcome, ReloadState, Side, Size,
 };
 
 /// `1 file`, `2 files`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
@@ -30,6 +30,15 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
+/// `8s`, `4m 10s`, `1h 2m`: of what goes on.
+pub(crate) fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        seconds => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 /// A name of the configuration or of a peer.
 pub(crate) fn name(text: &str) -> String {
     escape_for_people(text.as_bytes())
@@ -42,7 +51,7 @@ pub(crate) fn reason(reason: &Reason) -> String {
         Reason::MakesWayForFile => "makes way for a file".to_owned(),
         Reason::LostOnNode => "deleted on the node".to_owned(),
         Reason::NotOnMain => "not on Main".to_owned(),
-        Reason::ChangedOnNode => "changed on the node; its version is in the node's trash".to_owned(),
+        Reason::ChangedOnNode => "changed on the node; its version goes to the node's trash".to_owned(),
         Reason::ReplacesProblem(problem) => {
             format!("replaces what is on the node: {}", entry_problem(problem))
         }
@@ -57,6 +66,7 @@ pub(crate) fn reason(reason: &Reason) -> String {
         Reason::ConflictWaits => {
             "changed on several hosts; waits for a decision, see 'xds-sync conflicts'".to_owned()
         }
+        Reason::Attributes(attributes) => self::attributes(*attributes),
         Reason::MovedFrom(path) => format!("from {}", path.for_people()),
         Reason::Restored { id, host } => format!("restored: {id} of {host}"),
         Reason::Busy(busy) => self::busy(*busy).to_owned(),
@@ -70,6 +80,14 @@ pub(crate) fn reason(reason: &Reason) -> String {
             format!("a file here would replace a directory with {} in it, which must stay", kept.for_people())
         }
     }
+}
+
+/// `time, mode`.
+fn attributes(attributes: Attributes) -> String {
+    let Attributes { time, mode, owner } = attributes;
+    let named =
+        [(time, "time"), (mode, "mode"), (owner, "owner")].into_iter().filter(|(differs, _)| *differs);
+    named.map(|(_, name)| name).collect::<Vec<_>>().join(", ")
 }
 
 fn on(host: &HostName) -> String {
@@ -93,20 +111,25 @@ fn entry_problem(problem: &EntryProblem) -> String {
     problem.to_string()
 }
 
-/// `40 of 60 files, 3 of 5 MiB, would be deleted`.
+/// `40 of 60 files, 2.5 MiB of 5.0 MiB, would be deleted`.
 pub(crate) fn deletions(losses: Losses) -> String {
     format!("{}, would be deleted", share(losses))
 }
 
-/// `40 of 60 files, 3 of 5 MiB, would be overwritten`.
+/// `40 of 60 files, 2.5 MiB of 5.0 MiB, would be overwritten`.
 pub(crate) fn overwriting(losses: Losses) -> String {
     format!("{}, would be overwritten", share(losses))
 }
 
 fn share(losses: Losses) -> String {
     let Losses { lost, all } = losses;
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    format!("{} of {} files, {} of {} MiB", lost.files, all.files, mib(lost.bytes), mib(all.bytes))
+    format!(
+        "{} of {}, {} of {}",
+        lost.files,
+        count(all.files, "file", "files"),
+        bytes(lost.bytes),
+        bytes(all.bytes)
+    )
 }
 
 /// `the trash was too large: 3 versions (2.0 MiB) were deleted before trash_keep was over, the oldest of 2026-01-02…`.
@@ -125,21 +148,33 @@ pub(crate) fn pruned(pruned: &Pruned) -> Option<String> {
 
 /// `moh: main -> mds1: update jazz/a.wav (5.0 MiB)`.
 pub(crate) fn change(change: &NodeChange) -> String {
-    let node = name(&change.node);
-    let way = match change.to {
-        Side::Node => format!("{MAIN} -> {node}"),
-        Side::Main => format!("{node} -> {MAIN}"),
-    };
-    let size = (change.bytes > 0).then(|| bytes(change.bytes));
-    let notes: Vec<String> = size.into_iter().chain(change.reason.as_deref().map(clean)).collect();
-    let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
-    let (directory, kind, path) = (name(&change.directory), change.kind.word(), change.path.for_people());
-    format!("{directory}: {way}: {kind} {path}{notes}")
+    shared_change(change, &[&change.node])
 }
 
-/// `commit mds2: recordings: monitor/2.wav: No space left on device`.
-pub(super) fn problem(problem: &Problem) -> String {
-    let (stage, place, detail) = (problem.stage.word(), problem_place(problem), clean(&problem.detail));
+/// The same of a change that several nodes have in common: `moh: main -> mds1, mds2: create jazz/`.
+pub(super) fn shared_change(change: &NodeChange, nodes: &[&str]) -> String {
+    let is_content = change.kind != ChangeKind::Metadata;
+    let size = (change.bytes > 0 && is_content).then(|| bytes(change.bytes));
+    let reason = change.reason.as_deref().filter(|reason| !reason.is_empty()).map(clean);
+    let notes: Vec<String> = size.into_iter().chain(reason).collect();
+    let notes = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+    let (directory, kind, path) = (name(&change.directory), change.kind.word(), change.path.for_people());
+    let slash = if change.is_dir { "/" } else { "" };
+    format!("{directory}: {}: {kind} {path}{slash}{notes}", way(change.to, nodes))
+}
+
+/// `main -> mds1, mds2`, or `mds1 -> main`.
+pub(super) fn way(to: Side, nodes: &[&str]) -> String {
+    let nodes = nodes.iter().map(|node| name(node)).collect::<Vec<_>>().join(", ");
+    match to {
+        Side::Node => format!("{MAIN} -> {nodes}"),
+        Side::Main => format!("{nodes} -> {MAIN}"),
+    }
+}
+
+/// `commit mds2: recordings: monitor/2.wav: No space left on device`; `place` is where.
+pub(super) fn problem(problem: &Problem, place: &str) -> String {
+    let (stage, detail) = (problem.stage.word(), clean(&problem.detail));
     match place.is_empty() {
         true => format!("{stage}: {detail}"),
         false => format!("{stage} {place}: {detail}"),
@@ -162,28 +197,6 @@ pub(super) fn halted(halted: &Halted) -> String {
     let on = if nodes.is_empty() { String::new() } else { format!(" on {}", nodes.join(", ")) };
     let (directory, detail) = (name(&halted.directory), clean(&halted.detail));
     format!("{directory}{on}: {detail} ({}); nothing was touched", halted.guard.word())
-}
-
-/// What an administrator does about a halt: a sentence, with the command in it where there is one.
-pub(super) fn remedy(halted: &Halted) -> String {
-    let directory = name(&halted.directory);
-    match (halted.guard, halted.token.as_deref()) {
-        (_, Some(token)) => format!("if that is right: xds-sync sync --accept-deletes {}", name(token)),
-        (Guard::RootMissing | Guard::RootUnmarked | Guard::RootReplaced, None) => {
-            format!("mount or restore it; if what is there now is right: xds-sync init --adopt {directory}")
-        }
-        (Guard::RootUnusable, None) => "make it a directory that root can read".to_owned(),
-        (Guard::NodeRootMissing, None) => {
-            "mount it there; if it is lost for good, make an empty one: the next run fills it".to_owned()
-        }
-        (Guard::NodeRootReplaced, None) => {
-            "put the right one back there, or run again for a token".to_owned()
-        }
-        (Guard::FreeSpace, None) => "make room there; the next run goes on".to_owned(),
-        (Guard::Emptied | Guard::MaxDelete | Guard::MaxChange | Guard::MaxAdd, None) => {
-            "restore the files, or run again for a token".to_owned()
-        }
-    }
 }
 
 /// The state of a node in words.
@@ -216,70 +229,9 @@ pub(super) fn standing_reload(reload: &ReloadOutcome) -> Option<String> {
     Some(format!("{} reload {state}{}", name(&reload.name), detail.unwrap_or_default()))
 }
 
-/// `3 changed, 5.0 MiB on the wire, 1 held back, moh reload done`, or `in step`. Where not all was reached, `3 of 9
-/// done`.
-pub(super) fn node(report: &Report, node: &NodeReport) -> String {
-    let sum = |number: fn(&DirectoryReport) -> u64| node.directories.iter().map(number).sum::<u64>();
-    let changed = sum(|of| of.created) + sum(|of| of.updated) + sum(|of| of.deleted);
-    let planned = sum(|of| of.planned);
-    let mut parts = Vec::new();
-    if planned > 0 {
-        parts.push(format!("{changed} of {} done", changed + planned));
-    } else if changed > 0 {
-        parts.push(format!("{changed} {}", if report.dry_run { "to change" } else { "changed" }));
-    }
-    if sum(|of| of.bytes) > 0 {
-        parts.push(format!("{} on the wire", bytes(sum(|of| of.bytes))));
-    }
-    for (number, what) in [
-        (sum(|of| of.held), "held back"),
-        (sum(|of| of.failed), "failed"),
-        (sum(|of| of.waiting), "in conflict, waiting for a decision"),
-    ] {
-        if number > 0 {
-            parts.push(format!("{number} {what}"));
-        }
-    }
-    let stopped = report.halted.iter().filter(|halted| halted.concerns(node));
-    parts.extend(stopped.map(|halted| format!("{} halted", name(&halted.directory))));
-    parts.extend(node.reloads.iter().filter_map(reload));
-    match (node.state, node.error.as_deref()) {
-        (NodeState::Ok, None) if parts.is_empty() => state(node.state).to_owned(),
-        (NodeState::Ok | NodeState::Partial, None) if !parts.is_empty() => parts.join(", "),
-        (other, error) => {
-            parts.insert(0, state(other).to_owned());
-            parts.join(", ") + &error.map(|error| format!(": {}", clean(error))).unwrap_or_default()
-        }
-    }
-}
-
-/// The whole run in one line.
-pub(super) fn summary(report: &Report) -> String {
-    let in_step = report.nodes.iter().filter(|node| report.node_exit_code(node) == 0).count() as u64;
-    let nodes = report.nodes.len() as u64;
-    let changes = report.changes.iter().filter(|change| change.kind.is_difference()).count() as u64;
-    let mut parts = Vec::new();
-    if report.interrupted {
-        parts.push("interrupted".to_owned());
-    }
-    if changes > 0 || report.dry_run {
-        let verb = if report.dry_run { " would be made" } else { "" };
-        parts.push(count(changes, "change", "changes") + verb);
-    }
-    if !report.dry_run {
-        parts.push(match (in_step, nodes) {
-            (_, 0) => "no node known".to_owned(),
-            (some, all) if some == all => count(all, "node", "nodes") + " in step",
-            (some, all) => format!("{some} of {} in step", count(all, "node", "nodes")),
-        });
-    }
-    format!("{} ({})", parts.join(", "), duration(report.duration))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::samples;
     use super::*;
     use crate::model::RelPathBuf;
 
@@ -288,17 +240,6 @@ mod tests {
         for (ms, text) in [(0, "0 ms"), (412, "412 ms"), (3_200, "3.2 s"), (250_900, "4m 10s")] {
             assert_eq!(duration(Duration::from_millis(ms)), text);
         }
-    }
-
-    #[test]
-    fn what_was_not_reached_stands_in_the_line_of_its_node() {
-        let mut node = samples::node("mds1");
-        node.state = NodeState::Partial;
-        node.directories[0].created = 5;
-        node.directories[0].count_planned(4);
-        let report = samples::report(vec![node]);
-        assert_eq!(super::node(&report, &report.nodes[0]), "5 of 9 done");
-        assert_eq!(summary(&report), "0 of 1 node in step (412 ms)");
     }
 
     #[test]

@@ -111,7 +111,12 @@ impl Hasher<'_> {
             return Ok(Busy::Open.into());
         }
         if self.direction == Direction::Both {
-            if stamp.size == 0 && !busy::is_abandoned(age) {
+            if stamp.size == 0 && busy::is_abandoned(age) {
+                // Not as a file: a power cut empties recordings too, and that must not reach another host.
+                let entry = Entry::Problem(EntryProblem::Empty);
+                return Ok(Hashed::Is { entry, stamp: None, sure: false });
+            }
+            if stamp.size == 0 {
                 return Ok(Busy::Empty.into());
             }
             if busy::may_be_unfinished(path.name(), age) {

@@ -77,6 +77,7 @@ const SCHEMA: &str = "
         action TEXT NOT NULL,
         path BLOB NOT NULL,
         bytes INTEGER NOT NULL,
+        is_dir INTEGER NOT NULL,
         reason TEXT,
         id TEXT
     ) STRICT;
@@ -169,8 +170,8 @@ impl History {
         let number = transaction.last_insert_rowid();
         {
             let mut insert = transaction.prepare(
-                "INSERT INTO change (run, directory, node, side, action, path, bytes, reason, id)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO change (run, directory, node, side, action, path, bytes, is_dir, reason, id)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?;
             for change in run.changes.iter().take(MOST_CHANGES as usize) {
                 insert.execute(params![
@@ -181,6 +182,7 @@ impl History {
                     change.kind.word(),
                     change.path.as_bytes(),
                     i64::try_from(change.bytes).unwrap_or(i64::MAX),
+                    change.is_dir,
                     change.reason,
                     change.id,
                 ])?;
@@ -197,7 +199,7 @@ impl History {
         }
         let mut select = connection.prepare(
             "SELECT run.number, run.run, started_ms, duration_ms, exit_code,
-                    directory, node, side, action, path, bytes, reason, id
+                    directory, node, side, action, path, bytes, is_dir, reason, id
              FROM run LEFT JOIN change ON change.run = run.number
                   AND (?1 IS NULL OR directory = ?1) AND (?2 IS NULL OR node = ?2)
                   AND (?3 IS NULL OR path = ?3 OR (path > ?4 AND path < ?5))
@@ -322,8 +324,9 @@ fn change_of(row: &Row<'_>) -> Result<NodeChange, Trouble> {
         kind: parse(&row.get::<_, String>(8)?)?,
         path,
         bytes: row.get::<_, i64>(10)?.unsigned_abs(),
-        reason: row.get(11)?,
-        id: row.get(12)?,
+        is_dir: row.get(11)?,
+        reason: row.get(12)?,
+        id: row.get(13)?,
     })
 }
 
@@ -361,6 +364,7 @@ mod tests {
             kind: ChangeKind::Update,
             path: path(at),
             bytes: 5,
+            is_dir: true,
             reason: Some("two\nlines".to_owned()),
             id: Some("01KQ-0".to_owned()),
         }

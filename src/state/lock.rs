@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -40,6 +40,26 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// The process that holds the lock now. The lock is left alone: whoever wants it must not find it taken because
+    /// somebody has asked.
+    #[must_use]
+    pub(crate) fn present_holder(path: &Path) -> Option<u32> {
+        let (pid, inode) = (Lock::holder(path)?, std::fs::metadata(path).ok()?.ino());
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        is_listed(&locks, pid, inode).then_some(pid)
+    }
+}
+
+/// Whether a process holds an flock(2) of this inode, by the lines of /proc/locks: `1: FLOCK  ADVISORY  WRITE 4711 08:01:42 0 EOF`.
+fn is_listed(locks: &str, pid: u32, inode: u64) -> bool {
+    locks.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words.as_slice(), [_, "FLOCK", _, "WRITE", holder, file, ..]
+            if *holder == pid.to_string() && file.rsplit(':').next() == Some(&*inode.to_string()))
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -56,6 +76,18 @@ mod tests {
         assert_eq!(Lock::holder(&path), Some(4711));
         drop(first);
         assert!(take().is_some());
+    }
+
+    #[test]
+    fn who_holds_it_now_is_told_without_taking_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let me = std::process::id();
+        assert_eq!(Lock::present_holder(&path), None);
+        let held = Lock::take(&path, me).unwrap();
+        assert_eq!(Lock::present_holder(&path), Some(me));
+        drop(held);
+        assert_eq!(Lock::present_holder(&path), None);
     }
 
     #[test]

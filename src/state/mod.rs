@@ -23,11 +23,13 @@ pub(crate) mod lock;
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, Options, Points, sealed};
@@ -46,6 +48,9 @@ pub struct StateDir(PathBuf);
 /// Not `main.json`, the name of a node's binding to its Main: a host may have been a node before.
 const IDENTITY: &str = "identity.json";
 const EDGES: &str = "edges";
+/// There is one while a run is going on, and after one that did not end.
+const RUNNING: &str = "running.json";
+const TOLD: &str = "told.json";
 const NEXT_EDGES: &str = "edges-next";
 
 /// The last good answers of discovery.
@@ -58,6 +63,15 @@ pub struct Identity {
     pub id: String,
     /// Raised when another host becomes Main.
     pub epoch: u64,
+}
+
+/// A run that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BegunRun {
+    /// Its ULID.
+    pub(crate) run: String,
+    /// When, in RFC 3339.
+    pub(crate) started: String,
 }
 
 /// A file that is not as it was written. The caller goes on as if there was none.
@@ -194,6 +208,52 @@ impl StateDir {
     /// Saves the answers of discovery. The caller holds the lock.
     pub(crate) fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
         write(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
+    }
+
+    /// What the cron job has told, as it was saved; what cannot be read is told again.
+    pub(crate) fn told<T: DeserializeOwned + Default>(&self) -> T {
+        let bytes = read(&self.0.join(TOLD)).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Saves what the cron job has told.
+    pub(crate) fn save_told(&self, told: &impl Serialize) -> anyhow::Result<()> {
+        let path = self.0.join(TOLD);
+        durable::replace(&path, &serde_json::to_vec(told)?, Options::PRIVATE)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Records that a run begins. Returns the one before, if it did not end.
+    pub(crate) fn begin_run(&self, run: &BegunRun) -> anyhow::Result<Option<BegunRun>> {
+        let path = self.0.join(RUNNING);
+        let before = self.begun_run();
+        let written = serde_json::to_vec(run)?;
+        durable::replace(&path, &written, Options::PRIVATE)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(before)
+    }
+
+    /// Records that the run has ended.
+    pub(crate) fn end_run(&self) -> anyhow::Result<()> {
+        let path = self.0.join(RUNNING);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The run that has begun and has not ended. It is going on if [`StateDir::runner`] says so; otherwise it was killed.
+    pub(crate) fn begun_run(&self) -> Option<BegunRun> {
+        // One that cannot be read says nothing.
+        let bytes = read(&self.0.join(RUNNING)).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// The process that holds the lock of a run.
+    pub(crate) fn runner(&self) -> Option<u32> {
+        Lock::present_holder(&self.0.join("lock"))
     }
 
     /// The status document of the last run, if there was one.

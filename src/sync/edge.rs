@@ -6,11 +6,11 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::disk::marker::Marker;
-use crate::model::{Digest, Owner, Tree};
+use crate::model::{Digest, Outcome, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
-use crate::plan::{EdgeInput, EdgePlan, OwnerMap, intent};
+use crate::plan::{EdgeInput, EdgePlan, OwnerMap, apply, intent};
 use crate::report::{Guard, Stage};
-use crate::snapshot::{Root, Scanned};
+use crate::snapshot::{Root, Scanned, loaded_digest};
 use crate::state::{self, Corrupt, EdgeRecord, InStep};
 use crate::sync::guard::Member;
 use crate::sync::halt::Halt;
@@ -139,9 +139,7 @@ impl<'a> EdgeRun<'a> {
             }
             (Root::Missing, Some(_)) => {
                 let node = self.node;
-                let detail = format!(
-                    "{root} is missing on {node}; is its disk mounted? If it is to be filled anew, create it there"
-                );
+                let detail = format!("{root} is missing on {node}; is its disk mounted?");
                 self.state = EdgeState::Halted(Halt::new(Guard::NodeRootMissing, detail));
             }
             (Root::Marked(marker), record) if is_of(marker, record.as_ref()) => self.record = record,
@@ -196,7 +194,7 @@ impl<'a> EdgeRun<'a> {
         }
         // As long as the tokens of plans.
         let token = hash.finalize().to_hex()[..12].to_owned();
-        Halt { token: Some(token), ..Halt::new(Guard::NodeRootReplaced, detail) }
+        Halt::new(Guard::NodeRootReplaced, detail).released_by(&token)
     }
 
     fn trusted(&mut self, read: Result<Option<EdgeRecord>, Corrupt>) -> Option<EdgeRecord> {
@@ -249,6 +247,13 @@ impl<'a> EdgeRun<'a> {
         Ok(View { tree, base, owners, same_rules })
     }
 
+    /// What a reload will depend on when all that is planned has been done.
+    pub(super) fn loaded_as_planned(&self, view: &View) -> Digest {
+        let actions = &self.result.plan.actions;
+        let done = vec![Some(Outcome::Done); actions.len()];
+        loaded_digest(&apply::apply_done(&view.tree, actions, &done))
+    }
+
     /// Whether both ends are just as they were when the edge was last in step.
     pub(super) fn is_in_step(&self, origin: &Origin) -> bool {
         let now = InStep { main: self.main_key(origin), node: self.scanned.digest };
@@ -271,7 +276,13 @@ impl<'a> EdgeRun<'a> {
 
     /// As a guard looks at it.
     pub(super) fn member<'m>(&'m self, view: &'m View) -> Member<'m> {
-        Member { name: self.node, base: view.base.as_deref(), tree: &view.tree, scanned: &self.scanned }
+        Member {
+            name: self.node,
+            base: view.base.as_deref(),
+            tree: &view.tree,
+            scanned: &self.scanned,
+            root: &self.spec.scan.root,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every guard of a run: what stops a plan that would lose suspiciously much, or for which there is no room.
 
+use std::path::Path;
+
 use crate::model::{Action, Size, Step, Tree};
 use crate::plan::{EdgePlan, Plan, safety};
 use crate::report::{Guard, words};
@@ -16,6 +18,8 @@ pub(super) struct Member<'m> {
     pub(super) base: Option<&'m Tree>,
     pub(super) tree: &'m Tree,
     pub(super) scanned: &'m Scanned,
+    /// Where it has the directory.
+    pub(super) root: &'m Path,
 }
 
 /// Looks at a plan before anything is touched. Returns the members that are to be left alone, by their index,
@@ -28,7 +32,9 @@ pub(super) fn check(
     plan: &Plan,
 ) -> Vec<(usize, Halt)> {
     let token = safety::token(&directory.name, plan);
-    let with_token = |guard, detail| Halt { guard, detail, token: Some(token.clone()) };
+    let of_deletions = |guard, detail| {
+        Halt::new(guard, detail).released_by(&token).about(&safety::deleted_paths(plan), &origin.tree)
+    };
     // What single nodes are halted for is judged by one and the same plan, so that their tokens hold together.
     let mut halts: Vec<(usize, Halt)> = Vec::new();
     let emptied = emptied_nodes(directory, origin, members);
@@ -37,7 +43,7 @@ pub(super) fn check(
         if !is_released && emptied.contains(&index) {
             let (name, node) = (&directory.name, members[index].name);
             let detail = format!("{name} has become empty on {node}; its files would be deleted everywhere");
-            halts.push((index, with_token(Guard::Emptied, detail)));
+            halts.push((index, of_deletions(Guard::Emptied, detail)));
         } else if directory.is_two_way()
             && let Some(halt) = too_much_of_node(run, directory, origin, members, plan, index)
         {
@@ -50,7 +56,7 @@ pub(super) fn check(
     if let Some((guard, detail)) = too_many_deletions(directory, origin, members, plan)
         && !run.is_accepted(&token)
     {
-        return (0..members.len()).map(|index| (index, with_token(guard, detail.clone()))).collect();
+        return (0..members.len()).map(|index| (index, of_deletions(guard, detail.clone()))).collect();
     }
     let rooms = members.iter().zip(&plan.edges).enumerate();
     rooms
@@ -85,7 +91,7 @@ fn too_many_deletions(
         let detail = match (directory.is_two_way(), members, plan.edges.as_slice()) {
             (false, [member], [edge]) => {
                 let files = safety::deletions(member.tree, &edge.actions).lost.files;
-                format!("{path} has become empty; {files} files would be deleted")
+                format!("{path} has become empty; {} would be deleted", words::count(files, "file", "files"))
             }
             _ => format!("{path} has become empty; its files would be deleted everywhere"),
         };
@@ -125,7 +131,8 @@ fn too_much_of_node(
         (Guard::MaxAdd, format!("{node} would bring {}, more than {}", Size(added), Size(max)))
     };
     let token = safety::token_of_node(&directory.name, node, plan, index);
-    (!run.is_accepted(&token)).then_some(Halt { guard, detail, token: Some(token) })
+    let about = || Halt::new(guard, detail).about(&safety::paths_of_node(plan, index), &origin.tree);
+    (!run.is_accepted(&token)).then(|| about().released_by(&token))
 }
 
 /// Whether the node lacks room for what it is to get.
@@ -136,7 +143,8 @@ fn too_little_room(directory: &DirectorySpec, member: &Member<'_>, plan: &EdgePl
     }
     // What others put into a two-way directory must not hold up the rest of it.
     let lacking = room::lacking(&plan.actions, member.scanned.free, directory.is_two_way())?;
-    Some(Halt::new(Guard::FreeSpace, format!("{}: {lacking}", member.name)))
+    let root = member.root.display();
+    Some(Halt::new(Guard::FreeSpace, format!("on the disk of {root} {lacking}")))
 }
 
 /// What a root's trash has to keep is beyond its limit by `excess` bytes: nothing more may go there.

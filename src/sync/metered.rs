@@ -5,13 +5,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::node::{Endpoint, NodeError};
 use crate::sync::Run;
 use crate::sync::throttle::Throttle;
 use crate::transfer::{BlobRequest, Signature, Sink, Source};
 
-/// Follows the bytes on their way, for a bar on a terminal.
+/// What a host is doing in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Main waits for an answer, or for its turn: only so many nodes are worked with at once.
+    Connecting,
+    /// It looks at its directories.
+    Scanning,
+    /// What differs is being brought in step.
+    Working,
+    /// It waits for other nodes, with which two-way directories are planned.
+    Waiting,
+    /// Its Asterisk is loading.
+    Reloading,
+    /// Its part is over, whether it went well or not.
+    Done,
+}
+
+/// Follows a run on its way, for who waits for it. All of it is plain data, so that it can be passed on.
 pub trait Progress: Sync {
+    /// A host, Main or a node, begins with something else.
+    fn at(&self, host: &str, phase: Phase);
     /// So many bytes more will move to or from a node.
     fn planned(&self, node: &str, bytes: u64);
     /// So many bytes have moved.
@@ -22,6 +44,7 @@ pub trait Progress: Sync {
 pub struct Silent;
 
 impl Progress for Silent {
+    fn at(&self, _: &str, _: Phase) {}
     fn planned(&self, _: &str, _: u64) {}
     fn moved(&self, _: &str, _: u64) {}
 }

@@ -2,21 +2,26 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 
-use crate::model::ReloadOutcome;
 use crate::model::escape::escape_for_people;
+use crate::model::{ReloadOutcome, Side};
 use crate::node::{Endpoint, MACHINE_FILE, NodeError, NodeErrorKind, NodeSession};
 use crate::report::{NodeState, Problem, Stage};
-use crate::sync::Run;
 use crate::sync::edge::EdgeRun;
 use crate::sync::lock;
 use crate::sync::machines::Expected;
 use crate::sync::result;
 use crate::sync::spec::NodeSpec;
+use crate::sync::{Environment, Phase, Run};
+
+/// What the agent says where it accepts no changes.
+const READ_ONLY: &str = "the node accepts no changes (see `read_only` in node.toml there)";
 
 /// A node in a run.
 pub(super) struct NodeRun<'a> {
     pub(super) spec: &'a NodeSpec,
+    env: &'a Environment<'a>,
     /// `None` before the node is connected, and once its part has ended.
     session: Option<Box<dyn NodeSession>>,
     /// Its directories that this run is for, in configured order. Empty until it has been scanned.
@@ -32,14 +37,17 @@ pub(super) struct NodeRun<'a> {
 pub(super) enum Failure {
     /// The node was lost, or never reached.
     Lost(NodeError),
+    /// A signal ended the run.
+    Interrupted,
     /// This program broke down, with these words.
     Internal(String),
 }
 
 impl<'a> NodeRun<'a> {
-    pub(super) fn new(spec: &'a NodeSpec) -> NodeRun<'a> {
+    pub(super) fn new(env: &'a Environment<'a>, spec: &'a NodeSpec) -> NodeRun<'a> {
         NodeRun {
             spec,
+            env,
             session: None,
             edges: Vec::new(),
             reloads: Vec::new(),
@@ -55,6 +63,8 @@ impl<'a> NodeRun<'a> {
         }
         match catch_unwind(AssertUnwindSafe(|| step(self))) {
             Ok(Ok(())) => {}
+            // Whatever breaks off then does so because the run is to end.
+            Ok(Err(_)) if self.env.stop.load(Ordering::Relaxed) => self.fail(Failure::Interrupted),
             Ok(Err(error)) => self.fail(Failure::Lost(error)),
             Err(panic) => self.break_down(&*panic),
         }
@@ -74,14 +84,21 @@ impl<'a> NodeRun<'a> {
         drop(dropped);
     }
 
+    /// Tells who waits what the node does now.
+    pub(super) fn at(&self, phase: Phase) {
+        self.env.progress.at(&self.spec.name, phase);
+    }
+
     /// Connects to the node, and looks at all its directories.
     pub(super) fn open(&mut self, run: &Run<'_>) -> Result<(), NodeError> {
+        self.at(Phase::Connecting);
         let mut permit = Some(run.permits.take());
         let expected = run.machines.expect(&self.spec.name);
         let mut session = run.env.connect.connect(&self.spec.name)?;
         session.begin(&run.id, run.spec.dry_run)?;
         self.check_machine(run, expected, session.machine(), || permit = None)?;
         let _permit = permit.unwrap_or_else(|| run.permits.take());
+        self.at(Phase::Scanning);
         let specs: Vec<_> = self.spec.edges.iter().map(|edge| edge.scan.clone()).collect();
         let scanned = session.scan_all(&specs)?;
         let edges = self.spec.edges.iter().zip(scanned);
@@ -97,6 +114,7 @@ impl<'a> NodeRun<'a> {
         }
         self.edges = edges;
         self.session = Some(session);
+        self.at(Phase::Working);
         Ok(())
     }
 
@@ -172,8 +190,36 @@ impl<'a> NodeRun<'a> {
     pub(super) fn state(&self) -> NodeState {
         match &self.failure {
             Some(Failure::Lost(error)) => result::state_of(error.kind),
-            Some(Failure::Internal(_)) => NodeState::Partial,
+            Some(Failure::Internal(_) | Failure::Interrupted) => NodeState::Partial,
             None => NodeState::Ok,
+        }
+    }
+
+    /// Whether a signal has kept the node from what it was to do.
+    pub(super) fn is_interrupted(&self) -> bool {
+        let is_left = || self.edges.iter().any(EdgeRun::is_open);
+        match &self.failure {
+            Some(Failure::Interrupted) => true,
+            None => self.env.stop.load(Ordering::Relaxed) && is_left(),
+            Some(Failure::Lost(_) | Failure::Internal(_)) => false,
+        }
+    }
+
+    /// In a dry run: the node accepts no changes, and what it was to get will not be done.
+    pub(super) fn refuse_if_read_only(&mut self) -> Result<(), NodeError> {
+        let is_read_only = self.session.as_ref().is_some_and(|session| session.is_read_only());
+        let mut is_changed = false;
+        if is_read_only {
+            for edge in &mut self.edges {
+                let changes = &mut edge.result.plan.changes;
+                let planned = changes.len();
+                changes.retain(|planned| planned.change.to == Side::Main);
+                is_changed |= changes.len() < planned;
+            }
+        }
+        match is_changed {
+            true => Err(NodeError::new(NodeErrorKind::Refused, READ_ONLY)),
+            false => Ok(()),
         }
     }
 

@@ -104,7 +104,6 @@ fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Re
 /// Whether a root of Main's is the one that was synchronised before. `known` is its id, if it ever was.
 pub(super) fn check_root(directory: &DirectorySpec, root: &Root, known: Option<&str>) -> Result<(), Halt> {
     let path = directory.scan.root.display();
-    let adopt = format!("if the present one is right, run 'xds-sync init --adopt {}'", directory.name);
     let (guard, detail) = match (root, known) {
         (Root::Unmarked | Root::Marked(_), None) => return Ok(()),
         (Root::Marked(marker), Some(known)) if marker.id == known => return Ok(()),
@@ -112,14 +111,11 @@ pub(super) fn check_root(directory: &DirectorySpec, root: &Root, known: Option<&
         (Root::Unusable(why), _) => (Guard::RootUnusable, format!("{path}: {why}")),
         (Root::Unmarked, Some(_)) => (
             Guard::RootUnmarked,
-            format!(
-                "{path} has lost its marker .xds-sync/root.json: another disk may be mounted there; {adopt}"
-            ),
+            format!("{path} has lost its marker .xds-sync/root.json: another disk may be mounted there"),
         ),
-        (Root::Marked(_), Some(_)) => (
-            Guard::RootReplaced,
-            format!("{path} is not the directory that was synchronised before; {adopt}"),
-        ),
+        (Root::Marked(_), Some(_)) => {
+            (Guard::RootReplaced, format!("{path} is not the directory that was synchronised before"))
+        }
     };
     Err(Halt::new(guard, detail))
 }

@@ -17,7 +17,7 @@ pub(super) fn push(run: &Run<'_>, node: &mut NodeRun<'_>) -> Result<(), NodeErro
             push_edge(run, node, index)?;
         }
     }
-    Ok(())
+    if run.spec.dry_run { node.refuse_if_read_only() } else { Ok(()) }
 }
 
 fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), NodeError> {
@@ -43,6 +43,7 @@ fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), 
     }
     edge.take_plan(run, plan.edges.into_iter().next().unwrap_or_default());
     if run.spec.dry_run {
+        edge.loaded = edge.loaded_as_planned(&view);
         edge.state = EdgeState::Done;
         return Ok(());
     }

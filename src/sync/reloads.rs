@@ -11,7 +11,7 @@ use crate::report::Stage;
 use crate::snapshot::Root;
 use crate::sync::edge::{EdgeRun, EdgeState};
 use crate::sync::node_run::{NodeRun, Parts};
-use crate::sync::{Run, lock};
+use crate::sync::{Phase, Run, lock};
 
 /// Which reloads of a node are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +91,6 @@ fn save(run: &Run<'_>, node: &mut NodeRun<'_>) {
 
 /// Carries out the reloads that are owed on a node. The files of every directory that names one of them are in place.
 pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Result<(), NodeError> {
-    if run.spec.dry_run {
-        return Ok(());
-    }
     let _permit = run.permits.take();
     for kind in kinds.of(&node.edges) {
         let outcome = reload_one(run, node, &kind)?;
@@ -110,7 +107,7 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Optio
     let is_due = {
         let mut ledger = lock(run.ledger);
         let is_owed = select::owed(ledger.loaded(&name, kind), &before, &after);
-        if !is_owed {
+        if !is_owed && !run.spec.dry_run {
             ledger.count_as_loaded(&name, kind, &before);
         }
         is_owed || (run.spec.reload_always && !after.is_empty())
@@ -119,17 +116,20 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Optio
         return Ok(Some(not_due(run, node, kind)));
     }
     // Owed from before it is tried: Asterisk carries out a reload that fails, and one whose run is killed.
-    let is_new = lock(run.ledger).owe_reload(&name, kind, after.keys());
-    if is_new {
+    if !run.spec.dry_run && lock(run.ledger).owe_reload(&name, kind, after.keys()) {
         save(run, node);
     }
     if let Some(edge) = naming(&node.edges, kind).find(|edge| is_absent(edge)) {
         let detail = format!("not while {} is missing on {name}", edge.spec.scan.root.display());
         return Ok(Some(outcome(kind, ReloadState::Owed, Some(detail))));
     }
+    if run.spec.dry_run {
+        return Ok(Some(outcome(kind, ReloadState::Owed, None)));
+    }
     if !run.spec.reload_always && !(run.env.may_reload)(&name, kind) {
         return Ok(None);
     }
+    node.at(Phase::Reloading);
     let Parts { session, edges, .. } = node.parts()?;
     let roots = looked_at(edges, kind).map(|edge| edge.spec.scan.root.clone()).collect();
     let request = ReloadRequest { name: kind.to_owned(), roots, timeout: run.spec.reload_timeout };

@@ -19,6 +19,7 @@ const MAX_NOTES: usize = 1000;
 /// Adds a node's part to the report of the run.
 pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
     let (name, mut state) = (node.spec.name.clone(), node.state());
+    let interrupted = node.is_interrupted();
     let mut directories = Vec::new();
     let problems = report.problems.len();
     for edge in &node.edges {
@@ -26,7 +27,8 @@ pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
     }
     report.problems.extend(node.problems);
     let error = match node.failure {
-        None => None,
+        _ if interrupted => Some("interrupted".to_owned()),
+        None | Some(Failure::Interrupted) => None,
         Some(Failure::Lost(error)) => Some(error.detail),
         Some(Failure::Internal(words)) => {
             let detail = format!("internal error: {words}; please report this");
@@ -37,12 +39,22 @@ pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
     let is_partial = directories.iter().any(|directory| directory.state == DirectoryState::Partial)
         || node.edges.iter().any(|edge| matches!(edge.state, EdgeState::Halted(_)))
         || report.problems[problems..].iter().any(|problem| problem.fails)
-        || node.reloads.iter().any(|reload| matches!(reload.state, ReloadState::Owed | ReloadState::Failed));
+        || interrupted
+        // In a dry run it is to be done, and nothing is amiss.
+        || (!dry_run && node.reloads.iter().any(|reload| matches!(reload.state, ReloadState::Owed | ReloadState::Failed)));
     if is_partial && state == NodeState::Ok {
         state = NodeState::Partial;
     }
     let address = node.spec.address.clone();
-    report.nodes.push(NodeReport { name, address, state, error, directories, reloads: node.reloads });
+    report.nodes.push(NodeReport {
+        name,
+        address,
+        state,
+        error,
+        interrupted,
+        directories,
+        reloads: node.reloads,
+    });
 }
 
 fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> DirectoryReport {
@@ -133,6 +145,7 @@ fn skipped(directory: &str, node: &str, skip: &Skip) -> NodeChange {
         to: skip.side.other(),
         kind: ChangeKind::Skip,
         bytes: 0,
+        is_dir: false,
         reason: None,
     };
     NodeChange { reason: Some(skip.reason.clone()), ..node_change(directory, node, &change, None) }
@@ -154,6 +167,8 @@ fn add_halt(report: &mut Report, directory: &str, node: &str, halt: &Halt) {
             detail: halt.detail.clone(),
             token: halt.token.clone(),
             nodes: vec![node.to_owned()],
+            paths: halt.paths.clone(),
+            restore: halt.restore.clone(),
         }),
     }
 }

@@ -87,6 +87,7 @@ mod tests {
                 to: Side::Main,
                 kind: ChangeKind::Create,
                 bytes: 0,
+                is_dir: false,
                 reason: None,
             },
             action,

@@ -23,7 +23,7 @@ use crate::sync::node_run::{NodeRun, Parts};
 use crate::sync::origin::{self, Origin};
 use crate::sync::reloads::{self, Kinds};
 use crate::sync::result::HostResult;
-use crate::sync::{Cluster, Run, apply, base, blobs, conflicts, lock};
+use crate::sync::{Cluster, Phase, Run, apply, base, blobs, conflicts, lock};
 
 pub(super) use pulled::Pull;
 use round_plan::RoundPlan;
@@ -66,6 +66,7 @@ fn carry_out<'scope, 'env, 'a>(
             break plans;
         }
         let expected = nodes.len();
+        nodes.iter().for_each(|node| node.at(Phase::Working));
         *nodes = pull::pull(run, cluster, scope, std::mem::take(nodes), &plans);
         if nodes.len() == expected {
             break plans;
@@ -78,6 +79,8 @@ fn carry_out<'scope, 'env, 'a>(
         let merged: Vec<Option<Arc<Origin>>> = plans.iter().map(|plan| merge(run, plan, nodes)).collect();
         drop(turn);
         each(nodes, |node| bring(run, node, &plans, &merged));
+    } else if run.spec.dry_run {
+        each(nodes, |node| foresee(node, &plans));
     }
     each(nodes, |node| reloads::reload(run, node, Kinds::Rest));
 }
@@ -185,6 +188,18 @@ fn merge(run: &Run<'_>, plan: &RoundPlan, nodes: &mut [NodeRun<'_>]) -> Option<A
             None
         }
     }
+}
+
+/// In a dry run: what will have come of the plans on a node.
+fn foresee(node: &mut NodeRun<'_>, plans: &[RoundPlan]) -> Result<(), NodeError> {
+    for plan in plans {
+        if let Some(edge) = planned(&mut node.edges, plan)
+            && let Some(view) = &edge.view
+        {
+            edge.loaded = edge.loaded_as_planned(view);
+        }
+    }
+    node.refuse_if_read_only()
 }
 
 /// Brings a node what the plans say, from Main.

@@ -33,5 +33,6 @@ mod recordings;
 mod reloads;
 mod roots;
 mod slow_node;
+mod told;
 mod watch;
 mod whose_fault;

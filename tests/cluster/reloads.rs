@@ -186,8 +186,88 @@ fn a_hanging_asterisk_is_a_failed_reload_and_delays_no_other_node() {
 #[test]
 fn what_a_node_changed_itself_is_loaded_too() {
     let cluster = cluster();
-    cluster["mds2"]
-        .write_settled("/etc/asterisk/extensions_extra.d/90-own.conf", "[own]\nexten => 9,1,Hangup()\n");
+    for node in &cluster.nodes {
+        node.write_settled("/etc/asterisk/extensions_extra.d/90-own.conf", "[own]\nexten => 9,1,Hangup()\n");
+    }
     cluster.main.sync_json([""; 0]).exits(0);
-    assert_eq!(counts(&cluster), [(1, 1), (2, 1)]);
+    assert_eq!(counts(&cluster), [(2, 1), (2, 1)]);
+
+    // One that is lost because of a file of Main's, which itself shows, is Main's business, too.
+    cluster.main.write_settled(BROKEN, "[broken]\nexten => 78,1,NoOp()\n;-- never closed\n");
+    let run = cluster.main.sync_json([""; 0]);
+    run.exits(42);
+    for node in &cluster.nodes {
+        let reload = reload(&run, &node.name, "dialplan");
+        let detail = reload["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("missing in Asterisk: doors, own; look for a mistake in 10-doors.conf"),
+            "{detail}"
+        );
+    }
+}
+
+/// Asterisk loads nothing of a directory from which everything is gone, and goes on with what it had.
+#[test]
+fn an_old_dialplan_is_no_success() {
+    let cluster = cluster();
+    for node in &cluster.nodes {
+        node.sh("rm /etc/asterisk/extensions_extra.d/xds_override-host.conf").ok();
+    }
+    cluster.main.remove(DOORS);
+    let halted = cluster.main.sync_json([""; 0]);
+    let tokens: Vec<_> = halted.json["halted"].as_array().unwrap().iter().collect();
+    let tokens: Vec<String> =
+        tokens.iter().map(|halted| halted["token"].as_str().unwrap().to_owned()).collect();
+    let accept: Vec<String> =
+        tokens.into_iter().flat_map(|token| ["--accept-deletes".to_owned(), token]).collect();
+    let run = cluster.main.sync_json(&accept);
+    run.exits(42);
+    for node in &cluster.nodes {
+        let reload = reload(&run, &node.name, "dialplan");
+        assert_eq!(reload["state"], "failed", "{reload}");
+        let detail = reload["detail"].as_str().unwrap();
+        assert!(detail.contains("goes on with the dialplan that it had"), "{detail}");
+        assert!(
+            detail.ends_with("extensions.conf includes extensions_extra.d/*, which matches no file"),
+            "{detail}"
+        );
+        assert!(node.asterisk("dialplan show doors").contains("'7'"), "{}", node.name);
+    }
+    cluster.main.write_settled(DOORS, "[windows]\nexten => 6,1,Hangup()\n");
+    cluster.main.sync_json([""; 0]).exits(0);
+    for node in &cluster.nodes {
+        assert!(!node.asterisk("dialplan show doors").contains("'7'"), "{}", node.name);
+    }
+}
+
+/// Files that Asterisk does not include, and music that nobody will hear: a warning, until it is no longer so.
+#[test]
+fn a_warning_stays_in_status() {
+    let cluster = cluster();
+    for node in &cluster.nodes {
+        node.sh("sed -i 's,extra.d/[*],&.conf,' /etc/asterisk/extensions.conf").ok();
+    }
+    const README: &str = "/etc/asterisk/extensions_extra.d/README";
+    const SONG: &str = "/var/lib/xivo/moh/default/song.mp3";
+    cluster.main.write_settled(README, "for example:\n[example]\nexten => 1,1,NoOp()\n");
+    cluster.main.write_settled(SONG, "no module plays this");
+    cluster.main.sync_json([""; 0]).exits(0);
+    let before = counts(&cluster);
+    let warnings = [
+        "dialplan reload done, but Asterisk shows nothing of README, which its extensions.conf may not include",
+        "moh reload done, but music on hold that cannot be played: /var/lib/xivo/moh/default/song.mp3",
+    ];
+    let told = |warning: &str| {
+        let status = cluster.main.xds_sync(["status"]).ok();
+        status.matches(warning).count()
+    };
+    for _ in 0..2 {
+        assert_eq!(warnings.map(told), [2, 2]);
+        cluster.main.sync_json([""; 0]).exits(0);
+        assert_eq!(counts(&cluster), before, "it is not owed");
+    }
+    cluster.main.remove(README);
+    cluster.main.remove(SONG);
+    cluster.main.sync_json([""; 0]).exits(0);
+    assert_eq!(warnings.map(told), [0, 0]);
 }

@@ -85,7 +85,7 @@ fn cron_runs_the_job(main: &Host, nodes: [&Host; 2]) {
     eventually("cron to run the job, and the job to succeed", NEXT_MINUTE, || main.mtime_ns(stamp) != last);
     assert!(nodes.iter().all(|node| node.exists("/var/lib/xivo/sounds/by-cron.wav")));
     main.await_syslog(
-        "(root) CMD (! command -v xds-sync >/dev/null || nice -n 10 ionice -c 2 -n 7 xds-sync sync --quiet)",
+        "(root) CMD (! command -v xds-sync >/dev/null || nice -n 10 ionice -c 2 -n 7 xds-sync sync --quiet --cron)",
     );
     main.await_syslog("sounds: main -> mds2: create by-cron.wav");
     // What cron says of a job that printed something, where there is no mail.

@@ -1,6 +1,5 @@
 //! `xds-sync nodes check`.
 
-use anyhow::bail;
 use serde::Serialize;
 
 use super::super::{Context, load};
@@ -39,10 +38,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     load::check_nodes(&args.names, site.config())?;
     let is_asked = |node: &&Node| args.names.is_empty() || args.names.contains(&node.name);
     let nodes: Vec<&Node> = site.config().nodes.iter().filter(is_asked).collect();
-    if nodes.is_empty() && site.nodes().is_complete() {
-        let file = load::config_path(context);
-        bail!("no node is configured or found: add a [[node]] with name and address to {}", file.display());
-    }
+    load::check_any_node(context, site.nodes())?;
     site.own_troubles(nodes.iter().copied()).iter().for_each(|trouble| context.ui.error(trouble));
     let results = site.check(&nodes);
     let nodes: Vec<Checked<'_>> =

@@ -160,7 +160,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
             trash: VecDeque::new(),
             changes: ChangeLog::new(run),
         });
-        Ok(Reply::Begun(self.machine(dry_run)))
+        Ok(Reply::Begun { machine: self.machine(dry_run), read_only: self.accept.read_only })
     }
 
     /// Which machine this is. A dry run, or a node that may not be changed, makes no id.

@@ -115,8 +115,12 @@ pub(crate) struct Lines(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
 pub(crate) enum Reply {
     /// To Main's hello: the version that both speak.
     Welcome(u16),
-    /// The id of the node's machine, if it has one.
-    Begun(Option<String>),
+    Begun {
+        /// The id of the node's machine, if it has one.
+        machine: Option<String>,
+        /// Whether the node accepts no changes.
+        read_only: bool,
+    },
     Ended,
     Scanned(Scanned),
     /// A tree of that many bytes follows.
@@ -171,7 +175,7 @@ impl Reply {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Reply::Welcome(_) => "a welcome",
-            Reply::Begun(_) => "the begin of a run",
+            Reply::Begun { .. } => "the begin of a run",
             Reply::Ended => "the end of a run",
             Reply::Scanned(_) => "a scan",
             Reply::Tree(_) => "a tree",

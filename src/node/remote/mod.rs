@@ -29,6 +29,8 @@ use crate::watch::Seen;
 pub struct Remote {
     connection: AgentConnection,
     version: String,
+    /// Whether the node accepts no changes.
+    read_only: bool,
     /// Of the run that is open.
     machine: Option<String>,
     /// What the node said about each directory in this run.
@@ -57,7 +59,7 @@ impl Remote {
         timeout: Duration,
     ) -> Result<Remote, NodeError> {
         let (connection, version) = AgentConnection::handshake(input, output, peer, hello, timeout)?;
-        Ok(Remote { connection, version, machine: None, directories: HashMap::new() })
+        Ok(Remote { connection, version, read_only: false, machine: None, directories: HashMap::new() })
     }
 
     /// The node's version of this package.
@@ -109,13 +111,18 @@ impl Endpoint for Remote {
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
         self.directories.clear();
         match self.connection.call(&Request::Begin { run: run.to_owned(), dry_run })? {
-            Reply::Begun(machine) => {
+            Reply::Begun { machine, read_only } => {
+                self.read_only = read_only;
                 self.connection.check(machine.as_deref().map_or(Ok(()), check::id))?;
                 self.machine = machine;
                 Ok(())
             }
             other => self.connection.unexpected(&other, "the begin of a run"),
         }
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     fn machine(&self) -> Option<&str> {

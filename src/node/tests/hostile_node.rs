@@ -44,7 +44,7 @@ pub(super) fn telling(
         }
         let mut payload = Vec::new();
         while let Ok(Some(Kind::Request)) = read_frame(&mut stream, &mut payload) {
-            reply(&mut stream, &Reply::Begun(None));
+            reply(&mut stream, &Reply::Begun { machine: None, read_only: false });
         }
     });
     (main, telling)

@@ -4,8 +4,8 @@
 
 use super::{Decided, DecidedPath, Goal, Input, metadata};
 use crate::model::{
-    BlockedPath, Busy, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, EntryProblem, Reason,
-    RelPath, RelPathBuf, Side, Tree,
+    BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, EntryProblem, Reason, RelPath,
+    RelPathBuf, Side, Tree,
 };
 use crate::plan::walk::walk;
 use crate::plan::{Conflict, EdgePlan, Host};
@@ -78,9 +78,7 @@ impl<'a> Decider<'a> {
             return;
         }
         let main = entries[0];
-        if self.is_untouchable(path, main, &entries[1..])
-            || self.is_emptied_on_main(path, main, &entries[1..])
-        {
+        if self.is_untouchable(path, main, &entries[1..]) {
             self.opaque = Some(path.to_owned());
             self.push(path, Decided::Untouchable, Vec::new());
             return;
@@ -88,7 +86,7 @@ impl<'a> Decider<'a> {
         let mut edges = Vec::with_capacity(self.input.edges.len());
         for index in 0..self.input.edges.len() {
             let (base, node) = (entries[1 + 2 * index], entries[2 + 2 * index]);
-            if !self.is_opaque_on(index, path, base, node) {
+            if !self.is_opaque_on(index, path, node) {
                 edges.push(Ends { index, base, node });
             }
         }
@@ -124,34 +122,14 @@ impl<'a> Decider<'a> {
         }
     }
 
-    /// Whether Main's file became empty: then the path is left alone on every host.
-    fn is_emptied_on_main(&mut self, path: &RelPath, main: Option<&Entry>, ends: &[Option<&Entry>]) -> bool {
-        let is_emptied = ends.chunks(2).any(|edge| is_emptied(edge[0], main));
-        if is_emptied {
-            for index in 0..self.input.edges.len() {
-                self.note(index, path, Side::Node, ChangeKind::Hold, Reason::Busy(Busy::Empty));
-            }
-        }
-        is_emptied
-    }
-
     /// Whether the edge does not take part, because it is not known what its node has.
-    fn is_opaque_on(
-        &mut self,
-        index: usize,
-        path: &RelPath,
-        base: Option<&Entry>,
-        node: Option<&Entry>,
-    ) -> bool {
+    fn is_opaque_on(&mut self, index: usize, path: &RelPath, node: Option<&Entry>) -> bool {
         if self.opaque_on[index].as_ref().is_some_and(|opaque| path.is_below(opaque)) {
             return true;
         }
         match node {
             Some(Entry::Busy(busy)) => {
                 self.note(index, path, Side::Main, ChangeKind::Hold, Reason::Busy(*busy));
-            }
-            _ if is_emptied(base, node) => {
-                self.note(index, path, Side::Main, ChangeKind::Hold, Reason::Busy(Busy::Empty));
             }
             Some(Entry::Problem(problem)) => self.skip(index, path, Side::Node, problem),
             _ => return false,
@@ -274,20 +252,13 @@ impl<'a> Decider<'a> {
 
     fn note(&mut self, index: usize, path: &RelPath, to: Side, kind: ChangeKind, reason: Reason) {
         let (path, reason) = (path.to_owned(), Some(reason));
-        self.found.plans[index].notes.push(Change { path, to, kind, bytes: 0, reason });
+        self.found.plans[index].notes.push(Change { path, to, kind, bytes: 0, is_dir: false, reason });
     }
 
     fn skip(&mut self, index: usize, path: &RelPath, side: Side, problem: &EntryProblem) {
         let reason = Reason::Problem(problem.clone());
         self.found.plans[index].leave_alone(BlockedPath { path: path.to_owned(), side, reason });
     }
-}
-
-/// Whether a file with content became an empty one. A power cut may have done that to a recording, and nobody who does not
-/// want it any more would empty it.
-fn is_emptied(base: Option<&Entry>, now: Option<&Entry>) -> bool {
-    let has_content = |entry: Option<&Entry>| Some(entry?.as_file()?.size > 0);
-    has_content(base) == Some(true) && has_content(now) == Some(false)
 }
 
 /// What is no file is older than every file.

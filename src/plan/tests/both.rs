@@ -71,9 +71,6 @@ both_cases! {
     deletion_reaches_a_new_node: Propagate Main, "a=1", [(Some("a=1"), ""), (None, "")] => "", ["", ""], 0;
     busy_on_node_skips_that_edge: Propagate Main, "a=2", [(Some("a=1"), "a~"), (Some("a=1"), "a=1")] => "a=2", ["a~", "a=2"], 0;
     busy_on_main_skips_all: Propagate Main, "a~", [(Some("a=1"), "a=2"), (Some("a=1"), "a=1")] => "a~", ["a=2", "a=1"], 0;
-    emptied_on_node_skips_that_edge: Propagate Main, "a=1", [(Some("a=1"), "a="), (Some("a=1"), "a=1")] => "a=1", ["a=", "a=1"], 0;
-    emptied_on_main_skips_all: Propagate Main, "a=", [(Some("a=1"), "a=1"), (Some("a=1"), "a=2")] => "a=", ["a=1", "a=2"], 0;
-    new_and_empty_on_node: Propagate Main, "", [(Some(""), "a="), (Some(""), "")] => "a=", ["a=", "a="], 0;
     excluded_anywhere_stays: Propagate Main, "a=2", [(Some("a=1"), "a!"), (Some("a=1"), "a=1")] => "a=2", ["a!", "a=1"], 0;
     directory_lives_while_a_child_does: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1 d/late=1")] => "d/ d/late=1", ["d/ d/late=1"], 0;
     directory_goes_with_its_last_child: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1")] => "", [""], 0;

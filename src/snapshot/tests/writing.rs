@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::model::{Busy, EntryProblem};
 
 #[test]
 fn recordings_being_made_are_busy() {
@@ -25,7 +26,7 @@ fn recordings_being_made_are_busy() {
         ("empty.gsm", "Empty"),
         ("far-ahead.gsm", "file"),
         ("finished.wav", "file"),
-        ("never-bridged.gsm", "file"),
+        ("never-bridged.gsm", "Empty"),
         ("settled.gsm", "file"),
         ("unfinished.WAV", "Unfinished"),
         ("unfinished.wav", "Unfinished"),
@@ -33,6 +34,10 @@ fn recordings_being_made_are_busy() {
     ]);
     let snapshot = site.snapshot();
     assert_eq!(words(&snapshot), expected);
+    assert_eq!(
+        ["empty.gsm", "never-bridged.gsm"].map(|name| snapshot.tree.get(rel(name)).unwrap()),
+        [&Entry::Busy(Busy::Empty), &Entry::Problem(EntryProblem::Empty)]
+    );
     assert!(!snapshot.settled);
     // And so they are when all else is known.
     assert_eq!(site.seen(), expected);
