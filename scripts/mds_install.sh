@@ -22,13 +22,17 @@ die() {
 }
 
 usage() {
-    cat >&2 <<'USAGE'
+    cat <<'USAGE'
 mds_install.sh [--binary FILE|URL] [--sha256 SUM] --fingerprint SHA256:… MAIN
 
 MAIN is a host, or host:port. Without --binary the program comes from Main itself. Only the program with this SHA-256
 is installed; the script that Main hands out knows it. 'xds-sync init' on Main prints the fingerprint. Run again, it
 changes nothing.
 USAGE
+}
+
+misused() {
+    usage >&2
     exit 1
 }
 
@@ -44,19 +48,25 @@ while [ $# -gt 0 ]; do
         esac
         shift 2
         ;;
-    -*) usage ;;
+    --help | -h)
+        usage
+        exit 0
+        ;;
+    -*) misused ;;
     *)
-        [ -z "$main" ] || usage
+        [ -z "$main" ] || misused
         main=$1
         shift
         ;;
     esac
 done
-[ -n "$main" ] && [ -n "$fingerprint" ] || usage
-case $fingerprint in
-SHA256:*) ;;
-*) die "--fingerprint: expected SHA256:…, as 'xds-sync init' prints it on Main" ;;
+[ -n "$main" ] && [ -n "$fingerprint" ] || misused
+# Before anything is fetched or installed: 43 digits of base64.
+digits=${fingerprint#SHA256:}
+case $digits in
+"$fingerprint" | *[!A-Za-z0-9+/]*) digits= ;;
 esac
+[ ${#digits} -eq 43 ] || die "--fingerprint: expected SHA256:…, as 'xds-sync init' prints it on Main; nothing was installed"
 sum=$(echo "${sum:-$program_sum}" | tr A-F a-f)
 case $sum in
 *[!0-9a-f]*) die "--sha256: expected 64 hexadecimal digits" ;;

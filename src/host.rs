@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
 use ssh_key::rand_core::RngCore as _;
@@ -25,9 +25,17 @@ pub fn settle() {
     // on core files, this is not inherited by an Asterisk that a reload may restart. It cannot fail on Linux.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
+
+/// The clock.
 #[must_use]
 pub fn now() -> SystemTime {
     SystemTime::now()
+}
+
+/// The time zone of this host, or of whoever is logged in with `TZ`.
+#[must_use]
+pub fn time_zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::system()
 }
 
 /// A ULID, unique for ever: for a run, a root or a base.
@@ -78,6 +86,16 @@ pub fn lookup(name: &str) -> Vec<IpAddr> {
     (name, 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect()).unwrap_or_default()
 }
 
+/// The name of the user that this process runs as, and the groups that the user is in.
+#[must_use]
+pub fn user() -> Option<(String, Vec<String>)> {
+    let user = User::from_uid(Uid::effective()).ok().flatten()?;
+    let name = std::ffi::CString::new(user.name.clone()).ok()?;
+    let groups = nix::unistd::getgrouplist(&name, user.gid).unwrap_or_default();
+    let name_of = |group| Group::from_gid(group).ok().flatten().map(|group| group.name);
+    Some((user.name, groups.into_iter().filter_map(name_of).collect()))
+}
+
 /// The source of randomness for keys.
 #[must_use]
 pub fn random() -> ssh_key::rand_core::OsRng {
@@ -95,6 +113,18 @@ pub fn name() -> String {
 pub fn home() -> Option<PathBuf> {
     let told = variable("HOME").map(PathBuf::from);
     told.or_else(|| User::from_uid(Uid::effective()).ok().flatten().map(|user| user.dir))
+}
+
+/// Whether this process may do all that root may.
+#[must_use]
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// The id of a group; `None`: there is none of this name.
+#[must_use]
+pub fn group(name: &str) -> Option<u32> {
+    Group::from_name(name).ok().flatten().map(|group| Gid::as_raw(group.gid))
 }
 
 /// The environment, without variables that are not UTF-8; ours are.

@@ -9,6 +9,7 @@ extern crate self as xds_sync;
 pub mod sync;
 pub mod model;
 pub mod threads;
+pub(crate) mod version;
 pub(crate) mod durable;
 pub mod disk;
 pub(crate) mod toml;

@@ -10,7 +10,7 @@ use crate::model::escape::clean;
 use crate::report::exit::IN_STEP;
 use crate::report::status::{Scope, Status};
 use crate::report::syslog::{self, Line, Severity};
-use crate::report::{Problem, Report, Stage, words};
+use crate::report::{Problem, Report, Stage, words, wrong};
 use crate::state::{RunRecord, StateDir};
 
 /// Records a finished run that ended with `exit_code`. A dry run leaves nothing.
@@ -25,6 +25,7 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
         started: report.started,
         duration: report.duration,
         exit_code,
+        wrong: wrong::wrong(report),
         changes: report.changes.clone(),
     };
     report.problems.extend(history(state, &record).map(|detail| Problem::warning(Stage::History, detail)));

@@ -29,14 +29,16 @@ mod result;
 mod spec;
 mod sweep;
 mod throttle;
+mod timely;
 mod two_way;
+mod unkept;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::fault::{Point, reach};
 use crate::model::escape::escape_for_people;
@@ -128,8 +130,8 @@ struct Run<'a> {
     machines: machines::Machines,
     /// Tokens that have released a plan.
     used_tokens: Mutex<BTreeSet<String>>,
-    /// What Main's own trash gave up.
-    pruned: Mutex<Vec<Problem>>,
+    /// What Main's own disk gave up, or did not take.
+    on_main: Mutex<Vec<Problem>>,
 }
 
 /// The nodes of a run, where they wait for each other and where they end.
@@ -138,8 +140,8 @@ struct Cluster<'a> {
     finished: Mutex<Vec<NodeRun<'a>>>,
     /// Where sessions come from, and go back to.
     connect: &'a dyn Connect,
-    /// Their names, in configured order.
-    order: Vec<&'a str>,
+    /// The place of each in configured order, by name.
+    order: HashMap<&'a str, usize>,
 }
 
 /// Carries out one run and reports how it went. What happens to one node or directory is in the report; `Err`
@@ -196,7 +198,7 @@ impl<'a> Cluster<'a> {
             lobby: Rendezvous::new(spec.nodes.len()),
             finished: Mutex::default(),
             connect,
-            order: spec.nodes.iter().map(|node| &*node.name).collect(),
+            order: spec.nodes.iter().map(|node| &*node.name).zip(0..).collect(),
         }
     }
 
@@ -221,8 +223,9 @@ impl<'a> Cluster<'a> {
     /// Every node of the run, in configured order, after all threads have ended.
     fn end(&self, env: &'a Environment<'a>, specs: &'a [NodeSpec]) -> Vec<NodeRun<'a>> {
         let mut nodes = std::mem::take(&mut *lock(&self.finished));
+        let there: BTreeSet<&str> = nodes.iter().map(|node| &*node.spec.name).collect();
         for spec in specs {
-            if !nodes.iter().any(|node| node.spec.name == spec.name) {
+            if !there.contains(&*spec.name) {
                 let mut lost = NodeRun::new(env, spec);
                 lost.fail(Failure::Internal("its thread was lost".to_owned()));
                 nodes.push(lost);
@@ -234,7 +237,7 @@ impl<'a> Cluster<'a> {
 
     /// Puts nodes into configured order.
     fn sort(&self, nodes: &mut [NodeRun<'a>]) {
-        nodes.sort_by_key(|node| self.order.iter().position(|name| *name == node.spec.name));
+        nodes.sort_by_key(|node| self.order.get(&*node.spec.name));
     }
 }
 
@@ -257,7 +260,7 @@ impl<'a> Run<'a> {
             throttle: &shared.throttle,
             permits: permits::Permits::new(spec.parallel),
             used_tokens: Mutex::default(),
-            pruned: Mutex::default(),
+            on_main: Mutex::default(),
         })
     }
 
@@ -306,7 +309,7 @@ impl<'a> Run<'a> {
     fn warn_of_pruned(&self, directory: &str, pruned: &Pruned) {
         if let Some(detail) = words::pruned(pruned) {
             let problem = Problem::warning(Stage::Commit, detail);
-            lock(&self.pruned).push(Problem { directory: Some(directory.to_owned()), ..problem });
+            lock(&self.on_main).push(Problem { directory: Some(directory.to_owned()), ..problem });
         }
     }
 
@@ -334,7 +337,7 @@ impl<'a> Run<'a> {
         };
         let nodes = cluster.end(self.env, &self.spec.nodes);
         report.problems.extend(self.end_on_main(&nodes));
-        report.problems.append(&mut lock(&self.pruned));
+        report.problems.append(&mut lock(&self.on_main));
         report.problems.extend(self.save_ledger());
         report.problems.extend(self.unused_tokens());
         // A scan that was broken off because the run is to end looks like a directory that cannot be used.
@@ -368,6 +371,8 @@ impl<'a> Run<'a> {
         if let Some(all) = &self.spec.all_nodes {
             ledger.forget_nodes_except(all.iter().map(String::as_str));
         }
+        let keep = Duration::from_secs(self.spec.trash.seconds);
+        ledger.forget_decided_before((self.env.now)().checked_sub(keep).unwrap_or(SystemTime::UNIX_EPOCH));
         let met = reach(Point::Ledger).map_err(anyhow::Error::from);
         let saved = met.and_then(|()| self.env.state.save_ledger(&ledger));
         saved.err().map(|error| Problem::failure(Stage::State, format!("{error:#}")))

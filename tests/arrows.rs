@@ -16,10 +16,11 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 27] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
+    ("version", &[]),
     ("durable", &["fault"]),
     ("disk", &["durable", "fault", "model"]),
     ("toml", &["model"]),
@@ -32,7 +33,10 @@ const ARROWS: [(&str, &[&str]); 27] = [
     ("watch", &["disk", "snapshot", "model"]),
     (
         "node",
-        &["watch", "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "model"],
+        &[
+            "watch", "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml",
+            "version", "model",
+        ],
     ),
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),

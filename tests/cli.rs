@@ -1,6 +1,6 @@
 //! The program as its callers see it: arguments, output and exit codes. Nothing here leaves its own
 //! temporary directory or reaches a network.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code, unreachable_pub)]
 
 #[path = "support/wait.rs"]
 mod wait;
@@ -51,9 +51,26 @@ impl Sandbox {
         command
     }
 
+    fn write_status(&self, text: &str) {
+        let state = self.path("state");
+        let _ = fs::DirBuilder::new().mode(0o700).create(&state);
+        fs::write(state.join("status.json"), text).unwrap();
+    }
+
     fn run(&self, args: &[&str]) -> Run {
         Run::of(self.command(args).output().unwrap())
     }
+}
+
+/// What a run for one node leaves behind that ended with this code for it.
+fn status(node: &str, code: u8) -> String {
+    let state = if code == 0 { "ok" } else { "unreachable" };
+    format!(
+        r#"{{"run":"01R","ended":"2026-01-02T03:04:05Z","exit_code":0,"nodes":[{{"name":"{node}",
+        "address":"10.0.0.11","state":"{state}","exit_code":{code},"error":null,
+        "since":"2026-01-02T03:04:05Z","last_success":null,"directories":[],"reloads":[],"owed":[]}}],
+        "halted":[],"problems":[]}}"#
+    )
 }
 
 #[derive(Debug)]
@@ -92,7 +109,67 @@ fn every_command_has_help_with_examples() {
         let run = sandbox.run(&args);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{command:?}");
         assert!(run.stdout.contains("Usage: xds-sync"), "{command:?}: {}", run.stdout);
-        assert!(run.stdout.contains("Examples:"), "{command:?}: {}", run.stdout);
+        assert!(run.stdout.contains("Examples"), "{command:?}: {}", run.stdout);
+    }
+}
+
+/// What help prints on a terminal of this width.
+fn help_at(sandbox: &Sandbox, command: &[String], width: &str) -> String {
+    let args: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+    let run = Run::of(sandbox.command(&args).env("COLUMNS", width).output().unwrap());
+    assert_eq!(run.code, 0, "{run:?}");
+    run.stdout
+}
+
+#[test]
+fn help_fits_80_columns_and_is_not_torn_at_40() {
+    let sandbox = Sandbox::new();
+    for command in commands(&xds_sync::cli::command(), &[]) {
+        let wide = help_at(&sandbox, &command, "200");
+        let longest = wide.lines().map(|line| line.chars().count()).max();
+        assert!(longest <= Some(80), "{command:?} is {longest:?} columns wide:\n{wide}");
+        // What was written in lines stays in these lines: only prose is wrapped.
+        let narrow = help_at(&sandbox, &command, "40");
+        let is_code = |line: &&str| {
+            let (code, words) = line.trim_start().split_once("  ").unwrap_or_default();
+            line.starts_with(' ') && code.parse::<u8>().is_ok() && !words.is_empty()
+        };
+        for line in wide.lines().filter(is_code) {
+            assert!(narrow.lines().any(|narrow| narrow == line), "{command:?}: {line:?} is torn:\n{narrow}");
+        }
+    }
+}
+
+#[test]
+fn what_a_command_has_of_its_own_stands_first_and_what_does_nothing_nowhere() {
+    let sandbox = Sandbox::new();
+    for command in commands(&xds_sync::cli::command(), &[]) {
+        let help = help_at(&sandbox, &command, "80");
+        let (own, global) = help.split_once("\nGlobal options:\n").unwrap_or_else(|| panic!("{help}"));
+        for option in ["--config", "--verbose", "--quiet", "--color", "--help", "--version"] {
+            assert!(!own.contains(&format!("{option}\n")) && !own.contains(&format!("{option} <")), "{help}");
+            let reads_config = !matches!(&*command.join(" "), "join" | "leave" | "agent" | "completions");
+            assert_eq!(global.contains(option), option != "--config" || reads_config, "{command:?}: {help}");
+        }
+    }
+}
+
+/// Every exit code of a run that the reference knows is in the help of `sync`.
+#[test]
+fn help_has_all_exit_codes() {
+    let reference = fs::read_to_string("docs/reference.md").unwrap();
+    let table =
+        reference.split("\n## Exit codes\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let codes: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()).collect();
+    let codes: Vec<&str> = codes.into_iter().filter(|code| code.parse::<u8>().is_ok()).collect();
+    assert!(codes.len() > 12, "{codes:?}");
+    let help = help_at(&Sandbox::new(), &["sync".to_owned()], "80");
+    for code in codes {
+        assert!(
+            help.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))),
+            "{code}: {help}"
+        );
     }
 }
 
@@ -134,7 +211,8 @@ fn version_is_told_by_every_command() {
     for args in [&["--version"][..], &["sync", "--version"]] {
         let run = sandbox.run(args);
         assert_eq!(run.code, 0);
-        assert!(run.stdout.ends_with(concat!(env!("CARGO_PKG_VERSION"), "\n")), "{run:?}");
+        let version = concat!(" ", env!("CARGO_PKG_VERSION"), " (");
+        assert!(run.stdout.contains(version) && run.stdout.ends_with("protocol 1)\n"), "{run:?}");
     }
 }
 
@@ -157,8 +235,48 @@ fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let run = sandbox.run(&["completions", shell]);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""));
-        assert!(run.stdout.contains("accept-deletes"), "{shell}");
+        assert!(run.stdout.contains("XDS_SYNC_COMPLETE"), "{shell}");
     }
+}
+
+/// What a shell is offered for the last of these words.
+fn offered(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
+    let mut command = sandbox.command(&["--", "xds-sync"]);
+    command.args(words).env("XDS_SYNC_COMPLETE", "fish");
+    let run = Run::of(command.output().unwrap());
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{words:?}");
+    run.stdout.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn names_of_nodes_and_directories_are_completed() {
+    let sandbox = Sandbox::new();
+    sandbox.configure(
+        "[[node]]\nname = \"mds1\"\naddress = \"10.0.0.11\"\n[[node]]\nname = \"paris\"\naddress = \"10.0.0.12\"\n",
+    );
+    for (words, expected) in [
+        (&["sync", "--node", ""][..], &["mds1", "paris"][..]),
+        (&["sync", "--node", "mds1", "--dir", "m"], &["moh"]),
+        (&["sync", "--node", "p"], &["paris"]),
+        (&["nodes", "check", "m"], &["mds1"]),
+        (&["nodes", "remove", "m"], &["mds1"]),
+        (&["restore", "s"], &["sounds"]),
+        (&["restore", "moh", "a.wav", "--node", "m"], &["main", "mds1"]),
+        (&["history", "d"], &["dialplan"]),
+        (&["conflicts", "resolve", "recordings", "a.wav", "--keep", "m"], &["main", "mds1"]),
+        (&["init", "--adopt", "r"], &["recordings"]),
+        (&["sync", "--accept-d"], &["--accept-deletes"]),
+        (&["conf"], &["conflicts", "config"]),
+    ] {
+        assert_eq!(offered(&sandbox, words), expected, "{words:?}");
+    }
+    // A mistake in the configuration is no matter for the middle of a command line.
+    sandbox.configure("[sync]\nparalel = 8\n");
+    assert_eq!(offered(&sandbox, &["sync", "--node", ""]), [""; 0]);
+    // Who may set variables does not keep the agent from its work.
+    let agent =
+        sandbox.command(&["agent"]).env("XDS_SYNC_COMPLETE", "bash").write_stdin("").output().unwrap();
+    assert!(agent.stdout.starts_with(b"\xffxds-sync"), "{agent:?}");
 }
 
 #[test]
@@ -166,7 +284,7 @@ fn a_mistake_in_the_configuration_is_exit_1_everywhere() {
     let sandbox = Sandbox::new();
     sandbox.configure("[sync]\nparalel = 8\n");
     for args in
-        [&["sync"][..], &["sync", "--json"], &["sync", "-n"], &["status"], &["nodes", "list"], &["init"]]
+        [&["sync"][..], &["sync", "--json"], &["sync", "-n"], &["nodes", "list"], &["init"], &["conflicts"]]
     {
         let run = sandbox.run(args);
         assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{args:?}: {run:?}");
@@ -174,6 +292,146 @@ fn a_mistake_in_the_configuration_is_exit_1_everywhere() {
     }
     assert!(!sandbox.path("state").exists(), "nothing is touched");
     assert!(!sandbox.path(".ssh").exists(), "nothing is touched");
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_no_reason_not_to_look() {
+    let sandbox = Sandbox::new();
+    let state = sandbox.path("state");
+    sandbox.write_status(&status("mds1", 0));
+    sandbox.configure(&format!("[sync]\nstate_dir = {:?}\nparalel = 8\n", state.to_str().unwrap()));
+    let run = sandbox.run(&["status"]);
+    assert_eq!(run.code, 1, "no run begins");
+    assert!(run.stdout.starts_with("mds1  in step since "), "{run:?}");
+    assert!(run.stderr.contains("config.toml:3: ") && run.stderr.contains("no run begins until"), "{run:?}");
+    let run = sandbox.run(&["history"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "no run on record did anything of this kind\n"));
+    assert!(run.stderr.contains("config.toml:3: "), "{run:?}");
+}
+
+#[test]
+fn a_damaged_status_is_told_with_its_path_and_what_to_do() {
+    let sandbox = Sandbox::new();
+    sandbox.write_status("{");
+    let run = sandbox.run(&["status"]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""));
+    let path = sandbox.path("state/status.json");
+    assert!(
+        run.stderr.starts_with(&format!("error: {} is damaged; the next run writes it anew", path.display()))
+    );
+}
+
+#[test]
+fn the_status_knows_which_nodes_there_are_and_their_order() {
+    let sandbox = Sandbox::new();
+    let one = |name, code| {
+        let text = status(name, code);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        value["nodes"][0].clone()
+    };
+    let mut all: serde_json::Value = serde_json::from_str(&status("gone", 41)).unwrap();
+    all["nodes"] = serde_json::json!([one("gone", 41), one("mds2", 0), one("mds1", 41)]);
+    let state = sandbox.path("state");
+    let nodes = |names: &[&str]| {
+        let nodes: String = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| format!("[[node]]\nname = {name:?}\naddress = \"10.0.0.{}\"\n", at + 1))
+            .collect();
+        sandbox.configure(&format!("[sync]\nstate_dir = {:?}\n{nodes}", state.to_str().unwrap()));
+    };
+    sandbox.write_status(&all.to_string());
+    nodes(&["mds1", "mds2"]);
+    let run = sandbox.run(&["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(
+        (run.code, &json["status_code"]),
+        (40, &40.into()),
+        "mds1 is away, whatever the last run was for"
+    );
+    let names: Vec<&serde_json::Value> =
+        json["nodes"].as_array().unwrap().iter().map(|node| &node["name"]).collect();
+    assert_eq!(names, ["mds1", "mds2"]);
+    assert_eq!(sandbox.run(&["status", "-q"]).code, 40);
+    nodes(&["mds2"]);
+    assert_eq!(sandbox.run(&["status"]).code, 0);
+}
+
+#[test]
+fn a_group_may_read_how_runs_went_and_nothing_else() {
+    let sandbox = Sandbox::new();
+    let state = sandbox.path("state");
+    let root = sandbox.path("moh");
+    fs::create_dir(&root).unwrap();
+    let config = |group: &str| {
+        sandbox.configure(&format!(
+            "[sync]\nstate_dir = {:?}\nstatus_group = {group:?}\n[[directory]]\nname = \"moh\"\npath = {:?}\n\
+             [[node]]\nname = \"mds1\"\naddress = \"127.0.0.1\"\nport = 1\n",
+            state.to_str().unwrap(),
+            root.to_str().unwrap()
+        ));
+    };
+    config("nogroup");
+    // Nobody answers, and there is a status of that.
+    sandbox.run(&["sync"]);
+    let as_monitor = |args: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(env!("CARGO_BIN_EXE_xds-sync"));
+        command.env_clear().env("HOME", "/").env("XDS_SYNC_CONFIG", sandbox.path("config.toml")).args(args);
+        Run::of(command.output().unwrap())
+    };
+    fs::set_permissions(sandbox.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = as_monitor(&["status", "--json"]);
+    let json: serde_json::Value =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|why| panic!("{why}: {run:?}"));
+    assert!(json["run"].is_string(), "{run:?}");
+    let run = as_monitor(&["history"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("history.db") && run.stderr.contains("run it as root"), "{run:?}");
+    let mode = |name: &str| {
+        let metadata = fs::metadata(state.join(name)).unwrap();
+        std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777
+    };
+    assert_eq!(
+        (mode(""), mode("status.json"), mode("history.db"), mode("ledger.json")),
+        (0o710, 0o640, 0o600, 0o600)
+    );
+
+    config("no-such-group");
+    assert!(sandbox.run(&["sync"]).stderr.contains("no such group"));
+}
+
+#[test]
+fn a_media_server_knows_whose_it_is_and_what_main_did_there_last() {
+    let sandbox = Sandbox::new();
+    let node_file = sandbox.path("node.toml");
+    let accepted = sandbox.path("moh");
+    fs::create_dir(&accepted).unwrap();
+    fs::write(&node_file, format!("roots = [{accepted:?}]\nstate_dir = {:?}\n", sandbox.path("node")))
+        .unwrap();
+    let status = || {
+        let mut command = sandbox.command(&["status"]);
+        Run::of(command.env("XDS_SYNC_NODE_CONFIG", &node_file).output().unwrap())
+    };
+    assert_eq!(status().stdout, "no run yet: xds-sync sync\n");
+    fs::create_dir(sandbox.path("node")).unwrap();
+    let sealed = |content: serde_json::Value| {
+        let checksum = blake3::hash(content.to_string().as_bytes()).to_hex().to_string();
+        serde_json::json!({"version": 1, "checksum": checksum, "content": content}).to_string()
+    };
+    let visit = serde_json::json!({"run": "01KDYC00000000000000000000", "name": "xivo", "whole": true,
+        "changes": {"moh": {"create": 2, "delete": 1}}, "reloads": {"moh": "done"}});
+    fs::write(sandbox.path("node/visit.json"), sealed(visit)).unwrap();
+    let run = status();
+    assert_eq!(run.code, 0, "{run:?}");
+    for expected in
+        ["a media server of xivo", "last run of xivo 2", "moh: create 2, delete 1", "moh reload done"]
+    {
+        assert!(run.stdout.contains(expected), "{expected}: {run:?}");
+    }
+    assert!(!run.stdout.contains("no run yet"), "{run:?}");
 }
 
 #[test]
@@ -214,22 +472,29 @@ fn before_the_first_run_the_status_says_so() {
 }
 
 #[test]
-fn the_status_is_the_last_runs_and_so_is_its_exit_code() {
+fn the_status_is_what_runs_left_and_its_exit_code_that_of_what_it_shows() {
     let sandbox = Sandbox::new();
-    fs::create_dir(sandbox.path("state")).unwrap();
+    let state = sandbox.path("state");
+    sandbox.configure(&format!(
+        "[sync]\nstate_dir = {:?}\n[[node]]\nname = \"mds1\"\naddress = \"10.0.0.11\"\n",
+        state.to_str().unwrap()
+    ));
+    fs::create_dir(&state).unwrap();
     let status = r#"{"run":"01R","ended":"2026-01-02T03:04:05Z","exit_code":40,"nodes":[{"name":"mds1",
         "address":"10.0.0.11","state":"unreachable","exit_code":41,"error":"No route to host",
         "since":"2026-01-02T03:04:05Z","last_success":null,"directories":[],"reloads":[],"owed":[]}],
         "halted":[],"problems":[]}"#;
     fs::write(sandbox.path("state/status.json"), status).unwrap();
     let run = sandbox.run(&["status"]);
-    assert_eq!(run.code, 40, "{run:?}");
-    assert!(run.stdout.starts_with("mds1  unreachable since 2026-01-02T03:04:05Z ("), "{run:?}");
+    assert_eq!(run.code, 41, "all nodes are away: {run:?}");
+    assert!(run.stdout.starts_with("mds1  unreachable since 2026-01-02 03:04:05 ("), "{run:?}");
     assert!(!run.stdout.contains('\u{1b}'), "no colours in a pipe");
     let coloured = sandbox.run(&["status", "--color", "always"]);
     assert!(coloured.stdout.contains('\u{1b}'), "{coloured:?}");
     let json = sandbox.run(&["status", "--json"]);
-    assert_eq!((json.code, json.stdout.matches('\n').count()), (40, 1));
+    assert_eq!((json.code, json.stdout.matches('\n').count()), (41, 1));
+    let in_paris = Run::of(sandbox.command(&["status"]).env("TZ", "CET-1").output().unwrap());
+    assert!(in_paris.stdout.starts_with("mds1  unreachable since 2026-01-02 04:04:05 ("), "{in_paris:?}");
 }
 
 #[test]

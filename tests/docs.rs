@@ -65,3 +65,36 @@ fn the_first_commands_can_be_pasted() {
     let syntax = std::process::Command::new("bash").args(["-n", "-c", block]).status().unwrap();
     assert!(syntax.success());
 }
+
+/// The table below a heading of a document: the first cell of each row.
+fn first_cells(text: &str, heading: &str) -> Vec<String> {
+    let section = text.split(&format!("\n## {heading}\n")).nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    rows.filter(|cell| !cell.starts_with("--")).skip(1).map(str::to_owned).collect()
+}
+
+/// What an administrator looks up at night is what the program says: every exit code, and messages that there are.
+#[test]
+fn troubleshooting_knows_every_exit_code_and_no_message_that_is_not_there() {
+    let text = fs::read_to_string("docs/troubleshooting.md").unwrap();
+    let codes = fs::read_to_string("src/report/exit.rs").unwrap();
+    let codes: BTreeSet<&str> = codes
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub const ")?.split_once(": u8 = ")?.1.strip_suffix(';'))
+        .collect();
+    assert!(codes.len() > 12, "{codes:?}");
+    let listed = first_cells(&text, "By exit code");
+    assert_eq!(listed.iter().map(String::as_str).collect::<BTreeSet<_>>(), codes);
+
+    // A literal may go on in the next line.
+    let all: String =
+        sources(Path::new("src")).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let all = all.split("\\\n").map(str::trim_start).collect::<String>();
+    let messages = first_cells(&text, "By message");
+    assert!(messages.len() > 10, "{messages:?}");
+    for message in messages {
+        let message = message.trim_matches('`');
+        assert!(all.contains(message), "no source says {message:?}");
+    }
+}

@@ -107,7 +107,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
         remote.begin(RUN, false)?;
         remote.scan(&local::spec("moh", &root))?;
         let tree = remote.tree("moh", None)?;
-        remote.prepare("moh", &TrashKeep::FOREVER)?.unwrap();
+        remote.prepare("moh", &TrashKeep::FOREVER, None)?.unwrap();
         let path = RelPathBuf::new(&b"a\x1b[2J.wav"[..]).unwrap();
         let delete = |expected| Action { path: path.clone(), expected, step: Step::Delete };
         let outcomes = remote.commit("moh", &[delete(tree.get(&path).cloned())])?;
@@ -142,7 +142,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
         let lines = log_of(&base, read_only, main, |remote| {
             remote.begin(RUN, false)?;
             remote.scan(&local::spec("moh", root))?;
-            remote.prepare("moh", &TrashKeep::FOREVER).map(drop)
+            remote.prepare("moh", &TrashKeep::FOREVER, None).map(drop)
         });
         let [line] = &lines[..] else { panic!("{lines:?}") };
         assert!(line.starts_with(&format!("WARN refused: {what}: {reason}")), "{line}");

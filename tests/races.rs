@@ -7,7 +7,7 @@ mod local;
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,9 +20,14 @@ use xds_sync::node::{Endpoint as _, Local};
 use xds_sync::transfer::{BlobRequest, Sink, Source};
 
 const RUN: &str = "01KQ0000000000000000000000";
-/// Whole runs, each with some hundred swaps in it.
-const ROUNDS: usize = 25;
+/// Who owns the root and the directory that it is in, and makes the links to them.
+const NOBODY: u32 = 65534;
 const SECRET: &[u8] = b"root:$6$secret";
+
+/// Whole runs, each with some hundred swaps in it; 200 are the long form.
+fn rounds() -> usize {
+    std::env::var("XDS_FLIPS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(25)
+}
 
 struct World {
     dir: TempDir,
@@ -39,15 +44,21 @@ impl World {
             fs::write(world.outside().join(outside).join("passwd"), SECRET).unwrap();
         }
         fs::set_permissions(world.outside(), fs::Permissions::from_mode(0o750)).unwrap();
+        // Whoever makes what is there new, in a directory of somebody else's, gives it to him.
+        for of_somebody in ["", "above", "above/root", "above/root/d", "above/root/d/sub"] {
+            chown(world.dir.path().join(of_somebody), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         world
     }
 
     fn at(&self, path: &str) -> PathBuf {
-        self.dir.path().join("root").join(path)
+        let root = self.dir.path().join("above/root");
+        if path.is_empty() { root } else { root.join(path) }
     }
 
     fn outside(&self) -> PathBuf {
-        self.dir.path().join("outside")
+        self.dir.path().join("elsewhere/root")
     }
 
     fn scan(&mut self) -> Arc<Tree> {
@@ -73,7 +84,7 @@ impl World {
             tree.iter().all(|(_, entry)| entry.as_file().is_none_or(|file| file.digest != digest(SECRET)))
         );
 
-        let _ = self.local.prepare("moh", &TrashKeep::FOREVER);
+        let _ = self.local.prepare("moh", &TrashKeep::FOREVER, None);
         let content = format!("new {round}").into_bytes();
         let new = BlobRequest {
             path: path("new"),
@@ -116,7 +127,8 @@ impl World {
 
     /// As somebody does who only works there, and follows no link either.
     fn fill(&self, content: &str) {
-        let root = HeldRoot::open(&self.at("")).unwrap();
+        // Refused, where a link leads to it just now.
+        let Ok(root) = HeldRoot::open(&self.at("")) else { return };
         if let Ok(parent) = root.open_parent(&path("d/sub")) {
             let _ = rustix::fs::mkdirat(parent, "sub", Mode::from(0o755));
         }
@@ -135,8 +147,12 @@ impl World {
         for file in found {
             assert_eq!(fs::read(&file).unwrap(), SECRET, "{}", file.display());
         }
-        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(self.outside()), 0o750);
+        let of = |path: PathBuf| fs::metadata(path).unwrap();
+        assert_eq!(of(self.outside()).permissions().mode() & 0o7777, 0o750);
+        for path in ["", "passwd", "sub", "sub/passwd"] {
+            let of = of(self.outside().join(path));
+            assert_eq!((of.uid(), of.gid()), (0, 0), "{path}");
+        }
     }
 }
 
@@ -197,12 +213,17 @@ impl Source for Content {
 
 /// Runs again and again while what is at `target` and a symlink to `leads` change places.
 fn race(target: &str, leads: impl FnOnce(&World) -> PathBuf) {
+    race_at(|world| world.at(target), leads);
+}
+
+fn race_at(at: impl FnOnce(&World) -> PathBuf, leads: impl FnOnce(&World) -> PathBuf) {
     let mut world = World::new();
     // Once in peace, so that all of it is there.
     world.run(0);
-    let (at, leads) = (world.at(target), leads(&world));
+    let (at, leads) = (at(&world), leads(&world));
     let aside = world.dir.path().join("aside");
     symlink(leads, &aside).unwrap();
+    lchown(&aside, Some(NOBODY), Some(NOBODY)).unwrap();
     let (stop, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -214,7 +235,7 @@ fn race(target: &str, leads: impl FnOnce(&World) -> PathBuf) {
         });
         // A failed assertion must stop the other thread too, or the scope never ends.
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            for round in 1..=ROUNDS {
+            for round in 1..=rounds() {
                 world.run(round);
                 world.check();
             }
@@ -224,7 +245,17 @@ fn race(target: &str, leads: impl FnOnce(&World) -> PathBuf) {
             std::panic::resume_unwind(panic);
         }
     });
-    assert!(swaps.load(Ordering::Relaxed) > ROUNDS, "nobody raced");
+    assert!(swaps.load(Ordering::Relaxed) > rounds(), "nobody raced");
+}
+
+#[test]
+fn a_directory_above_the_root_that_becomes_a_link() {
+    race_at(|world| world.dir.path().join("above"), |world| world.dir.path().join("elsewhere"));
+}
+
+#[test]
+fn a_root_that_becomes_a_link() {
+    race("", World::outside);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn is_private(dir: &Path, but: &[&str]) -> usize {
 /// Puts `content` at `a.wav` in place of `before`.
 fn push(remote: &mut Remote, root: &Path, before: Option<Entry>, content: &'static [u8]) {
     remote.scan(&local::spec("moh", root)).unwrap();
-    remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     let Entry::File(new) = file(content) else { unreachable!() };
     let wanted = BlobRequest { path: path("a.wav"), digest: new.digest, size: new.size, offset: 0 };
     assert_eq!(remote.stage("moh", &[wanted], &mut Content(content)).unwrap(), [Ok(())]);

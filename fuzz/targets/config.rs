@@ -32,6 +32,7 @@ pub(super) fn load(bytes: &[u8]) {
         overrides,
         home: "/root".into(),
         host_name: "main".to_owned(),
+        replaced: None,
     };
     match load_config(&sources) {
         Ok(loaded) => {

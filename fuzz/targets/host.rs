@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use xds_sync::model::{
-    Action, Direction, Entry, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState, TrashKeep,
-    Tree,
+    Action, Direction, Entry, Meta, Outcome, Owner, RelPath, RelPathBuf, ReloadOutcome, ReloadState,
+    TrashKeep, Tree,
 };
 use xds_sync::node::{
-    Accept, Attempt, Endpoint, EpochLimit, Hello, KeyChange, Local, LocalOptions, MainKeys, NodeError,
-    PreparedRoot, Refusal, TrashReader,
+    Accept, Attempt, Describe, Description, Endpoint, EpochLimit, Hello, KeyChange, Local, LocalOptions,
+    MainKeys, NodeError, PreparedRoot, Refusal, TrashReader,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Clock, ScanSpec, Scanned};
@@ -165,8 +165,13 @@ impl Endpoint for Host {
         Ok(owners.iter().map(|_| Owner::default()).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
-        self.local.prepare(directory, trash)
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        root: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
+        self.local.prepare(directory, trash, root)
     }
 
     fn stage(
@@ -230,6 +235,12 @@ impl TrashReader for Host {
         sink: &mut dyn Sink,
     ) -> Result<(), NodeError> {
         self.local.send_trashed(directory, id, wanted, sink)
+    }
+}
+
+impl Describe for Host {
+    fn describe(&mut self, roots: &[PathBuf]) -> Result<Description, NodeError> {
+        self.local.describe(roots)
     }
 }
 

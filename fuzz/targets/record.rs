@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use xds_sync::disk::HeldRoot;
 use xds_sync::disk::marker::Marker;
-use xds_sync::model::{Digest, Intent, RelPathBuf, Side, Tree};
+use xds_sync::model::{Digest, Intent, KeptTrees, RelPathBuf, Side, Tree};
 use xds_sync::node::{Ended, Endpoint as _, Peer, Remote, agent as node_agent};
 use xds_sync::report::status::Status;
 use xds_sync::state::{
@@ -93,7 +93,8 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
     let intent = Intent { goal: Tree::clone(&tree), ..Intent::default() };
     let header =
         EdgeHeader { root: id(), generation: Some(id()), rules: Digest([1; 32]), agreed: true, in_step };
-    let edge = EdgeRecord::new(header, &tree, Some(&intent));
+    let kept = KeptTrees { node: Tree::clone(&tree), ..KeptTrees::default() };
+    let edge = EdgeRecord::new(header, &tree, &kept, Some(&intent));
     state.save_edge("moh", "mds1", &edge).expect("an edge");
     let mut ledger = Ledger::default();
     ledger.roots.insert("moh".to_owned(), id());
@@ -108,10 +109,11 @@ pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
         path: path(),
         since: "2026-01-02T03:04:05Z".to_owned(),
         winner: None,
+        decided: None,
         keep: None,
         versions: Vec::new(),
     };
-    ledger.set_conflicts("moh", vec![conflict]);
+    ledger.set_conflicts("moh", std::iter::once(conflict));
     state.save_ledger(&ledger).expect("a ledger");
     state.save_identity(&Identity { id: id(), epoch: 3 }).expect("an identity");
     let root = HeldRoot::open(dir.path()).expect("a root");

@@ -99,7 +99,7 @@ pub(super) fn run(remote: &mut dyn NodeSession) -> Result<(), NodeError> {
     let tree = remote.tree("moh", Some(&*LIKE))?;
     check(&tree);
     remote.known_owners(&[Owner::new(Some("asterisk"), None)])?;
-    refusal(remote.prepare("moh", &TrashKeep::FOREVER)?.err());
+    refusal(remote.prepare("moh", &TrashKeep::FOREVER, None)?.err());
     let content =
         BlobRequest { path: path("new"), digest: Digest(blake3::hash(b"x").into()), size: 1, offset: 0 };
     for received in remote.stage("moh", std::slice::from_ref(&content), &mut Bytes)? {

@@ -28,11 +28,12 @@ pub(super) fn read(bytes: &[u8]) {
                 && let Ok(base) = edge.base()
             {
                 let intent = edge.intent().and_then(Result::ok);
+                let kept = edge.kept().unwrap_or_default();
                 let again = {
                     let (root, generation, rules) = (edge.root, edge.generation, edge.rules);
                     let (agreed, in_step) = (edge.agreed, edge.in_step);
                     let header = EdgeHeader { root, generation, rules, agreed, in_step };
-                    EdgeRecord::new(header, &base, intent.as_ref())
+                    EdgeRecord::new(header, &base, &kept, intent.as_ref())
                 };
                 assert_eq!(again.base().as_ref(), Ok(&base));
                 assert_eq!(again.intent(), intent.map(Ok));

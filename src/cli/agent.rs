@@ -1,11 +1,13 @@
 //! `xds-sync agent`: what ssh runs on a node.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+use anyhow::ensure;
 
 use super::exit;
 use crate::host;
@@ -14,12 +16,13 @@ use crate::node::{Accept, EpochLimit, NodeError, NodeErrorKind, agent, widen};
 use crate::site;
 
 const NOTES: &str = "\
-Speaks the protocol of xds-sync on stdin and stdout; not for use by hand. Which directories a Main may
-touch, and what its reloads run, is in /etc/xds-sync/node.toml, or in the file that the command line names:
-Main may have a say in the environment.
+Speaks the protocol of xds-sync on stdin and stdout; not for use by
+hand. Which directories a Main may touch, and what its reloads run,
+is in /etc/xds-sync/node.toml, or in the file that the command line
+names: Main may have a say in the environment.
 
-Examples:
-  restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 AAAA…    in ~/.ssh/authorized_keys";
+Examples, in ~/.ssh/authorized_keys:
+  restrict,command=\"/usr/bin/xds-sync agent\" ssh-ed25519 AAAA…";
 
 /// What Main's ssh runs on a node
 #[derive(clap::Args, Debug)]
@@ -41,6 +44,10 @@ pub(super) fn node_config() -> PathBuf {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
+    ensure!(
+        !io::stdin().is_terminal(),
+        "the agent is for Main's ssh, which speaks with it over a pipe; for people there is `xds-sync status` on Main"
+    );
     logging::use_syslog(logging::DEFAULT_FACILITY);
     let file = args.node_config.clone().unwrap_or_else(|| DEFAULT_NODE_CONFIG.into());
     // The protocol has its own buffers; a second one, or a look for line ends, would only cost time.

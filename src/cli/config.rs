@@ -9,9 +9,9 @@ use crate::report::exit::USAGE;
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync config check                      every mistake, with file and line
-  xds-sync config show                       every value, with where it comes from
-  xds-sync config show | grep '^sync'        the values of one section";
+  xds-sync config check                  every mistake, with file and line
+  xds-sync config show                   every value, and where it is from
+  xds-sync config show | grep '^sync'    the values of one section";
 
 /// Show or check the configuration
 #[derive(clap::Args, Debug)]

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::exit::StepContext as _;
 use super::publish::{self, Publish};
 use super::steps::Steps;
-use super::{Context, exit, load};
+use super::{Context, candidates, exit, load};
 use crate::config::{Config, Directory};
 use crate::enroll::cron;
 use crate::enroll::install::{Installed, install};
@@ -21,26 +21,32 @@ use crate::hub::downloads;
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
 use crate::node::EpochLimit;
-use crate::report::exit::{ALL_LOST, SOME_LOST};
+use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST};
 use crate::site::{self, Access, RotationEnd, Site};
 use crate::state::{Lock, StateDir};
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync init                 key pair, markers, cron job; run again, it changes nothing
-  xds-sync init --adopt moh     accept what is in moh's root now: after a disk was replaced,
-                                or the directory was restored from a backup
-  xds-sync init --publish hub   nodes get the key from `xds-sync serve`, on port 8443
-  xds-sync init --watch         the service as well: changes are everywhere within a second
-  xds-sync init --rotate        a new key for every node; run it again for those that were away
-  xds-sync init --takeover      this host is Main from now on, in the place of another one";
+  xds-sync init                 key pair, markers, cron job; run
+                                again, it changes nothing
+  xds-sync init --adopt moh     accept what is in moh's root now:
+                                after a disk was replaced, or the
+                                directory came from a backup
+  xds-sync init --publish hub   nodes get the key from
+                                `xds-sync serve`, on port 8443
+  xds-sync init --watch         the service as well: changes are
+                                everywhere within a second
+  xds-sync init --rotate        a new key for every node; run it
+                                again for those that were away
+  xds-sync init --takeover      this host is Main from now on, in
+                                the place of another one";
 
 /// Make this host a Main: key pair, markers in the roots, cron job
 #[derive(clap::Args, Debug, Default)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Accept the present root of this directory, which a run refused as unmarked or another one
-    #[arg(long, value_name = "DIR", num_args = 1..)]
+    #[arg(long, value_name = "DIR", num_args = 1.., add = candidates::directories())]
     adopt: Vec<String>,
     /// What serves the public key to nodes
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
@@ -87,9 +93,13 @@ fn perform(
     steps: &mut Steps,
 ) -> anyhow::Result<u8> {
     let mut pair = ensure_key(config).step("key pair")?;
+    // Who asked for one of these is told about that, and about what else has changed.
+    steps.only_changes(args.rotate || args.takeover);
     show_key(&pair, &config.ssh.identity, steps);
     if args.takeover {
+        steps.only_changes(false);
         raise_epoch(state, config, steps).step("takeover")?;
+        steps.only_changes(true);
     }
     let mut code = exit::DONE;
     // Holds the lock until the last step is done.
@@ -100,34 +110,70 @@ fn perform(
             Site::open_in(state.clone(), lock.take(), config.clone(), Access::Change, load::services());
         let site = rotating.insert(opened.step("rotate")?);
         load::show_discovery(context, site.nodes());
+        steps.only_changes(false);
         code = rotate(site, steps).step("rotate")?;
+        steps.only_changes(true);
         pair = ensure_key(config).step("key pair")?;
     }
     for directory in &config.directories {
         let adopt = args.adopt.contains(&directory.name);
-        let marked = roots::mark(state, directory, adopt, host::ulid).step("marker")?;
-        show_marked(steps, directory, marked);
+        // A root that cannot be marked is no reason to leave out the others.
+        if let Some(marked) = steps.attempt("marker", roots::mark(state, directory, adopt, host::ulid)) {
+            show_marked(steps, directory, marked);
+        }
     }
     let config_file = load::config_path(context);
     let is_watched = args.watch || service::is_enabled();
-    cron_job(config, &config_file, is_watched, steps).step("cron job")?;
-    let port = publish::run(web, config, &config_file, args.publish, steps).step("publish");
-
-    let fingerprint = &pair.fingerprint;
-    let main = main_address(&config.main.host, port.as_ref().ok().copied().flatten());
-    steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {fingerprint}"));
-    let program = host::program_content().context("reading this program").step("install")?;
-    let [_, script] = downloads::all(program);
-    let [curl, wget] = downloads::install_lines(&main, &script.sha256(), fingerprint);
-    steps.note("install", &format!("on a node without xds-sync: {curl}"));
-    steps.note("install", &format!("the same with wget: {wget}"));
+    let cron = cron_job(config, &config_file, is_watched, steps);
+    steps.attempt("cron job", cron);
+    let published = publish::run(web, config, &config_file, args.publish, steps);
+    let port = steps.attempt("publish", published);
+    steps.only_changes(args.takeover);
+    next_steps(config, &pair, port, steps).step("install")?;
     // The last step: from here on runs begin by themselves, and need the lock.
     drop((lock, rotating));
-    if args.watch {
-        let is_new = service::enable().step("service")?;
+    if args.watch
+        && let Some(is_new) = steps.attempt("service", service::enable())
+    {
         steps.ensured("service", is_new, &format!("{} (systemctl status {0})", service::NAME));
     }
-    port.map(|_| code)
+    Ok(if steps.has_failed() && code == exit::DONE { PARTIAL } else { code })
+}
+
+/// Every line that is to be typed next, in order. `port` is where nodes find the key, `None` within: nowhere, and `None`
+/// where that is not known.
+fn next_steps(
+    config: &Config,
+    pair: &KeyPair,
+    port: Option<Option<u16>>,
+    steps: &mut Steps,
+) -> anyhow::Result<()> {
+    let fingerprint = &pair.fingerprint;
+    match port {
+        None => {}
+        Some(None) => {
+            let public = key::public_path(&config.ssh.identity);
+            let (main, public) = (&config.main.host, public.display());
+            let text = format!(
+                "bring {public} to each node, there: xds-sync join {main} --key FILE --fingerprint {fingerprint}"
+            );
+            steps.note("join", &text);
+        }
+        Some(port) => {
+            let main = main_address(&config.main.host, port);
+            steps.note("join", &format!("on each node: xds-sync join {main} --fingerprint {fingerprint}"));
+            let program = host::program_content().context("reading this program")?;
+            let [_, script] = downloads::all(program);
+            let [curl, wget] = downloads::install_lines(&main, &script.sha256(), fingerprint);
+            steps.note("install", &format!("on a node without xds-sync: {curl}"));
+            steps.note("install", &format!("the same with wget: {wget}"));
+        }
+    }
+    if config.nodes.is_empty() && !config.discovery.is_used() {
+        steps.note("next", "here, for each node: xds-sync nodes add NAME ADDRESS");
+    }
+    steps.note("next", "here: xds-sync nodes check; xds-sync sync -n; xds-sync sync");
+    Ok(())
 }
 
 fn ensure_key(config: &Config) -> anyhow::Result<KeyPair> {
@@ -164,8 +210,9 @@ fn raise_epoch(state: &StateDir, config: &Config, steps: &mut Steps) -> anyhow::
             Ok(Some(epoch)) if limit.allows(epoch) => epochs.push(epoch),
             Ok(Some(epoch)) => {
                 let text = format!(
-                    "{name} knows the epoch {epoch}, which is beyond the present: run `xds-sync leave` and \
-                     `xds-sync join` on it"
+                    "{name} knows {}, which is beyond the present: run `xds-sync leave` and \
+                     `xds-sync join` on it",
+                    EpochLimit::in_words(epoch)
                 );
                 steps.note("takeover", &text);
             }
@@ -179,8 +226,10 @@ fn raise_epoch(state: &StateDir, config: &Config, steps: &mut Steps) -> anyhow::
         }
     }
     let epoch = take_over(state, host::now(), host::ulid, &epochs)?;
-    let text =
-        format!("epoch {epoch}: nodes obey this Main from its next run on, and refuse any earlier one");
+    let text = format!(
+        "{}: nodes obey this Main from its next run on, and refuse any earlier one",
+        EpochLimit::in_words(epoch)
+    );
     steps.changed("takeover", &text);
     Ok(())
 }
@@ -200,7 +249,7 @@ fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {
                 let text = format!("{name}: {count} {noun} of xds-sync: {}", all.join(", "));
                 steps.note("rotate", &text);
             }
-            Err(why) => steps.note("rotate", &format!("{name} has not moved: {}", clean(why))),
+            Err(why) => steps.wrong("rotate", &format!("{name} has not moved: {}", clean(why))),
         }
     }
     let (text, code) = match &rotated.end {
@@ -226,7 +275,7 @@ fn rotate(site: &Site, steps: &mut Steps) -> anyhow::Result<u8> {
             SOME_LOST,
         ),
     };
-    steps.note("rotate", &text);
+    steps.wrong("rotate", &text);
     Ok(code)
 }
 

@@ -12,17 +12,21 @@ use super::steps::Steps;
 use super::{Context, agent, exit};
 use crate::enroll::authorized_keys::{self, Changed, KeyLine};
 use crate::enroll::join::{self, Main};
-use crate::fetch::{SMALL, Trust, Untrusted};
+use crate::enroll::sshd::{self, Visitor};
+use crate::fetch::{SMALL, Trust, Unanswered, Untrusted};
 use crate::host;
 use crate::logging;
 use crate::model::escape::clean;
+use crate::report::exit::PARTIAL;
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync join xivo.example.org --fingerprint SHA256:…    as `xds-sync init` on Main prints it
-  xds-sync join xivo.example.org:8443 --cacert ca.pem      this authority signed its certificate
+  xds-sync join xivo.example.org --fingerprint SHA256:…
+                  as `xds-sync init` on Main prints it
+  xds-sync join xivo.example.org:8443 --cacert ca.pem
+                  this authority signed its certificate
   xds-sync join 10.0.0.10 --fingerprint SHA256:… --from 10.0.0.10
-                                                           the key may be used from there only";
+                  the key may be used from there only";
 
 /// On a node: fetch Main's public key, and let Main run the agent here
 #[derive(clap::Args, Debug)]
@@ -62,7 +66,9 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let home = host::home().context("there is no home directory for authorized_keys: HOME is not set")?;
     let key = match &args.key {
         Some(file) => key_in(file, expected.as_ref())?,
-        None => join::fetch_key(&main, &trust, expected.as_ref(), SMALL).map_err(advised)?,
+        None => {
+            join::fetch_key(&main, &trust, expected.as_ref(), SMALL).map_err(|error| advised(error, &main))?
+        }
     };
     let fingerprint = key.fingerprint(HashAlg::Sha256);
     if args.insecure && !is_confirmed(context, &format!("{} {fingerprint}", key.algorithm()))? {
@@ -79,8 +85,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         steps.note("key", &format!("{} {fingerprint} of {}", key.algorithm(), main.name));
         // First what restricts Main, then what lets it in.
         accept(steps).step("accepts")?;
-        log_in(&entry, &authorized_keys::path_below(&home), steps).step("login")?;
-        Ok(exit::DONE)
+        let authorized_keys = authorized_keys::path_below(&home);
+        log_in(&entry, &authorized_keys, steps).step("login")?;
+        ask_sshd(&main, &key, &home, &authorized_keys, steps);
+        Ok(if steps.has_failed() { PARTIAL } else { exit::DONE })
     })
 }
 
@@ -108,6 +116,28 @@ fn log_in(entry: &KeyLine, authorized_keys: &Path, steps: &mut Steps) -> anyhow:
     Ok(())
 }
 
+/// Says what keeps Main out in spite of the line that lets it in.
+fn ask_sshd(main: &Main, key: &PublicKey, home: &Path, authorized_keys: &Path, steps: &mut Steps) {
+    let Some((user, groups)) = host::user() else { return };
+    let host = main.host();
+    let visitor = Visitor {
+        user: &user,
+        groups,
+        home,
+        host: &host,
+        address: host::lookup(&host).first().map(ToString::to_string),
+        authorized_keys,
+        algorithm: key.algorithm().to_string(),
+    };
+    match sshd::obstacles(&visitor) {
+        Ok(obstacles) => obstacles.iter().for_each(|obstacle| steps.wrong("sshd", &clean(obstacle))),
+        Err(error) => {
+            let text = format!("could not be asked whether it lets Main in: {}", exit::line_of(&error));
+            steps.note("sshd", &text);
+        }
+    }
+}
+
 /// The public key in a file that somebody brought here.
 fn key_in(file: &Path, expected: Option<&Fingerprint>) -> anyhow::Result<PublicKey> {
     let mut text = Vec::new();
@@ -122,14 +152,24 @@ fn key_in(file: &Path, expected: Option<&Fingerprint>) -> anyhow::Result<PublicK
     join::check_key(&name, &text, expected)
 }
 
-/// Says what helps where the certificate is not trusted.
-fn advised(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<Untrusted>() {
-        Some(_) => anyhow::anyhow!(
+/// Says what helps where the certificate is not trusted, or nobody serves the key.
+fn advised(error: anyhow::Error, main: &Main) -> anyhow::Error {
+    if error.is::<Untrusted>() {
+        return anyhow::anyhow!(
             "{error:#}; give --fingerprint, as `xds-sync init` on Main prints it, or --cacert FILE"
-        ),
-        None => error,
+        );
     }
+    if !error.is::<Unanswered>() {
+        return error;
+    }
+    let port = match main.url.port() {
+        Some(port) => format!("nobody answers on port {port}"),
+        None => "nobody answers on port 443, which is asked where none is given".to_owned(),
+    };
+    anyhow::anyhow!(
+        "{error:#}; {port}: on Main start the hub with `systemctl start xds-sync-serve`, and take the line that `xds-sync \
+         init` prints there, with its port (8443 unless hub.listen says otherwise)"
+    )
 }
 
 fn is_confirmed(context: &Context, key: &str) -> anyhow::Result<bool> {

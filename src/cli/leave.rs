@@ -16,8 +16,8 @@ use crate::node::{Accept, forget_main};
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync leave                     leave the one Main that this node has joined
-  xds-sync leave xivo.example.org    leave this one of several";
+  xds-sync leave                     the one Main that this node obeys
+  xds-sync leave xivo.example.org    this one of several";
 
 /// On a node: remove Main's access, and forget Main; files stay as they are
 #[derive(clap::Args, Debug)]

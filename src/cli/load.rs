@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::Context;
-use crate::config::{self, Config, Loaded, Sources};
+use super::{Context, exit};
+use crate::config::{self, Config, Loaded, Mistake, Mistakes, Sources};
 use crate::host;
 use crate::model::escape::escape_for_people;
 use crate::node::obeyed_main;
@@ -24,7 +24,10 @@ pub(super) fn config_path(context: &Context) -> PathBuf {
 }
 
 fn sources(context: &Context) -> anyhow::Result<Sources> {
-    let file = config_path(context);
+    sources_of(config_path(context))
+}
+
+fn sources_of(file: PathBuf) -> anyhow::Result<Sources> {
     Ok(Sources {
         file_was_named: file != Path::new(DEFAULT_CONFIG),
         file,
@@ -32,12 +35,20 @@ fn sources(context: &Context) -> anyhow::Result<Sources> {
         overrides: Vec::new(),
         home: host::home().context("'~' stands for no directory: HOME is not set")?,
         host_name: host::name(),
+        replaced: None,
     })
 }
 
 /// The configuration with the origin of each value; the error has all its mistakes.
 pub(super) fn config_with_origins(context: &Context) -> anyhow::Result<Loaded> {
     Ok(config::load(&sources(context)?)?)
+}
+
+/// What is wrong with the configuration if a file of `conf.d` had this content; nothing, if it may have it.
+pub(super) fn would_be(context: &Context, path: &Path, content: &str) -> anyhow::Result<Vec<Mistake>> {
+    let replaced = Some((path.to_owned(), content.as_bytes().to_vec()));
+    let loaded = config::load(&Sources { replaced, ..sources(context)? });
+    Ok(loaded.err().map(|mistakes| mistakes.0).unwrap_or_default())
 }
 
 /// The configuration for the hub, which need not be root; says which files it may not read, and skips them.
@@ -55,6 +66,48 @@ pub(super) fn config_for_hub(context: &Context) -> anyhow::Result<Config> {
 /// The configuration; the error has all its mistakes.
 pub(super) fn config(context: &Context) -> anyhow::Result<Config> {
     Ok(config_with_origins(context)?.config)
+}
+
+/// What a command that only shows what is there works with.
+pub(super) struct Looked {
+    /// `None`: it has mistakes, which were shown.
+    pub(super) config: Option<Config>,
+    pub(super) state: StateDir,
+}
+
+/// Opens the state for a command that only shows it. A configuration with mistakes is no reason not to: then one looks.
+pub(super) fn to_look(context: &Context) -> anyhow::Result<Looked> {
+    let mistakes = match config(context) {
+        Ok(config) => {
+            let state = StateDir::to_read(&config.sync.state_dir)?;
+            return Ok(Looked { config: Some(config), state });
+        }
+        Err(error) => error.downcast::<Mistakes>()?,
+    };
+    let dir = config::state_dir(&sources(context)?).context("nor is it known where the state is")?;
+    exit::show_mistakes(&context.ui, &mistakes);
+    let dir_for_people = escape_for_people(dir.as_os_str().as_bytes());
+    context.ui.error(&format!(
+        "no run begins until that is mended; what is shown is what {dir_for_people} has of earlier runs"
+    ));
+    Ok(Looked { config: None, state: StateDir::to_read(&dir)? })
+}
+
+/// The configuration for completing a command line, where nothing may be said.
+pub(super) fn quietly() -> Option<Config> {
+    let named = host::variable("XDS_SYNC_CONFIG").map(PathBuf::from);
+    let sources = sources_of(named.unwrap_or_else(|| DEFAULT_CONFIG.into())).ok()?;
+    Some(config::load(&sources).ok()?.config)
+}
+
+/// Names of all nodes that are known without asking anybody: those that are configured, and those that discovery found
+/// last. `None`: what it found cannot be read.
+pub(super) fn known_nodes(config: &Config, state: &StateDir) -> Option<Vec<String>> {
+    let mut names: Vec<String> = config.nodes.iter().map(|node| node.name.clone()).collect();
+    if config.discovery.is_used() {
+        names.extend(state.found_nodes()?);
+    }
+    Some(names)
 }
 
 /// This host's clock and ids, for a site whose progress nobody watches.
@@ -94,8 +147,14 @@ pub(super) fn show_failures(context: &Context, known: &KnownNodes) {
 
 /// What the last run left behind; `None` before the first.
 pub(super) fn status(state: &StateDir) -> anyhow::Result<Option<Status>> {
-    let text = state.status()?;
-    text.map(|text| Status::parse(&text)).transpose().context("reading the status of the last run")
+    let Some(text) = state.status()? else { return Ok(None) };
+    let status = Status::parse(&text).with_context(|| {
+        format!(
+            "{} is damaged; the next run writes it anew, and `xds-sync history` tells what the last ones did",
+            state.status_path().display()
+        )
+    });
+    status.map(Some)
 }
 
 /// Refuses names that are not among the known ones.

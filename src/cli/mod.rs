@@ -2,6 +2,7 @@
 
 mod agent;
 mod by_daemon;
+mod candidates;
 mod completions;
 mod config;
 mod conflicts;
@@ -32,12 +33,14 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, FromArgMatches as _, Parser, Subcommand};
 
 use crate::host;
 use crate::logging;
+use crate::model::Zone;
 use crate::report::exit::INTERNAL;
 use crate::report::text::Verbosity;
+use crate::version;
 use ui::{ColorChoice, Ui};
 
 /// The name of XiVO's script, which this program answers to as well.
@@ -52,7 +55,14 @@ Examples:
 
 /// Keeps the files of an Asterisk telephony cluster the same on Main and all media servers.
 #[derive(Debug, Parser)]
-#[command(name = "xds-sync", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(
+    name = "xds-sync",
+    version = version::line(),
+    propagate_version = true,
+    after_help = EXAMPLES,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -60,7 +70,9 @@ struct Cli {
     command: Command,
 }
 
+/// Behind what a command has of its own.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// Read this configuration [default: $XDS_SYNC_CONFIG, or /etc/xds-sync/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -71,9 +83,22 @@ struct Global {
     /// Print only what went wrong
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// When to use colours
-    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    /// When to use colours: auto, always or never
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     color: ColorChoice,
+    /// Print this help
+    #[arg(short, long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// Print the version
+    #[arg(short = 'V', long, global = true, action = ArgAction::Version)]
+    version: Option<bool>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,19 +135,35 @@ impl Context {
         };
         Context { config: global.config, ui: Ui::new(verbosity, global.color) }
     }
+
+    /// How times are told and typed.
+    fn zone(&self) -> Zone {
+        Zone::of(host::time_zone())
+    }
 }
 
 /// The command line as clap knows it, for what describes it: man pages.
 #[must_use]
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    let command = <Cli as clap::CommandFactory>::command().max_term_width(80);
+    // These read no configuration of Main's.
+    let without_config = ["join", "leave", "agent", "completions"];
+    without_config.into_iter().fold(command, |command, name| {
+        let hidden = clap::Arg::new("config").long("config").value_name("FILE").hide(true);
+        command.mut_subcommand(name, |sub| sub.arg(hidden))
+    })
 }
 
 /// The program, from its arguments to its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     host::settle();
-    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
+    let arguments = arguments(std::env::args_os());
+    if completions::answer(&arguments) {
+        return ExitCode::SUCCESS;
+    }
+    let matches = command().try_get_matches_from(arguments);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return exit::of_usage(&error),
     };
@@ -183,13 +224,11 @@ fn arguments(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_arguments_are_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 
 use crate::model::escape::{escape_for_people, unescape};
-use crate::model::{RelPathBuf, rfc3339, rfc3339_nanos};
+use crate::model::{RelPathBuf, Zone, rfc3339, rfc3339_nanos};
 
 /// Reads a path in a directory, typed as it is listed, as it is on disk, or in full below `root`.
 pub(super) fn path(typed: &OsStr, root: Option<&Path>) -> anyhow::Result<RelPathBuf> {
@@ -20,35 +20,36 @@ pub(super) fn path(typed: &OsStr, root: Option<&Path>) -> anyhow::Result<RelPath
     path.with_context(|| format!("{} is no path in a directory", escape_for_people(typed.as_bytes())))
 }
 
-/// Reads a moment, typed as an age such as `2h` or `30d`, or as a time such as `2026-01-02`, in UTC.
-pub(super) fn moment(typed: &str, now: SystemTime) -> anyhow::Result<SystemTime> {
+/// Reads a moment, typed as an age such as `2h` or `30d`, or as a time such as `2026-01-02`, which is of `zone` unless it
+/// says otherwise.
+pub(super) fn moment(typed: &str, now: SystemTime, zone: &Zone) -> anyhow::Result<SystemTime> {
     if let Ok(age) = humantime::parse_duration(typed) {
         // An age that reaches back before 1970 means everything.
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         return Ok(SystemTime::UNIX_EPOCH + since.saturating_sub(age));
     }
-    let day = format!("{typed}T00:00:00Z");
-    for text in [typed, &day] {
-        if let Ok(time) = humantime::parse_rfc3339_weak(text) {
-            return Ok(time);
-        }
+    if let Some(time) = zone.read(typed) {
+        return Ok(time);
     }
     let typed = escape_for_people(typed.as_bytes());
     bail!(
-        "{typed} is neither an age such as 2h or 30d nor a time such as 2026-01-02 or '2026-01-02 03:04:05' (UTC)"
+        "{typed} is neither an age such as 2h or 30d nor a time such as 2026-01-02, '2026-01-02 03:04:05' or 2026-01-02T03:04:05Z"
     )
 }
 
-/// Nanoseconds since 1970 for people, in seconds; what is older is shown as 1970.
+/// Nanoseconds since 1970 as a moment; what is older counts as 1970.
+pub(super) fn at(nanoseconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
+}
+
+/// The same in RFC 3339, in seconds.
 pub(super) fn seconds(nanoseconds: i64) -> String {
-    let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
-    rfc3339(SystemTime::UNIX_EPOCH + since)
+    rfc3339(at(nanoseconds))
 }
 
 /// Nanoseconds since 1970 in RFC 3339, exactly; what is older is shown as 1970.
 pub(super) fn nanoseconds(nanoseconds: i64) -> String {
-    let since = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0));
-    rfc3339_nanos(SystemTime::UNIX_EPOCH + since)
+    rfc3339_nanos(at(nanoseconds))
 }
 
 #[cfg(test)]
@@ -81,6 +82,7 @@ mod tests {
     #[test]
     fn a_moment_is_an_age_or_a_time() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045);
+        let zone = Zone::of(jiff::tz::TimeZone::UTC);
         for (typed, read) in [
             ("2h", Some("2026-01-02T01:04:05Z")),
             ("1d 4s", Some("2026-01-01T03:04:01Z")),
@@ -92,7 +94,7 @@ mod tests {
             ("", None),
             ("2026-13-01", None),
         ] {
-            let moment = moment(typed, now).ok().map(rfc3339);
+            let moment = moment(typed, now, &zone).ok().map(rfc3339);
             assert_eq!(moment.as_deref(), read, "{typed}");
         }
     }

@@ -1,7 +1,8 @@
 //! Publishing Main's key, as a step of `init`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
@@ -65,6 +66,10 @@ pub(super) fn run(
         _ => {
             let listen = config.hub.listen;
             let open = if listen.ip().is_loopback() { "`xds-sync init --publish hub`, then " } else { "" };
+            if is_served(listen.port()) {
+                steps.note("publish", &format!("the hub serves it on port {}", listen.port()));
+                return Ok(Some(listen.port()));
+            }
             steps.note(
                 "publish",
                 &format!("no nginx of XiVO here: {open}{START} serves it on port {}", listen.port()),
@@ -72,6 +77,12 @@ pub(super) fn run(
             Ok(Some(listen.port()))
         }
     }
+}
+
+/// Whether something answers here: the hub, unless somebody else has its port.
+fn is_served(port: u16) -> bool {
+    let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    TcpStream::connect_timeout(&here, Duration::from_secs(1)).is_ok()
 }
 
 fn nginx(site: &Site, steps: &mut Steps) -> anyhow::Result<u16> {
@@ -94,7 +105,9 @@ fn nginx(site: &Site, steps: &mut Steps) -> anyhow::Result<u16> {
 fn hub(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::Result<u16> {
     let listen = config.hub.listen;
     if !listen.ip().is_loopback() {
-        steps.note("hub", &format!("kept at {listen}: start it with {START}"));
+        let state =
+            if is_served(listen.port()) { "and runs".to_owned() } else { format!("start it with {START}") };
+        steps.note("hub", &format!("kept at {listen}: {state}"));
         return Ok(listen.port());
     }
     let file = config_file.with_file_name("conf.d").join("hub.toml");

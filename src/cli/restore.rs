@@ -1,6 +1,7 @@
 //! `xds-sync restore`: a version from a trash back on Main.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -8,54 +9,74 @@ use anyhow::{Context as _, bail};
 
 use super::exit::StepContext as _;
 use super::restore_text::{self, FoundVersions};
-use super::{Context, exit, load, named};
+use super::{Context, candidates, exit, load, named};
 use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::{Change, ChangeKind, MAIN, NodeChange, Reason, Side};
 use crate::record;
 use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST, USAGE};
 use crate::report::node_change;
+use crate::report::text::Verbosity;
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::state::RunRecord;
 use crate::sync::Options;
-use crate::sync::restore::{RestoreOutcome, Restored, RootHalted, Search, Selection, TrashedVersion, search};
+use crate::sync::restore::{
+    IdStart, RestoreOutcome, Restored, RootHalted, Search, Selection, Version, search,
+};
 use crate::transfer::trash::TrashId;
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync restore moh jazz/a.wav --dry-run       which versions there are, on which hosts
-  xds-sync restore moh jazz/a.wav                 bring the newest of them back on Main
-  xds-sync restore moh jazz/a.wav --id ID         that version, as 'xds-sync history' shows it
-  xds-sync restore moh jazz --run RUN             a directory, as it was before that run
-  xds-sync restore recordings a.wav --node mds1   what lost a conflict on mds1
-  xds-sync restore moh jazz/a.wav --to /tmp/a.wav only look at it
+  xds-sync restore moh a.wav -n         which versions there are, and where
+  xds-sync restore moh a.wav            bring the newest back on Main
+  xds-sync restore moh a.wav --id ID    that version: see 'xds-sync history'
+  xds-sync restore moh jazz --run RUN   a directory, as before that run
+  xds-sync restore moh a.wav --node mds1        only what mds1 has
+  xds-sync restore moh a.wav --to /tmp/a.wav    only look at it
 
-What is in its place goes to the trash first, so that a second restore undoes the first one.
-The next 'xds-sync sync' spreads what was restored.";
+What Main has lost since its last run still stands on the
+nodes, and comes back from there; what a run has carried
+comes back from a trash. What is in its place on Main goes to
+the trash first, so that a second restore undoes the first.
+The next 'xds-sync sync' spreads what was restored.
 
-/// Bring a version from the trash of Main or of a node back on Main
+Exit codes:
+  0  it is back
+  1  there is no such version
+  3  Main's root is missing or another
+ 23  something is in the way, or failed
+ 40  not found, and some nodes are away
+ 41  not found, and all nodes are away
+ 75  a run is going on (see --wait)";
+
+/// Bring a file or directory back on Main, from nodes or from a trash
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The directory's name
+    #[arg(add = candidates::directories())]
     directory: String,
-    /// The path in it, as it is listed; for a directory, all that one run removed below it
+    /// The path in it, as it is listed; of a directory all that was lost last
+    #[arg(add = candidates::nothing())]
     path: OsString,
-    /// The version that this run replaced or deleted
+    /// What this run replaced or deleted: its id, or the beginning of it
     #[arg(long, alias = "from", value_name = "RUN")]
-    run: Option<String>,
-    /// The version with this id
+    run: Option<IdStart>,
+    /// The version with this id, or the beginning of it
     #[arg(long, value_name = "ID")]
-    id: Option<TrashId>,
-    /// Only from the trash of this host: `main`, or a node
-    #[arg(long, value_name = "NAME")]
+    id: Option<IdStart>,
+    /// Only from this host: `main`, or a node
+    #[arg(long, value_name = "NAME", add = candidates::hosts())]
     node: Option<String>,
     /// Write it to this new file instead, and leave the directory as it is
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Show the versions that there are, and which one would be restored; touch nothing
+    /// Show what there is, and what would come back; touch nothing
     #[arg(short = 'n', long, conflicts_with = "to")]
     dry_run: bool,
+    /// Do not ask before many files come back
+    #[arg(short, long)]
+    yes: bool,
     /// Wait while a run is going on
     #[arg(long)]
     wait: bool,
@@ -87,11 +108,15 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let search = search(&environment, &spec, directory, &path, args.node.as_deref())?;
     show_unsearched(context, &search);
     let selection = Selection { run: args.run.clone(), id: args.id.clone() };
-    let chosen: Vec<TrashedVersion> = match search.choose(&path, &selection) {
+    let chosen: Vec<Version> = match search.choose(&path, &selection) {
         Ok(chosen) => chosen.into_iter().cloned().collect(),
         Err(why) => {
             print_found(context, args, &search, &[], &path.for_people())?;
             context.ui.error(&format!("{}: {}: {why}", directory.name, path.for_people()));
+            for host in search.busy() {
+                let host = escape_for_people(host.as_bytes());
+                context.ui.error(&format!("{host} has it, but it is being written there: try again later"));
+            }
             return Ok(code_of_not_found(&search));
         }
     };
@@ -99,10 +124,41 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         print_found(context, args, &search, &chosen, &path.for_people())?;
         return Ok(exit::DONE);
     }
+    if args.to.is_none() {
+        confirm(context, args, &search, &chosen, &path.for_people())?;
+    }
     match &args.to {
         Some(to) => write_to(context, args, search, &chosen, to),
         None => put_back(context, args, &site, search, &chosen, started),
     }
+}
+
+/// More files than this do not come back without a question.
+const MANY: usize = 10;
+
+/// Shows what is about to come back, where that is much, and asks for a yes.
+fn confirm(
+    context: &Context,
+    args: &Args,
+    search: &Search<'_>,
+    chosen: &[Version],
+    path: &str,
+) -> anyhow::Result<()> {
+    if args.yes || chosen.len() <= MANY {
+        return Ok(());
+    }
+    let zone = context.zone();
+    let versions = search.versions();
+    let found = FoundVersions { directory: &args.directory, path, versions: &versions, chosen, zone: &zone };
+    restore_text::in_groups(&found).lines().for_each(|line| context.ui.plain(line));
+    let count = chosen.len();
+    if !std::io::stdin().is_terminal() {
+        bail!("nothing was restored: with --yes these {count} files come back (-n -v lists them)");
+    }
+    if !context.ui.is_agreed(&format!("Bring these {count} files back on Main?"))? {
+        bail!("nothing was restored");
+    }
+    Ok(())
 }
 
 /// A newer version may be on a host that could not be searched.
@@ -128,12 +184,18 @@ fn print_found(
     context: &Context,
     args: &Args,
     search: &Search<'_>,
-    chosen: &[TrashedVersion],
+    chosen: &[Version],
     path: &str,
 ) -> anyhow::Result<()> {
+    let zone = context.zone();
     let versions = search.versions();
-    let found = FoundVersions { directory: &args.directory, path, versions: &versions, chosen };
-    let text = if args.json { restore_text::found_json(&found)? } else { restore_text::found(&found) };
+    let found = FoundVersions { directory: &args.directory, path, versions: &versions, chosen, zone: &zone };
+    let is_long = versions.len() > restore_text::MANY_LINES && context.ui.verbosity() < Verbosity::Verbose;
+    let text = match args.json {
+        true => restore_text::found_json(&found)?,
+        false if is_long => restore_text::in_groups(&found),
+        false => restore_text::found(&found),
+    };
     Ok(context.ui.result(text.as_bytes())?)
 }
 
@@ -141,14 +203,14 @@ fn write_to(
     context: &Context,
     args: &Args,
     search: Search<'_>,
-    chosen: &[TrashedVersion],
+    chosen: &[Version],
     to: &Path,
 ) -> anyhow::Result<u8> {
     let [version] = chosen else {
         bail!("these are {} files: name one of them to write it to a file", chosen.len());
     };
     search.write_to(version, to)?;
-    context.ui.result(restore_text::written(&args.directory, version, to).as_bytes())?;
+    context.ui.result(restore_text::written(&args.directory, version, to, &context.zone()).as_bytes())?;
     Ok(exit::DONE)
 }
 
@@ -158,7 +220,7 @@ fn put_back(
     args: &Args,
     site: &Site,
     search: Search<'_>,
-    chosen: &[TrashedVersion],
+    chosen: &[Version],
     started: SystemTime,
 ) -> anyhow::Result<u8> {
     let run = search.run().to_owned();
@@ -178,13 +240,17 @@ fn put_back(
         started,
         duration: site.now().duration_since(started).unwrap_or(Duration::ZERO),
         exit_code,
+        wrong: restore_text::wrong(&args.directory, &restored),
         changes: restored.iter().filter_map(|one| change(&args.directory, one)).collect(),
     };
     record::restoration(site.state(), &record);
 
     let text = match args.json {
         true => restore_text::restored_json(&args.directory, &restored)?,
-        false => restore_text::restored(&args.directory, &restored),
+        false => {
+            let with_files = context.ui.verbosity() == Verbosity::Verbose;
+            restore_text::restored(&args.directory, &restored, with_files, &context.zone())
+        }
     };
     if let Err(error) = context.ui.result(text.as_bytes()) {
         context.ui.error(&format!("printing what was restored: {error}"));
@@ -197,14 +263,17 @@ fn put_back(
 
 fn change(directory: &str, restored: &Restored) -> Option<NodeChange> {
     let RestoreOutcome::Done(replaced) = &restored.outcome else { return None };
-    let TrashedVersion { host, entry } = &restored.version;
+    let Version { host, size, .. } = &restored.version;
     let change = Change {
         path: restored.path.clone(),
         to: Side::Main,
         kind: if replaced.is_some() { ChangeKind::Update } else { ChangeKind::Create },
-        bytes: entry.size,
+        bytes: *size,
         is_dir: false,
-        reason: Some(Reason::Restored { id: entry.place.id.to_string(), host: host.clone() }),
+        reason: Some(Reason::Restored {
+            id: restored.version.id().map(TrashId::to_string),
+            host: host.clone(),
+        }),
     };
     let id = replaced.as_ref().map(TrashId::to_string);
     Some(node_change(directory, host, &change, id))

@@ -13,8 +13,10 @@ use crate::hub::{Certificate, Content, Limits, Server, certificate, downloads, r
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync serve                          at hub.listen, by default for this host only
-  xds-sync serve --listen 0.0.0.0:8443    for every host that reaches this one";
+  xds-sync serve                          at hub.listen, by default
+                                          for this host only
+  xds-sync serve --listen 0.0.0.0:8443    for every host that
+                                          reaches this one";
 
 /// On Main: serve the public key over HTTPS, and this program for new nodes
 #[derive(clap::Args, Debug)]

@@ -5,33 +5,46 @@ mod cron;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Context, by_daemon, exit, init, load, signals};
+use super::{Context, by_daemon, candidates, exit, init, load, signals};
 use crate::config::{Config, Mistakes};
 use crate::daemon::control::SyncRequest;
 use crate::logging;
 use crate::record;
 use crate::report::exit::{DIFFERENCES, IN_STEP, LOCKED};
 use crate::report::status::Scope;
+use crate::report::text::Verbosity;
 use crate::report::{Report, json, text};
 use crate::site::{self, Access, Locked, Locking, Services, Site};
 use crate::sync::Options;
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync sync                          bring every node in step
-  xds-sync sync --dry-run                show what that would do; touches nothing
-  xds-sync sync --node mds1 mds2         only these nodes
-  xds-sync sync --dir moh --checksum     only music on hold, reading every file again
-  xds-sync sync --accept-deletes TOKEN   carry out a plan that the delete guard stopped
+  xds-sync sync                      bring every node in step
+  xds-sync sync --dry-run            show what that would do
+  xds-sync sync --node mds1 mds2     only these nodes
+  xds-sync sync --dir moh --checksum
+                                     only music on hold, reading
+                                     every file again
+  xds-sync sync --accept-deletes TOKEN
+                                     carry out a plan that a
+                                     guard stopped
 
 Exit codes:
-  0  every node in step                  30  a node fell silent
-  1  usage or configuration error        40  some nodes are unreachable
-  2  agent missing or incompatible       41  all nodes are unreachable
-  3  a root is missing or another one    42  files are right, a reload failed
- 20  interrupted                         43  a conflict waits for a decision
- 23  some entries failed                 70  internal error
- 25  the delete guard refused            75  another run is going on";
+  0  every node in step
+  1  usage or configuration error
+  2  agent missing or incompatible
+  3  a root is missing or another one
+  6  -n --exit-code: differences
+ 20  interrupted by a signal
+ 23  some entries failed
+ 25  the delete guard refused
+ 30  a node fell silent
+ 40  some nodes are unreachable
+ 41  all nodes are unreachable
+ 42  files are right, a reload failed
+ 43  a conflict waits for a decision
+ 70  internal error
+ 75  another run is going on";
 
 /// All options of a run; `-i` is none.
 const NOT_WITH_INIT: [&str; 10] = [
@@ -61,10 +74,10 @@ pub(super) struct Args {
     #[arg(short = 'n', long)]
     dry_run: bool,
     /// Only these nodes
-    #[arg(long = "node", value_name = "NAME", num_args = 1..)]
+    #[arg(long = "node", value_name = "NAME", num_args = 1.., add = candidates::nodes())]
     nodes: Vec<String>,
     /// Only these directories
-    #[arg(long = "dir", value_name = "NAME", num_args = 1..)]
+    #[arg(long = "dir", value_name = "NAME", num_args = 1.., add = candidates::directories())]
     directories: Vec<String>,
     /// Read every file again, whatever its size and times say
     #[arg(long)]
@@ -107,9 +120,52 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     };
     use_syslog(&config.sync.syslog_facility);
     let state = config.sync.state_dir.clone();
-    match with_config(context, args, config) {
+    match site::standby(Path::new(site::HA_CONFIG)) {
+        Ok(None) => {}
+        Ok(Some(role)) => {
+            let why =
+                format!("this host is not the master ({} says {role:?}): nothing to do", site::HA_CONFIG);
+            context.ui.aside(&why);
+            record::not_this_host(&why);
+            return Ok(exit::DONE);
+        }
+        Err(error) => return no_run(context, args, &state, error),
+    }
+    load::check_directories(&args.directories, &config)?;
+    if !config.discovery.is_used() {
+        load::check_nodes(&args.nodes, &config)?;
+    }
+    match by_daemon::run(context, &config, args.json, request(args)) {
+        Ok(None) => {}
+        Ok(Some((code, differences))) => {
+            let is_told = args.exit_code && differences && code == IN_STEP;
+            return Ok(if is_told { DIFFERENCES } else { code });
+        }
+        Err(error) => return no_run(context, args, &state, error),
+    }
+    match perform(context, args, config) {
         Err(error) => no_run(context, args, &state, error),
-        code => code,
+        Ok((report, code)) => {
+            // The run is over, and its exit code stands even where its report cannot be printed.
+            if let Err(error) = print(context, args, &report, code) {
+                context.ui.error(&format!("printing the report: {error}"));
+            }
+            Ok(code)
+        }
+    }
+}
+
+/// The run as the daemon is asked for it.
+fn request(args: &Args) -> SyncRequest {
+    SyncRequest {
+        dry_run: args.dry_run,
+        nodes: args.nodes.clone(),
+        directories: args.directories.clone(),
+        checksum: args.checksum,
+        reload: args.reload,
+        accept_deletes: args.accept_deletes.clone(),
+        cron: args.cron,
+        ..SyncRequest::default()
     }
 }
 
@@ -134,40 +190,6 @@ fn no_run(context: &Context, args: &Args, state: &Path, error: anyhow::Error) ->
         }
         (false, false) => Err(error),
     }
-}
-
-fn with_config(context: &Context, args: &Args, config: Config) -> anyhow::Result<u8> {
-    if let Some(role) = site::standby(Path::new(site::HA_CONFIG))? {
-        let why = format!("this host is not the master ({} says {role:?}): nothing to do", site::HA_CONFIG);
-        context.ui.aside(&why);
-        record::not_this_host(&why);
-        return Ok(exit::DONE);
-    }
-    load::check_directories(&args.directories, &config)?;
-    if !config.discovery.is_used() {
-        load::check_nodes(&args.nodes, &config)?;
-    }
-
-    let request = SyncRequest {
-        dry_run: args.dry_run,
-        nodes: args.nodes.clone(),
-        directories: args.directories.clone(),
-        checksum: args.checksum,
-        reload: args.reload,
-        accept_deletes: args.accept_deletes.clone(),
-        cron: args.cron,
-        ..SyncRequest::default()
-    };
-    if let Some((code, differences)) = by_daemon::run(context, &config, args.json, request)? {
-        let is_told = args.exit_code && differences && code == IN_STEP;
-        return Ok(if is_told { DIFFERENCES } else { code });
-    }
-    let (report, code) = perform(context, args, config)?;
-    // The run is over, and its exit code stands even where its report cannot be printed.
-    if let Err(error) = print(context, args, &report, code) {
-        context.ui.error(&format!("printing the report: {error}"));
-    }
-    Ok(code)
 }
 
 /// The run itself, and what it leaves behind.
@@ -204,6 +226,11 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
         code => code,
     };
+    if context.ui.verbosity() == Verbosity::Verbose
+        && let Ok(Some(known)) = load::status(site.state())
+    {
+        known.fill_in(&mut report);
+    }
     let scope = Scope { nodes: &args.nodes, directories: &args.directories };
     record::run(site.state(), &mut report, code, scope);
     if args.cron

@@ -1,6 +1,6 @@
 //! The only place that prints: results to stdout, everything else to stderr.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -99,6 +99,16 @@ impl Ui {
     /// A line on stderr as it is.
     pub(super) fn plain(&self, text: &str) {
         progress::line(text);
+    }
+
+    /// Asks whoever sits there a question; only a yes is one.
+    pub(super) fn is_agreed(&self, question: &str) -> io::Result<bool> {
+        let mut stderr = io::stderr();
+        write!(stderr, "{question} [y/N] ")?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
     }
 
     /// What a run is doing, on stderr where a person watches. `stop` is set when the run is to end.

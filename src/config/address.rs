@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr as _;
 
+use crate::model::steps::step;
 use crate::toml::Raw;
 use crate::toml::{Converted, text};
 
@@ -38,6 +39,7 @@ fn is_label(label: &str) -> bool {
 /// The same for every way to write an address: two nodes at one address are one host, synchronised twice.
 #[must_use]
 pub(crate) fn canonical(address: &str) -> String {
+    step();
     match IpAddr::from_str(address) {
         Ok(address) => address.to_string(),
         // DNS does not tell case apart.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::file::RawFile;
+use super::file::{Hidden, RawFile};
 use super::mask::masked;
 use super::{
     Config, Discovery, HostKeys, Http, Hub, MainHost, Postgres, ReloadPolicy, Schedule, Ssh, SyncOptions,
@@ -29,6 +29,8 @@ pub struct Sources {
     pub home: PathBuf,
     /// This host's name.
     pub host_name: String,
+    /// A file of `conf.d` as it would be: its path and its content.
+    pub replaced: Option<(PathBuf, Vec<u8>)>,
 }
 
 /// A checked configuration.
@@ -50,6 +52,13 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
         notes.mistakes.add(&Origin::File(path, 1), "cannot be read: permission denied");
     }
     checked(raw, sources, notes)
+}
+
+/// Where Main keeps its state, as far as a configuration with mistakes tells.
+pub(crate) fn state_dir(sources: &Sources) -> Option<PathBuf> {
+    let mut notes = Notes::default();
+    let (mut raw, _) = layers::read(sources, &mut notes.mistakes);
+    state_dir_of(&mut section(&mut raw, "sync", &mut notes), &sources.home)
 }
 
 /// The sections that the hub needs.
@@ -84,7 +93,36 @@ fn checked(raw: RawFile, sources: &Sources, mut notes: Notes) -> Result<Loaded, 
     }
 }
 
+/// A value that a later layer lies over is still somebody's mistake: it counts as soon as that layer goes.
+fn check_hidden(raw: &mut RawFile, sources: &Sources, notes: &mut Notes) {
+    for Hidden { section, table, key, value } in std::mem::take(&mut raw.hidden) {
+        let mut fields = raw.sections.get(&section).cloned().unwrap_or_default();
+        let at = value.1.clone();
+        match table {
+            None => fields.insert(key, value),
+            Some(table) => match fields.get_mut(&table) {
+                Some((Raw::Table(inner), _)) => inner.insert(key, value),
+                _ => continue,
+            },
+        };
+        let mut alone = Notes::default();
+        let home = &sources.home;
+        let reader = Reader::new(section.clone(), fields, Origin::Default, &mut alone);
+        match &*section {
+            "main" => drop(main(reader, sources)),
+            "ssh" => drop(ssh(reader, home)),
+            "sync" => drop(sync(reader, home)),
+            "schedule" => drop(schedule_of(reader)),
+            "hub" => drop(hub(reader, home)),
+            "discovery" => drop(discovery(reader, home)),
+            _ => {}
+        }
+        notes.mistakes.0.extend(alone.mistakes.0.into_iter().filter(|mistake| mistake.origin == at));
+    }
+}
+
 fn check(mut raw: RawFile, sources: &Sources, notes: &mut Notes) -> Option<Config> {
+    check_hidden(&mut raw, sources, notes);
     let home = &sources.home;
     let main = main(section(&mut raw, "main", notes), sources);
     let ssh = ssh(section(&mut raw, "ssh", notes), home);
@@ -100,6 +138,7 @@ fn check(mut raw: RawFile, sources: &Sources, notes: &mut Notes) -> Option<Confi
         directories: &directories,
         names: &names,
         main: reserved,
+        host: main.as_ref().map(|main| main.host.as_str()),
         port: ssh.as_ref().map(|ssh| ssh.port),
         home,
     };
@@ -161,7 +200,14 @@ fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
     let policies = [("accept-new", HostKeys::AcceptNew), ("strict", HostKeys::Strict)];
     let host_keys = reader.get("host_keys", typed("accept-new"), |raw| convert::word(raw, &policies));
     let agent = reader.get("agent", typed("xds-sync agent"), text);
+    let options_at = reader.origin_of("options");
     let options = reader.list("options", convert::ssh_option);
+    if let Some(repeated) = options.as_deref().and_then(convert::repeated) {
+        reader.mistake(
+            &options_at,
+            &format!("options: '{repeated}' has no effect: an earlier value of the same option counts"),
+        );
+    }
     let persist = reader.get("persist", typed("0s"), convert::persist);
     reader.finish();
     Some(Ssh {
@@ -187,7 +233,8 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
     let trash_keep = reader.get("trash_keep", typed("30d"), convert::duration);
     let trash_min_keep = reader.get("trash_min_keep", typed("3d"), convert::duration);
     let trash_max = reader.get("trash_max", typed("25%"), convert::trash_max);
-    let state_dir = reader.get("state_dir", typed("/var/lib/xds-sync"), |raw| convert::path(raw, home));
+    let state_dir = state_dir_of(&mut reader, home);
+    let status_group = reader.optional("status_group", convert::group);
     let syslog_facility = reader.get("syslog_facility", typed("daemon"), convert::facility);
     reader.finish();
     Some(SyncOptions {
@@ -201,8 +248,13 @@ fn sync(mut reader: Reader<'_>, home: &Path) -> Option<SyncOptions> {
         trash_min_keep: trash_min_keep?,
         trash_max: trash_max?,
         state_dir: state_dir?,
+        status_group,
         syslog_facility: syslog_facility?,
     })
+}
+
+fn state_dir_of(reader: &mut Reader<'_>, home: &Path) -> Option<PathBuf> {
+    reader.get("state_dir", typed("/var/lib/xds-sync"), |raw| convert::state_dir(raw, home))
 }
 
 fn schedule_of(mut reader: Reader<'_>) -> Option<Schedule> {

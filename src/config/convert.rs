@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::postgres::Connection;
 use crate::model::reserved::reserved_name;
 use crate::model::{MaxLoss, NotASize, Owner, Size, TrashMax};
-use crate::snapshot::Rules;
+use crate::snapshot::{Rules, without_effect};
 use crate::toml::{Converted, Raw, absolute, number, text};
 
 /// Longest wait: beyond it a run would never end, and clocks could overflow.
@@ -150,10 +150,18 @@ pub(super) fn reload(raw: &Raw) -> Converted<String> {
 }
 
 pub(super) fn user(raw: &Raw) -> Converted<String> {
+    account(raw, "a user's name")
+}
+
+pub(super) fn group(raw: &Raw) -> Converted<String> {
+    account(raw, "a group's name")
+}
+
+fn account(raw: &Raw, expected: &str) -> Converted<String> {
     let text = text(raw)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if !text.chars().all(allowed) || text.starts_with('-') {
-        return Err(format!("expected a user's name, found '{text}'"));
+        return Err(format!("expected {expected}, found '{text}'"));
     }
     Ok(text)
 }
@@ -202,6 +210,20 @@ pub(super) fn max_loss(raw: &Raw) -> Converted<MaxLoss> {
     }
 }
 
+/// Longest path of the state directory: below it lie the control sockets of ssh, whose paths have 108 bytes at most.
+pub(crate) const MAX_STATE_DIR: usize = 57;
+
+pub(super) fn state_dir(raw: &Raw, home: &Path) -> Converted<PathBuf> {
+    let path = path(raw, home)?;
+    let length = path.as_os_str().len();
+    if length > MAX_STATE_DIR {
+        return Err(format!(
+            "a path of {length} bytes, more than {MAX_STATE_DIR}: no control socket of ssh fits below it"
+        ));
+    }
+    Ok(path)
+}
+
 pub(super) fn glob(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
     if text.bytes().all(|byte| byte == b'/') {
@@ -210,7 +232,10 @@ pub(super) fn glob(raw: &Raw) -> Converted<String> {
     // What the scan itself makes of it.
     Rules::new(std::slice::from_ref(&text), Vec::new())
         .map_err(|error| format!("not a valid pattern: {error}"))?;
-    Ok(text)
+    match without_effect(&text) {
+        Some(why) => Err(format!("'{text}' excludes nothing: {why}")),
+        None => Ok(text),
+    }
 }
 
 pub(super) fn address(raw: &Raw) -> Converted<SocketAddr> {
@@ -265,9 +290,53 @@ pub(super) fn ssh_option(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
     let is_keyword = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
     match text.split_once(['=', ' ']) {
-        Some((keyword, value)) if is_keyword(keyword) && !value.trim().is_empty() => Ok(text),
+        Some((keyword, value)) if is_keyword(keyword) && !value.trim().is_empty() => match taken(keyword) {
+            Some(instead) => Err(format!("'{text}' has no effect: {instead}")),
+            None => Ok(text),
+        },
         _ => Err(format!("expected an option of ssh_config(5) such as \"ProxyJump=gate\", found '{text}'")),
     }
+}
+
+/// What decides in the place of an option that this program sets itself; `None`: the option counts.
+fn taken(keyword: &str) -> Option<&'static str> {
+    Some(match &*keyword.to_ascii_lowercase() {
+        "stricthostkeychecking" => "write ssh.host_keys; a changed key is refused in any case",
+        "userknownhostsfile" => "write ssh.known_hosts",
+        "user" => "write ssh.user, or user in the [[node]]",
+        "port" => "write ssh.port, or port in the [[node]]",
+        "host" | "match" | "include" => "options here are for all nodes; write it into ssh_config(5)",
+        "controlmaster" | "controlpath" | "controlpersist" => "xds-sync makes its own connections",
+        "hostkeyalias" | "checkhostip" | "hashknownhosts" | "updatehostkeys" => {
+            "a node's key is looked up under its address, in ssh.known_hosts"
+        }
+        "localforward"
+        | "remoteforward"
+        | "dynamicforward"
+        | "clearallforwardings"
+        | "forwardagent"
+        | "forwardx11"
+        | "tunnel"
+        | "permitlocalcommand"
+        | "localcommand" => "a node gets a stream to its agent and nothing else",
+        "remotecommand" | "sessiontype" | "requesttty" | "forkafterauthentication" | "stdinnull" => {
+            "ssh.agent is what is run on the node"
+        }
+        "batchmode" | "loglevel" => "xds-sync sets it itself",
+        _ => return None,
+    })
+}
+
+/// The first option that an earlier one makes useless: ssh takes the first value of each.
+pub(super) fn repeated(options: &[String]) -> Option<&String> {
+    let keyword = |option: &String| option.split(['=', ' ']).next().unwrap_or_default().to_ascii_lowercase();
+    let adds_up =
+        |keyword: &str| matches!(keyword, "identityfile" | "certificatefile" | "sendenv" | "setenv");
+    options.iter().enumerate().find_map(|(at, option)| {
+        let word = keyword(option);
+        let is_repeated = options[..at].iter().any(|earlier| keyword(earlier) == word);
+        (is_repeated && !adds_up(&word)).then_some(option)
+    })
 }
 
 /// A PostgreSQL connection. Errors do not quote it: it may hold a password.
@@ -356,6 +425,21 @@ mod tests {
     fn options_of_ssh() {
         for good in ["ProxyJump=gate", "Ciphers aes128-gcm@openssh.com", "ProxyCommand=nc %h %p"] {
             assert_eq!(ssh_option(&typed(good)).as_deref(), Ok(good));
+        }
+        let repeating = |options: &[&str]| {
+            let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+            repeated(&options).cloned()
+        };
+        assert_eq!(repeating(&["Ciphers=a", "IdentityFile=a", "IdentityFile=b"]), None);
+        assert_eq!(repeating(&["Ciphers=a", "ciphers b"]).as_deref(), Some("ciphers b"));
+        for (without, instead) in [
+            ("StrictHostKeyChecking=no", "ssh.host_keys"),
+            ("userknownhostsfile /dev/null", "ssh.known_hosts"),
+            ("Port=2222", "ssh.port"),
+            ("LocalForward=1 localhost:1", "nothing else"),
+        ] {
+            let why = ssh_option(&typed(without)).err().unwrap_or_default();
+            assert!(why.contains("has no effect") && why.contains(instead), "{why}");
         }
         for bad in ["", "ProxyJump", "ProxyJump=", "-oProxyJump=gate", "=gate", "two words=x\ny"] {
             assert!(ssh_option(&typed(bad)).is_err(), "{bad}");

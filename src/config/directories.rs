@@ -61,6 +61,7 @@ pub(super) fn check(
         let mut reader = Reader::new(prefix("directory", &fields), fields, origin, notes);
         let at = reader.origin_of("name");
         let path_at = reader.origin_of("path");
+        let exclude_at = reader.origin_of("exclude");
         let places = ["labels", "delete", "conflict"].map(|key| reader.origin_of(key));
         let directory = read(&mut reader);
         reader.finish();
@@ -71,6 +72,13 @@ pub(super) fn check(
             notes.mistakes.add(&at, format!("there is a directory '{name}' already, at {first}"));
             continue;
         }
+        for glob in &directory.exclude {
+            if let Some(why) = outside(glob, &directory.path) {
+                notes
+                    .mistakes
+                    .add(&exclude_at, format!("directory.{name}.exclude: '{glob}' excludes nothing: {why}"));
+            }
+        }
         for (known, _) in &directories {
             if let Some(why) = overlap((known, &known.path), (&directory, &directory.path)) {
                 notes.mistakes.add(&path_at, why);
@@ -79,6 +87,16 @@ pub(super) fn check(
         directories.push((directory, at));
     }
     (directories.into_iter().map(|(directory, _)| directory).collect(), names)
+}
+
+/// Why a pattern that was written as a path of the host matches nothing, if it was.
+fn outside(glob: &str, root: &Path) -> Option<String> {
+    let inside = Path::new(glob).strip_prefix(root).ok()?;
+    let end = if glob.ends_with('/') { "/" } else { "" };
+    Some(match inside.as_os_str().is_empty() {
+        true => "it is the directory itself".to_owned(),
+        false => format!("'/' at the beginning is the directory's root; write '/{}{end}'", inside.display()),
+    })
 }
 
 /// Warns of settings without effect. `places` are those of `labels`, `delete` and `conflict`.
@@ -91,6 +109,9 @@ fn warn(directory: &Directory, places: &[Origin; 3], labels: &Option<Vec<String>
             warnings
                 .add(labels_at, format!("directory.{name}.labels: no node has the label '{label}'{meant}"));
         }
+    }
+    if directory.exclude.iter().any(|glob| matches!(glob.trim_matches('/'), "*" | "**")) {
+        warnings.add(&places[0], format!("directory.{name}.exclude: everything is excluded"));
     }
     let (both, mirror) = (directory.direction == Direction::Both, directory.delete == DeletePolicy::Mirror);
     if both && mirror {

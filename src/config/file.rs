@@ -18,6 +18,18 @@ pub(super) struct RawFile {
     pub(super) nodes: Vec<(Fields, Origin)>,
     /// `[[directory]]`s, likewise.
     pub(super) directories: Vec<(Fields, Origin)>,
+    /// Values that later layers lie over.
+    pub(super) hidden: Vec<Hidden>,
+}
+
+/// A value that does not count, because a later layer has another.
+#[derive(Debug)]
+pub(super) struct Hidden {
+    pub(super) section: String,
+    /// The table within the section, where it is in one.
+    pub(super) table: Option<String>,
+    pub(super) key: String,
+    pub(super) value: (Raw, Origin),
 }
 
 impl RawFile {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::check::Sources;
-use super::file::{RawFile, SECTIONS};
+use super::file::{Hidden, RawFile, SECTIONS};
 use crate::toml::{Fields, Mistakes, Origin, Raw, suggestion};
 
 const PREFIX: &str = "XDS_SYNC_";
@@ -20,11 +20,15 @@ pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> (RawFile, Vec<
     let mut all = RawFile::default();
     let mut forbidden = Vec::new();
     for path in files(sources, mistakes) {
-        match fs::read(&path) {
+        let replaced = sources.replaced.as_ref().filter(|(replaced, _)| *replaced == path);
+        match replaced.map_or_else(|| fs::read(&path), |(_, content)| Ok(content.clone())) {
             Ok(content) => add(&mut all, RawFile::parse(&path, &content, mistakes)),
             Err(error) if is_absent(&path, &error) && !(sources.file_was_named && path == sources.file) => {}
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path != sources.file => {
                 forbidden.push(path);
+            }
+            Err(error) if is_absent(&path, &error) => {
+                mistakes.add(&Origin::File(path, 0), "there is no such file");
             }
             Err(error) => mistakes.add(&Origin::File(path, 1), format!("cannot be read: {error}")),
         }
@@ -43,10 +47,11 @@ pub(super) fn read(sources: &Sources, mistakes: &mut Mistakes) -> (RawFile, Vec<
 /// The main file, then those of `conf.d` beside it by name.
 fn files(sources: &Sources, mistakes: &mut Mistakes) -> Vec<PathBuf> {
     let mut files = vec![sources.file.clone()];
+    let replaced = sources.replaced.as_ref().map(|(path, _)| path.clone());
     let conf_d = sources.file.parent().unwrap_or(Path::new("/")).join("conf.d");
     let entries = match fs::read_dir(&conf_d) {
         Ok(entries) => entries.collect::<io::Result<Vec<_>>>(),
-        Err(error) if is_absent(&conf_d, &error) => return files,
+        Err(error) if is_absent(&conf_d, &error) => Ok(Vec::new()),
         Err(error) => Err(error),
     };
     match entries {
@@ -56,7 +61,9 @@ fn files(sources: &Sources, mistakes: &mut Mistakes) -> Vec<PathBuf> {
                 path.extension().is_some_and(|extension| extension == "toml") && !hidden
             };
             let mut more: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_ours).collect();
+            more.extend(replaced);
             more.sort();
+            more.dedup();
             files.extend(more);
         }
         Err(error) => mistakes.add(&Origin::File(conf_d, 1), format!("cannot be read: {error}")),
@@ -72,19 +79,31 @@ fn is_absent(path: &Path, error: &io::Error) -> bool {
 
 fn add(all: &mut RawFile, file: RawFile) {
     for (section, fields) in file.sections {
-        lay_over(all.sections.entry(section).or_default(), fields);
+        lay_over(all, &section, fields);
     }
     all.nodes.extend(file.nodes);
     all.directories.extend(file.directories);
 }
 
 /// Keys of `upper` win; tables are merged key by key.
-fn lay_over(lower: &mut Fields, upper: Fields) {
+fn lay_over(all: &mut RawFile, section: &str, upper: Fields) {
+    let RawFile { sections, hidden, .. } = all;
+    let lower = sections.entry(section.to_owned()).or_default();
+    let mut hide = |table: Option<&str>, key: &str, before: Option<(Raw, Origin)>| {
+        let (section, key, table) = (section.to_owned(), key.to_owned(), table.map(str::to_owned));
+        hidden.extend(before.map(|value| Hidden { section, table, key, value }));
+    };
     for (key, (raw, origin)) in upper {
         match (lower.get_mut(&key), raw) {
-            (Some((Raw::Table(lower), _)), Raw::Table(upper)) => lay_over(lower, upper),
+            (Some((Raw::Table(lower), _)), Raw::Table(upper)) => {
+                for (inner, value) in upper {
+                    let before = lower.insert(inner.clone(), value);
+                    hide(Some(&key), &inner, before);
+                }
+            }
             (_, raw) => {
-                lower.insert(key, (raw, origin));
+                let before = lower.insert(key.clone(), (raw, origin));
+                hide(None, &key, before);
             }
         }
     }
@@ -111,5 +130,5 @@ fn set(all: &mut RawFile, key: &str, between: char, value: &str, origin: Origin,
         Some((table, key)) => Fields::from([(table.to_owned(), (Raw::Table(field(key)), origin.clone()))]),
         None => field(key),
     };
-    lay_over(all.sections.entry(section.to_owned()).or_default(), fields);
+    lay_over(all, section, fields);
 }

@@ -26,10 +26,11 @@ use std::time::{Duration, SystemTime};
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxLoss, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
 
+pub(crate) use crate::toml::Mistake;
 pub use crate::toml::{Mistakes, Origin};
 pub(crate) use address::{canonical, is_host};
-pub(crate) use check::load_for_hub;
 pub use check::{Loaded, Sources, load};
+pub(crate) use check::{load_for_hub, state_dir};
 pub(crate) use convert::{is_root, is_user};
 pub(crate) use mask::masked;
 pub(crate) use overlap::clash;
@@ -118,6 +119,8 @@ pub struct SyncOptions {
     pub trash_max: TrashMax,
     /// Where Main keeps its state.
     pub state_dir: PathBuf,
+    /// Who may read how runs went, beside root.
+    pub status_group: Option<String>,
     /// Syslog's facility.
     pub syslog_facility: String,
 }

@@ -16,6 +16,8 @@ pub(super) struct Around<'a> {
     pub(super) names: &'a [String],
     /// `main.name`
     pub(super) main: Option<&'a str>,
+    /// `main.host`
+    pub(super) host: Option<&'a str>,
     /// `ssh.port`
     pub(super) port: Option<u16>,
     pub(super) home: &'a Path,
@@ -46,6 +48,13 @@ pub(super) fn check(raw: Vec<(Fields, Origin)>, around: &Around<'_>, notes: &mut
         if let Some((_, first)) = nodes.iter().find(|(known, _)| known.name == name) {
             notes.mistakes.add(&at, format!("there is a node '{name}' already, at {first}"));
             continue;
+        }
+        if port.is_none()
+            && around.host.is_some_and(|host| address::canonical(host) == address::canonical(&address))
+        {
+            let message =
+                format!("node.{name}.address: {address} is Main itself (main.host); Main is no node");
+            notes.mistakes.add(&address_at, message);
         }
         let place = |address: &str, port: Option<u16>| (address::canonical(address), port.or(around.port));
         let is_there = |known: &Node| place(&known.address, known.port) == place(&address, port);

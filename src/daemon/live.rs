@@ -1,13 +1,14 @@
 //! What the daemon tells of itself: the living part of `xds-sync status`.
 
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::escape::clean;
-use crate::report::text::{Style, Verbosity};
-use crate::report::{ago, words};
+use crate::report::status_text::Reader;
+use crate::report::text::Verbosity;
+use crate::report::words;
 
 /// How the daemon is now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,13 +52,13 @@ pub(crate) struct Polled {
 
 impl Live {
     /// Writes it for an administrator.
-    pub(crate) fn write(&self, now: SystemTime, style: Style, out: &mut dyn Write) -> io::Result<()> {
-        let is_quiet = style.verbosity == Verbosity::Quiet;
+    pub(crate) fn write(&self, reader: &Reader<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let is_quiet = reader.style.verbosity == Verbosity::Quiet;
         if !is_quiet {
             let Live { pid, since, .. } = self;
-            write!(out, "watching since {}, process {pid}", ago(since, now))?;
+            write!(out, "watching since {}, process {pid}", reader.ago(since))?;
             match &self.next_run {
-                Some(next) => writeln!(out, "; next full run {}", clean(next))?,
+                Some(next) => writeln!(out, "; next full run {}", reader.ago(next))?,
                 None => writeln!(out)?,
             }
         }
@@ -68,7 +69,7 @@ impl Live {
             }
             write!(out, "{:<width$}  ", words::name(&node.name))?;
             match (&node.connected_since, &node.error) {
-                (Some(since), _) => write!(out, "connected since {}", ago(since, now))?,
+                (Some(since), _) => write!(out, "connected since {}", reader.ago(since))?,
                 (None, Some(error)) => write!(out, "not connected: {}", clean(error))?,
                 (None, None) => write!(out, "connecting")?,
             }
@@ -80,7 +81,7 @@ impl Live {
                 (None, Some(lag)) => write!(out, ", to be looked at as a whole for {}", waited(lag))?,
             }
             match &node.last_change {
-                Some(change) => writeln!(out, ", last change {}", ago(change, now))?,
+                Some(change) => writeln!(out, ", last change {}", reader.ago(change))?,
                 None => writeln!(out)?,
             }
         }

@@ -24,11 +24,14 @@ use crate::config::{self, Config, Directory, Discovery, Node};
 use crate::model::escape::clean;
 use crate::model::rfc3339;
 use crate::state::{Answer, Answers, DISCOVERY, Named};
-use rows::{MOST, RawAnswer, Row, Validated, Validator, duplicate_of};
+use rows::{MOST, RawAnswer, Row, Taken, Validated, Validator};
 use workers_list::Worker;
 
 /// Most bytes in the answer of a source; enough for ten thousand nodes.
 const LIMIT: u64 = 4 << 20;
+
+/// Most rows of an answer that are listed as ignored.
+const MOST_DROPPED: usize = 100;
 
 /// What only the machine can tell.
 pub(crate) struct Machine<'a> {
@@ -109,7 +112,12 @@ impl Discovered {
         dropped: &[String],
         now: SystemTime,
     ) {
-        self.warnings.extend(dropped.iter().map(|why| clean(&format!("{}: {why}", source.label()))));
+        let label = source.label();
+        self.warnings.extend(dropped.iter().take(MOST_DROPPED).map(|why| clean(&format!("{label}: {why}"))));
+        if let Some(more) = dropped.len().checked_sub(MOST_DROPPED).filter(|more| *more > 0) {
+            self.warnings
+                .push(clean(&format!("{label}: {more} more of what it says is ignored, not listed")));
+        }
         let at = rfc3339(now);
         self.keep(source, Answer { at, nodes: nodes.iter().map(to_keep).collect() });
         self.add(config, source, nodes, None);
@@ -120,8 +128,9 @@ impl Discovered {
     fn empty_answer(&mut self, config: &Config, source: &NodeSource<'_>, last: Option<Last<'_>>) {
         let Some(last) = last else { return };
         // Nodes that have been configured since may have been removed from the source for that reason.
+        let configured = Taken::by(&config.nodes);
         let gone: Vec<&Node> =
-            last.nodes.iter().filter(|node| duplicate_of(node, &config.nodes).is_none()).collect();
+            last.nodes.iter().filter(|node| configured.duplicate_of(node).is_none()).collect();
         if gone.is_empty() {
             return;
         }
@@ -154,9 +163,10 @@ impl Discovered {
 
     /// The first source that has a name or an address wins; configured nodes come first.
     fn add(&mut self, config: &Config, source: &NodeSource<'_>, nodes: Vec<Node>, last_good: Option<&str>) {
+        let mut taken = Taken::by(config.nodes.iter().chain(self.nodes.iter().map(|found| &found.node)));
         for node in nodes {
-            let known = config.nodes.iter().chain(self.nodes.iter().map(|found| &found.node));
-            if duplicate_of(&node, known).is_none() {
+            if taken.duplicate_of(&node).is_none() {
+                taken.add(&node);
                 let last_good = last_good.map(str::to_owned);
                 self.nodes.push(DiscoveredNode { node, source: source.name(), last_good });
             }

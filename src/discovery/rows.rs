@@ -1,7 +1,7 @@
 //! Validates the answers of sources: rows that are no nodes are dropped, with the reason. Pure, except for
 //! [`RawAnswer::resolve`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::thread;
@@ -102,11 +102,15 @@ impl Validator<'_> {
     /// The nodes in an answer, each once, and why rows were dropped. This host itself is dropped without a message.
     pub(super) fn nodes(&self, answer: RawAnswer) -> (Vec<Node>, Vec<String>) {
         let mut nodes: Vec<Node> = Vec::new();
+        let mut taken = Taken::default();
         let mut dropped = answer.dropped;
         for row in answer.rows {
             match self.node(row) {
-                Ok(Some(node)) => match duplicate_of(&node, &nodes) {
-                    None => nodes.push(node),
+                Ok(Some(node)) => match taken.duplicate_of(&node).and_then(|known| nodes.get(known)) {
+                    None => {
+                        taken.add(&node);
+                        nodes.push(node);
+                    }
                     // RawAnswer twice.
                     Some(known) if known.name == node.name && same_address(known, &node) => {}
                     Some(known) => dropped.push(format!(
@@ -168,9 +172,32 @@ fn ip(text: &str) -> Option<IpAddr> {
     text.split('%').next()?.parse().ok()
 }
 
-/// The first of `known` with the same name or address as `node`.
-pub(super) fn duplicate_of<'n>(node: &Node, known: impl IntoIterator<Item = &'n Node>) -> Option<&'n Node> {
-    known.into_iter().find(|known| known.name == node.name || same_address(known, node))
+/// Which names and addresses are taken, and by which of the nodes that were added.
+#[derive(Default)]
+pub(super) struct Taken {
+    nodes: usize,
+    names: HashMap<String, usize>,
+    addresses: HashMap<String, usize>,
+}
+
+impl Taken {
+    pub(super) fn by<'n>(nodes: impl IntoIterator<Item = &'n Node>) -> Taken {
+        let mut taken = Taken::default();
+        nodes.into_iter().for_each(|node| taken.add(node));
+        taken
+    }
+
+    pub(super) fn add(&mut self, node: &Node) {
+        self.names.entry(node.name.clone()).or_insert(self.nodes);
+        self.addresses.entry(config::canonical(&node.address)).or_insert(self.nodes);
+        self.nodes += 1;
+    }
+
+    /// The number of the first node that has the name or the address of this one.
+    pub(super) fn duplicate_of(&self, node: &Node) -> Option<usize> {
+        let address = self.addresses.get(&config::canonical(&node.address));
+        self.names.get(&node.name).into_iter().chain(address).min().copied()
+    }
 }
 
 fn same_address(a: &Node, b: &Node) -> bool {
@@ -251,6 +278,42 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_costs_as_much_as_it_is_long() {
+        use crate::discovery::workers_list;
+        use crate::model::steps::assert_grows_with;
+        let validate = |rows: Vec<Row>| {
+            move || {
+                let validator = Validator { directories: &[], names: &[], addresses: &[] };
+                let (nodes, dropped) = validator.nodes(RawAnswer { rows, dropped: Vec::new() });
+                let taken = Taken::by(&nodes);
+                assert!(nodes.iter().all(|node| taken.duplicate_of(node).is_some()));
+                assert!(nodes.len() + dropped.len() > 1);
+            }
+        };
+        let row = |number: usize, name: &str, address: &str| {
+            let of = |text: &str| text.replace('N', &number.to_string());
+            Row { name: Some(of(name)), address: Some(of(address)), ..Row::default() }
+        };
+        for (name, address) in [("mdsN", "10.0.0.N.example"), ("mds", "hN"), ("mdsN", "h")] {
+            assert_grows_with(&format!("{name} {address}"), 400, |length| {
+                validate((0..length).map(|number| row(number, name, address)).collect())
+            });
+        }
+        for line in ["hN:/a", "h:/N", "root@h:N/x", "no host N"] {
+            assert_grows_with(line, 400, |length| {
+                let text: String =
+                    (0..length).map(|number| line.replace('N', &number.to_string()) + "\n").collect();
+                move || {
+                    let (workers, bad) = workers_list::parse(&text);
+                    assert!(workers.len() + bad.len() > 0);
+                    // A line that names no host costs no comparison.
+                    bad.iter().for_each(|_| crate::model::steps::step());
+                }
+            });
+        }
+    }
+
+    #[test]
     fn this_host_is_no_node_however_it_is_called() {
         for (name, address) in [
             ("default", "10.0.0.1"),
@@ -295,7 +358,8 @@ mod tests {
             for (i, node) in nodes.iter().enumerate() {
                 prop_assert!(config::is_host(&node.name) && config::is_host(&node.address));
                 prop_assert!(node.address != "10.0.0.1" && node.name != "xivo" && node.name != MAIN);
-                prop_assert!(duplicate_of(node, &nodes[..i]).is_none());
+                let is_same = |known: &Node| known.name == node.name || same_address(known, node);
+                prop_assert!(!nodes[..i].iter().any(is_same));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! WSO2's `workers-list.txt`: lines of `[user@]host[:path]`, which its scripts hand to rsync.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ pub struct Worker {
 #[must_use]
 pub fn parse(text: &str) -> (Vec<Worker>, Vec<usize>) {
     let (mut workers, mut bad): (Vec<Worker>, _) = (Vec::new(), Vec::new());
+    let mut known: HashMap<String, usize> = HashMap::new();
     for (line, text) in (1..).zip(text.lines()) {
         let text = text.split('#').next().unwrap_or_default().trim();
         if text.is_empty() {
@@ -32,9 +33,8 @@ pub fn parse(text: &str) -> (Vec<Worker>, Vec<usize>) {
             bad.push(line);
             continue;
         };
-        let known =
-            workers.iter_mut().find(|known| config::canonical(&known.host) == config::canonical(host));
-        match known {
+        let index = *known.entry(config::canonical(host)).or_insert(workers.len());
+        match workers.get_mut(index) {
             Some(known) => known.paths.extend(path.map(str::to_owned)),
             None => workers.push(Worker {
                 line,

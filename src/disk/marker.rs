@@ -7,7 +7,6 @@ use std::os::fd::AsFd as _;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::walk::is_ours;
 use super::{HeldRoot, OWN_DIR};
 use crate::durable::{self, Options, Points};
 use crate::fault::Point;
@@ -41,10 +40,7 @@ impl Marker {
             Err(error) => return Err(error),
         };
         // Who may write in the root could make one that names another root.
-        let owner = rustix::fs::fstat(&own)?.st_uid;
-        if !is_ours(owner) {
-            return Err(io::Error::other(format!("{OWN_DIR} belongs to user id {owner}: move it away")));
-        }
+        root.is_to_be_taken_back(&own)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match rustix::fs::openat(&own, NAME, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -63,7 +59,7 @@ impl Marker {
             Err(error) => return Err(error.into()),
         }
         let own = root.open_own(OWN_DIR)?;
-        let options = Options { points: POINTS, ..Options::PRIVATE };
+        let options = Options { any_mode: true, points: POINTS, ..Options::PRIVATE };
         durable::replace_at(own.as_fd(), NAME.as_ref(), &serde_json::to_vec(self)?, options)?;
         // `.xds-sync` itself may be new.
         rustix::fs::fsync(root)?;

@@ -4,7 +4,9 @@
 //! and `RESOLVE_NO_SYMLINKS`: a parent that somebody swaps for a symlink in the meantime is an error,
 //! never a way out.
 
+pub mod acl;
 pub mod holes;
+mod identity;
 pub mod marker;
 pub mod owner;
 mod resolve;
@@ -13,6 +15,7 @@ mod space;
 pub mod stamp;
 mod walk;
 
+pub use identity::OwnIdentity;
 pub use owner::Owners;
 pub use resolve::resolved;
 pub use root::{Found, HeldRoot, MissingRoot, open_beneath};

@@ -22,6 +22,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::walk::{Walk, is_ours};
+use super::{OWN_DIR, OwnIdentity};
 use crate::model::RelPath;
 use crate::model::reserved::reserved_name;
 
@@ -31,6 +32,8 @@ pub struct HeldRoot {
     fd: Arc<OwnedFd>,
     path: PathBuf,
     real: PathBuf,
+    /// What is remembered of it and of our directory in it.
+    ours: Option<OwnIdentity>,
 }
 
 /// What was found where a root is to be.
@@ -76,7 +79,7 @@ impl Found {
         let real = walk.real();
         if walk.rest.is_empty() {
             let fd = Arc::new(openat(walk.dir(), c".", DIRECTORY, Mode::empty())?);
-            return Ok(Found::Root(HeldRoot { fd, path: path.to_owned(), real }));
+            return Ok(Found::Root(HeldRoot { fd, path: path.to_owned(), real, ours: None }));
         }
         if walk.rest.iter().any(|name| name == "..") {
             return Err(Errno::NOENT.into());
@@ -109,13 +112,44 @@ impl HeldRoot {
     /// What is open already.
     #[cfg(test)]
     pub(crate) fn of(fd: impl Into<OwnedFd>, path: &Path) -> HeldRoot {
-        HeldRoot { fd: Arc::new(fd.into()), path: path.to_owned(), real: path.to_owned() }
+        HeldRoot { fd: Arc::new(fd.into()), path: path.to_owned(), real: path.to_owned(), ours: None }
     }
 
     /// The path it was opened by; for messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The same, with what is remembered of our directory in it from before.
+    #[must_use]
+    pub fn remembering(self, ours: Option<OwnIdentity>) -> HeldRoot {
+        HeldRoot { ours, ..self }
+    }
+
+    /// What is to be remembered of our directory, which is open.
+    pub fn identity(&self, own: impl AsFd) -> Option<OwnIdentity> {
+        OwnIdentity::of(self, own)
+    }
+
+    /// Who owns our directory, or one in it, must be us. One that was given to somebody else together with all that is in the
+    /// root, by a `chown -R`, is taken back where it is remembered as the very one that we made. `Ok(true)`: it is to be taken
+    /// back; the error says why it is refused.
+    pub fn is_to_be_taken_back(&self, own: impl AsFd) -> io::Result<bool> {
+        let owner = fstat(&own)?.st_uid;
+        if is_ours(owner) {
+            return Ok(false);
+        }
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root && self.ours.is_some() && self.ours == self.identity(&own) {
+            return Ok(true);
+        }
+        let path = self.path.join(OWN_DIR);
+        let path = path.display();
+        Err(io::Error::other(format!(
+            "{path} belongs to user id {owner}: if somebody has changed the owner of all that is in there, give it back by \
+             'chown -R root {path}'; otherwise move it away"
+        )))
     }
 
     /// Whether both are the same directory, by whatever paths.
@@ -130,7 +164,7 @@ impl HeldRoot {
     /// Opens a directory in this one, over no symlink.
     pub fn dir(&self, name: &OsStr) -> io::Result<HeldRoot> {
         let fd = Arc::new(openat(self, name, DIRECTORY, Mode::empty())?);
-        Ok(HeldRoot { fd, path: self.path.join(name), real: self.real.join(name) })
+        Ok(HeldRoot { fd, path: self.path.join(name), real: self.real.join(name), ours: None })
     }
 
     /// Opens what is at `path` below the root. Never follows a symlink, in no component.
@@ -171,7 +205,7 @@ impl MissingRoot {
             })?);
         }
         let fd = Arc::new(made.ok_or(Errno::NOENT)?);
-        Ok(HeldRoot { fd, path: self.path.clone(), real: self.real.clone() })
+        Ok(HeldRoot { fd, path: self.path.clone(), real: self.real.clone(), ours: None })
     }
 }
 

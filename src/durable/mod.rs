@@ -25,6 +25,8 @@ use crate::fault::{self, Point};
 pub(crate) struct Options {
     /// Permission bits, whatever the umask.
     pub(crate) mode: u32,
+    /// Whether another mode will do where the disk does not take this one, as long as nobody else may write the file.
+    pub(crate) any_mode: bool,
     /// User and group id; `None` leaves the file to this process.
     pub(crate) owner: Option<(u32, u32)>,
     /// Whether it is synced. Only a file that may be lost, and that shows when it is damaged, need not be.
@@ -45,7 +47,7 @@ pub(crate) struct Points {
 impl Options {
     /// A file that only its owner may read.
     pub(crate) const PRIVATE: Options =
-        Options { mode: 0o600, owner: None, sync: true, points: Points::NONE };
+        Options { mode: 0o600, any_mode: false, owner: None, sync: true, points: Points::NONE };
     /// A file that everybody may read.
     pub(crate) const PUBLIC: Options = Options { mode: 0o644, ..Options::PRIVATE };
 }
@@ -100,7 +102,7 @@ fn put(
     write: impl FnOnce(&mut File) -> io::Result<()>,
     place: impl FnOnce(&OsStr) -> rustix::io::Result<()>,
 ) -> io::Result<File> {
-    let Options { mode, owner, sync, points } = options;
+    let Options { mode, any_mode, owner, sync, points } = options;
     let new = temporary(name);
     reach(points.write)?;
     // A killed process may have left one. O_EXCL never writes through what somebody else has put there.
@@ -117,7 +119,7 @@ fn put(
             set_owner(&file, owner)?;
         }
         // After the owner, whose change clears set-id bits.
-        file.set_permissions(Permissions::from_mode(mode))?;
+        set_mode(&file, mode, any_mode)?;
         if sync {
             reach(points.sync)?;
             file.sync_all()?;
@@ -136,6 +138,15 @@ fn put(
         fault::synced(Some(dir));
     }
     Ok(file)
+}
+
+fn set_mode(file: &File, mode: u32, any_mode: bool) -> io::Result<()> {
+    let now = || -> io::Result<u32> { Ok(file.metadata()?.mode() & 0o7777) };
+    if now()? == mode {
+        return Ok(());
+    }
+    let set = file.set_permissions(Permissions::from_mode(mode));
+    if any_mode && now()? & 0o022 == 0 { Ok(()) } else { set }
 }
 
 /// Renames a file that is on disk over another one, durably.

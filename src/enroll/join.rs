@@ -61,6 +61,14 @@ impl Main {
     }
 }
 
+impl Main {
+    /// The host alone, without brackets.
+    pub(crate) fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        host.trim_matches(['[', ']']).to_owned()
+    }
+}
+
 /// Main's key, as its web server gives it; with `expected` only that one.
 pub(crate) fn fetch_key(
     main: &Main,

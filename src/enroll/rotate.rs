@@ -20,6 +20,10 @@ use crate::node::KeyChange;
 /// The namespace of our signatures (PROTOCOL.sshsig): they are valid for nothing else.
 const NAMESPACE: &str = "xds-sync rotate";
 
+/// What there is to say while [`previous`] is there.
+pub(crate) const UNFINISHED: &str = "a new key has not reached every node yet (`init --rotate`): run `xds-sync init --rotate` again; until then \
+     remove no node that has not moved";
+
 /// Path of the key that will become `identity`.
 #[must_use]
 pub(crate) fn next(identity: &Path) -> PathBuf {

@@ -3,7 +3,7 @@
 #[cfg(test)]
 pub(crate) mod test_tls;
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -135,6 +135,18 @@ impl std::fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
+/// Nobody is there at this port. The caller knows what to advise.
+#[derive(Debug)]
+pub(crate) struct Unanswered(String);
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
 /// The innermost cause: reqwest wraps errors several times.
 fn explained(error: reqwest::Error) -> anyhow::Error {
     // The URL may hold secrets; the caller knows which part can be shown.
@@ -144,12 +156,19 @@ fn explained(error: reqwest::Error) -> anyhow::Error {
         if let Some(rustls::Error::InvalidCertificate(why)) = innermost.downcast_ref() {
             return Untrusted(why.to_string()).into();
         }
-        let wrapped = innermost.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let wrapped = innermost.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         innermost = match (wrapped, innermost.source()) {
             (Some(wrapped), _) => wrapped,
             (None, Some(source)) => source,
             (None, None) => break,
         };
+    }
+    let refuses = [io::ErrorKind::ConnectionRefused, io::ErrorKind::HostUnreachable, io::ErrorKind::TimedOut];
+    if innermost.downcast_ref::<io::Error>().is_some_and(|io| refuses.contains(&io.kind())) {
+        return Unanswered(innermost.to_string()).into();
+    }
+    if error.is_timeout() && error.is_connect() {
+        return Unanswered("there was no answer in time".to_owned()).into();
     }
     if error.is_timeout() {
         return anyhow!("there was no answer in time");

@@ -138,8 +138,8 @@ pub enum Reason {
     Attributes(Attributes),
     /// It was at this path before.
     MovedFrom(RelPathBuf),
-    /// It came out of the trash of a host.
-    Restored { id: String, host: String },
+    /// It came out of the trash of a host, or from where it stood there.
+    Restored { id: Option<String>, host: String },
     /// Being written, on the end that the change would come from.
     Busy(Busy),
     /// Being written on the node, where a push would overwrite it.

@@ -225,12 +225,13 @@ fn put_entry<'a>(buffer: &mut Vec<u8>, entry: &'a Entry, view: View, owners: &mu
     }
 }
 
-const BUSY: [(Busy, u8); 5] = [
+const BUSY: [(Busy, u8); 6] = [
     (Busy::Open, b'o'),
     (Busy::Empty, b'e'),
     (Busy::Unfinished, b'u'),
     (Busy::Young, b'y'),
     (Busy::Changing, b'c'),
+    (Busy::Unread, b'r'),
 ];
 
 fn busy_code(busy: Busy) -> u8 {

@@ -2,6 +2,13 @@
 
 use super::Tree;
 
+/// What the disks of an edge keep instead of entries of its base.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptTrees {
+    pub main: Tree,
+    pub node: Tree,
+}
+
 /// What a run is about to make of the paths of an edge, noted on Main before anything is touched, and why: how
 /// both ends were. Should the run be cut off, the next one tells by it what it did from what people did since.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The words every stage speaks: paths, entries, trees, policies, plans and outcomes.
 //!
 //! Nothing here reads a file, a clock or the environment. Standard library only, serde's derives for
-//! the plain values that cross the wire or lie on disk, and humantime for how a moment is written.
+//! the plain values that cross the wire or lie on disk, and humantime and jiff for how a moment is written.
 
 pub mod bounded;
 mod change;
@@ -10,7 +10,7 @@ pub mod digest;
 pub mod entry;
 pub mod escape;
 pub mod intent;
-mod moment;
+pub(crate) mod moment;
 pub mod outcome;
 pub mod path;
 pub mod plan;
@@ -18,6 +18,7 @@ pub mod policy;
 pub mod reserved;
 mod size;
 mod space;
+pub(crate) mod steps;
 pub mod tree;
 pub mod words;
 
@@ -27,9 +28,10 @@ pub use change::{
 pub use codec::Malformed;
 pub use digest::Digest;
 pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
-pub use intent::Intent;
-pub(crate) use moment::{rfc3339, rfc3339_nanos};
-pub use outcome::{Outcome, ReloadOutcome, ReloadState};
+pub use intent::{Intent, KeptTrees};
+pub use moment::Zone;
+pub(crate) use moment::{read_rfc3339, rfc3339, rfc3339_nanos};
+pub use outcome::{Kept, Lacks, Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Step};
 pub use policy::{

@@ -3,12 +3,14 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::escape::{escape, escape_for_people, unescape};
+use super::steps::step;
 
 /// Longest name of one component in bytes (Linux `NAME_MAX`).
 pub const NAME_MAX: usize = 255;
@@ -20,12 +22,12 @@ pub const PATH_MAX: usize = 3072;
 /// That holds for every value by construction, so that whoever has one may hand it to the kernel
 /// below a held root. Paths compare in *tree order*: a directory comes right before all that is
 /// below it (`a`, `a/b`, `a.c`), where plain byte order would put `a.c` between.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Eq)]
 #[repr(transparent)]
 pub struct RelPath([u8]);
 
 /// An owned [`RelPath`]. Clones share it: a plan names each path many times.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Eq)]
 pub struct RelPathBuf(Arc<[u8]>);
 
 /// Why some bytes are no [`RelPath`].
@@ -178,8 +180,34 @@ impl ToOwned for RelPath {
     }
 }
 
+impl PartialEq for RelPath {
+    fn eq(&self, other: &RelPath) -> bool {
+        step();
+        self.0 == other.0
+    }
+}
+
+impl PartialEq for RelPathBuf {
+    fn eq(&self, other: &RelPathBuf) -> bool {
+        **self == **other
+    }
+}
+
+impl Hash for RelPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Hash for RelPathBuf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
 impl Ord for RelPath {
     fn cmp(&self, other: &RelPath) -> Ordering {
+        step();
         let common = self.0.iter().zip(&other.0).take_while(|(a, b)| a == b).count();
         // The slash sorts before every other byte, and the end of a path before the slash.
         let rank = |path: &RelPath| path.0.get(common).map(|&b| (b != b'/', b));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::entry::Entry;
 use super::path::{RelPath, RelPathBuf};
+use super::steps::step;
 
 /// A snapshot: path → entry, in tree order (see [`RelPath`]); the root itself is not part of it.
 ///
@@ -37,6 +38,7 @@ impl Tree {
     }
 
     fn path(&self, index: usize) -> &RelPath {
+        step();
         let start = index.checked_sub(1).map_or(0, |before| self.nodes[before].end);
         RelPath::of_tree(&self.paths[start..self.nodes[index].end])
     }

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::accept::Accept;
+use super::epoch::Limit;
 use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use crate::durable::{self, Options, Points, sealed};
@@ -37,12 +39,15 @@ pub(super) fn check(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     let MainBinding { name, epoch, .. } = &known;
     let detail = if hello.epoch < *epoch {
         format!(
-            "the node obeys {name} since its epoch {epoch}, and this Main is of epoch {}; {}",
-            hello.epoch,
+            "the node obeys {name} since its {}, and this Main is of {}; {}",
+            Limit::in_words(*epoch),
+            Limit::in_words(hello.epoch),
             way_out(state_dir)
         )
     } else if hello.epoch == *epoch && hello.main != known.main {
-        format!("the node obeys another Main, {name}, of epoch {epoch}; {}", way_out(state_dir))
+        let another = if *name == hello.name { "another Main of the same name" } else { "another Main" };
+        let epoch = Limit::in_words(*epoch);
+        format!("the node obeys {another}, {name}, of {epoch}; {}", way_out(state_dir))
     } else {
         return Ok(());
     };
@@ -68,9 +73,9 @@ pub(super) fn check_epoch(accept: &Accept, hello: &Hello) -> Result<(), NodeErro
         return Ok(());
     }
     let detail = format!(
-        "this Main is of epoch {}, more than a day beyond the present by the node's clock: set the clocks of both right, and \
+        "this Main is of {}, more than a day beyond the present by the node's clock: set the clocks of both right, and \
          run `xds-sync init --takeover` on Main",
-        hello.epoch
+        Limit::in_words(hello.epoch)
     );
     let epoch = Some(known.map_or(0, |known| known.epoch));
     Err(NodeError { epoch, ..NodeError::new(NodeErrorKind::Refused, detail) })
@@ -90,6 +95,17 @@ pub(super) fn bind(state_dir: &Path, hello: &Hello) -> Result<(), NodeError> {
     let MainBinding { main, epoch, name } = new;
     log::info!("auth: bound: this node obeys main={name} id={main} epoch={epoch} from now on");
     Ok(())
+}
+
+/// The name of the Main that the node obeys, and since when.
+pub(super) fn main_of(state_dir: &Path) -> Option<(String, Option<SystemTime>)> {
+    let known = read(state_dir).ok().flatten()?;
+    Some((known.name, modified(&state_dir.join(NAME))))
+}
+
+/// When a file was written: each is replaced by another one.
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
 }
 
 /// The name of the Main that this host obeys, if it is a node and that can be told.
@@ -161,10 +177,10 @@ mod tests {
     #[test]
     fn no_new_epoch_is_beyond_the_present() {
         let dir = tempfile::tempdir().unwrap();
-        let now = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         let accept = Accept {
             state_dir: dir.path().to_owned(),
-            max_epoch: crate::node::epoch::Limit::at(now),
+            max_epoch: Limit::at(now),
             ..Accept::read(Path::new("/nowhere/node.toml")).unwrap()
         };
         for (epoch, accepted) in [(1_000_000, true), (1_086_400, true), (1_086_401, false), (u64::MAX, false)]

@@ -34,6 +34,8 @@ pub(crate) struct ByteStream {
     deadline: Instant,
     /// Whether the deadline stays where it is however much moves. Otherwise it is put off with every [`STEP`].
     hard_deadline: bool,
+    /// How much longer may be waited for the peer in all; `None`: as long as enough moves.
+    patience: Option<Duration>,
     /// Bytes that have moved since the deadline was set.
     moved: u64,
     /// `read_at..read_to` has arrived and was not read yet.
@@ -56,6 +58,7 @@ impl ByteStream {
             timeout,
             deadline: Instant::now() + timeout,
             hard_deadline: true,
+            patience: None,
             moved: 0,
             arrived: vec![0; BUFFER].into(),
             read_at: 0,
@@ -72,6 +75,16 @@ impl ByteStream {
         self.moved = 0;
     }
 
+    /// Sets how long may be waited for the peer from now on, all waits together. What this end does meanwhile does not count.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.patience = Some(patience);
+    }
+
+    /// Whether a wait has ended because there were too many.
+    pub(crate) fn is_out_of_patience(&self) -> bool {
+        self.patience == Some(Duration::ZERO)
+    }
+
     fn count(&mut self, bytes: usize) {
         self.moved += bytes as u64;
         if self.moved >= STEP && !self.hard_deadline {
@@ -81,7 +94,9 @@ impl ByteStream {
 
     /// Waits until the output takes bytes, or some have arrived.
     fn wait(&mut self, writing: bool) -> io::Result<()> {
-        let left = self.timeout.min(self.deadline.saturating_duration_since(Instant::now()));
+        let began = Instant::now();
+        let left = self.timeout.min(self.deadline.saturating_duration_since(began));
+        let left = self.patience.map_or(left, |patience| left.min(patience));
         // Poll would still report bytes that have arrived.
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
@@ -99,10 +114,14 @@ impl ByteStream {
             (true, true) => &mut fds[..],
             (false, _) => &mut fds[..1],
         };
-        match rustix::event::poll(fds, Some(&left)) {
+        let polled = rustix::event::poll(fds, Some(&left));
+        let is_readable = (!writing || room) && !fds[0].revents().is_empty();
+        self.patience =
+            self.patience.map(|patience| patience.saturating_sub(Instant::now().duration_since(began)));
+        match polled {
             Ok(0) => Err(io::ErrorKind::TimedOut.into()),
             Ok(_) => {
-                if (!writing || room) && !fds[0].revents().is_empty() {
+                if is_readable {
                     self.fill()?;
                 }
                 Ok(())
@@ -262,6 +281,30 @@ mod tests {
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(stream);
+        drip.join().unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_always_moves_enough_is_waited_for_only_so_long_in_all() {
+        let (mut stream, mut peer) = pair(Duration::from_secs(30));
+        stream.set_patience(SHORT);
+        let drip = std::thread::spawn(move || {
+            while peer.write_all(b".").is_ok() {
+                std::thread::yield_now();
+            }
+        });
+        let mut taken = [0; 16];
+        let error = loop {
+            // No single answer has a deadline that it could miss.
+            stream.set_deadline(None);
+            match stream.read_exact(&mut taken) {
+                Ok(()) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(stream.is_out_of_patience());
         drop(stream);
         drip.join().unwrap();
     }

@@ -36,6 +36,8 @@ pub(super) struct AgentConnection {
     told: u32,
     /// What it told, until it is asked for.
     changed: Vec<Seen>,
+    /// How long Main waits for the node in all, where that has a limit.
+    patience: Option<Duration>,
     /// Why the session is over.
     over: Option<NodeError>,
     packer: Packer,
@@ -78,6 +80,7 @@ impl AgentConnection {
             began: Instant::now(),
             told: 0,
             changed: Vec::new(),
+            patience: None,
             over: None,
             packer: Packer::default(),
         };
@@ -109,6 +112,12 @@ impl AgentConnection {
             }
             other => self.unexpected(&other, "a welcome"),
         }
+    }
+
+    /// Sets how long Main waits for the node from now on, all waits together.
+    pub(super) fn set_patience(&mut self, patience: Duration) {
+        self.patience = Some(patience);
+        self.stream.set_patience(patience);
     }
 
     /// Sends a request and waits for its answer.
@@ -269,7 +278,15 @@ impl AgentConnection {
         }
         let (kind, detail) = match error {
             FrameError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-                (NodeErrorKind::Timeout, format!("the node has been silent for {:?}", self.timeout))
+                let patience = self.patience.filter(|_| self.stream.is_out_of_patience());
+                let detail = match patience.map(humantime::format_duration) {
+                    Some(patience) => format!(
+                        "Main has waited for the node for {patience} in this run; what has arrived stays, and the next \
+                         run goes on from there"
+                    ),
+                    None => format!("the node has been silent for {:?}", self.timeout),
+                };
+                (NodeErrorKind::Timeout, detail)
             }
             FrameError::Io(error) => {
                 let reason = match self.peer.ended().last_line() {

@@ -1,8 +1,10 @@
 //! One host's end of its edges.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -10,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::model::{
-    Action, Entry, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, TrashKeep, Tree,
+    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, Space, TrashKeep, Tree,
 };
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
-use crate::transfer::trash::{TrashEntry, TrashId};
+use crate::transfer::trash::{TrashEntry, TrashId, TrashSize};
 use crate::transfer::{BlobRequest, Received, Sink, Source};
 use crate::watch::{Seen, Watches};
 
@@ -54,6 +56,10 @@ use crate::watch::{Seen, Watches};
 /// kept until [`changes`](Endpoint::changes) asks for it. To cancel a call another thread shuts the connection down; the
 /// call then returns `Lost`, and the session is over as described above.
 pub trait Endpoint: Send {
+    /// Sets how long the caller waits for this host from now on, all waits together; then the session is over. However
+    /// slowly a node goes on, it cannot hold up a run for ever. Nobody waits for `Local`.
+    fn set_patience(&mut self, _: Duration) {}
+
     /// Opens a run, named by its id (a ULID). A run that is still open is ended first. In a dry run the host
     /// changes nothing, whatever else it is asked.
     ///
@@ -111,14 +117,20 @@ pub trait Endpoint: Send {
     /// Of each owner, what this host can set: names that it does not know become `None`. Changes nothing.
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError>;
 
-    /// Makes a scanned root ready for changes by this run: takes its lock, makes it if it is missing, marks it if it is
+    /// Makes a scanned root ready for changes by this run: takes its lock, makes it if it is missing, with the mode and owner
+    /// of `root` as far as this host and its disk know them, marks it if it is
     /// unmarked, sweeps the leftovers of earlier runs out of its stage, and deletes what `trash` says
     /// need not be kept any longer. Returns the marker's id, and what the trash gave up.
     ///
     /// Preparing a directory again in the same run returns the same and does nothing else, also after it
     /// was scanned again. If its root is another directory by then, it is prepared like any other. After a
     /// refusal, or `Err`, some of these steps may have been done; each of them is harmless on its own.
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError>;
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        root: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError>;
 
     /// Removes everything from the stage of a prepared directory, whatever its age. What this program did not put there goes
     /// to the trash of this run. For a directory in which this run has nothing left to do: contents that are staged and
@@ -215,10 +227,38 @@ pub trait MainKeys {
     fn replace_key(&mut self, change: &KeyChange) -> Result<Attempt<Vec<String>>, NodeError>;
 }
 
-/// All that a session with a node offers.
-pub trait NodeSession: Endpoint + TrashReader + MainKeys {}
+/// What a host tells of itself, for `nodes check`. Belongs to no run, and changes nothing.
+pub trait Describe {
+    /// Its version and clock, and the room and the trash of these roots, in the same order.
+    fn describe(&mut self, roots: &[PathBuf]) -> Result<Description, NodeError>;
+}
 
-impl<T: Endpoint + TrashReader + MainKeys> NodeSession for T {}
+/// A host by its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Its version of this package.
+    pub version: String,
+    /// Milliseconds since 1970 by its clock.
+    pub now_ms: u64,
+    /// Whether it lets Main change nothing.
+    pub read_only: bool,
+    /// One for each root, or why it is not to be had.
+    pub roots: Vec<Attempt<RootDescription>>,
+}
+
+/// A root by the words of its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootDescription {
+    /// The room on its disk.
+    pub space: Space,
+    /// What its trash takes; `None`: there is no root yet.
+    pub trash: Option<TrashSize>,
+}
+
+/// All that a session with a node offers.
+pub trait NodeSession: Endpoint + TrashReader + MainKeys + Describe {}
+
+impl<T: Endpoint + TrashReader + MainKeys + Describe> NodeSession for T {}
 
 /// Another key for Main, signed by the holder of the one that it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,12 +18,16 @@ mod machine;
 mod peer;
 mod protocol;
 mod remote;
+mod seen;
 pub mod ssh;
 
 pub use accept::Accept;
 pub(crate) use binding::{forget as forget_main, obeyed as obeyed_main};
 pub(crate) use byte_stream::widen;
-pub use endpoint::{Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, TrashReader, Watching};
+pub use endpoint::{
+    Describe, Description, Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, RootDescription,
+    TrashReader, Watching,
+};
 pub use epoch::Limit as EpochLimit;
 pub use error::{Attempt, NodeError, NodeErrorKind, Refusal};
 pub use local::{Local, LocalOptions, ReplaceKey};
@@ -32,6 +36,7 @@ pub(crate) use machine::NAME as MACHINE_FILE;
 pub use peer::{Ended, Peer};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;
+pub use seen::{MainSeen, Visit};
 
 #[cfg(test)]
 mod tests;

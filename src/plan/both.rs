@@ -10,7 +10,7 @@
 //!
 //! 1. [`decide`]: what each path becomes, looked at by itself.
 //!    - (I1) Every path that a host or a base has is decided once, in tree order; none is decided below one that is
-//!      [untouchable](Decided::Untouchable) or [waiting](Decided::Waiting).
+//!      [untouchable](Decided::Untouchable), [excluded](Decided::Excluded) or [waiting](Decided::Waiting).
 //!    - (I2) An edge takes part at a path only if its node has nothing busy or unreadable there or above it.
 //!    - (I3) What a path becomes is a directory, file or symlink, with the content of a host that takes part.
 //! 2. [`keep_parents`](shape::keep_parents): a directory lives while anything below it does.
@@ -89,8 +89,11 @@ struct DecidedPath {
 }
 
 enum Decided {
-    /// Some host must not be touched here, or it is not known what it has: nothing is done on any.
+    /// It is not known what Main has, or a file cannot come for what has to stay: nothing is done on any host.
     Untouchable,
+    /// Some host keeps it out: nothing is done on any. The directory it is in stays where it is, and comes to nobody
+    /// because of it.
+    Excluded,
     /// Several hosts changed it differently, and an administrator decides: until then nothing is done on any.
     Waiting,
     /// What it shall be on Main, and on the node of every edge that takes part.
@@ -112,6 +115,7 @@ impl Decided {
     fn lives(&self) -> bool {
         match self {
             Decided::Untouchable | Decided::Waiting => true,
+            Decided::Excluded => false,
             Decided::Becomes(goal) => goal.entry.is_some(),
         }
     }

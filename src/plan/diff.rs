@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Desired, DesiredEntry};
+use crate::model::steps::step;
 use crate::model::{
     Action, Attributes, Change, ChangeKind, Digest, Entry, PlannedChange, Reason, RelPath, RelPathBuf, Side,
     Step, Tree,
@@ -106,8 +107,7 @@ impl Movable {
         let same_name = self.by_name.get_mut(&(*digest, path.name().into()));
         for candidates in same_name.into_iter().chain(self.by_content.get_mut(digest)) {
             while let Some(index) = candidates.pop_front() {
-                #[cfg(test)]
-                tests::LOOKS.with(|looks| looks.set(looks.get() + 1));
+                step();
                 if let Some(taken) = self.files[index].take() {
                     return Some(taken);
                 }
@@ -152,15 +152,8 @@ fn attributes(action: &Action) -> Option<Reason> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
     use crate::model::{File, Meta, Owner};
-
-    thread_local! {
-        /// How many files [`Movable::take`] has looked at.
-        pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };
-    }
 
     fn file(content: u8) -> Entry {
         let meta = Meta { mode: 0o644, owner: Owner::default() };
@@ -169,31 +162,6 @@ mod tests {
 
     fn path(path: &str) -> RelPathBuf {
         RelPathBuf::new(path.as_bytes()).unwrap()
-    }
-
-    /// As many files of one content are moved from `a/` to `b/`, by the same names or by others; the looks it took.
-    fn looks_of(files: usize, same_names: bool) -> u64 {
-        let at = |number: usize| path(&format!("a/{number:06}"));
-        let to = |number: usize| path(&format!("b/{:06}", if same_names { number } else { number + files }));
-        let tree: Tree = (0..files).map(|number| (at(number), file(1))).collect();
-        let mut desired = Desired::default();
-        for number in 0..files {
-            desired.set(&at(number), None, ChangeKind::Delete, None);
-            desired.set(&to(number), Some(file(1)), ChangeKind::Create, None);
-        }
-        LOOKS.set(0);
-        let actions = actions(&tree, &desired);
-        assert!(actions.iter().all(|action| matches!(action.step, Step::Move { .. })), "{actions:?}");
-        assert_eq!(actions.len(), files);
-        LOOKS.get()
-    }
-
-    #[test]
-    fn files_of_one_content_are_each_looked_at_a_few_times() {
-        for same_names in [true, false] {
-            let (some, twice) = (looks_of(1000, same_names), looks_of(2000, same_names));
-            assert!(some >= 1000 && twice < 3 * some, "{some} {twice}");
-        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod apply;
 pub(crate) mod both;
 pub(crate) mod diff;
 pub(crate) mod intent;
+pub(crate) mod kept;
 pub(crate) mod owners;
 pub(crate) mod push;
 pub(crate) mod safety;
@@ -120,6 +121,8 @@ pub(crate) struct Conflict {
     pub(crate) winner: Option<Host>,
     /// All versions, Main's first if it has one.
     pub(crate) versions: Vec<(Host, Entry)>,
+    /// Those who changed it; the others have it as it was.
+    pub(crate) changed: Vec<Host>,
 }
 
 /// One end.

@@ -42,7 +42,7 @@ pub fn confirmed(
         };
         match outcome(planned, outcomes) {
             None => sorted.planned += 1,
-            Some(Outcome::Done) => sorted.changes.push(planned.change.clone()),
+            Some(Outcome::Done | Outcome::Kept(_)) => sorted.changes.push(planned.change.clone()),
             Some(Outcome::Changed) => sorted.held.push(Change {
                 path: path.clone(),
                 to: *to,
@@ -63,7 +63,7 @@ pub fn confirmed(
 /// The second one's own trouble is but a consequence.
 fn outcome<'o>(planned: &PlannedChange, outcomes: &'o [Option<Outcome>]) -> Option<&'o Outcome> {
     let of = |index: usize| outcomes.get(index).and_then(Option::as_ref);
-    let unsuccessful = planned.actions().filter_map(of).find(|outcome| **outcome != Outcome::Done);
+    let unsuccessful = planned.actions().filter_map(of).find(|outcome| !outcome.is_done());
     match unsuccessful {
         Some(outcome) => Some(outcome),
         None if planned.actions().all(|index| of(index).is_some()) => Some(&Outcome::Done),

@@ -133,7 +133,7 @@ impl Report {
 
 impl Stage {
     /// What a failure in this stage means for the run, and for its node if it has one.
-    fn exit_code(self) -> u8 {
+    pub(super) fn exit_code(self) -> u8 {
         match self {
             Stage::Discovery => SOME_LOST,
             Stage::Reload => RELOAD,

@@ -229,6 +229,7 @@ mod tests {
             {
               "detail": "No space left on device",
               "directory": "recordings",
+              "fails": true,
               "node": "mds2",
               "path": "monitor/\\x092.wav",
               "stage": "commit"
@@ -236,6 +237,7 @@ mod tests {
             {
               "detail": "row 3: the name \"a\u0007b\" is dropped",
               "directory": null,
+              "fails": false,
               "node": null,
               "path": null,
               "stage": "discovery"

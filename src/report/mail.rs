@@ -1,5 +1,5 @@
-//! What the cron job says: cron sends it as a mail. A problem is told when it begins, when it changes, once a day, and
-//! when it is over; who gets 192 mails in a weekend reads none of them.
+//! What the cron job says, which cron sends as a mail. A problem is told when it begins, when it changes, once a day, and
+//! when it is over: a node that is away for a weekend is no 192 mails.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

@@ -16,11 +16,12 @@ pub(crate) mod running;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod samples;
 pub mod status;
-mod status_text;
+pub(crate) mod status_text;
 mod summary;
 pub(crate) mod syslog;
 pub(crate) mod text;
 pub(crate) mod words;
+pub(crate) mod wrong;
 
 use std::time::{Duration, SystemTime};
 
@@ -28,8 +29,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::words::words as word_table;
 use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
-
-pub(crate) use status_text::ago;
 
 pub use confirm::{Confirmed, FailedChange, confirmed};
 
@@ -124,6 +123,18 @@ pub struct DirectoryReport {
     /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing). In the status only.
     #[serde(skip)]
     pub skipped: Vec<PathNote>,
+    /// What the node alone has, if the run looked at that. In the status only.
+    #[serde(skip)]
+    pub own: Option<NodesOwn>,
+}
+
+/// Files of a pushed directory that only the node has, and that stay there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodesOwn {
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub paths: Vec<RelPathBuf>,
 }
 
 /// A path that is left alone on an edge, and why.
@@ -166,6 +177,7 @@ impl DirectoryReport {
             failed: 0,
             bytes: 0,
             skipped: Vec::new(),
+            own: None,
         }
     }
 
@@ -278,8 +290,8 @@ pub struct Problem {
     pub path: Option<RelPathBuf>,
     /// What, for people; one line.
     pub detail: String,
-    /// Whether the run is incomplete because of it; otherwise it is a warning. The exit code says so to machines.
-    #[serde(skip)]
+    /// Whether the run is incomplete because of it; otherwise it is a warning.
+    #[serde(default)]
     pub fails: bool,
 }
 

@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::exit::{IN_STEP, first_of};
-use super::{DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report};
+use super::exit::{ALL_LOST, CONFLICT, IN_STEP, PARTIAL, RELOAD, SOME_LOST, first_of};
+use super::{
+    DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, NodesOwn, PathNote, Problem, Report,
+};
 use crate::model::{ChangeKind, ReloadOutcome, ReloadState, rfc3339};
 
 /// What is known after the last run.
@@ -17,6 +19,9 @@ pub struct Status {
     pub ended: Option<String>,
     /// Its exit code.
     pub exit_code: Option<u8>,
+    /// The exit code that stands for all of this, as `status` ends with it: the last run may have been for some nodes only.
+    #[serde(default)]
+    pub status_code: u8,
     /// Every node, as far as known.
     pub nodes: Vec<NodeStatus>,
     /// What is halted.
@@ -56,6 +61,9 @@ pub struct DirectoryStatus {
     pub failed: u64,
     /// What is not carried for as long as it stands there.
     pub skipped: Vec<PathNote>,
+    /// What the node alone has, as the last run that looked at it saw it.
+    #[serde(default)]
+    pub own: Option<NodesOwn>,
 }
 
 /// What a run was for; empty lists mean all.
@@ -105,18 +113,7 @@ impl Status {
     #[must_use]
     pub fn after(&self, report: &Report, exit_code: u8, scope: Scope<'_>) -> Status {
         let ended = rfc3339(report.started + report.duration);
-        let known = |name: &str| self.nodes.iter().find(|known| known.name == name);
-        let mut nodes: Vec<NodeStatus> = report
-            .nodes
-            .iter()
-            .map(|node| match known(&node.name) {
-                // Whatever a run would have come to that somebody has ended.
-                Some(known) if node.interrupted => known.clone(),
-                known => node_after(known, report, node, &ended, scope),
-            })
-            .collect();
-        // A node that a full run does not name is no longer configured.
-        nodes.extend(self.nodes.iter().filter(|node| !scope.has_node(&node.name)).cloned());
+        let nodes = self.nodes_after(report, &ended, scope);
 
         let is_outdated_halt = |halted: &Halted| match halted.nodes.as_slice() {
             [] => scope.covers(None, Some(&halted.directory)),
@@ -127,22 +124,82 @@ impl Status {
         halted.extend(report.halted.iter().cloned());
         let mut problems = self.problems.clone();
         problems.retain(|problem| !scope.covers(problem.node.as_deref(), problem.directory.as_deref()));
-        // Whether they are failures or warnings is part of the exit code, not of the file.
-        problems.extend(report.problems.iter().map(|problem| Problem { fails: false, ..problem.clone() }));
-        Status {
-            run: Some(report.run.clone()),
-            ended: Some(ended),
-            exit_code: Some(exit_code),
-            nodes,
-            halted,
-            problems,
+        problems.extend(report.problems.iter().cloned());
+        let (run, ended, exit_code) = (Some(report.run.clone()), Some(ended), Some(exit_code));
+        Status { run, ended, exit_code, status_code: IN_STEP, nodes, halted, problems }.with_code()
+    }
+
+    /// All nodes after one more run, each at the place that it had.
+    fn nodes_after(&self, report: &Report, ended: &str, scope: Scope<'_>) -> Vec<NodeStatus> {
+        let known = |name: &str| self.nodes.iter().find(|known| known.name == name);
+        let after = report.nodes.iter().map(|node| match known(&node.name) {
+            // Whatever a run would have come to that somebody has ended.
+            Some(known) if node.interrupted => known.clone(),
+            before => node_after(before, &self.halted, report, node, ended, scope),
+        });
+        let mut after: Vec<NodeStatus> = after.collect();
+        // A run for all nodes knows their order, and a node that it does not name is no longer configured.
+        if scope.nodes.is_empty() {
+            return after;
         }
+        let mut take =
+            |name: &str| after.iter().position(|node| node.name == name).map(|at| after.remove(at));
+        let mut nodes: Vec<NodeStatus> =
+            self.nodes.iter().map(|node| take(&node.name).unwrap_or_else(|| node.clone())).collect();
+        nodes.append(&mut after);
+        nodes
+    }
+
+    /// Adds to a report what only nodes have, where it was known and the run had no reason to look.
+    pub fn fill_in(&self, report: &mut Report) {
+        for node in &mut report.nodes {
+            let Some(known) = self.nodes.iter().find(|known| known.name == node.name) else { continue };
+            for directory in &mut node.directories {
+                let known = known.directories.iter().find(|known| known.name == directory.name);
+                directory.own = directory.own.take().or_else(|| known?.own.clone());
+            }
+        }
+    }
+
+    /// What is known of these nodes, in this order; of others nothing.
+    #[must_use]
+    pub fn of_nodes(mut self, names: &[&str]) -> Status {
+        let place = |name: &str| names.iter().position(|known| *known == name);
+        self.nodes.retain(|node| place(&node.name).is_some());
+        self.nodes.sort_by_key(|node| place(&node.name));
+        self.halted.retain_mut(|halted| {
+            let was_for_all = halted.nodes.is_empty();
+            halted.nodes.retain(|node| place(node).is_some());
+            was_for_all || !halted.nodes.is_empty()
+        });
+        self.problems.retain(|problem| problem.node.as_deref().is_none_or(|node| place(node).is_some()));
+        self.with_code()
+    }
+
+    /// With the code that stands for all of it.
+    fn with_code(mut self) -> Status {
+        let is_lost = |node: &NodeStatus| node.exit_code == ALL_LOST;
+        let mut codes: Vec<u8> = self.halted.iter().map(|halted| halted.guard.exit_code()).collect();
+        codes.extend(self.nodes.iter().map(|node| if is_lost(node) { SOME_LOST } else { node.exit_code }));
+        if !self.nodes.is_empty() && self.nodes.iter().all(is_lost) {
+            codes.push(ALL_LOST);
+        }
+        let failures = self.problems.iter().filter(|problem| problem.fails);
+        codes.extend(failures.map(|problem| match problem.stage.exit_code() {
+            SOME_LOST if self.nodes.is_empty() => ALL_LOST,
+            code => code,
+        }));
+        // Of lost nodes the nodes tell: all those of the last run need not be all there are.
+        codes.extend(self.exit_code.filter(|code| ![SOME_LOST, ALL_LOST].contains(code)));
+        self.status_code = first_of(&codes);
+        self
     }
 }
 
 /// What is known of a node after a run that was for it.
 fn node_after(
     before: Option<&NodeStatus>,
+    halted_before: &[Halted],
     report: &Report,
     node: &NodeReport,
     ended: &str,
@@ -151,7 +208,7 @@ fn node_after(
     let known = if scope.directories.is_empty() {
         after_all_directories(before, report, node)
     } else {
-        after_some_directories(before, report, node, scope)
+        after_some_directories(before, halted_before, report, node, scope)
     };
     let is_same_state = |before: &&NodeStatus| written_alike(before.state, known.state);
     let since = before.filter(is_same_state).map_or(ended, |before| &before.since);
@@ -191,7 +248,7 @@ struct Known {
 /// why; the node's directories and owed reloads are as they were.
 fn after_all_directories(before: Option<&NodeStatus>, report: &Report, node: &NodeReport) -> Known {
     let code = report.node_exit_code(node);
-    let mut directories = directories_of(report, node);
+    let mut directories = directories_of(before, report, node);
     let mut reloads = node.reloads.clone();
     if let (true, Some(before)) = (node.directories.is_empty(), before) {
         directories.clone_from(&before.directories);
@@ -209,13 +266,14 @@ fn after_all_directories(before: Option<&NodeStatus>, report: &Report, node: &No
 /// the node is in step only if all of that is, and otherwise what was wrong before counts on.
 fn after_some_directories(
     before: Option<&NodeStatus>,
+    halted_before: &[Halted],
     report: &Report,
     node: &NodeReport,
     scope: Scope<'_>,
 ) -> Known {
     let code = report.node_exit_code(node);
     let was_looked_at = |name: &str| scope.has_directory(name) && !node.directories.is_empty();
-    let mut directories = directories_of(report, node);
+    let mut directories = directories_of(before, report, node);
     let mut reloads = node.reloads.clone();
     if let Some(before) = before {
         let others = before.directories.iter().filter(|directory| !was_looked_at(&directory.name));
@@ -225,14 +283,43 @@ fn after_some_directories(
     let (state, exit_code) = match is_lost(node.state) {
         true => (node.state, code),
         false if code == IN_STEP && are_in_step(&directories, &reloads) => (NodeState::Ok, IN_STEP),
-        // That it was lost before is over; it was reached now.
+        // That it was lost before is over: it was reached now. What was wrong with it besides is not.
         false => {
-            let code_before =
-                before.filter(|before| !is_lost(before.state)).map_or(IN_STEP, |before| before.exit_code);
-            (NodeState::Partial, first_of(&[code, code_before]))
+            let was_there = |before: &&NodeStatus| !is_lost(before.state);
+            let mut codes = vec![code, before.filter(was_there).map_or(IN_STEP, |before| before.exit_code)];
+            codes.extend(code_of_halts(&node.name, &directories, halted_before));
+            codes.extend(codes_of(&directories, &reloads));
+            (NodeState::Partial, first_of(&codes))
         }
     };
     Known { state, exit_code, directories, reloads }
+}
+
+/// The codes of halts that are not over.
+fn code_of_halts<'h>(
+    node: &'h str,
+    directories: &'h [DirectoryStatus],
+    halted: &'h [Halted],
+) -> impl Iterator<Item = u8> + 'h {
+    let stands = move |halted: &&Halted| {
+        let is_of_node = halted.nodes.is_empty() || halted.nodes.iter().any(|halted| halted == node);
+        let is_halted = |directory: &DirectoryStatus| {
+            directory.name == halted.directory && directory.state == DirectoryState::Halted
+        };
+        is_of_node && directories.iter().any(is_halted)
+    };
+    halted.iter().filter(stands).map(|halted| halted.guard.exit_code())
+}
+
+/// The codes of what is wrong with directories and reloads.
+fn codes_of(directories: &[DirectoryStatus], reloads: &[ReloadOutcome]) -> impl Iterator<Item = u8> {
+    let has = |wrong: fn(&DirectoryStatus) -> bool| directories.iter().any(wrong);
+    let codes = [
+        (has(|directory| directory.failed > 0 || directory.state == DirectoryState::Partial), PARTIAL),
+        (has(|directory| directory.waiting > 0), CONFLICT),
+        (reloads.iter().any(is_owed), RELOAD),
+    ];
+    codes.into_iter().filter(|(is_wrong, _)| *is_wrong).map(|(_, code)| code)
 }
 
 fn is_lost(state: NodeState) -> bool {
@@ -268,11 +355,19 @@ fn written_alike(a: NodeState, b: NodeState) -> bool {
     written(a) == written(b)
 }
 
-fn directories_of(report: &Report, node: &NodeReport) -> Vec<DirectoryStatus> {
-    node.directories.iter().map(|directory| directory_after(report, node, directory)).collect()
+fn directories_of(before: Option<&NodeStatus>, report: &Report, node: &NodeReport) -> Vec<DirectoryStatus> {
+    let before = |name: &str| before?.directories.iter().find(|directory| directory.name == name);
+    let after =
+        |directory: &DirectoryReport| directory_after(before(&directory.name), report, node, directory);
+    node.directories.iter().map(after).collect()
 }
 
-fn directory_after(report: &Report, node: &NodeReport, directory: &DirectoryReport) -> DirectoryStatus {
+fn directory_after(
+    before: Option<&DirectoryStatus>,
+    report: &Report,
+    node: &NodeReport,
+    directory: &DirectoryReport,
+) -> DirectoryStatus {
     let held = report.changes.iter().filter(|change| {
         change.kind == ChangeKind::Hold && change.node == node.name && change.directory == directory.name
     });
@@ -294,6 +389,8 @@ fn directory_after(report: &Report, node: &NodeReport, directory: &DirectoryRepo
         waiting: directory.waiting,
         failed: directory.failed,
         skipped: directory.skipped.clone(),
+        // An edge that was found in step was not looked at: it has what it had.
+        own: directory.own.clone().or_else(|| before?.own.clone()),
     }
 }
 
@@ -356,6 +453,58 @@ mod tests {
     }
 
     #[test]
+    fn the_code_is_that_of_what_is_known_and_the_order_stays() {
+        let only = ["mds2".to_owned()];
+        let one = Scope { nodes: &only, directories: &[] };
+        let all = || vec![lost("mds1"), node("mds2"), lost("mds3")];
+        let full = after(&Status::default(), &later(0, all()), FULL);
+        assert_eq!(full.status_code, 40);
+        let status = after(&full, &later(1, vec![node("mds2")]), one);
+        assert_eq!((status.exit_code, status.status_code), (Some(0), 40), "two are still away");
+        let names = |status: &Status| status.nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&status), ["mds1", "mds2", "mds3"]);
+        let status = after(&full, &later(1, vec![lost("mds2")]), one);
+        assert_eq!((status.exit_code, status.status_code), (Some(41), 41), "all are");
+        let status = after(&full, &later(1, vec![lost("mds4")]), one);
+        assert_eq!((status.exit_code, status.status_code), (Some(41), 40), "all of that run are");
+        assert_eq!(names(&status), ["mds1", "mds2", "mds3", "mds4"]);
+
+        // Nodes that are no longer configured count no more.
+        assert_eq!(full.clone().of_nodes(&["mds2"]).status_code, 0);
+        assert_eq!(names(&full.of_nodes(&["mds3", "mds2"])), ["mds3", "mds2"]);
+    }
+
+    #[test]
+    fn problems_and_halts_count_until_a_run_has_looked_again() {
+        let mut first = later(0, vec![node("mds1")]);
+        first.problems = vec![problem(Stage::Discovery), Problem::warning(Stage::State, "a mere warning")];
+        let status = after(&Status::default(), &first, FULL);
+        assert_eq!(status.status_code, 40);
+        let only = ["mds1".to_owned()];
+        let status = after(&status, &later(1, vec![node("mds1")]), Scope { nodes: &only, directories: &[] });
+        assert_eq!((status.exit_code, status.status_code), (Some(0), 40));
+        assert_eq!(after(&status, &later(2, vec![node("mds1")]), FULL).status_code, 0);
+        let mut interrupted = later(0, vec![node("mds1")]);
+        interrupted.interrupted = true;
+        assert_eq!(after(&Status::default(), &interrupted, FULL).status_code, 20);
+    }
+
+    #[test]
+    fn what_a_node_alone_has_is_known_until_somebody_looks_again() {
+        let with = |own: Option<NodesOwn>| {
+            let looked = DirectoryReport { own, ..directory("moh") };
+            later(0, vec![NodeReport { directories: vec![looked], ..node("mds1") }])
+        };
+        let paths = vec![crate::model::RelPathBuf::new(&b"99-local.conf"[..]).unwrap()];
+        let own = NodesOwn { count: 1, paths };
+        let status = after(&Status::default(), &with(Some(own.clone())), FULL);
+        let status = after(&status, &with(None), FULL);
+        assert_eq!(status.nodes[0].directories[0].own, Some(own));
+        let status = after(&status, &with(Some(NodesOwn::default())), FULL);
+        assert_eq!(status.nodes[0].directories[0].own, Some(NodesOwn::default()));
+    }
+
+    #[test]
     fn a_run_for_one_directory_leaves_the_others() {
         let broken = DirectoryReport { failed: 1, state: DirectoryState::Partial, ..directory("sounds") };
         let mds1 = NodeReport {
@@ -376,6 +525,7 @@ mod tests {
         assert_eq!(halted, ["sounds"]);
         assert_eq!(status.problems.len(), 1);
         assert_eq!(status.exit_code, Some(0), "as the last run's");
+        assert_eq!(status.status_code, 25, "as what is shown");
 
         let full = after(&status, &later(2, vec![node("mds1")]), FULL);
         assert_eq!((full.nodes[0].state, full.nodes[0].exit_code), (NodeState::Ok, 0));
@@ -485,6 +635,12 @@ mod tests {
             ),
             ("lost now", both(InStep, Partial), lost("mds1"), "Unreachable 41 moh:InStep,sounds:Partial "),
             ("no longer lost", lost("mds1"), with(&[("moh", Partial)]), "Partial 23 moh:Partial "),
+            (
+                "no longer lost, and the other one is not",
+                NodeReport { state: NodeState::Timeout, ..both(InStep, Partial) },
+                with(&[("moh", InStep)]),
+                "Partial 23 moh:InStep,sounds:Partial ",
+            ),
         ] {
             assert_eq!(known(before, now, &moh), expected, "{rule}");
         }
@@ -520,6 +676,7 @@ mod tests {
               "held": 0,
               "held_paths": [],
               "name": "moh",
+              "own": null,
               "skipped": [],
               "state": "halted",
               "waiting": 0
@@ -535,6 +692,7 @@ mod tests {
                 }
               ],
               "name": "recordings",
+              "own": null,
               "skipped": [],
               "state": "partial",
               "waiting": 1

@@ -1,5 +1,6 @@
 //! The status for an administrator: who is in step, since when, and why not.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
@@ -8,11 +9,21 @@ use super::text::{Paint, Style, Verbosity, write_halted};
 use super::words;
 use crate::model::ReloadOutcome;
 use crate::model::escape::clean;
+use crate::model::{Side, Zone, read_rfc3339};
 use crate::report::{DirectoryState, PathNote};
+
+/// When the status is read, and by whom.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) now: SystemTime,
+    pub(crate) zone: &'a Zone,
+    pub(crate) style: Style,
+}
 
 impl Status {
     /// Writes a table of the nodes, and below each what is held, owed or wrong.
-    pub(crate) fn write(&self, now: SystemTime, style: Style, out: &mut dyn Write) -> io::Result<()> {
+    pub(crate) fn write(&self, reader: Reader<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let style = reader.style;
         let (Some(run), Some(ended)) = (&self.run, &self.ended) else {
             return writeln!(out, "no run yet: xds-sync sync");
         };
@@ -25,30 +36,50 @@ impl Status {
             }
             let paint = if in_step { Paint::Good } else { Paint::Wrong };
             let state = style.paint(paint, words::state(node.state));
-            write!(out, "{name:<width$}  {state} since {}", ago(&node.since, now))?;
+            write!(out, "{name:<width$}  {state} since {}", reader.ago(&node.since))?;
             match &node.last_success {
                 _ if in_step => writeln!(out)?,
-                Some(success) => writeln!(out, ", last in step {}", ago(success, now))?,
+                Some(success) => writeln!(out, ", last in step {}", reader.ago(success))?,
                 None => writeln!(out, ", never in step")?,
             }
             for line in details(node, style.verbosity) {
                 writeln!(out, "{:width$}  {line}", "")?;
             }
         }
+        if style.verbosity > Verbosity::Quiet {
+            for line in self.left_alone_on_main() {
+                writeln!(out, "{line}")?;
+            }
+        }
+        self.write_wrong(style, out)?;
+        if style.verbosity > Verbosity::Quiet || self.status_code != 0 {
+            let code = self.exit_code.unwrap_or_default();
+            writeln!(out, "last run {} ended {}, exit {code}", words::name(run), reader.ago(ended))?;
+        }
+        Ok(())
+    }
+
+    /// What is halted, and what else went wrong.
+    fn write_wrong(&self, style: Style, out: &mut dyn Write) -> io::Result<()> {
         for halted in &self.halted {
             write_halted(halted, style, out)?;
         }
         for problem in &self.problems {
             let place = words::problem_place(problem);
             let place = if place.is_empty() { place } else { place + ": " };
-            let word = style.paint(Paint::Attention, "problem");
-            writeln!(out, "{word} {place}{}", clean(&problem.detail))?;
-        }
-        if style.verbosity > Verbosity::Quiet || self.exit_code != Some(0) {
-            let code = self.exit_code.unwrap_or_default();
-            writeln!(out, "last run {} ended {}, exit {code}", words::name(run), ago(ended, now))?;
+            let (paint, word) =
+                if problem.fails { (Paint::Wrong, "ERROR") } else { (Paint::Attention, "warning") };
+            writeln!(out, "{} {place}{}", style.paint(paint, word), clean(&problem.detail))?;
         }
         Ok(())
+    }
+
+    /// What is not carried because of what Main has there: it is the same for every node, and told once.
+    fn left_alone_on_main(&self) -> BTreeSet<String> {
+        let directories = self.nodes.iter().flat_map(|node| &node.directories);
+        let notes = directories.flat_map(|of| of.skipped.iter().map(move |note| (of, note)));
+        let of_main = notes.filter(|(_, note)| note.side == Side::Main);
+        of_main.map(|(of, note)| path_line(&words::name(&of.name), "skipped on main", note)).collect()
     }
 }
 
@@ -56,8 +87,12 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
     let mut lines: Vec<String> = node.error.iter().map(|error| clean(error)).collect();
     for directory in &node.directories {
         let name = words::name(&directory.name);
-        if directory.state == DirectoryState::Halted {
-            lines.push(format!("{name}: halted"));
+        match directory.state {
+            DirectoryState::Halted => lines.push(format!("{name}: halted")),
+            DirectoryState::InStep if verbosity == Verbosity::Verbose => {
+                lines.push(format!("{name}: in step"));
+            }
+            DirectoryState::InStep | DirectoryState::Changed | DirectoryState::Partial => {}
         }
         for (number, what) in [
             (directory.failed, "failed, to be tried again"),
@@ -70,6 +105,9 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
         if verbosity > Verbosity::Quiet {
             lines.extend(paths(&name, directory));
         }
+        if verbosity == Verbosity::Verbose {
+            lines.extend(directory.own.iter().flat_map(|own| words::own_lines(&name, own)));
+        }
     }
     let is_told = |reload: &&ReloadOutcome| match reload.detail {
         Some(_) => verbosity > Verbosity::Quiet || node.owed.contains(&reload.name),
@@ -81,7 +119,8 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
 
 fn paths(name: &str, directory: &DirectoryStatus) -> Vec<String> {
     let held = directory.held_paths.iter().map(|note| path_line(name, "held back", note));
-    held.chain(directory.skipped.iter().map(|note| path_line(name, "skipped", note))).collect()
+    let skipped = directory.skipped.iter().filter(|note| note.side == Side::Node);
+    held.chain(skipped.map(|note| path_line(name, "skipped", note))).collect()
 }
 
 fn path_line(directory: &str, what: &str, note: &PathNote) -> String {
@@ -89,13 +128,23 @@ fn path_line(directory: &str, what: &str, note: &PathNote) -> String {
     format!("{directory}: {what} {}{}", note.path.for_people(), reason.unwrap_or_default())
 }
 
-/// `2026-01-02T03:04:05Z (5m ago)`.
-pub(crate) fn ago(time: &str, now: SystemTime) -> String {
-    let passed = humantime::parse_rfc3339(time).ok().and_then(|time| now.duration_since(time).ok());
-    let time = words::name(time);
-    match passed.map(|passed| passed.as_secs()) {
-        None => time,
-        Some(seconds) => format!("{time} ({} ago)", short(seconds)),
+impl Reader<'_> {
+    /// `2026-01-02 04:04:05 (5m ago)`.
+    pub(crate) fn ago(&self, time: &str) -> String {
+        match read_rfc3339(time) {
+            Some(time) => self.ago_of(time),
+            None => words::name(time),
+        }
+    }
+
+    /// The same of a moment.
+    pub(crate) fn ago_of(&self, time: SystemTime) -> String {
+        let told = self.zone.tell(time);
+        match self.now.duration_since(time) {
+            Ok(passed) => format!("{told} ({} ago)", short(passed.as_secs())),
+            // By a clock that was ahead.
+            Err(_) => told,
+        }
     }
 }
 
@@ -117,8 +166,8 @@ mod tests {
     use super::super::samples::{eventful, node, report, started};
     use super::super::status::Scope;
     use super::*;
-    use crate::model::ReloadState;
-    use crate::report::{NodeReport, NodeState};
+    use crate::model::{RelPathBuf, ReloadState};
+    use crate::report::{NodeReport, NodeState, NodesOwn};
 
     /// Runs that have nothing to reload still know what was wrong with the last one.
     #[test]
@@ -135,9 +184,7 @@ mod tests {
         for run in [run, report(vec![lost])] {
             status = status.after(&run, run.exit_code(), Scope::default());
             for (verbosity, is_told) in [(Verbosity::Normal, true), (Verbosity::Quiet, false)] {
-                let mut out = Vec::new();
-                status.write(started(), Style { verbosity, color: false }, &mut out).unwrap();
-                let text = String::from_utf8(out).unwrap();
+                let text = text(&status, verbosity);
                 let line = "moh reload done, but music on hold that cannot be played: a.mp3\n";
                 assert_eq!(text.contains(line), is_told, "{text}");
                 assert!(!text.contains("dialplan"), "{text}");
@@ -145,29 +192,64 @@ mod tests {
         }
     }
 
+    fn text(status: &Status, verbosity: Verbosity) -> String {
+        let mut out = Vec::new();
+        let zone = Zone::of(jiff::tz::TimeZone::posix("CET-1").unwrap());
+        let now = started() + Duration::from_secs(2 * 3600 + 60);
+        let reader = Reader { now, zone: &zone, style: Style { verbosity, color: false } };
+        status.write(reader, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
     #[test]
     fn who_is_in_step_since_when_and_why_not() {
         let status = Status::default().after(&eventful(), 25, Scope::default());
-        let mut out = Vec::new();
-        let style = Style { verbosity: Verbosity::Normal, color: false };
-        status.write(started() + Duration::from_secs(2 * 3600 + 60), style, &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
-        mds1  in step since 2026-01-02T03:04:05Z (2h ago)
-        mds2  partly in step since 2026-01-02T03:04:05Z (2h ago), never in step
+        insta::assert_snapshot!(text(&status, Verbosity::Normal), @r#"
+        mds1  in step since 2026-01-02 04:04:05 (2h ago)
+        mds2  partly in step since 2026-01-02 04:04:05 (2h ago), never in step
               moh: halted
               recordings: 1 failed, to be tried again
               recordings: 1 in conflict, waiting for a decision
               recordings: held back monitor/1.wav (open for writing)
               dialplan reload failed, owed: Unable to connect to remote asterisk
-        mds3  unreachable since 2026-01-02T03:04:05Z (2h ago), never in step
+        mds3  unreachable since 2026-01-02 04:04:05 (2h ago), never in step
               ssh: connect to host 10.0.0.13 port 22: No route to host
         HALTED moh on mds2: 40 of 60 files would be deleted (max_delete); nothing was touched
                such as jazz/a.wav, jazz/b.wav; all of them: xds-sync sync -n -v --accept-deletes moh-4f2a
                if that is right: xds-sync sync --accept-deletes moh-4f2a
                if it is not, from the nodes, which still have it: xds-sync restore moh jazz
-        problem mds2: recordings: monitor/\x092.wav: No space left on device
-        problem row 3: the name "a\x07b" is dropped
-        last run 01KDYC00000000000000000000 ended 2026-01-02T03:04:05Z (2h ago), exit 25
+        ERROR mds2: recordings: monitor/\x092.wav: No space left on device
+        warning row 3: the name "a\x07b" is dropped
+        last run 01KDYC00000000000000000000 ended 2026-01-02 04:04:05 (2h ago), exit 25
         "#);
+    }
+
+    #[test]
+    fn all_directories_and_what_only_a_node_has_are_for_who_asks() {
+        let path = |path: &[u8]| RelPathBuf::new(path).unwrap();
+        let note = |side| PathNote { path: path(b"fifo"), side, reason: Some("a FIFO".to_owned()) };
+        let looked = |name: &str| {
+            let mut node = node(name);
+            node.directories[0].own = Some(NodesOwn { count: 3, paths: vec![path(b"99-local.conf")] });
+            node.directories[0].skipped = vec![note(Side::Main), note(Side::Node)];
+            node
+        };
+        let run = report(vec![looked("mds1"), looked("mds2")]);
+        let status = Status::default().after(&run, 0, Scope::default());
+        insta::assert_snapshot!(text(&status, Verbosity::Verbose), @r"
+        mds1  in step since 2026-01-02 04:04:05 (2h ago)
+              moh: in step
+              moh: skipped fifo (a FIFO)
+              moh: only there: 99-local.conf
+              moh: and 2 more that are only there
+        mds2  in step since 2026-01-02 04:04:05 (2h ago)
+              moh: in step
+              moh: skipped fifo (a FIFO)
+              moh: only there: 99-local.conf
+              moh: and 2 more that are only there
+        moh: skipped on main fifo (a FIFO)
+        last run 01KDYC00000000000000000000 ended 2026-01-02 04:04:05 (2h ago), exit 0
+        ");
+        assert_eq!(text(&status, Verbosity::Quiet), "");
     }
 }

@@ -134,6 +134,11 @@ fn write_nodes(report: &Report, style: Style, out: &mut dyn Write) -> io::Result
         for directory in &node.directories {
             let became = summary::directory(report, node, directory);
             writeln!(out, "{:width$}  {}: {became}", "", words::name(&directory.name))?;
+            for line in
+                directory.own.iter().flat_map(|own| words::own_lines(&words::name(&directory.name), own))
+            {
+                writeln!(out, "{:width$}  {line}", "")?;
+            }
         }
         for reload in node.reloads.iter().filter(|reload| reload.state == ReloadState::NotNeeded) {
             writeln!(out, "{:width$}  {} reload not needed", "", words::name(&reload.name))?;

@@ -3,12 +3,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Halted, NodeState, Problem};
+use super::{Halted, NodeState, NodesOwn, Problem};
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::rfc3339;
 use crate::model::{
-    Attributes, Busy, ChangeKind, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason,
-    ReloadOutcome, ReloadState, Side, Size,
+    Attributes, Busy, ChangeKind, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, RelPath,
+    RelPathBuf, ReloadOutcome, ReloadState, Side, Size,
 };
 
 /// `1 file`, `2 files`.
@@ -44,6 +44,22 @@ pub(crate) fn name(text: &str) -> String {
     escape_for_people(text.as_bytes())
 }
 
+/// That a disk does not keep an attribute. `instead`: what it has, and what it was given.
+pub(crate) fn unkept(attribute: &str, path: &RelPath, instead: &str, paths: u64) -> String {
+    let (path, others) = (path.for_people(), paths.saturating_sub(1));
+    let others = if others > 0 { format!(", and so in {others} more places") } else { String::new() };
+    let instead = clean(instead);
+    format!(
+        "{path}: its {attribute} is {instead}{others}: the disk there does not take it. What is in the files has arrived; \
+         this is told once"
+    )
+}
+
+/// The same as a standing fact.
+pub(crate) fn unkept_here(attribute: &str) -> String {
+    format!("all but its {attribute}: the disk there does not take it, here and perhaps elsewhere")
+}
+
 /// Why a change is made, or why a path is left alone.
 pub(crate) fn reason(reason: &Reason) -> String {
     match reason {
@@ -68,7 +84,8 @@ pub(crate) fn reason(reason: &Reason) -> String {
         }
         Reason::Attributes(attributes) => self::attributes(*attributes),
         Reason::MovedFrom(path) => format!("from {}", path.for_people()),
-        Reason::Restored { id, host } => format!("restored: {id} of {host}"),
+        Reason::Restored { id: Some(id), host } => format!("restored: {id} of {host}"),
+        Reason::Restored { id: None, host } => format!("restored: as it stood on {host}"),
         Reason::Busy(busy) => self::busy(*busy).to_owned(),
         Reason::BusyOnNode(busy) => format!("on the node: {}", self::busy(*busy)),
         Reason::ChangedDuringRun => "changed during the run; left for the next one".to_owned(),
@@ -104,6 +121,7 @@ pub(crate) fn busy(busy: Busy) -> &'static str {
         Busy::Unfinished => "recording not finished",
         Busy::Young => "written a moment ago",
         Busy::Changing => "changing while read",
+        Busy::Unread => "not read within the time of a scan, has its turn later",
     }
 }
 
@@ -213,7 +231,7 @@ pub(super) fn state(state: NodeState) -> &'static str {
 }
 
 /// `moh reload failed, owed: Unable to connect`. Nothing of one that was not needed.
-pub(super) fn reload(reload: &ReloadOutcome) -> Option<String> {
+pub(crate) fn reload(reload: &ReloadOutcome) -> Option<String> {
     if reload.state == ReloadState::NotNeeded { None } else { standing_reload(reload) }
 }
 
@@ -229,11 +247,21 @@ pub(super) fn standing_reload(reload: &ReloadOutcome) -> Option<String> {
     Some(format!("{} reload {state}{}", name(&reload.name), detail.unwrap_or_default()))
 }
 
+/// What only a node has, a line each.
+pub(super) fn own_lines(directory: &str, own: &NodesOwn) -> Vec<String> {
+    let line = |path: &RelPathBuf| format!("{directory}: only there: {}", path.for_people());
+    let mut lines: Vec<String> = own.paths.iter().map(line).collect();
+    let more = own.count.saturating_sub(own.paths.len() as u64);
+    if more > 0 {
+        lines.push(format!("{directory}: and {more} more that are only there"));
+    }
+    lines
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::RelPathBuf;
 
     #[test]
     fn times_are_short() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 
@@ -93,6 +93,7 @@ fn limits() -> ScanLimits {
         names: limit("names").unwrap_or(usual.names),
         entries: limit("entries").unwrap_or(usual.entries),
         holes_in_file: limit("holes").unwrap_or(usual.holes_in_file),
+        reading: limit("reading").map_or(usual.reading, Duration::from_millis),
         ..usual
     }
 }
@@ -107,8 +108,8 @@ fn watch_limits() -> WatchLimits {
     }
 }
 
-/// `XDS_LIMITS=names=BYTES,entries=N,holes=BYTES,watches=N,events=N` lets a debug build come to the ends of its budgets with
-/// little; a release build ignores it.
+/// `XDS_LIMITS=names=BYTES,entries=N,holes=BYTES,reading=MS,watches=N,events=N` lets a debug build come to the ends
+/// of its budgets with little; a release build ignores it.
 fn limit<T: FromStr>(name: &str) -> Option<T> {
     let asked = host::variable("XDS_LIMITS").filter(|_| cfg!(debug_assertions))?;
     let asked = asked.to_string_lossy().into_owned();

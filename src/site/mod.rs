@@ -13,13 +13,16 @@ mod rotation;
 mod ssh;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use crate::config::{Config, Node};
+use crate::config::{Config, Directory, Node};
+use crate::enroll::rotate;
+use crate::host;
 use crate::model::escape::clean;
-use crate::node::{Local, NodeError, NodeSession};
+use crate::node::{Attempt, Local, NodeError, NodeSession, RootDescription};
 use crate::report::{Problem, Report, Stage};
 use crate::state::{Identity, Lock, StateDir};
 use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent, Spec};
@@ -87,6 +90,19 @@ pub enum Access {
     Change,
 }
 
+/// What a node told of itself.
+#[derive(Debug)]
+pub struct NodeCheck {
+    /// Its version of this package.
+    pub version: String,
+    /// Whether it lets Main change nothing.
+    pub read_only: bool,
+    /// By how much its clock is ahead of Main's, give or take the way there.
+    pub ahead_ms: i64,
+    /// Directories, and what it has of each, or why that is not to be had.
+    pub roots: Vec<(String, Attempt<RootDescription>)>,
+}
+
 /// A Main with all that its runs need.
 pub struct Site {
     nodes: KnownNodes,
@@ -112,7 +128,7 @@ impl Site {
         access: Access,
         services: Services,
     ) -> anyhow::Result<Site> {
-        let state = StateDir::open(&config.sync.state_dir)?;
+        let state = state_of(&config)?;
         let lock = match locking {
             Locking::Unlocked => None,
             Locking::Try => Some(lock(&state, || false)?),
@@ -222,8 +238,34 @@ impl Site {
     pub(crate) fn problems(&self, spec: &Spec) -> Vec<Problem> {
         let is_asked = |node: &&Node| spec.nodes.iter().any(|asked| asked.name == node.name);
         let troubles = self.own_troubles(self.config().nodes.iter().filter(is_asked));
+        let rotation = self.unfinished_rotation().map(|detail| Problem::warning(Stage::Connect, detail));
+        let nowhere = self.nowhere().map(|detail| Problem::warning(Stage::Config, detail));
         let troubles = troubles.into_iter().map(|detail| Problem::failure(Stage::Connect, detail));
-        self.nodes.problems().into_iter().chain(troubles).collect()
+        self.nodes.problems().into_iter().chain(rotation).chain(nowhere).chain(troubles).collect()
+    }
+
+    /// That a rotation of Main's key was begun and is not finished, and what to do about it.
+    #[must_use]
+    pub fn unfinished_rotation(&self) -> Option<String> {
+        let previous = rotate::previous(&self.config().ssh.identity);
+        previous.exists().then(|| {
+            let previous = previous.display();
+            format!(
+                "the rotation of Main's key is not finished, {previous} is still let in by some node: run `xds-sync init \
+                 --rotate` again when all are back"
+            )
+        })
+    }
+
+    /// Directories that are for no node, a line each.
+    fn nowhere(&self) -> impl Iterator<Item = String> {
+        let Config { nodes, directories, .. } = self.config();
+        let is_lost =
+            |directory: &&Directory| !nodes.is_empty() && !nodes.iter().any(|node| directory.is_for(node));
+        directories.iter().filter(is_lost).map(|directory| {
+            let labels: Vec<String> = directory.labels.iter().map(|label| format!("'{label}'")).collect();
+            format!("{} goes nowhere: no node has the label {}", directory.name, labels.join(" or "))
+        })
     }
 
     /// What keeps Main itself from reaching these nodes: trouble with its keys, each told once.
@@ -232,10 +274,27 @@ impl Site {
         self.ssh.own_troubles(nodes)
     }
 
-    /// Connects to the agents of these nodes and hangs up again, several at once; results are in the same order.
+    /// Asks the agents of these nodes for what they tell of themselves, several at once; results are in the same order.
     #[must_use]
-    pub fn check(&self, nodes: &[&Node]) -> Vec<Result<(), NodeError>> {
-        side_by_side(nodes, self.config().sync.parallel, |node| self.ssh.connect(&node.name).map(drop))
+    pub fn check(&self, nodes: &[&Node]) -> Vec<Result<NodeCheck, NodeError>> {
+        side_by_side(nodes, self.config().sync.parallel, |node| self.check_one(node))
+    }
+
+    fn check_one(&self, node: &Node) -> Result<NodeCheck, NodeError> {
+        let mut session = self.ssh.connect(&node.name)?;
+        let directories: Vec<&Directory> =
+            self.config().directories.iter().filter(|directory| directory.is_for(node)).collect();
+        let roots: Vec<PathBuf> =
+            directories.iter().map(|directory| node.root_of(directory).to_owned()).collect();
+        // The trash takes its time to be looked through; the clock is read at the end of that.
+        let described = session.describe(&roots)?;
+        let now = self.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let ahead_ms = i64::try_from(described.now_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(i64::try_from(now).unwrap_or(i64::MAX));
+        let names = directories.iter().map(|directory| directory.name.clone());
+        let roots = names.zip(described.roots).collect();
+        Ok(NodeCheck { version: described.version, read_only: described.read_only, ahead_ms, roots })
     }
 }
 
@@ -251,6 +310,21 @@ impl Site {
             });
         nodes.iter().map(|node| node.name.clone()).zip(asked).collect()
     }
+}
+
+/// The state directory, which a group may look into where the configuration says so.
+fn state_of(config: &Config) -> anyhow::Result<StateDir> {
+    let state = StateDir::open(&config.sync.state_dir)?;
+    let Some(name) = &config.sync.status_group else { return Ok(state) };
+    let shared = match host::group(name) {
+        Some(group) => state.clone().readable_for(group),
+        None => Err(anyhow::anyhow!("there is no such group on this host")),
+    };
+    // Monitors go without; nodes do not.
+    Ok(shared.unwrap_or_else(|error| {
+        log::warn!("sync.status_group = \"{name}\": {error:#}");
+        state
+    }))
 }
 
 /// Who this Main is: as remembered, or from now on.
@@ -303,6 +377,7 @@ mod tests {
             overrides: Vec::new(),
             home: dir.to_owned(),
             host_name: "main".to_owned(),
+            replaced: None,
         };
         load(&sources).unwrap().config
     }

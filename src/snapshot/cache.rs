@@ -15,6 +15,7 @@ use std::path::Path;
 use crate::disk::Stamp;
 use crate::durable::{self, Options, Points};
 use crate::fault::Point;
+use crate::model::steps::step;
 use crate::model::{Digest, RelPath, RelPathBuf};
 
 /// First bytes of the file; the last of them is the version of what follows.
@@ -88,23 +89,35 @@ struct Block {
     records: Range<usize>,
 }
 
-/// One file's identity and digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Record {
+/// By what a file is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
     ino: u64,
     size: u64,
     mtime: i64,
     ctime: i64,
+}
+
+impl Identity {
+    fn of(stamp: &Stamp) -> Identity {
+        Identity { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime }
+    }
+}
+
+/// One file's identity and digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Record {
+    identity: Identity,
     digest: Digest,
 }
 
 impl Record {
     fn new(stamp: &Stamp, digest: Digest) -> Record {
-        Record { ino: stamp.ino, size: stamp.size, mtime: stamp.mtime, ctime: stamp.ctime, digest }
+        Record { identity: Identity::of(stamp), digest }
     }
 
     fn matches(&self, stamp: &Stamp) -> bool {
-        *self == Record::new(stamp, self.digest)
+        self.identity == Identity::of(stamp)
     }
 }
 
@@ -278,17 +291,24 @@ impl HashCache {
     }
 
     /// Digests of files that are known under whatever path: a directory that is renamed leaves what is in it as it
-    /// is, down to the ctime. All records are read for that. By index of `stamps`; a file with two names comes twice.
+    /// is, down to the ctime. All records are read for that. By index of `stamps`, each at most once.
     pub(super) fn anywhere(&self, stamps: &[Stamp]) -> Vec<(usize, Digest)> {
-        let mut by_inode: Vec<(u64, usize)> = stamps.iter().map(|stamp| stamp.ino).zip(0..).collect();
-        by_inode.sort_unstable();
+        // A file may have any number of names, all of which look the same: they are found together, by the first record
+        // that fits.
+        let mut sorted: Vec<(Identity, usize)> = stamps.iter().map(Identity::of).zip(0..).collect();
+        sorted.sort_unstable();
+        let mut is_found = vec![false; stamps.len()];
         let mut found = Vec::new();
         for block in &self.blocks {
             for (_, record) in Records(&self.bytes.range(block.records.clone())) {
-                let first = by_inode.partition_point(|(ino, _)| *ino < record.ino);
-                let same = by_inode[first..].iter().take_while(|(ino, _)| *ino == record.ino);
-                let same = same.filter(|(_, index)| record.matches(&stamps[*index]));
+                let first = sorted.partition_point(|(known, _)| *known < record.identity);
+                let same = sorted[first..].iter().take_while(|(known, index)| {
+                    step();
+                    *known == record.identity && !is_found[*index]
+                });
+                let before = found.len();
                 found.extend(same.map(|(_, index)| (*index, record.digest)));
+                found[before..].iter().for_each(|(index, _)| is_found[*index] = true);
             }
         }
         found
@@ -378,10 +398,11 @@ fn put_record(records: &mut Vec<u8>, name: &[u8], record: &Record) {
     // A name of a checked path has 255 bytes at most.
     records.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
     records.extend_from_slice(name);
-    records.extend_from_slice(&record.ino.to_le_bytes());
-    records.extend_from_slice(&record.size.to_le_bytes());
-    records.extend_from_slice(&record.mtime.to_le_bytes());
-    records.extend_from_slice(&record.ctime.to_le_bytes());
+    let Identity { ino, size, mtime, ctime } = record.identity;
+    records.extend_from_slice(&ino.to_le_bytes());
+    records.extend_from_slice(&size.to_le_bytes());
+    records.extend_from_slice(&mtime.to_le_bytes());
+    records.extend_from_slice(&ctime.to_le_bytes());
     records.extend_from_slice(&record.digest.0);
 }
 
@@ -392,6 +413,7 @@ impl<'a> Iterator for Records<'a> {
     type Item = (&'a [u8], Record);
 
     fn next(&mut self) -> Option<Self::Item> {
+        step();
         let (length, rest) = self.0.split_first()?;
         let (name, rest) = rest.split_at_checked((*length).into())?;
         let (ino, rest) = rest.split_first_chunk()?;
@@ -400,13 +422,13 @@ impl<'a> Iterator for Records<'a> {
         let (ctime, rest) = rest.split_first_chunk()?;
         let (digest, rest) = rest.split_first_chunk()?;
         self.0 = rest;
-        let record = Record {
+        let identity = Identity {
             ino: u64::from_le_bytes(*ino),
             size: u64::from_le_bytes(*size),
             mtime: i64::from_le_bytes(*mtime),
             ctime: i64::from_le_bytes(*ctime),
-            digest: Digest(*digest),
         };
+        let record = Record { identity, digest: Digest(*digest) };
         Some((name, record))
     }
 }

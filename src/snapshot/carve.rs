@@ -1,5 +1,6 @@
 //! Which roots of other directories lie inside this one.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use crate::model::RelPathBuf;
 /// kernel resolves it, or as a symlink in a resolved directory: all three are carved out.
 pub(super) fn carved(root: &Path, other_roots: &[PathBuf]) -> Vec<RelPathBuf> {
     let real_root = resolved(root);
-    let mut carved = Vec::new();
+    let mut carved = BTreeSet::new();
     for other in other_roots {
         let link = match (other.parent(), other.file_name()) {
             (Some(parent), Some(name)) => resolved(parent).join(name),
@@ -24,12 +25,10 @@ pub(super) fn carved(root: &Path, other_roots: &[PathBuf]) -> Vec<RelPathBuf> {
             // Empty where both are the same place: that is no nesting.
             let below: PathBuf = below.components().collect();
             let Ok(below) = RelPathBuf::new(below.as_os_str().as_bytes()) else { continue };
-            if !carved.contains(&below) {
-                carved.push(below);
-            }
+            carved.insert(below);
         }
     }
-    carved
+    carved.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub(super) struct Hasher<'a> {
     pub(super) budget: &'a Budget<'a>,
     /// Whether a young file is looked at again later in this scan.
     pub(super) again: bool,
+    /// When reading ends; `None`: when all is read.
+    pub(super) until: Option<SystemTime>,
     /// Asked for when the first file needs it: in step, none does.
     pub(super) open: OnceLock<OpenFiles>,
 }
@@ -79,6 +81,9 @@ impl Hasher<'_> {
         if self.budget.control.is_stopped() {
             // What is found out now goes nowhere any more.
             return Busy::Changing.into();
+        }
+        if self.is_late() {
+            return Busy::Unread.into();
         }
         self.budget.control.count(1);
         // Not blocking: a FIFO in its place would have us wait for a writer, and a lease for its holder.
@@ -136,6 +141,7 @@ impl Hasher<'_> {
         let digest = match digest {
             Digested::Is(digest) => digest,
             Digested::Changing => return Ok(Busy::Changing.into()),
+            Digested::Late => return Ok(Busy::Unread.into()),
             Digested::Sparse(problem) => {
                 return Ok(Hashed::Is { entry: Entry::Problem(problem), stamp: Some(stamp), sure: false });
             }
@@ -148,10 +154,17 @@ impl Hasher<'_> {
         Ok(Hashed::Is { entry: Entry::File(file(&stamp, owner, digest)), stamp: Some(stamp), sure })
     }
 
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| self.clock.now() >= until)
+    }
+
     /// The digest of a file of exactly `size` bytes.
     fn digest(&self, fd: &File, size: u64, buffer: &mut [u8]) -> Result<Digested, Errno> {
         let mut hasher = blake3::Hasher::new();
         while hasher.count() <= size {
+            if self.is_late() {
+                return Ok(Digested::Late);
+            }
             let length = retry_on_intr(|| rustix::io::read(fd, &mut *buffer))?;
             if length == 0 || self.budget.control.is_stopped() {
                 break;
@@ -176,6 +189,9 @@ impl Hasher<'_> {
             if self.budget.control.is_stopped() {
                 return Err(Interrupted::Stopped);
             }
+            if self.is_late() {
+                return Err(Interrupted::Late);
+            }
             match part {
                 Part::Data(bytes) => {
                     hasher.update(bytes);
@@ -196,6 +212,7 @@ impl Hasher<'_> {
             Ok(()) => Ok(Digested::Is(Digest(hasher.finalize().into()))),
             Err(Interrupted::TooManyHoles) => Ok(Digested::Sparse(EntryProblem::Sparse { size, allocated })),
             Err(Interrupted::Stopped) => Ok(Digested::Changing),
+            Err(Interrupted::Late) => Ok(Digested::Late),
             // Without a number of the system it has become shorter.
             Err(Interrupted::Read(error)) => Errno::from_io_error(&error).map_or(Ok(Digested::Changing), Err),
         }
@@ -206,6 +223,8 @@ enum Digested {
     Is(Digest),
     /// It has more or fewer bytes than it had.
     Changing,
+    /// There was no time left.
+    Late,
     /// It has more holes than are hashed.
     Sparse(EntryProblem),
 }
@@ -215,6 +234,7 @@ enum Interrupted {
     Read(io::Error),
     TooManyHoles,
     Stopped,
+    Late,
 }
 
 impl From<io::Error> for Interrupted {

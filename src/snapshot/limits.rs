@@ -1,7 +1,9 @@
 //! How much a scan may cost: what lies in a root was put there by users who are not root.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
+use super::Clock;
 use crate::model::Size;
 
 /// How much of one directory is taken in. A directory that has more is unusable as a whole: what is left out of a tree
@@ -16,11 +18,25 @@ pub struct ScanLimits {
     pub holes_in_file: u64,
     /// How many bytes of holes may one scan hash? The files beyond have their turn in later scans.
     pub holes: u64,
+    /// How long may listing take? A root whose filesystem answers that slowly is unusable, whoever makes it slow.
+    pub listing: Duration,
+    /// How long may files be read that the hash cache does not know? Those that are left have their turn in later scans,
+    /// which need not read the others again.
+    pub reading: Duration,
 }
 
 impl Default for ScanLimits {
     fn default() -> ScanLimits {
-        ScanLimits { names: 64 << 20, entries: 2_000_000, holes_in_file: 256 << 20, holes: 4 << 30 }
+        ScanLimits {
+            names: 64 << 20,
+            entries: 2_000_000,
+            holes_in_file: 256 << 20,
+            holes: 4 << 30,
+            // Two milliseconds for each of the most entries that there may be.
+            listing: Duration::from_secs(3600),
+            // On a slow disk 200 GB.
+            reading: Duration::from_secs(1800),
+        }
     }
 }
 
@@ -46,18 +62,19 @@ impl ScanControl<'_> {
 }
 
 /// What a scan has cost so far, as all its threads count it.
-#[derive(Debug)]
 pub(super) struct Budget<'a> {
     pub(super) control: ScanControl<'a>,
+    clock: &'a dyn Clock,
+    began: SystemTime,
     names: AtomicU64,
     entries: AtomicU64,
     holes: AtomicU64,
 }
 
 impl<'a> Budget<'a> {
-    pub(super) fn new(control: ScanControl<'a>) -> Budget<'a> {
+    pub(super) fn new(control: ScanControl<'a>, clock: &'a dyn Clock) -> Budget<'a> {
         let zero = || AtomicU64::new(0);
-        Budget { control, names: zero(), entries: zero(), holes: zero() }
+        Budget { control, clock, began: clock.now(), names: zero(), entries: zero(), holes: zero() }
     }
 
     /// Counts entries, and the bytes of their paths or targets.
@@ -66,7 +83,7 @@ impl<'a> Budget<'a> {
         self.names.fetch_add(names, Ordering::Relaxed);
     }
 
-    /// Whether the scan shall end: it is over its limits, or nobody waits for it.
+    /// Whether listing shall end: it is over its limits, or nobody waits for it.
     pub(super) fn is_over(&self) -> bool {
         self.control.is_stopped() || self.excess().is_some()
     }
@@ -83,6 +100,10 @@ impl<'a> Budget<'a> {
                 "more names than can be kept in step: {entries} entries seen, at most {}",
                 self.control.limits.entries
             )),
+            Excess::Time(entries) => Some(format!(
+                "its names could not be listed within {}, {entries} entries were: is its disk that slow?",
+                humantime::format_duration(self.control.limits.listing)
+            )),
         }
     }
 
@@ -93,6 +114,8 @@ impl<'a> Budget<'a> {
             Some(Excess::Names(names))
         } else if entries > limits.entries {
             Some(Excess::Entries(entries))
+        } else if self.clock.now().duration_since(self.began).is_ok_and(|took| took > limits.listing) {
+            Some(Excess::Time(entries))
         } else {
             None
         }
@@ -113,4 +136,5 @@ impl<'a> Budget<'a> {
 enum Excess {
     Names(u64),
     Entries(u64),
+    Time(u64),
 }

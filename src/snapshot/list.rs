@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::cache::HashCache;
 use super::limits::Budget;
 use super::rules::Rules;
+use crate::disk::acl::{self, Acl};
 use crate::disk::{HeldRoot, OWN_DIR, Owners, Stamp};
 use crate::model::path::{NAME_MAX, PATH_MAX};
 use crate::model::{Busy, Digest, Entry, EntryProblem, File, Meta, Owner, RelPath, Symlink};
@@ -53,6 +54,8 @@ pub(super) struct Items {
     items: std::vec::IntoIter<Item>,
     /// Where the next name begins.
     start: usize,
+    /// The access list of the directory.
+    list: Option<Acl>,
 }
 
 /// One entry.
@@ -82,6 +85,17 @@ impl Items {
         let name = &self.names[self.start..item.name_end];
         self.start = item.name_end;
         Some((name, item))
+    }
+
+    /// The directory's own entry: where it has an access list, its mode is not what `stat` shows.
+    pub(super) fn unmasked(&self, entry: Entry) -> Entry {
+        match (entry, &self.list) {
+            // Nothing is added to what the mode may carry.
+            (Entry::Dir(meta), Some(list)) => {
+                Entry::Dir(Meta { mode: list.unmasked(meta.mode.into()) as u16, ..meta })
+            }
+            (entry, _) => entry,
+        }
     }
 
     /// The names of the entries that are directories to list, last first.
@@ -168,7 +182,7 @@ impl Lister<'_> {
             return Listed::Over;
         }
         self.budget.control.count(items.len() as u64);
-        Listed::Items(Items { names: kept, items: items.into_iter(), start: 0 })
+        Listed::Items(Items { names: kept, items: items.into_iter(), start: 0, list: acl::access(fd) })
     }
 
     fn entry(

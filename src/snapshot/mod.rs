@@ -20,6 +20,7 @@ pub use cache::HashCache;
 pub use digest::{loaded_digest, tree_digest};
 pub use limits::{ScanControl, ScanLimits};
 pub use rules::Rules;
+pub(crate) use rules::without_effect;
 pub use scan::{Snapshot, scan};
 
 use std::collections::BTreeSet;

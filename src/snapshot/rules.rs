@@ -1,12 +1,13 @@
 //! Which paths are kept out, and which symlinks lead out. Pure: nothing here looks at a disk.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::model::path::PATH_MAX;
-use crate::model::reserved::is_reserved;
+use crate::model::reserved::{is_of_filesystem, is_reserved};
 use crate::model::{RelPath, RelPathBuf};
 
 /// Longest glob in bytes, as long as the longest path. Braces nest, and what compiles them recurses: a longer one
@@ -21,7 +22,7 @@ pub struct Rules {
     /// Of directories alone.
     dirs: Globs,
     /// Roots of other directories.
-    carved: Vec<RelPathBuf>,
+    carved: BTreeSet<RelPathBuf>,
 }
 
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Rules {
             let built = GlobBuilder::new(pattern).literal_separator(true).build();
             set.add(built.map_err(|error| format!("exclude {glob:?}: {}", error.kind()))?);
         }
-        Ok(Rules { any: any.build()?, dirs: dirs.build()?, carved })
+        Ok(Rules { any: any.build()?, dirs: dirs.build()?, carved: carved.into_iter().collect() })
     }
 
     /// Whether a rule keeps `path` itself out, whatever stands there. What lies below an excluded directory is never
@@ -86,7 +87,10 @@ impl Rules {
     #[must_use]
     pub fn excludes(&self, path: &RelPath) -> bool {
         // Also our own directory in one that was a root: its trash and stage are no content either.
-        is_reserved(path.name()) || self.carved.iter().any(|root| **root == *path) || self.any.matches(path)
+        is_reserved(path.name())
+            || is_of_filesystem(path.name(), path.parent().is_none())
+            || self.carved.contains(path)
+            || self.any.matches(path)
     }
 
     /// The same of a path where a directory stands. A symlink to one is none.
@@ -101,6 +105,51 @@ impl Rules {
     pub fn keeps_out(&self, path: &RelPath) -> bool {
         self.excludes(path) || path.ancestors().any(|dir| self.excludes_dir(dir))
     }
+}
+
+/// Why a valid glob can match nothing that is meant by it, and what to write instead; `None`: it may match.
+#[must_use]
+pub(crate) fn without_effect(glob: &str) -> Option<String> {
+    let instead = |text: &str| if text.is_empty() { String::new() } else { format!("; write '{text}'") };
+    if let Some(rest) = glob.strip_prefix('!') {
+        return Some(format!(
+            "'!' at the beginning means nothing here, a pattern can only exclude; for names that begin with it write '\\!{rest}'"
+        ));
+    }
+    for sign in ["- ", "+ ", "# "] {
+        if let Some(rest) = glob.strip_prefix(sign) {
+            let why = if sign == "- " { instead(rest) } else { "; leave it out".to_owned() };
+            return Some(format!("'{sign}' is of rsync's rule files, a pattern stands here alone{why}"));
+        }
+    }
+    if glob.trim() != glob {
+        return Some(format!(
+            "a blank at its beginning or end is part of the pattern{}",
+            instead(glob.trim())
+        ));
+    }
+    if let Some(rest) = glob.strip_prefix("~/") {
+        return Some(format!(
+            "'~' is no home directory here, paths begin at the directory's root{}",
+            instead(rest)
+        ));
+    }
+    // Separators within braces or brackets are the glob's own business.
+    let names: Vec<&str> = glob.trim_matches('/').split('/').collect();
+    if names.contains(&"..") {
+        return Some("no path has '..' in it; write the path from the directory's root".to_owned());
+    }
+    if names.iter().any(|name| matches!(*name, "" | ".")) || glob.starts_with("//") || glob.ends_with("//") {
+        let plain: Vec<&str> = names.into_iter().filter(|name| !matches!(*name, "" | ".")).collect();
+        // `./x` is the one at the top.
+        let top = if glob.starts_with(['.', '/']) { "/" } else { "" };
+        let end = if glob.ends_with('/') { "/" } else { "" };
+        return Some(format!(
+            "no path has '.' or nothing between two '/'{}",
+            instead(&format!("{top}{}{end}", plain.join("/")))
+        ));
+    }
+    None
 }
 
 #[cfg(test)]
@@ -145,6 +194,8 @@ mod tests {
     included!(override_is_of_the_name_not_the_parent, [], "xds_overridden/x");
     excluded!(own_directory_of_a_root_that_was_here, [], "a/.xds-sync");
     included!(not_quite_our_own_directory, [], "a/.xds-synced");
+    excluded!(of_the_filesystem, [], "lost+found");
+    included!(of_no_filesystem_below_the_top, [], "a/lost+found");
     excluded!(carved_root, [], "carved/root");
     included!(carved_roots_parent, [], "carved");
     included!(carved_roots_neighbour, [], "carved/rooted");
@@ -220,6 +271,42 @@ mod tests {
                 let _ = rules.excludes(&path(&[b'a'; 250]));
             }
         }
+    }
+
+    #[test]
+    fn what_can_match_nothing_is_told_with_what_to_write() {
+        for (glob, instead) in [
+            ("tmp/", None),
+            ("/tmp", None),
+            ("/tmp/*", None),
+            ("tmp/**", None),
+            ("**/tmp/**", None),
+            ("*.{bak,BAK}", None),
+            ("#*#", None),
+            (".*", None),
+            ("*~", None),
+            ("[!a]*", None),
+            ("a b", None),
+            ("./tmp", Some("'/tmp'")),
+            ("./tmp/", Some("'/tmp/'")),
+            ("a/./b", Some("'a/b'")),
+            ("a//b", Some("'a/b'")),
+            ("//a", Some("'/a'")),
+            ("../a", Some("'..'")),
+            ("a/..", Some("'..'")),
+            ("!*.conf", Some("'\\!*.conf'")),
+            ("- *.bak", Some("'*.bak'")),
+            ("+ *.conf", Some("leave it out")),
+            ("# old ones", Some("leave it out")),
+            ("*.bak ", Some("'*.bak'")),
+            ("~/tmp", Some("'tmp'")),
+            (".", Some("'.'")),
+        ] {
+            let told = without_effect(glob);
+            assert_eq!(told.is_some(), instead.is_some(), "{glob}: {told:?}");
+            assert!(told.unwrap_or_default().contains(instead.unwrap_or_default()), "{glob}");
+        }
+        assert!(excluded(&["\\!x"], &[], b"!x", false), "what is to be written for a name with it");
     }
 
     #[test]

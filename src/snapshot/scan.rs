@@ -20,6 +20,8 @@ use crate::threads::threads;
 const MOST_THREADS: usize = 8;
 /// Files hashed at a time: what is known of each until it is in the tree must not add up.
 const BATCH: usize = 1 << 14;
+/// Files below this size are read in tree order, which disks like; larger ones after them.
+const LARGE: u64 = 64 << 20;
 /// While a scan waits for young files, it moves its progress this often.
 const WAIT_STEP: Duration = Duration::from_millis(250);
 /// Why a root has no tree whose scan nobody waited for.
@@ -102,7 +104,7 @@ pub(super) fn scan_with(
     cache.merge();
     let known = (!spec.checksum).then_some(&*cache);
     let owners = Mutex::new(Owners::default());
-    let budget = Budget::new(*control);
+    let budget = Budget::new(*control, clock);
     let mut builder = match list_all(&opened, known, &owners, &budget, threads) {
         Ok(builder) => builder,
         Err(why) => return Snapshot::without_tree(Root::Unusable(why), opened.free),
@@ -121,6 +123,8 @@ pub(super) fn scan_with(
         clock,
         budget: &budget,
         again: spec.direction == Direction::Push && !spec.hold_young,
+        // Whoever wants all of it read again has no use for a part.
+        until: clock.now().checked_add(control.limits.reading).filter(|_| !spec.checksum),
         open: OnceLock::new(),
     };
     builder.hash_unknown(hasher, threads);
@@ -273,7 +277,9 @@ impl SnapshotBuilder {
 
     /// Hashes the files whose digest is not known, and waits once for those that are too young.
     fn hash_unknown(&mut self, hasher: Hasher, threads: usize) {
-        let unknown = std::mem::take(&mut self.unknown);
+        let mut unknown = std::mem::take(&mut self.unknown);
+        // A few large files must not take the time that all others need.
+        unknown.sort_by_key(|&position| self.stamps[position].map_or(0, |stamp| stamp.size / LARGE));
         self.hash(&hasher, &unknown, threads);
         let Some(until) = self.until else { return };
         // Somebody saved a file just now, and then ran us to have it pushed.
@@ -304,9 +310,12 @@ impl SnapshotBuilder {
             .iter()
             .filter_map(|&position| Some((self.tree.at(position)?.0.to_owned(), None)))
             .collect();
-        for &position in self.gone.iter().rev() {
-            self.stamps.remove(position);
-        }
+        let mut next = self.gone.iter().peekable();
+        let mut position = 0..;
+        self.stamps.retain(|_| {
+            let position = position.next();
+            next.next_if(|gone| Some(**gone) == position).is_none()
+        });
         self.tree = self.tree.with(&gone);
     }
 

@@ -62,7 +62,7 @@ pub(super) fn walk(lister: &Lister, threads: usize, take: &mut Take) -> Result<(
             }
             match walk.take(&path) {
                 Listed::Items(items) => {
-                    take(at, item.entry, item.stamp, false);
+                    take(at, items.unmasked(item.entry), item.stamp, false);
                     open.push((path.len(), items));
                 }
                 Listed::Instead(entry) => take(at, entry, item.stamp, false),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Digest, Intent, Malformed, Tree};
+use crate::model::{Digest, Intent, KeptTrees, Malformed, Tree};
 
 /// One edge: which root the node had, what both ends agreed on, and what they were like when they were last in step.
 ///
@@ -22,6 +22,8 @@ pub struct EdgeRecord {
     pub in_step: Option<InStep>,
     /// See [`EdgeRecord::intent`].
     intent: Option<Vec<u8>>,
+    /// See [`EdgeRecord::kept`].
+    kept: Option<Vec<u8>>,
     bytes: Vec<u8>,
     base_at: usize,
 }
@@ -53,10 +55,11 @@ struct Header {
     agreed: bool,
     in_step: Option<InStep>,
     intent: Option<Vec<u8>>,
+    kept: Option<Vec<u8>>,
 }
 
 /// Begins every edge file; the last byte is the version of what follows.
-const MAGIC: &[u8; 8] = b"xdsedge\x03";
+const MAGIC: &[u8; 8] = b"xdsedge\x04";
 const CHECKSUM: usize = 32;
 /// zstd's fastest: a base is written after every run that changed something.
 const LEVEL: i32 = 1;
@@ -66,16 +69,11 @@ const MAX_BASE: usize = 2 << 30;
 impl EdgeRecord {
     /// A record of an edge with this base, which a run is about to change as `intent` says.
     #[must_use]
-    pub fn new(header: EdgeHeader, base: &Tree, intent: Option<&Intent>) -> EdgeRecord {
+    pub fn new(header: EdgeHeader, base: &Tree, kept: &KeptTrees, intent: Option<&Intent>) -> EdgeRecord {
         let EdgeHeader { root, generation, rules, agreed, in_step } = header;
-        let intent = intent.map(|intent| {
-            let trees = [&intent.goal, &intent.main, &intent.node].map(Tree::encode);
-            postcard::to_stdvec(&trees).and_then(|trees| {
-                zstd::bulk::compress(&trees, LEVEL).map_err(|_| postcard::Error::SerializeBufferFull)
-            })
-        });
-        let intent = intent.transpose().unwrap_or_default();
-        let header = Header { root, generation, rules, agreed, in_step, intent };
+        let intent = intent.map(|intent| encode([&intent.goal, &intent.main, &intent.node]));
+        let kept = (*kept != KeptTrees::default()).then(|| encode([&kept.main, &kept.node]));
+        let header = Header { root, generation, rules, agreed, in_step, intent, kept };
         // Neither can fail: the header has no maps, and both write to memory.
         let head = postcard::to_stdvec(&header).unwrap_or_default();
         let base = zstd::bulk::compress(&base.encode(), LEVEL).unwrap_or_default();
@@ -87,19 +85,20 @@ impl EdgeRecord {
         bytes.extend_from_slice(&base);
         let checksum = blake3::hash(&bytes[MAGIC.len() + CHECKSUM..]);
         bytes[MAGIC.len()..MAGIC.len() + CHECKSUM].copy_from_slice(checksum.as_bytes());
-        let Header { root, generation, rules, agreed, in_step, intent } = header;
-        EdgeRecord { root, generation, rules, agreed, in_step, intent, bytes, base_at }
+        let Header { root, generation, rules, agreed, in_step, intent, kept } = header;
+        EdgeRecord { root, generation, rules, agreed, in_step, intent, kept, bytes, base_at }
     }
 
     /// What an unfinished run intended to do on this edge.
     pub fn intent(&self) -> Option<Result<Intent, Malformed>> {
-        let bytes = self.intent.as_ref()?;
-        let trees = zstd::bulk::decompress(bytes, MAX_BASE).unwrap_or_default();
-        let [goal, main, node]: [Vec<u8>; 3] = postcard::from_bytes(&trees).unwrap_or_default();
-        let read = || {
-            Ok(Intent { goal: Tree::decode(&goal)?, main: Tree::decode(&main)?, node: Tree::decode(&node)? })
-        };
-        Some(read())
+        let read = |[goal, main, node]: [Tree; 3]| Intent { goal, main, node };
+        Some(decode(self.intent.as_ref()?).map(read))
+    }
+
+    /// What the disks of both ends keep instead of entries of the base.
+    pub fn kept(&self) -> Result<KeptTrees, Malformed> {
+        let Some(kept) = &self.kept else { return Ok(KeptTrees::default()) };
+        decode(kept).map(|[main, node]| KeptTrees { main, node })
     }
 
     /// What both ends last agreed on.
@@ -129,11 +128,27 @@ impl EdgeRecord {
         let (length, rest) = body.split_first_chunk().ok_or("it is cut short")?;
         let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
         let head = rest.get(..length).ok_or("it is cut short")?;
-        let Header { root, generation, rules, agreed, in_step, intent } =
+        let Header { root, generation, rules, agreed, in_step, intent, kept } =
             postcard::from_bytes(head).map_err(|error| format!("its header is malformed: {error}"))?;
         let base_at = MAGIC.len() + CHECKSUM + 8 + length;
-        Ok(EdgeRecord { root, generation, rules, agreed, in_step, intent, bytes, base_at })
+        Ok(EdgeRecord { root, generation, rules, agreed, in_step, intent, kept, bytes, base_at })
     }
+}
+
+fn encode<const N: usize>(trees: [&Tree; N]) -> Vec<u8> {
+    // Neither can fail: there are no maps, and both write to memory.
+    let bytes = postcard::to_stdvec(&trees.map(Tree::encode).to_vec()).unwrap_or_default();
+    zstd::bulk::compress(&bytes, LEVEL).unwrap_or_default()
+}
+
+/// Reads what [`encode`] gave.
+fn decode<const N: usize>(bytes: &[u8]) -> Result<[Tree; N], Malformed> {
+    let trees = zstd::bulk::decompress(bytes, MAX_BASE).unwrap_or_default();
+    let trees: Vec<Vec<u8>> = postcard::from_bytes(&trees).unwrap_or_default();
+    let trees = (0..N).map(|at| Tree::decode(trees.get(at).map_or(&[][..], |tree| tree)));
+    let trees: Vec<Tree> = trees.collect::<Result<_, Malformed>>()?;
+    // There are as many as were asked for.
+    Ok(<[Tree; N]>::try_from(trees).unwrap_or_else(|_| [(); N].map(|()| Tree::default())))
 }
 
 #[cfg(test)]
@@ -154,7 +169,8 @@ mod tests {
             in_step: Some(InStep { main: Digest([2; 32]), node: Digest([3; 32]) }),
         };
         let intent = Intent { goal: base.clone(), ..Intent::default() };
-        EdgeRecord::new(header, base, Some(&intent))
+        let kept = KeptTrees { node: base.clone(), ..KeptTrees::default() };
+        EdgeRecord::new(header, base, &kept, Some(&intent))
     }
 
     proptest! {
@@ -163,6 +179,7 @@ mod tests {
             let edge = edge(&base);
             let read = EdgeRecord::decode(edge.encoded().to_vec()).unwrap();
             prop_assert_eq!(read.intent(), Some(Ok(Intent { goal: base.clone(), ..Intent::default() })));
+            prop_assert_eq!(read.kept(), Ok(KeptTrees { node: base.clone(), ..KeptTrees::default() }));
             prop_assert_eq!(read.base(), Ok(base));
             prop_assert_eq!(read, edge);
         }

@@ -30,6 +30,8 @@ pub struct RunRecord {
     pub duration: Duration,
     /// What the process ended with.
     pub exit_code: u8,
+    /// What went wrong, a line each.
+    pub wrong: Vec<String>,
     /// Its changes, in the order of its report.
     pub changes: Vec<NodeChange>,
 }
@@ -46,6 +48,8 @@ pub struct Asked {
     pub node: Option<String>,
     /// Of runs that began then or later.
     pub since: Option<SystemTime>,
+    /// Of so many runs that match, the newest ones.
+    pub last: Option<usize>,
 }
 
 /// How long a run is kept: a year and a month, so that last year's summer can be looked up.
@@ -58,7 +62,7 @@ const MOST_CHANGES: i64 = 500_000;
 /// How long to wait for another process that reads or writes; each takes milliseconds.
 const WAIT: Duration = Duration::from_secs(5);
 /// `user_version` of the database.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE run (
@@ -66,7 +70,9 @@ const SCHEMA: &str = "
         run TEXT NOT NULL,
         started_ms INTEGER NOT NULL,
         duration_ms INTEGER NOT NULL,
-        exit_code INTEGER NOT NULL
+        exit_code INTEGER NOT NULL,
+        -- Lines.
+        wrong TEXT NOT NULL
     ) STRICT;
     CREATE TABLE change (
         number INTEGER PRIMARY KEY,
@@ -82,7 +88,7 @@ const SCHEMA: &str = "
         id TEXT
     ) STRICT;
     CREATE INDEX change_of_run ON change (run);
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
 
 /// The database of one Main.
 #[derive(Clone, Debug)]
@@ -164,8 +170,14 @@ impl History {
             transaction.execute_batch(SCHEMA)?;
         }
         transaction.execute(
-            "INSERT INTO run (run, started_ms, duration_ms, exit_code) VALUES (?1, ?2, ?3, ?4)",
-            params![run.run, milliseconds(run.started), run.duration.as_millis() as i64, run.exit_code],
+            "INSERT INTO run (run, started_ms, duration_ms, exit_code, wrong) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                run.run,
+                milliseconds(run.started),
+                run.duration.as_millis() as i64,
+                run.exit_code,
+                run.wrong.join("\n"),
+            ],
         )?;
         let number = transaction.last_insert_rowid();
         {
@@ -193,12 +205,15 @@ impl History {
     }
 
     fn read(&self, asked: &Asked) -> Result<Vec<RunRecord>, Trouble> {
-        let connection = self.open()?;
+        // Nothing is made or written here, so that a history can be read on a disk that is read-only. SQLite would not say
+        // why it cannot open a file.
+        fs::File::open(&self.path).map_err(|error| Trouble::Other(error.into()))?;
+        let connection = self.connect()?;
         if version(&connection)? == 0 {
             return Ok(Vec::new());
         }
         let mut select = connection.prepare(
-            "SELECT run.number, run.run, started_ms, duration_ms, exit_code,
+            "SELECT run.number, run.run, started_ms, duration_ms, exit_code, wrong,
                     directory, node, side, action, path, bytes, is_dir, reason, id
              FROM run LEFT JOIN change ON change.run = run.number
                   AND (?1 IS NULL OR directory = ?1) AND (?2 IS NULL OR node = ?2)
@@ -220,11 +235,13 @@ impl History {
                 runs.push(run_of(row)?);
             }
             if let Some(run) = runs.last_mut()
-                && row.get::<_, Value>(5)? != Value::Null
+                && row.get::<_, Value>(6)? != Value::Null
             {
                 run.changes.push(change_of(row)?);
             }
         }
+        let before_last = asked.last.map_or(0, |last| runs.len().saturating_sub(last));
+        runs.drain(..before_last);
         Ok(runs)
     }
 
@@ -233,6 +250,11 @@ impl History {
         let made = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path);
         let own = made.and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)));
         own.map_err(|error| Trouble::Other(error.into()))?;
+        self.connect()
+    }
+
+    fn connect(&self) -> Result<Connection, Trouble> {
+        // What may only be read is opened all the same.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(WAIT)?;
@@ -269,12 +291,14 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 /// maximum without reading what is between, but only in a query of its own.
 const CHANGES: &str =
     "SELECT ifnull((SELECT max(number) FROM change) - (SELECT min(number) FROM change) + 1, 0)";
+const BEFORE: &str = "SELECT started_ms FROM run WHERE number < ?1 ORDER BY number DESC LIMIT 1";
 const OLDEST: &str = "SELECT number, started_ms FROM run ORDER BY number LIMIT 1";
 
-/// Drops the oldest runs while there are too many or they are too old; never `newest`. Those that are too old are of one
-/// day: a clock that jumps ahead does not drop all of them at once.
+/// Drops the oldest runs while there are too many or they are too old; never `newest`. A clock that jumps ahead makes
+/// nothing old: it is believed up to a day after the run before, and those that are too old are of one day.
 fn drop_oldest(connection: &Connection, now_ms: i64, newest: i64) -> rusqlite::Result<()> {
-    let mut believed_ms = now_ms;
+    let before: Option<i64> = connection.query_row(BEFORE, [newest], |row| row.get(0)).optional()?;
+    let mut believed_ms = before.map_or(now_ms, |before| now_ms.min(before.saturating_add(DAY_MS)));
     loop {
         let changes: i64 = connection.query_row(CHANGES, [], |row| row.get(0))?;
         let found = connection.query_row(OLDEST, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -305,28 +329,30 @@ fn run_of(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let milliseconds = |at: usize| -> rusqlite::Result<Duration> {
         Ok(Duration::from_millis(row.get::<_, i64>(at)?.unsigned_abs()))
     };
+    let wrong: String = row.get(5)?;
     Ok(RunRecord {
         run: row.get(1)?,
         started: UNIX_EPOCH + milliseconds(2)?,
         duration: milliseconds(3)?,
         exit_code: row.get(4)?,
+        wrong: wrong.lines().map(str::to_owned).collect(),
         changes: Vec::new(),
     })
 }
 
 fn change_of(row: &Row<'_>) -> Result<NodeChange, Trouble> {
-    let path: Vec<u8> = row.get(9)?;
+    let path: Vec<u8> = row.get(10)?;
     let path = RelPathBuf::new(path).map_err(|bad| Trouble::Damaged(bad.to_string()))?;
     Ok(NodeChange {
-        directory: row.get(5)?,
-        node: row.get(6)?,
-        to: parse(&row.get::<_, String>(7)?)?,
-        kind: parse(&row.get::<_, String>(8)?)?,
+        directory: row.get(6)?,
+        node: row.get(7)?,
+        to: parse(&row.get::<_, String>(8)?)?,
+        kind: parse(&row.get::<_, String>(9)?)?,
         path,
-        bytes: row.get::<_, i64>(10)?.unsigned_abs(),
-        is_dir: row.get(11)?,
-        reason: row.get(12)?,
-        id: row.get(13)?,
+        bytes: row.get::<_, i64>(11)?.unsigned_abs(),
+        is_dir: row.get(12)?,
+        reason: row.get(13)?,
+        id: row.get(14)?,
     })
 }
 
@@ -376,6 +402,7 @@ mod tests {
             started: UNIX_EPOCH + Duration::from_secs(day * 24 * 3600),
             duration: Duration::from_millis(412),
             exit_code: 25,
+            wrong: vec!["mds2 unreachable".to_owned(), "it went wrong".to_owned()],
             changes,
         }
     }
@@ -433,6 +460,11 @@ mod tests {
                 Asked { since: Some(run(2, Vec::new()).started), ..Asked::default() },
                 &[("01RUN2", &[][..]), ("01RUN3", &["c.wav"][..])],
             ),
+            (Asked { last: Some(1), ..Asked::default() }, &[("01RUN3", &["c.wav"][..])]),
+            (
+                Asked { last: Some(1), directory: some("moh"), ..Asked::default() },
+                &[("01RUN1", &["jazz", "jazz/a.wav", "jazz.wav", "jazz0"][..])],
+            ),
             (Asked { since: Some(run(4, Vec::new()).started), node: some("mds1"), ..Asked::default() }, &[]),
         ] {
             let expected: Vec<(String, Vec<String>)> = expected
@@ -473,9 +505,9 @@ mod tests {
         assert!(history.record(&run(2, Vec::new())).unwrap().is_some());
 
         fs::write(&history.path, &good).unwrap();
-        Connection::open(&history.path).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
-        assert!(history.runs(&Asked::default()).unwrap_err().to_string().contains("version 2"));
-        assert!(history.record(&run(2, Vec::new())).unwrap().unwrap().contains("version 2"));
+        Connection::open(&history.path).unwrap().execute_batch("PRAGMA user_version = 7").unwrap();
+        assert!(history.runs(&Asked::default()).unwrap_err().to_string().contains("version 7"));
+        assert!(history.record(&run(2, Vec::new())).unwrap().unwrap().contains("version 7"));
 
         fs::write(&history.path, &good).unwrap();
         Connection::open(&history.path).unwrap().execute_batch("DROP TABLE change").unwrap();
@@ -544,13 +576,16 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_drops_one_day() {
+    fn a_clock_that_jumps_ahead_drops_nothing_and_one_that_stays_ahead_a_day_in_each_run() {
         let (_dir, history) = history();
         for day in 1..=5 {
             history.record(&run(day, Vec::new())).unwrap();
         }
+        let left =
+            || -> Vec<String> { told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect() };
         history.record(&run(10_000, Vec::new())).unwrap();
-        let left: Vec<String> = told(&history, &Asked::default()).into_iter().map(|(run, _)| run).collect();
-        assert_eq!(left, ["01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
+        assert_eq!(left(), ["01RUN1", "01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000"]);
+        history.record(&run(10_001, Vec::new())).unwrap();
+        assert_eq!(left(), ["01RUN2", "01RUN3", "01RUN4", "01RUN5", "01RUN10000", "01RUN10001"]);
     }
 }

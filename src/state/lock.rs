@@ -25,9 +25,8 @@ impl Lock {
             Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
         // For people who ask which process holds it; the lock itself is the kernel's.
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "{pid}")?;
+        let noted = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{pid}"));
+        noted.with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Some(Lock { _file: file }))
     }
 

@@ -10,6 +10,8 @@
 //! | `cache/DIRECTORY` | digests of Main's files |
 //! | `discovery.json` | the last good answer of each source of nodes |
 //! | `status.json`, `last-success` | how the last run went |
+//! | `running.json` | which run has begun and has not ended |
+//! | `told.json` | what the cron job has told of what is wrong |
 //! | `history.db` | what each run did; nothing depends on it |
 //!
 //! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could
@@ -38,12 +40,22 @@ use crate::fault::{Point, reach};
 pub(crate) use answers::{Answer, Answers, Named};
 pub use edge::{EdgeHeader, EdgeRecord, InStep};
 pub use history::{Asked, History, RunRecord};
+pub(crate) use ledger::Unkept;
 pub use ledger::{ConflictRecord, ConflictVersion, Ledger, Skip, Skips};
 pub(crate) use lock::Lock;
 
-/// The state directory of Main (0700).
+/// The state directory of Main: 0700, or 0710 where a group may read how runs went.
 #[derive(Clone, Debug)]
-pub struct StateDir(PathBuf);
+pub struct StateDir {
+    path: PathBuf,
+    /// The group that may read [`STATUS`] and [`LAST_SUCCESS`].
+    readers: Option<u32>,
+}
+
+/// How the last run went.
+const STATUS: &str = "status.json";
+/// Its mtime is the end of the last run that left everything in step.
+const LAST_SUCCESS: &str = "last-success";
 
 /// Not `main.json`, the name of a node's binding to its Main: a host may have been a node before.
 const IDENTITY: &str = "identity.json";
@@ -96,26 +108,50 @@ impl StateDir {
     pub fn open(path: &Path) -> anyhow::Result<StateDir> {
         durable::make_dir(path, 0o700).with_context(|| format!("cannot create {}", path.display()))?;
         let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        StateDir::check_mode(path, &metadata)?;
+        Ok(StateDir { path: path.to_owned(), readers: None })
+    }
+
+    /// The directory as it is, for who only reads: it need not be there.
+    pub(crate) fn to_read(path: &Path) -> anyhow::Result<StateDir> {
+        match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => {
+                let found = found.with_context(|| format!("cannot read {}", path.display()))?;
+                StateDir::check_mode(path, &found)?;
+            }
+        }
+        Ok(StateDir { path: path.to_owned(), readers: None })
+    }
+
+    fn check_mode(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<()> {
         if metadata.mode() & 0o022 != 0 {
             bail!("{} can be written by others; run 'chmod 700 {0}'", path.display());
         }
-        Ok(StateDir(path.to_owned()))
+        Ok(())
+    }
+
+    /// The same; from now on this group may read how runs went, and nothing else.
+    pub(crate) fn readable_for(self, group: u32) -> anyhow::Result<StateDir> {
+        let shared = fs::File::open(&self.path).and_then(|dir| share(&dir, group, 0o710));
+        shared.with_context(|| format!("cannot let a group into {}", self.path.display()))?;
+        Ok(StateDir { readers: Some(group), ..self })
     }
 
     /// Its path.
     #[must_use]
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Takes the lock of a run for the process `pid`, this one; `None` when another process holds it.
     pub(crate) fn lock(&self, pid: u32) -> anyhow::Result<Option<Lock>> {
-        Lock::take(&self.0.join("lock"), pid)
+        Lock::take(&self.path.join("lock"), pid)
     }
 
     /// Who this Main is, if it has ever synchronised.
     pub fn identity(&self) -> anyhow::Result<Option<Identity>> {
-        let path = self.0.join(IDENTITY);
+        let path = self.path.join(IDENTITY);
         let Some(bytes) = read(&path)? else {
             return Ok(None);
         };
@@ -128,7 +164,7 @@ impl StateDir {
 
     /// Saves the identity of this Main.
     pub fn save_identity(&self, identity: &Identity) -> anyhow::Result<()> {
-        write(&self.0.join(IDENTITY), &sealed::seal(identity)?)
+        write(&self.path.join(IDENTITY), &sealed::seal(identity)?)
     }
 
     /// The record of an edge.
@@ -173,12 +209,12 @@ impl StateDir {
     }
 
     fn edge_path(&self, which: &str, directory: &str, node: &str) -> PathBuf {
-        self.0.join(which).join(file_name(directory)).join(file_name(node))
+        self.path.join(which).join(file_name(directory)).join(file_name(node))
     }
 
     /// The ledger; empty when there is none.
     pub fn ledger(&self) -> anyhow::Result<Ledger> {
-        let path = self.0.join("ledger.json");
+        let path = self.path.join("ledger.json");
         match read(&path)? {
             Some(bytes) => sealed::open(&bytes).with_context(|| {
                 format!(
@@ -192,12 +228,12 @@ impl StateDir {
 
     /// Saves the ledger.
     pub fn save_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        write(&self.0.join("ledger.json"), &sealed::seal(ledger)?)
+        write(&self.path.join("ledger.json"), &sealed::seal(ledger)?)
     }
 
     /// The last good answers of discovery; empty when there were none.
     pub(crate) fn answers(&self) -> Result<Answers, Corrupt> {
-        let path = self.0.join(DISCOVERY);
+        let path = self.path.join(DISCOVERY);
         let corrupt = |error: anyhow::Error| Corrupt { path: path.clone(), why: format!("{error:#}") };
         match read(&path).map_err(corrupt)? {
             Some(bytes) => sealed::open(&bytes).map_err(corrupt),
@@ -205,27 +241,33 @@ impl StateDir {
         }
     }
 
+    /// Names of the nodes that discovery found last; `None`: they cannot be read.
+    pub(crate) fn found_nodes(&self) -> Option<Vec<String>> {
+        let answers = self.answers().ok()?;
+        Some(answers.0.into_values().flat_map(|answer| answer.nodes).map(|node| node.name).collect())
+    }
+
     /// Saves the answers of discovery. The caller holds the lock.
     pub(crate) fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
-        write(&self.0.join(DISCOVERY), &sealed::seal(answers)?)
+        write(&self.path.join(DISCOVERY), &sealed::seal(answers)?)
     }
 
     /// What the cron job has told, as it was saved; what cannot be read is told again.
     pub(crate) fn told<T: DeserializeOwned + Default>(&self) -> T {
-        let bytes = read(&self.0.join(TOLD)).ok().flatten();
+        let bytes = read(&self.path.join(TOLD)).ok().flatten();
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     /// Saves what the cron job has told.
     pub(crate) fn save_told(&self, told: &impl Serialize) -> anyhow::Result<()> {
-        let path = self.0.join(TOLD);
+        let path = self.path.join(TOLD);
         durable::replace(&path, &serde_json::to_vec(told)?, Options::PRIVATE)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Records that a run begins. Returns the one before, if it did not end.
     pub(crate) fn begin_run(&self, run: &BegunRun) -> anyhow::Result<Option<BegunRun>> {
-        let path = self.0.join(RUNNING);
+        let path = self.path.join(RUNNING);
         let before = self.begun_run();
         let written = serde_json::to_vec(run)?;
         durable::replace(&path, &written, Options::PRIVATE)
@@ -235,7 +277,7 @@ impl StateDir {
 
     /// Records that the run has ended.
     pub(crate) fn end_run(&self) -> anyhow::Result<()> {
-        let path = self.0.join(RUNNING);
+        let path = self.path.join(RUNNING);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", path.display()))
@@ -247,43 +289,57 @@ impl StateDir {
     /// The run that has begun and has not ended. It is going on if [`StateDir::runner`] says so; otherwise it was killed.
     pub(crate) fn begun_run(&self) -> Option<BegunRun> {
         // One that cannot be read says nothing.
-        let bytes = read(&self.0.join(RUNNING)).ok().flatten()?;
+        let bytes = read(&self.path.join(RUNNING)).ok().flatten()?;
         serde_json::from_slice(&bytes).ok()
     }
 
     /// The process that holds the lock of a run.
     pub(crate) fn runner(&self) -> Option<u32> {
-        Lock::present_holder(&self.0.join("lock"))
+        Lock::present_holder(&self.path.join("lock"))
     }
 
     /// The status document of the last run, if there was one.
     pub(crate) fn status(&self) -> anyhow::Result<Option<Vec<u8>>> {
-        read(&self.0.join("status.json"))
+        read(&self.status_path())
+    }
+
+    /// Where the status document is.
+    pub(crate) fn status_path(&self) -> PathBuf {
+        self.path.join(STATUS)
     }
 
     /// Replaces the status document.
     pub(crate) fn save_status(&self, json: &[u8]) -> anyhow::Result<()> {
-        write(&self.0.join("status.json"), json)
+        let private = Options { points: POINTS, ..Options::PRIVATE };
+        let user = rustix::process::geteuid().as_raw();
+        let options = match self.readers {
+            Some(group) => Options { mode: 0o640, owner: Some((user, group)), ..private },
+            None => private,
+        };
+        write_with(&self.status_path(), json, options)
     }
 
     /// Sets the mtime of `last-success` to the end of a full run that left everything in step.
     pub(crate) fn stamp_last_success(&self, ended: SystemTime) -> anyhow::Result<()> {
-        let path = self.0.join("last-success");
+        let path = self.path.join(LAST_SUCCESS);
         let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
         let file = open.with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some(group) = self.readers {
+            share(&file, group, 0o640).with_context(|| format!("cannot share {}", path.display()))?;
+        }
         file.set_modified(ended).with_context(|| format!("cannot set the time of {}", path.display()))
     }
 
     /// What each run did.
     #[must_use]
     pub fn history(&self) -> History {
-        History::at(self.0.join("history.db"))
+        History::at(self.path.join("history.db"))
     }
 
     /// Where digests of Main's own files are kept.
     #[must_use]
     pub(crate) fn cache_dir(&self) -> PathBuf {
-        self.0.join("cache")
+        self.path.join("cache")
     }
 }
 
@@ -294,9 +350,18 @@ const POINTS: Points = Points {
     dir_sync: Some(Point::StateDirSync),
 };
 
+/// Lets a group in.
+fn share(file: &fs::File, group: u32, mode: u32) -> io::Result<()> {
+    std::os::unix::fs::fchown(file, None, Some(group))?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
 /// Replaces a file, and makes the directory it is in.
 fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let options = Options { points: POINTS, ..Options::PRIVATE };
+    write_with(path, content, Options { points: POINTS, ..Options::PRIVATE })
+}
+
+fn write_with(path: &Path, content: &[u8], options: Options) -> anyhow::Result<()> {
     durable::make_dir(parent(path), 0o700)
         .and_then(|()| durable::replace(path, content, options))
         .with_context(|| format!("cannot write {}", path.display()))
@@ -364,7 +429,7 @@ mod tests {
             agreed: true,
             in_step: None,
         };
-        let edge = EdgeRecord::new(header, &Tree::default(), None);
+        let edge = EdgeRecord::new(header, &Tree::default(), &crate::model::KeptTrees::default(), None);
         state.save_edge("moh", "mds1", &edge).unwrap();
         assert_eq!(state.edge("moh", "mds1"), Ok(Some(edge)));
         assert_eq!(state.edge("moh", "mds2"), Ok(None));

@@ -1,20 +1,22 @@
 //! Carrying out on a node what was planned for one edge, and recording what both ends have in common then.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::model::{Action, Digest, Outcome};
+use crate::model::{Action, Digest, KeptTrees, Outcome, Tree};
 use crate::node::{Endpoint, NodeError};
-use crate::plan::{agree, apply};
+use crate::plan::{agree, apply, kept};
 use crate::report::Stage;
 use crate::snapshot::tree_digest;
 use crate::state::InStep;
-use crate::sync::Run;
 use crate::sync::base;
 use crate::sync::blobs::{self, Missing};
 use crate::sync::edge::{EdgeRun, EdgeState, View};
 use crate::sync::guard::replaces;
 use crate::sync::metered::Metered;
 use crate::sync::origin::Origin;
+use crate::sync::timely::{SENDING, Timely};
+use crate::sync::{Run, unkept};
 use crate::transfer::BlobRequest;
 
 /// Carries out the plan of an edge. Actions for which `on_origin` says no are left for a later run: what they need has
@@ -33,7 +35,7 @@ pub(super) fn apply(
         root = base::prepare(run, session, edge)?;
     }
     let Some(root) = root else { return Ok(()) };
-    let mut after = view.tree.as_ref().clone();
+    let (mut after, mut found) = (Arc::clone(&view.tree), Arc::clone(&view.found));
     let mut in_step = None;
     if is_idle {
         let plan = &edge.result.plan;
@@ -43,8 +45,11 @@ pub(super) fn apply(
         }
     } else {
         let outcomes = put_in_place(run, session, edge, origin, &on_origin)?;
-        after = apply::apply_done(&after, &edge.result.plan.actions, &outcomes);
-        let all_done = outcomes.iter().all(|outcome| *outcome == Some(Outcome::Done));
+        let actions = &edge.result.plan.actions;
+        after = Arc::new(apply::apply_done(&after, actions, &outcomes));
+        found = Arc::new(kept::apply_kept(&found, actions, &outcomes));
+        unkept::warn_on_node(run, edge, &outcomes);
+        let all_done = outcomes.iter().all(|outcome| outcome.as_ref().is_some_and(Outcome::is_done));
         edge.result.on_node.outcomes = outcomes;
         if edge.result.plan.actions.iter().any(replaces) {
             edge.result.on_node.trashed = session.trashed(edge.name())?;
@@ -52,8 +57,8 @@ pub(super) fn apply(
         // What the node has now, by its own eyes: the truth for reloads, and proof that all went as planned.
         let now = session.scan(&edge.spec.rescan())?;
         edge.loaded = now.loaded;
-        // What was not done is absent from `after` as well. The two are the same then, and something is left to do.
-        let as_planned = all_done && now.digest == tree_digest(&after);
+        // What was not done is absent from `found` as well. The two are the same then, and something is left to do.
+        let as_planned = all_done && now.digest == tree_digest(&found);
         if as_planned && now.settled && origin.settled && !edge.result.plan.leaves_anything() {
             in_step = Some(InStep { main: edge.main_key(origin), node: now.digest });
         }
@@ -62,11 +67,23 @@ pub(super) fn apply(
     let old = view.base.as_deref();
     let agreed = agree::agree(edge.directory().direction, old, &origin.tree, &after, &view.owners);
     let is_finished = in_step.is_some();
-    base::store_base(run, session, edge, root, &agreed, in_step)?;
+    let kept = KeptTrees {
+        main: kept_of(&agreed, &origin.tree, &origin.found, view),
+        node: kept_of(&agreed, &after, &found, view),
+    };
+    base::store_base(run, session, edge, root, (&agreed, &kept), in_step)?;
+    if kept == KeptTrees::default() {
+        unkept::forget(run, edge.name(), edge.node);
+    }
     if is_finished {
         clear_stage(run, session, edge)?;
     }
     Ok(())
+}
+
+/// What a disk is known to make of entries of the next base. As a rule it keeps what it is given.
+fn kept_of(agreed: &Tree, given: &Arc<Tree>, found: &Arc<Tree>, view: &View) -> Tree {
+    if Arc::ptr_eq(given, found) { Tree::default() } else { kept::kept(agreed, given, found, &view.owners) }
 }
 
 /// Empties the stage of a directory in which nothing is left to do: what a run that was cut off has left there is of no
@@ -115,8 +132,18 @@ fn stage(
         return Ok(BTreeMap::new());
     }
     let mut source = (origin.source)();
-    let mut wire = Metered::new(run, edge.node, &mut *source);
+    let mut source = Timely::new(&mut *source, run.env.now, SENDING);
+    let mut wire = Metered::new(run, edge.node, &mut source);
     let received = session.stage(edge.name(), requests, &mut wire);
     edge.result.bytes += wire.bytes;
-    Ok(blobs::failed(requests, received?))
+    let late = source.late;
+    let mut missing = blobs::failed(requests, received?);
+    if !late.is_empty() {
+        let (number, time) = (late.len(), humantime::format_duration(SENDING));
+        let detail =
+            format!("{number} files were not begun to be sent within {time}; the next run goes on with them");
+        edge.result.warn(Stage::Transfer, detail);
+        missing.extend(late.into_iter().map(|digest| (digest, Missing::NotReached)));
+    }
+    Ok(missing)
 }

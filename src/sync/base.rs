@@ -1,7 +1,7 @@
 //! What is recorded of an edge on both ends: its base, and what a run is about to make of it.
 
 use crate::fault::{Point, reach};
-use crate::model::{Intent, Tree};
+use crate::model::{Intent, KeptTrees, Tree};
 use crate::node::{Attempt, Endpoint, NodeError, PreparedRoot};
 use crate::report::{Stage, words};
 use crate::snapshot::Root;
@@ -17,7 +17,9 @@ pub(super) fn prepare(
     session: &mut dyn Endpoint,
     edge: &mut EdgeRun<'_>,
 ) -> Result<Option<String>, NodeError> {
-    Ok(match session.prepare(edge.name(), &run.spec.trash)? {
+    // Main's own, should the node's have to be made.
+    let root = run.origins().get(edge.name()).ok().and_then(|origin| origin.root.clone());
+    Ok(match session.prepare(edge.name(), &run.spec.trash, root.as_ref())? {
         Attempt::Ok(PreparedRoot { id, pruned }) => {
             if let Some(warning) = words::pruned(&pruned) {
                 edge.result.warn(Stage::Commit, warning);
@@ -67,7 +69,8 @@ pub(super) fn record_intent(
     };
     let empty = Tree::default();
     let base = view.base.as_deref().unwrap_or(&empty);
-    let record = EdgeRecord::new(header, base, Some(intent));
+    let kept = edge.record.as_ref().and_then(|old| old.kept().ok()).unwrap_or_default();
+    let record = EdgeRecord::new(header, base, &kept, Some(intent));
     let (state, name, node) = (run.env.state, edge.name(), edge.node);
     let saved = match edge.unconfirmed {
         // The node has noted this record already: it is the one that holds.
@@ -91,23 +94,29 @@ pub(super) fn store_base(
     session: &mut dyn Endpoint,
     edge: &mut EdgeRun<'_>,
     root: String,
-    base: &Tree,
+    (base, kept): (&Tree, &KeptTrees),
     in_step: Option<InStep>,
 ) -> Result<(), NodeError> {
     let rules = edge.rules();
     let is_same = |old: &&EdgeRecord| {
         let same_base = || old.base().is_ok_and(|known| known == *base);
-        old.agreed && old.root == root && old.rules == rules && old.intent().is_none() && same_base()
+        let same_kept = || old.kept().is_ok_and(|known| known == *kept);
+        old.agreed
+            && old.root == root
+            && old.rules == rules
+            && old.intent().is_none()
+            && same_base()
+            && same_kept()
     };
-    let kept = edge.record.as_ref().filter(is_same);
-    if kept.is_some_and(|old| old.in_step == in_step) {
+    let same = edge.record.as_ref().filter(is_same);
+    if same.is_some_and(|old| old.in_step == in_step) {
         return Ok(());
     }
-    let generation = kept.and_then(|old| old.generation.clone());
+    let generation = same.and_then(|old| old.generation.clone());
     let is_kept = generation.is_some();
     let generation = generation.unwrap_or_else(|| (run.env.new_id)());
     let header = EdgeHeader { root, generation: Some(generation.clone()), rules, agreed: true, in_step };
-    let record = EdgeRecord::new(header, base, None);
+    let record = EdgeRecord::new(header, base, kept, None);
     if let Err(error) = save(run, edge, &record, is_kept) {
         edge.result.fail(Stage::State, format!("{error:#}"));
         return Ok(());

@@ -22,8 +22,9 @@ pub(super) fn decisions(
             None if keep == MAIN => (Host::Main, main),
             None => return None,
         };
-        let now = version(keep, tree.get(&record.path)?);
-        record.versions.contains(&now).then(|| (record.path.clone(), host))
+        let now = version(keep, tree.get(&record.path)?, false);
+        let is_it = |known: &ConflictVersion| ConflictVersion { changed: false, ..known.clone() } == now;
+        record.versions.iter().any(is_it).then(|| (record.path.clone(), host))
     };
     let here = ledger.conflicts.iter().filter(|record| record.directory == directory.name);
     here.filter_map(chosen).collect()
@@ -41,18 +42,24 @@ pub(super) fn record(run: &Run<'_>, directory: &DirectorySpec, plan: &Plan, node
         path: conflict.path.clone(),
         since: since.clone(),
         winner: conflict.winner.map(|host| name(host).to_owned()),
+        decided: conflict.winner.map(|_| since.clone()),
         keep: None,
-        versions: conflict.versions.iter().map(|(host, entry)| version(name(*host), entry)).collect(),
+        versions: conflict
+            .versions
+            .iter()
+            .map(|(host, entry)| version(name(*host), entry, conflict.changed.contains(host)))
+            .collect(),
     };
-    lock(run.ledger).set_conflicts(&directory.name, plan.conflicts.iter().map(record).collect());
+    lock(run.ledger).set_conflicts(&directory.name, plan.conflicts.iter().map(record));
 }
 
-fn version(host: &str, entry: &Entry) -> ConflictVersion {
+fn version(host: &str, entry: &Entry, changed: bool) -> ConflictVersion {
     let file = entry.as_file();
     ConflictVersion {
         host: host.to_owned(),
         size: file.map_or(0, |file| file.size),
         mtime: file.map_or(0, |file| file.mtime),
         digest: file.map(|file| file.digest),
+        changed,
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use ulid::Ulid;
 
 use crate::disk::marker::Marker;
-use crate::model::{Digest, Outcome, Owner, Tree};
+use crate::model::{Digest, KeptTrees, Outcome, Owner, Tree};
 use crate::node::{Endpoint, NodeError};
-use crate::plan::{EdgeInput, EdgePlan, OwnerMap, apply, intent};
+use crate::plan::{EdgeInput, EdgePlan, OwnerMap, apply, intent, kept};
 use crate::report::{Guard, Stage};
 use crate::snapshot::{Root, Scanned, loaded_digest};
 use crate::state::{self, Corrupt, EdgeRecord, InStep};
@@ -59,7 +59,12 @@ pub(super) enum EdgeState {
 /// What a node has in a directory, beside what both ends last agreed on.
 #[derive(Clone)]
 pub(super) struct View {
+    /// As if its disk had kept what it was given: what is planned with.
     pub(super) tree: Arc<Tree>,
+    /// As it is.
+    pub(super) found: Arc<Tree>,
+    /// What Main's disk is known to make of entries of the base.
+    pub(super) kept_on_main: Tree,
     pub(super) base: Option<Arc<Tree>>,
     /// Which owners the node can set.
     pub(super) owners: OwnerMap,
@@ -103,6 +108,7 @@ impl<'a> EdgeRun<'a> {
         self.state = EdgeState::InStep;
         let known = self.known_skips(run);
         self.result.skips = Skips { known: known.clone(), now: known };
+        self.result.unkept = lock(run.ledger).unkept(self.name(), self.node);
     }
 
     /// Takes over what is planned for the edge. The skips that a report names are recorded as reported.
@@ -113,6 +119,7 @@ impl<'a> EdgeRun<'a> {
             lock(run.ledger).set_skips(self.name(), self.node, now.clone());
         }
         self.result.skips = Skips { known, now };
+        self.result.unkept = lock(run.ledger).unkept(self.name(), self.node);
         self.result.plan = plan;
     }
 
@@ -223,13 +230,13 @@ impl<'a> EdgeRun<'a> {
         // A node that was left alone has the base; one without a base may have been filled by other means, with
         // what Main has.
         let base = stored.as_ref().ok().and_then(Option::as_ref).filter(|_| is_agreed);
-        let tree = session.tree(self.name(), Some(base.unwrap_or(main)))?;
+        let found = session.tree(self.name(), Some(base.unwrap_or(main)))?;
         let intent = self.record.as_ref().and_then(EdgeRecord::intent).transpose();
         let base = match (stored, intent) {
             (Ok(None), _) => None,
             (Ok(Some(base)), Ok(None)) => Some(base),
             (Ok(Some(base)), Ok(Some(intent))) => {
-                Some(Arc::new(intent::recover_base(&base, &intent, main, &tree)))
+                Some(Arc::new(intent::recover_base(&base, &intent, main, &found)))
             }
             (Err(corrupt), _) | (_, Err(corrupt)) => {
                 self.warn_without_base(&corrupt.to_string());
@@ -238,13 +245,23 @@ impl<'a> EdgeRun<'a> {
         };
         // A base that was never agreed on knows some paths only, if any.
         let base = base.filter(|base| is_agreed || !base.is_empty());
+        let kept = self.kept();
+        let given = kept::as_given(&found, base.as_deref(), &kept.node);
+        let tree = given.map_or_else(|| Arc::clone(&found), Arc::new);
         let trees: &[&Tree] = if with_owners_of_node { &[main, &tree] } else { &[main] };
         let owners = known_owners(session, self.directory(), trees)?;
         let same_rules = self.record.as_ref().is_none_or(|record| {
             // What is absent from a base that was never agreed on says nothing.
             record.agreed && record.rules == self.rules()
         });
-        Ok(View { tree, base, owners, same_rules })
+        Ok(View { tree, found, kept_on_main: kept.main, base, owners, same_rules })
+    }
+
+    /// What the disks of both ends are known to make of entries of the base. Who has every file read again wants everything
+    /// tried again.
+    fn kept(&self) -> KeptTrees {
+        let record = self.record.as_ref().filter(|_| !self.spec.scan.checksum);
+        record.and_then(|record| record.kept().ok()).unwrap_or_default()
     }
 
     /// What a reload will depend on when all that is planned has been done.
@@ -355,7 +372,7 @@ mod tests {
         let record = |generation| {
             let rules = Digest([0; 32]);
             let header = EdgeHeader { root: "A".to_owned(), generation, rules, agreed: true, in_step: None };
-            EdgeRecord::new(header, &Tree::default(), None)
+            EdgeRecord::new(header, &Tree::default(), &KeptTrees::default(), None)
         };
         for (root, node, recorded, epoch, is_ahead) in [
             ("A", generation(200), generation(100), 0, true),

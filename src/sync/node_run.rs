@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::model::escape::escape_for_people;
 use crate::model::{ReloadOutcome, Side};
@@ -17,6 +18,10 @@ use crate::sync::{Environment, Phase, Run};
 
 /// What the agent says where it accepts no changes.
 const READ_ONLY: &str = "the node accepts no changes (see `read_only` in node.toml there)";
+
+/// How long a run waits for one node, all waits together and reloads not counted: the other nodes have no run meanwhile. A
+/// first copy that takes longer goes on in the next run.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// A node in a run.
 pub(super) struct NodeRun<'a> {
@@ -95,6 +100,10 @@ impl<'a> NodeRun<'a> {
         let mut permit = Some(run.permits.take());
         let expected = run.machines.expect(&self.spec.name);
         let mut session = run.env.connect.connect(&self.spec.name)?;
+        // Whoever has all contents read again waits until they are.
+        if !self.spec.edges.iter().any(|edge| edge.scan.checksum) {
+            session.set_patience(PATIENCE.saturating_add(run.spec.reload_timeout));
+        }
         session.begin(&run.id, run.spec.dry_run)?;
         self.check_machine(run, expected, session.machine(), || permit = None)?;
         let _permit = permit.unwrap_or_else(|| run.permits.take());

@@ -16,7 +16,10 @@ use crate::transfer::Source;
 /// A directory as it stands on the side that decides: its tree, and where its blobs come from.
 #[derive(Clone)]
 pub(super) struct Origin {
+    /// As if its disk had kept what it was given: what is planned with.
     pub(super) tree: Arc<Tree>,
+    /// As it is.
+    pub(super) found: Arc<Tree>,
     pub(super) digest: Digest,
     /// Whether nothing in it was held back as busy.
     pub(super) settled: bool,
@@ -79,7 +82,7 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
     let known = lock(run.ledger).roots.get(&directory.name).cloned();
     check_root(directory, &scanned.root, known.as_deref())?;
     if !run.spec.dry_run && known.is_none() {
-        let root = main.prepare(&directory.name, &run.spec.trash).map_err(unusable)?;
+        let root = main.prepare(&directory.name, &run.spec.trash, None).map_err(unusable)?;
         let root = root.map_err(|why| Halt::new(Guard::RootUnusable, why.to_string()))?;
         run.warn_of_pruned(&directory.name, &root.pruned);
         lock(run.ledger).roots.entry(directory.name.clone()).or_insert(root.id);
@@ -90,8 +93,10 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
 /// What the last scan of a directory saw.
 fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Result<Origin, NodeError> {
     let source = main.source(&directory.name)?;
+    let tree = main.tree(&directory.name, None)?;
     Ok(Origin {
-        tree: main.tree(&directory.name, None)?,
+        found: Arc::clone(&tree),
+        tree,
         digest: scanned.digest,
         settled: scanned.settled,
         free: scanned.free,

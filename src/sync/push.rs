@@ -1,10 +1,10 @@
 //! Pushed directories of one node, edge by edge: they do not depend on any other node.
 
 use crate::node::NodeError;
-use crate::plan::{intent, push};
+use crate::plan::{intent, kept, push};
 use crate::sync::edge::EdgeState;
 use crate::sync::node_run::{NodeRun, Parts};
-use crate::sync::{Run, apply, base, guard, reloads};
+use crate::sync::{Run, apply, base, guard, reloads, result};
 
 /// Plans and carries out every pushed directory of a node.
 pub(super) fn push(run: &Run<'_>, node: &mut NodeRun<'_>) -> Result<(), NodeError> {
@@ -35,13 +35,16 @@ fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), 
     // At this point one end is not as it was when the edge was last in step.
     let view = edge.look(session, &origin, false)?;
     let directory = edge.directory();
-    let plan = push::push(&directory.policy, &origin.tree, &[view.input(edge.node)]);
+    let mut plan = push::push(&directory.policy, &origin.tree, &[view.input(edge.node)]);
+    plan.edges.iter_mut().for_each(|edge| kept::expect(&mut edge.actions, &view.found));
     let halts = guard::check(run, directory, &origin, &[edge.member(&view)], &plan);
     if let Some((_, halt)) = halts.into_iter().next() {
         edge.state = EdgeState::Halted(halt);
         return Ok(());
     }
-    edge.take_plan(run, plan.edges.into_iter().next().unwrap_or_default());
+    let plan = plan.edges.into_iter().next().unwrap_or_default();
+    edge.result.own = Some(result::nodes_own(&origin.tree, &view.tree, &plan));
+    edge.take_plan(run, plan);
     if run.spec.dry_run {
         edge.loaded = edge.loaded_as_planned(&view);
         edge.state = EdgeState::Done;

@@ -1,6 +1,6 @@
 //! The report of a run, made once, at the end, from what every edge has come to.
 
-use crate::model::{Change, ChangeKind, NodeChange, ReloadState, Side};
+use crate::model::{Change, ChangeKind, NodeChange, Reason, ReloadState, Side};
 use crate::report::{
     Confirmed, DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report,
     Stage, node_change, words,
@@ -13,7 +13,8 @@ use crate::sync::result::{Severity, Skips, problem};
 
 /// Most problems of an edge that are listed one by one: a user of one host can make as many as there is room for.
 const MAX_PROBLEMS: usize = 100;
-/// Most paths of an edge that are listed as left alone in a run, such as files that are being written.
+/// Most paths of an edge that are listed as left alone in a run, such as files that are being written and conflicts
+/// that wait.
 const MAX_NOTES: usize = 1000;
 
 /// Adds a node's part to the report of the run.
@@ -81,8 +82,9 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
     let mut notes = 0;
     for change in &changes {
         directory.count(change.kind);
-        notes += usize::from(!change.kind.is_difference());
-        if notes > MAX_NOTES && !change.kind.is_difference() {
+        let is_note = !change.kind.is_difference() || change.reason == Some(Reason::ConflictWaits);
+        notes += usize::from(is_note);
+        if notes > MAX_NOTES && is_note {
             continue;
         }
         let id = ids.get(&(change.to, &*change.path)).filter(|_| change.kind.is_difference());
@@ -93,7 +95,7 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
         report.changes.push(skipped(name, node, skip));
     }
     let unlisted = notes.saturating_sub(MAX_NOTES) as u64;
-    for (number, what) in [(unlisted, "held back or left"), (now.more, "skipped")] {
+    for (number, what) in [(unlisted, "held back, left or waiting for a decision"), (now.more, "skipped")] {
         // What is skipped stays so; a run says it once.
         if number > 0 && (what != "skipped" || now.more != known.more) {
             let detail = format!("{number} more paths are {what} than are listed");
@@ -107,7 +109,13 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
         side: skip.side,
         reason: Some(skip.reason.clone()),
     };
-    directory.skipped = now.first.iter().map(note).collect();
+    let unkept = result.unkept.iter().map(|(attribute, path)| PathNote {
+        path: path.clone(),
+        side: Side::Node,
+        reason: Some(words::unkept_here(attribute)),
+    });
+    directory.skipped = now.first.iter().map(note).chain(unkept).collect();
+    directory.own.clone_from(&result.own);
     directory.waiting = result.waiting;
     directory.bytes = result.bytes;
     directory
@@ -170,5 +178,121 @@ fn add_halt(report: &mut Report, directory: &str, node: &str, halt: &Halt) {
             paths: halt.paths.clone(),
             restore: halt.restore.clone(),
         }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::model::{BlockedPath, Busy, EntryProblem, Reason, RelPathBuf};
+    use crate::plan::EdgePlan;
+    use crate::snapshot::Scanned;
+    use crate::state;
+    use crate::sync::result::EdgeResult;
+    use crate::sync::spec::{EdgeSpec, tests::directory};
+
+    /// The report of an edge with this plan.
+    fn reported(plan: EdgePlan, now: state::Skips) -> (DirectoryReport, Report) {
+        let of = directory("recordings");
+        let spec = EdgeSpec { scan: of.scan.clone(), directory: Arc::new(of) };
+        let scanned = Scanned::unusable(String::new());
+        let edge = EdgeRun {
+            spec: &spec,
+            node: "mds1",
+            loaded: scanned.loaded,
+            scanned,
+            record: None,
+            unconfirmed: false,
+            is_ahead: false,
+            state: EdgeState::Done,
+            view: None,
+            result: EdgeResult {
+                plan,
+                skips: Skips { known: state::Skips::default(), now },
+                ..EdgeResult::default()
+            },
+        };
+        let mut report = Report {
+            run: "01RUN".to_owned(),
+            started: UNIX_EPOCH,
+            duration: Duration::ZERO,
+            dry_run: false,
+            nodes: Vec::new(),
+            changes: Vec::new(),
+            halted: Vec::new(),
+            problems: Vec::new(),
+            interrupted: false,
+        };
+        (report_edge(&edge, false, &mut report), report)
+    }
+
+    fn path(number: usize) -> RelPathBuf {
+        RelPathBuf::new(format!("{number:06}").into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn whatever_a_user_has_many_of_is_listed_up_to_a_number() {
+        const MANY: usize = 5000;
+        let note = |kind, reason: Reason| {
+            (0..MANY)
+                .map(|number| Change {
+                    path: path(number),
+                    to: Side::Node,
+                    kind,
+                    bytes: 0,
+                    is_dir: false,
+                    reason: Some(reason.clone()),
+                })
+                .collect()
+        };
+        let blocked = |number: usize| BlockedPath {
+            path: path(number),
+            side: Side::Node,
+            reason: Reason::Problem(EntryProblem::Unreadable("EIO".into())),
+        };
+        let skip = |number| Skip { path: path(number), side: Side::Node, reason: "a socket".to_owned() };
+        let plan = |notes, failed| EdgePlan { notes, failed, ..EdgePlan::default() };
+        let none = state::Skips::default;
+        for (what, plan, skips, changes, more) in [
+            (
+                "open files",
+                plan(note(ChangeKind::Hold, Reason::Busy(Busy::Open)), vec![]),
+                none(),
+                MAX_NOTES,
+                "4000 more paths are held back, left or waiting for a decision than are listed",
+            ),
+            (
+                "conflicts that wait",
+                plan(note(ChangeKind::Conflict, Reason::ConflictWaits), vec![]),
+                none(),
+                MAX_NOTES,
+                "4000 more paths are held back, left or waiting for a decision than are listed",
+            ),
+            (
+                "unreadable files",
+                plan(vec![], (0..MANY).map(blocked).collect()),
+                none(),
+                0,
+                "4900 more problems, not listed",
+            ),
+            (
+                "sockets",
+                plan(vec![], vec![]),
+                state::Skips::of((0..MANY).map(skip)),
+                1000,
+                "4000 more paths are skipped than are listed",
+            ),
+        ] {
+            let (directory, report) = reported(plan, skips);
+            assert_eq!(report.changes.len(), changes, "{what}");
+            assert!(report.problems.len() <= MAX_PROBLEMS + 1, "{what}");
+            assert_eq!(report.problems.last().unwrap().detail, more, "{what}");
+            let counted = directory.held + directory.conflicts + directory.failed;
+            assert_eq!(counted, if what == "sockets" { 0 } else { MANY as u64 }, "{what}");
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! What became of an edge. Nothing of it is counted before the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::model::{BlockedPath, Outcome, RelPath, Side};
+use crate::model::{Action, BlockedPath, Entry, Outcome, RelPath, RelPathBuf, Side, Step, Tree};
 use crate::node::NodeErrorKind;
 use crate::plan::EdgePlan;
-use crate::report::{Confirmed, NodeState, Problem, Stage, confirmed, words};
-use crate::state::{self, Skip};
+use crate::report::{Confirmed, NodeState, NodesOwn, Problem, Stage, confirmed, words};
+use crate::state::{self, Skip, Unkept};
 use crate::transfer::trash::{TrashEntry, TrashId};
 
 /// What a run did on an edge.
@@ -23,6 +23,10 @@ pub(super) struct EdgeResult {
     /// Bytes on the wire, in both directions.
     pub(super) bytes: u64,
     pub(super) skips: Skips,
+    /// What the node alone has of a pushed directory; `None`: nobody looked.
+    pub(super) own: Option<NodesOwn>,
+    /// The attributes that the node's disk does not keep.
+    pub(super) unkept: Unkept,
     pub(super) problems: Vec<(Stage, String, Severity)>,
 }
 
@@ -78,6 +82,30 @@ impl EdgeResult {
         let on_node = self.on_node.trashed.iter().map(|entry| (Side::Node, entry));
         on_main.chain(on_node).map(|(side, entry)| ((side, &*entry.place.path), &entry.place.id)).collect()
     }
+}
+
+/// Most files that only a node has which are known by name.
+const MAX_OWN: usize = 100;
+
+/// The files of a pushed directory that the node alone has, and that the plan leaves there.
+pub(super) fn nodes_own(main: &Tree, node: &Tree, plan: &EdgePlan) -> NodesOwn {
+    let from = |action: &Action| match &action.step {
+        Step::Move { from, .. } => Some(from.clone()),
+        Step::Put(_) | Step::SetMeta(_) | Step::Delete => None,
+    };
+    let planned = plan.actions.iter().flat_map(|action| [Some(action.path.clone()), from(action)]);
+    let planned: HashSet<RelPathBuf> = planned.flatten().collect();
+    let mut own = NodesOwn::default();
+    for (path, entry) in node.iter() {
+        let is_file = matches!(entry, Entry::File(_) | Entry::Symlink(_) | Entry::Busy(_));
+        if is_file && main.get(path).is_none() && !planned.contains(path) {
+            own.count += 1;
+            if own.paths.len() < MAX_OWN {
+                own.paths.push(path.to_owned());
+            }
+        }
+    }
+    own
 }
 
 /// The standing skips of a plan, as they are recorded.

@@ -24,7 +24,7 @@ pub(super) fn sweep_stages(run: &Run<'_>, nodes: &[NodeRun<'_>]) -> Vec<Problem>
 
 fn sweep_stage(run: &Run<'_>, directory: &DirectorySpec, is_finished: bool) -> anyhow::Result<()> {
     let mut main = lock(&run.env.main);
-    let root = main.prepare(&directory.name, &run.spec.trash)??;
+    let root = main.prepare(&directory.name, &run.spec.trash, None)??;
     run.warn_of_pruned(&directory.name, &root.pruned);
     if is_finished {
         main.clear_stage(&directory.name)??;

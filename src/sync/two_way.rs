@@ -15,7 +15,7 @@ use std::thread::{self, Scope};
 
 use crate::model::{Action, Outcome};
 use crate::node::{Endpoint as _, NodeError};
-use crate::plan::{apply as applied, intent};
+use crate::plan::{apply as applied, intent, kept};
 use crate::report::Stage;
 use crate::snapshot::tree_digest;
 use crate::sync::edge::{EdgeRun, EdgeState};
@@ -23,7 +23,7 @@ use crate::sync::node_run::{NodeRun, Parts};
 use crate::sync::origin::{self, Origin};
 use crate::sync::reloads::{self, Kinds};
 use crate::sync::result::HostResult;
-use crate::sync::{Cluster, Phase, Run, apply, base, blobs, conflicts, lock};
+use crate::sync::{Cluster, Phase, Run, apply, base, blobs, conflicts, lock, unkept};
 
 pub(super) use pulled::Pull;
 use round_plan::RoundPlan;
@@ -159,12 +159,14 @@ fn merge(run: &Run<'_>, plan: &RoundPlan, nodes: &mut [NodeRun<'_>]) -> Option<A
     };
     pulled::forget(run, name);
     let after = applied::apply_done(&plan.origin.tree, actions, &outcomes);
-    let all_done = outcomes.iter().all(|outcome| *outcome == Some(Outcome::Done));
+    let found = kept::apply_kept(&plan.origin.found, actions, &outcomes);
+    let all_done = outcomes.iter().all(|outcome| outcome.as_ref().is_some_and(Outcome::is_done));
     // By its own eyes: only what is there as planned may be recorded as in step.
     let origin = origin::scan(run, &plan.directory).map(|now| {
-        let settled = all_done && now.settled && now.digest == tree_digest(&after);
-        Arc::new(Origin { tree: Arc::new(after), settled, ..now })
+        let settled = all_done && now.settled && now.digest == tree_digest(&found);
+        Arc::new(Origin { tree: Arc::new(after), found: Arc::new(found), settled, ..now })
     });
+    unkept::warn_on_main(run, name, actions, &outcomes);
     let (trashed, problem) = match trashed {
         Ok(trashed) => (trashed, None),
         Err(error) => (Vec::new(), Some(error.detail)),

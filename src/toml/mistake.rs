@@ -10,7 +10,7 @@ use crate::model::escape::clean;
 pub enum Origin {
     /// Built in.
     Default,
-    /// A line of a file, counted from 1.
+    /// A line of a file, counted from 1; 0: the file as a whole.
     File(PathBuf, usize),
     /// An environment variable.
     Environment(String),
@@ -22,6 +22,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => f.write_str("default"),
+            Origin::File(path, 0) => write!(f, "{}", path.display()),
             Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
             Origin::Environment(_) => f.write_str("environment"),
             Origin::Flag(_) => f.write_str("flag"),

@@ -9,7 +9,7 @@ mod raw;
 mod reader;
 
 pub(crate) use convert::{Converted, absolute, boolean, number, text};
-pub(crate) use mistake::suggestion;
+pub(crate) use mistake::{Mistake, suggestion};
 pub use mistake::{Mistakes, Origin};
 pub(crate) use raw::{Fields, Raw, parse};
 pub(crate) use reader::{Notes, Reader};

@@ -113,11 +113,34 @@ pub(crate) fn parse(path: &Path, content: &[u8], mistakes: &mut Mistakes) -> Fie
     match Document::parse(text) {
         Ok(document) => fields(document.as_table(), &place),
         Err(error) => {
-            let message = error.message().replace('\n', ", ");
-            mistakes.add(&place(error.span()), format!("not valid TOML: {message}"));
+            let line = error.span().map_or(1, |span| line_of(content, span.start));
+            // An error at a line's end has its place in the next one.
+            let told = error
+                .span()
+                .and_then(|span| told(text, line, text.get(span)?, error.message()))
+                .unwrap_or_else(|| format!("not valid TOML: {}", error.message().replace('\n', ", ")));
+            mistakes.add(&place(error.span()), told);
             Fields::new()
         }
     }
+}
+
+/// What is wrong in a line, where that can be said better than the parser does. `found` is what it stumbled over.
+fn told(text: &str, line: usize, found: &str, message: &str) -> Option<String> {
+    let line = text.lines().nth(line - 1)?.trim();
+    let key = found.trim().trim_matches(['[', ']']).trim();
+    if let Some((key, "")) =
+        line.split('#').next()?.split_once('=').map(|(key, value)| (key.trim(), value.trim()))
+    {
+        return Some(format!("not valid TOML: {key} has no value; write {key} = …"));
+    }
+    let is_header = line.starts_with('[') && !line.starts_with("[[");
+    let is_list = text.lines().any(|line| line.trim().starts_with(&format!("[[{key}]]")));
+    if is_header && is_list {
+        return Some(format!("write [[{key}]], with two brackets"));
+    }
+    let is_twice = message == "duplicate key" && !key.is_empty() && !key.contains(['\n', '=']);
+    is_twice.then(|| format!("not valid TOML: duplicate key: {key} is written twice"))
 }
 
 /// The line, counted from 1, of a byte of a text.

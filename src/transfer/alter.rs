@@ -7,12 +7,12 @@ use rustix::fs::FileType;
 
 use super::live::TreeName;
 use super::metadata::{self, Mask};
-use super::put::{PutFile, ReadyFile, ready_copy, set_dir_meta};
+use super::put::{PutFile, ReadyFile, as_kept, ready_copy, set_dir_meta};
 use super::read::open_file;
 use super::swap::rename_new;
 use super::tree_writer::{TreeWriter, changed_if_exists};
-use crate::disk::Stamp;
-use crate::model::{Action, Entry, File, Outcome, Step};
+use crate::disk::{Stamp, acl};
+use crate::model::{Action, Entry, File, Kept, Outcome, Step};
 
 /// How far an action came.
 pub(super) enum Altered {
@@ -47,28 +47,36 @@ fn set_file_meta(tree: &mut TreeWriter<'_>, put: &PutFile<'_>, at: &TreeName) ->
         return ready_copy(tree, put, at, &open, None).map(Box::new).map(Altered::ByCopy);
     }
     let file = put.file;
-    let set_time = set_file(tree, &open, &now, file)?;
+    let SetFile { set_time, kept } = set_file(tree, &open, &now, file)?;
     tree.unsynced.add(&open);
     if !set_time {
         // With a time that we set ourselves, a write of just now would not show: read it again then.
         tree.note_placed(&put.action.path, file, metadata::stamp(&open)?);
     }
-    Ok(Altered::Is(Outcome::Done))
+    Ok(Altered::Is(as_kept(Outcome::Done, kept.as_ref())))
 }
 
-/// Gives a file in the tree mode, owner and time; whether its time had to be set.
+struct SetFile {
+    /// Whether its time had to be set.
+    set_time: bool,
+    /// What the disk keeps instead of what it was given.
+    kept: Option<Kept>,
+}
+
+/// Gives a file in the tree mode, owner and time.
 fn set_file(
     tree: &TreeWriter<'_>,
     open: &fs::File,
     now: &rustix::fs::Stat,
     file: &File,
-) -> anyhow::Result<bool> {
-    metadata::set(open, &file.meta, Mask::File, now, &tree.owners)?;
+) -> anyhow::Result<SetFile> {
+    metadata::set(open, &file.meta, Mask::File, acl::access(open).as_ref(), now, &tree.owners)?;
     let set_time = Stamp::of(now).mtime != file.mtime;
     if set_time {
         metadata::set_mtime(open, file.mtime)?;
     }
-    Ok(set_time)
+    let kept = metadata::read_back(open, &file.meta, Mask::File, Some(file.mtime), &tree.owners)?;
+    Ok(SetFile { set_time, kept })
 }
 
 pub(super) fn move_file(
@@ -96,7 +104,7 @@ pub(super) fn move_file(
             .map(Box::new)
             .map(Altered::ByCopy);
     }
-    let set_time = set_file(tree, &open, &now, file)?;
+    let SetFile { set_time, kept } = set_file(tree, &open, &now, file)?;
     tree.unsynced.add(&open);
     if let Err(error) = rename_new(source.name(), at.name()) {
         return changed_if_exists(error.into()).map(Altered::Is);
@@ -110,13 +118,13 @@ pub(super) fn move_file(
     }
     tree.live.mark_gone(from);
     let stamp = metadata::stamp(&open)?;
-    if (stamp.size, stamp.mtime) != (file.size, file.mtime) {
+    if (stamp.size, stamp.mtime) != (file.size, kept.as_ref().map_or(file.mtime, |kept| kept.mtime)) {
         return Ok(Altered::Is(Outcome::Changed));
     }
     if !set_time {
         tree.note_placed(&action.path, file, stamp);
     }
-    Ok(Altered::Is(Outcome::Done))
+    Ok(Altered::Is(as_kept(Outcome::Done, kept.as_ref())))
 }
 
 /// Opens the file that was looked at; `None` when it is another by now.

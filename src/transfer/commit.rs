@@ -22,8 +22,11 @@ use super::trash::TrashEntry;
 use super::tree_writer::{Placed, TreeWriter};
 use crate::disk::{Owners, Stamp};
 use crate::fault::{Point, reach};
-use crate::model::{Action, Digest, Entry, Outcome, Step};
+use crate::model::{Action, Digest, Entry, Outcome, RelPath, Step};
 use crate::threads::side_by_side;
+
+/// Begins the reason of what lies in a directory that could not be made.
+const LOST: &str = "could not make the directory";
 
 /// What a commit did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +59,7 @@ pub fn commit(
         copies: Vec::new(),
         outcomes: vec![Outcome::Changed; actions.len()],
         out_of_room: false,
+        lost_dirs: HashMap::new(),
     };
     for (index, action) in actions.iter().enumerate() {
         own.progress().fetch_add(1, Ordering::Relaxed);
@@ -63,10 +67,19 @@ pub fn commit(
             // What is deleted now may be deleted because those stand elsewhere by then.
             commit.put_files();
         }
-        match commit.act(index, action) {
+        let acted = match commit.lost_dir(action) {
+            Some(why) => Err(anyhow!(why)),
+            None => commit.act(index, action),
+        };
+        match acted {
             Ok(Some(outcome)) => commit.outcomes[index] = outcome,
             Ok(None) => {}
-            Err(error) => commit.outcomes[index] = commit.failed(&error),
+            Err(error) => {
+                if matches!(action.step, Step::Put(Entry::Dir(_))) {
+                    commit.lost_dirs.insert(&action.path, format!("{error:#}"));
+                }
+                commit.outcomes[index] = commit.failed(&error);
+            }
         }
     }
     commit.put_files();
@@ -99,9 +112,28 @@ struct Committer<'a> {
     outcomes: Vec<Outcome>,
     /// Whether anything failed because the disk was full.
     out_of_room: bool,
+    /// The directories that could not be made, and why.
+    lost_dirs: HashMap<&'a RelPath, String>,
 }
 
 impl<'a> Committer<'a> {
+    /// Why what an action is to make has no directory to stand in, if it was to be made before.
+    fn lost_dir(&self, action: &Action) -> Option<String> {
+        if self.lost_dirs.is_empty() || action.step == Step::Delete {
+            return None;
+        }
+        let mut above = action.path.ancestors();
+        above.find_map(|dir| {
+            let why = self.lost_dirs.get(dir)?;
+            // The first of them says it all; those below it repeat its words.
+            Some(if why.starts_with(LOST) {
+                why.clone()
+            } else {
+                format!("{LOST} {}: {why}", dir.for_people())
+            })
+        })
+    }
+
     /// `None` for a file: it is put in place with the others.
     fn act(&mut self, index: usize, action: &'a Action) -> anyhow::Result<Option<Outcome>> {
         if let Step::Put(Entry::File(file)) = &action.step {
@@ -183,7 +215,7 @@ impl<'a> Committer<'a> {
         if let Some(stamp) = stamp {
             self.tree.note_placed(&ready.path, &ready.file, stamp);
         }
-        if outcome != Outcome::Done && ready.staged != ready.file.digest.to_string() {
+        if !outcome.is_done() && ready.staged != ready.file.digest.to_string() {
             // Only one more copy; where it is gone already, all the better.
             let _ = ready.staged(self.tree.own).remove();
         }
@@ -203,7 +235,7 @@ impl<'a> Committer<'a> {
         let (placed, trashed, synced) = self.tree.finish();
         if let Err(error) = synced {
             self.out_of_room |= is_out_of_room(&error);
-            for outcome in self.outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Done) {
+            for outcome in self.outcomes.iter_mut().filter(|outcome| outcome.is_done()) {
                 *outcome = Outcome::Failed(format!("could not be written to disk: {error}"));
             }
         }

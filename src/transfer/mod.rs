@@ -41,6 +41,7 @@ use crate::model::{Digest, RelPath, RelPathBuf, Tree};
 
 pub use commit::{Committed, commit};
 pub use export::export;
+pub(crate) use metadata::set_root_meta;
 pub use own::OwnDir;
 pub use signature::{MAX_BASES, Signature, send_bytes};
 pub use source::{LocalSource, Stamps};

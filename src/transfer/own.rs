@@ -9,14 +9,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use crate::disk::{HeldRoot, OWN_DIR, open_beneath};
+use crate::disk::{HeldRoot, OWN_DIR, OwnIdentity, acl, open_beneath};
 use crate::fault::{Point, reach};
 use crate::model::Digest;
 
 pub(super) const STAGE: &str = "stage";
+/// In the stage, for a moment. A commit may make something of that name later.
+const PROBE: &str = "making.0";
 pub(super) const TRASH: &str = "trash";
 /// The stage, from the root.
 pub(super) const STAGE_PATH: &str = ".xds-sync/stage";
@@ -41,16 +43,20 @@ pub struct OwnDir {
     progress: Arc<AtomicU64>,
     /// Blobs of the stage that were verified since the lock was taken: what an earlier process left is not trusted.
     verified: RwLock<HashSet<Digest>>,
+    taken_back: bool,
     /// Its lock is held as long as this is open: a process that is killed leaves none.
-    _own: OwnedFd,
+    own: OwnedFd,
 }
 
 impl OwnDir {
     /// Opens both, making what is missing, once no other process is at work there. `progress` grows with whatever is done there.
     pub fn ready(root: &HeldRoot, progress: &Arc<AtomicU64>) -> anyhow::Result<OwnDir> {
-        let own = private_dir(root, OWN_DIR, &root.path().join(OWN_DIR))?;
+        let path = root.path().join(OWN_DIR);
+        let own = make_or_open(root, OWN_DIR, &path)?;
+        let taken_back = root.is_to_be_taken_back(&own)?;
+        make_private(&own, taken_back).with_context(|| path.display().to_string())?;
         lock(&own, progress).with_context(|| root.path().display().to_string())?;
-        let below = |name| private_dir(&own, name, &root.path().join(OWN_DIR).join(name));
+        let below = |name| private_dir(&own, name, &path.join(name), taken_back);
         let (stage, trash) = (below(STAGE)?, below(TRASH)?);
         let device = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
         let devices = [device(root.as_fd())?, device(stage.as_fd())?, device(trash.as_fd())?];
@@ -58,14 +64,28 @@ impl OwnDir {
             // Nothing could be renamed between them in one step.
             bail!("{}: is not on the filesystem of its root", root.path().join(OWN_DIR).display());
         }
+        check_takes_files(&stage).with_context(|| format!("{}: takes no files", root.path().display()))?;
         Ok(OwnDir {
             root: root.clone(),
             stage,
             trash,
             progress: Arc::clone(progress),
             verified: RwLock::default(),
-            _own: own,
+            taken_back,
+            own,
         })
+    }
+
+    /// Whether it had belonged to somebody else: what is in the stage may be theirs, and still be written by them.
+    #[must_use]
+    pub fn was_taken_back(&self) -> bool {
+        self.taken_back
+    }
+
+    /// What tells it from any other directory.
+    #[must_use]
+    pub fn identity(&self) -> Option<OwnIdentity> {
+        self.root.identity(&self.own)
     }
 
     /// The root.
@@ -99,6 +119,20 @@ impl OwnDir {
     }
 }
 
+/// Whether a file can be made in the stage. A disk that is mounted read-only, or has no inodes left, is found out before
+/// anything is sent that it could not take.
+fn check_takes_files(stage: &OwnedFd) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(stage, PROBE, flags, Mode::RUSR | Mode::WUSR);
+    if let Err(error) = made.map(drop) {
+        // A process that was killed may have left it.
+        if error != Errno::EXIST {
+            return Err(error.into());
+        }
+    }
+    Ok(rustix::fs::unlinkat(stage, PROBE, AtFlags::empty())?)
+}
+
 /// flock(2), on the directory itself.
 fn lock(own: &OwnedFd, progress: &AtomicU64) -> anyhow::Result<()> {
     for _ in 0..LOOKS {
@@ -115,22 +149,46 @@ fn lock(own: &OwnedFd, progress: &AtomicU64) -> anyhow::Result<()> {
     bail!("another xds-sync is still at work here; the next run goes on")
 }
 
-/// Opens a directory that is ours alone, or makes it. `path` is for messages.
-fn private_dir(parent: impl AsFd, name: &str, path: &Path) -> anyhow::Result<OwnedFd> {
+/// Opens a directory in ours that is ours alone, or makes it. `path` is for messages.
+fn private_dir(parent: impl AsFd, name: &str, path: &Path, take_back: bool) -> anyhow::Result<OwnedFd> {
+    let fd = make_or_open(parent, name, path)?;
+    let owner = rustix::fs::fstat(&fd)?.st_uid;
+    if owner != rustix::process::geteuid().as_raw() && !take_back {
+        bail!("{}: belongs to user id {owner}, refused: move it away", path.display());
+    }
+    make_private(&fd, take_back).with_context(|| path.display().to_string())?;
+    Ok(fd)
+}
+
+fn make_or_open(parent: impl AsFd, name: &str, path: &Path) -> anyhow::Result<OwnedFd> {
     reach(Point::OwnDir).with_context(|| path.display().to_string())?;
     match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(io::Error::from(error)).with_context(|| path.display().to_string()),
     }
-    let fd = open_dir(&parent, name.as_bytes()).with_context(|| path.display().to_string())?;
-    let stat = rustix::fs::fstat(&fd)?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        bail!("{}: belongs to user id {}, refused: move it away", path.display(), stat.st_uid);
+    open_dir(&parent, name.as_bytes()).with_context(|| path.display().to_string())
+}
+
+/// Leaves a directory of ours to us alone. What is made in it inherits nothing from where it lies: what a file is to have is
+/// given to it when it is known where it goes.
+fn make_private(dir: &OwnedFd, take_back: bool) -> io::Result<()> {
+    if take_back {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        rustix::fs::fchown(dir, Some(uid), Some(gid))?;
     }
-    if permissions(&stat) != Mode::RWXU {
-        rustix::fs::fchmod(&fd, Mode::RWXU)?;
+    acl::remove(dir)?;
+    if permissions(&rustix::fs::fstat(dir)?) == Mode::RWXU {
+        return Ok(());
     }
-    Ok(fd)
+    let set = rustix::fs::fchmod(dir, Mode::RWXU);
+    // A disk that keeps no modes has others: they do as long as nobody else can put anything here.
+    if rustix::fs::fstat(dir)?.st_mode & 0o022 == 0 {
+        return Ok(());
+    }
+    set?;
+    Err(io::Error::other(
+        "others may write in it, and the disk does not take another mode: mount it with one",
+    ))
 }
 
 /// Opens a directory below a held one, over no symlink.

@@ -15,9 +15,9 @@ use super::own::{OwnDir, open_dir};
 use super::read::open_file;
 use super::swap::{Name, rename_new};
 use super::tree_writer::{TreeWriter, changed_if_exists};
-use crate::disk::Stamp;
+use crate::disk::{Stamp, acl};
 use crate::fault::{self, Point, reach};
-use crate::model::{Action, Entry, File, Meta, Outcome, RelPathBuf, Symlink};
+use crate::model::{Action, Entry, File, Kept, Meta, Outcome, RelPathBuf, Symlink};
 
 /// An action that puts a file in place, and its number.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,10 @@ pub(super) struct ReadyFile {
     pub(super) index: usize,
     pub(super) path: RelPathBuf,
     pub(super) expected: Option<Entry>,
+    /// With the time that the disk keeps.
     pub(super) file: File,
+    /// What the disk keeps instead of what it was given.
+    kept: Option<Kept>,
     /// Its name in the stage.
     pub(super) staged: String,
     ino: u64,
@@ -143,14 +146,18 @@ fn make_ready(
         Some(now) if FileType::from_raw_mode(now.st_mode).is_file() => *now,
         _ => rustix::fs::fstat(&at.parent)?,
     };
-    metadata::set(&content, &put.file.meta, Mask::File, &fallback, &tree.owners)?;
-    metadata::set_mtime(&content, put.file.mtime)?;
+    let File { meta, mtime, .. } = put.file;
+    let list = metadata::inherit(&content, meta.mode, Mask::File, at);
+    metadata::set(&content, meta, Mask::File, list.as_ref(), &fallback, &tree.owners)?;
+    metadata::set_mtime(&content, *mtime)?;
+    let kept = metadata::read_back(&content, meta, Mask::File, Some(*mtime), &tree.owners)?;
     tree.unsynced.add(&content);
     Ok(ReadyFile {
         index: put.index,
         path: put.action.path.clone(),
         expected: put.action.expected.clone(),
-        file: put.file.clone(),
+        file: File { mtime: kept.as_ref().map_or(*mtime, |kept| kept.mtime), ..put.file.clone() },
+        kept,
         staged: name,
         ino: stamp.ino,
         then_delete,
@@ -176,7 +183,15 @@ pub(super) fn put_ready(
             None => Outcome::Changed,
         };
     }
-    Ok((outcome, stamp))
+    Ok((as_kept(outcome, ready.kept.as_ref()), stamp))
+}
+
+/// The outcome of an action whose attributes the disk keeps like this.
+pub(super) fn as_kept(outcome: Outcome, kept: Option<&Kept>) -> Outcome {
+    match (outcome, kept) {
+        (Outcome::Done, Some(kept)) => Outcome::Kept(Box::new(kept.clone())),
+        (outcome, _) => outcome,
+    }
 }
 
 pub(super) fn put_dir(
@@ -196,21 +211,32 @@ pub(super) fn put_dir(
     let new = Name::new(tree.own.stage(), name.as_ref());
     reach(Point::DirCreate)?;
     rustix::fs::mkdirat(new.dir, new.name, Mode::RWXU)?;
-    let placed = ready_dir(tree, new, at, meta).and_then(|()| Ok(rename_new(new, at.name())?));
-    if let Err(error) = placed {
-        let _ = rustix::fs::unlinkat(new.dir, new.name, AtFlags::REMOVEDIR);
-        return changed_if_exists(error);
-    }
+    let kept = match ready_dir(tree, new, at, meta).and_then(|kept| {
+        rename_new(new, at.name())?;
+        Ok(kept)
+    }) {
+        Ok(kept) => kept,
+        Err(error) => {
+            let _ = rustix::fs::unlinkat(new.dir, new.name, AtFlags::REMOVEDIR);
+            return changed_if_exists(error);
+        }
+    };
     tree.unsynced.add(&at.parent);
-    Ok(Outcome::Done)
+    Ok(as_kept(Outcome::Done, kept.as_ref()))
 }
 
-fn ready_dir(tree: &mut TreeWriter<'_>, new: Name<'_>, at: &TreeName, meta: &Meta) -> anyhow::Result<()> {
+fn ready_dir(
+    tree: &mut TreeWriter<'_>,
+    new: Name<'_>,
+    at: &TreeName,
+    meta: &Meta,
+) -> anyhow::Result<Option<Kept>> {
     let dir = open_dir(new.dir, new.name.as_encoded_bytes())?;
     let fallback = rustix::fs::fstat(&at.parent)?;
-    metadata::set(&dir, meta, Mask::Dir, &fallback, &tree.owners)?;
+    let list = metadata::inherit(&dir, meta.mode, Mask::Dir, at);
+    metadata::set(&dir, meta, Mask::Dir, list.as_ref(), &fallback, &tree.owners)?;
     tree.unsynced.add(&dir);
-    Ok(())
+    metadata::read_back(&dir, meta, Mask::Dir, None, &tree.owners)
 }
 
 pub(super) fn put_symlink(
@@ -244,7 +270,9 @@ pub(super) fn set_dir_meta(tree: &mut TreeWriter<'_>, at: &TreeName, meta: &Meta
     if !at.is_inode(now.st_ino) {
         return Ok(Outcome::Changed);
     }
-    metadata::set(&dir, meta, Mask::Dir, &now, &tree.owners)?;
+    let list = acl::access(&dir);
+    metadata::set(&dir, meta, Mask::Dir, list.as_ref(), &now, &tree.owners)?;
     tree.unsynced.add(&dir);
-    Ok(Outcome::Done)
+    let kept = metadata::read_back(&dir, meta, Mask::Dir, None, &tree.owners)?;
+    Ok(as_kept(Outcome::Done, kept.as_ref()))
 }

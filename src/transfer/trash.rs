@@ -10,6 +10,7 @@
 mod id;
 mod list;
 mod prune;
+mod size;
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -33,6 +34,7 @@ use id::run_time;
 pub use id::{BadTrashId, TrashId};
 pub use list::{MOST_LISTED, TrashEntry, TrashKind, TrashSource, versions};
 pub use prune::prune;
+pub use size::{TrashSize, size};
 
 const INDEX: &str = "index";
 const FOUND: &str = "found";

@@ -102,6 +102,22 @@ fn more_names_than_the_budget_on_main_halt_that_directory_for_all() {
         has_arrived(&cluster[node], &recording("old.wav"));
     }
     assert!(!main.exists(recording("new.wav")));
+
+    // A file that there is no time to read has its turn in a later run, and everything else goes on.
+    main.sh(format!("rm -r {RECORDINGS}/nnn*")).ok();
+    main.write_settled(sound("late.wav"), "late");
+    let run = main.sh("XDS_LIMITS=reading=0 xds-sync sync --json");
+    run.exits(0);
+    let changes = run.json()["changes"].to_string();
+    assert!(changes.contains("not read within the time of a scan, has its turn later"), "{changes}");
+    for host in cluster.hosts() {
+        has_arrived(host, &recording("new.wav"));
+        assert_eq!(host.exists(sound("late.wav")), host.name == "main");
+    }
+    main.sync_json([""; 0]).exits(0);
+    for node in ["mds1", "mds2"] {
+        has_arrived(&cluster[node], &sound("late.wav"));
+    }
 }
 
 #[test]

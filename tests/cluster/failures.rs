@@ -156,7 +156,7 @@ fn names_of_every_kind_arrive_byte_for_byte_both_ways() {
         main.write_settled(path("/var/lib/xivo/sounds/odd", name), name);
         mds1.write_settled(path(&format!("{recordings}/odd"), name), name);
     }
-    let dry = main.xds_sync(["sync", "-n"]);
+    let dry = main.xds_sync(["sync", "-n", "-v"]);
     let json = main.sync_json([""; 0]);
     json.exits(0);
     main.tree("/var/lib/xivo/sounds/odd").assert_same(&mds1.tree("/var/lib/xivo/sounds/odd"));

@@ -67,6 +67,77 @@ fn a_file_removed_by_hand_comes_back_from_a_nodes_trash() {
 }
 
 #[test]
+fn what_main_has_just_lost_comes_back_from_where_it_still_stands() {
+    let cluster = cluster(&["en/a.wav", "en/deep/b.wav", "en/c.wav", "d.wav"]);
+    let main = &cluster.main;
+    for at in 0..14 {
+        main.write_settled(sounds(&format!("en/old{at}.wav")), "old");
+        main.write_settled(sounds(&format!("en/new{at}.wav")), format!("new {at}"));
+    }
+    main.sh(format!("chmod 2770 {SOUNDS}/en/deep && chown www-data:asterisk {SOUNDS}/en/deep")).ok();
+    main.sync_json([""; 0]).exits(0);
+    // Deleted on purpose, and carried by a run.
+    main.sh(format!("rm {SOUNDS}/en/old*")).ok();
+    main.sync_json([""; 0]).exits(0);
+    let before = main.tree(SOUNDS);
+
+    // One file, by mistake, and no run since.
+    main.remove(sounds("d.wav"));
+    let shown = restore(main, &["sounds", "d.wav", "-n"]).ok();
+    assert!(shown.contains("* -  ") && shown.contains("no: Main lost it since the last run"), "{shown}");
+    assert!(!main.exists(sounds("d.wav")));
+    let output = restore(main, &["sounds", "d.wav"]).ok();
+    assert!(output.starts_with("sounds: d.wav: restored as it stands on mds1 ("), "{output}");
+    before.assert_same(&main.tree(SOUNDS));
+
+    // A directory, as a whole: what was deleted on purpose stays deleted.
+    main.sh(format!("rm -rf {SOUNDS}/en")).ok();
+    main.sync_json([""; 0]).exits(25);
+    let asked = restore(main, &["sounds", "en"]);
+    let said = asked.exits(1).err();
+    assert!(
+        said.contains("* 17 files (")
+            && said.contains("lost on Main since the last run; still on mds1, mds2"),
+        "{said}"
+    );
+    assert!(said.contains("  14 files (") && said.contains("replaced or deleted "), "{said}");
+    assert!(said.contains("nothing was restored: with --yes these 17 files come back"), "{said}");
+    assert!(!main.exists(sounds("en")), "nothing comes back without a yes");
+    let refused = restore(main, &["sounds", "en/a.wav", "--id", "01KQ0000000000000000000000-0"]);
+    assert!(refused.exits(1).err().contains("it still stands on mds1, mds2"), "{refused:?}");
+    restore(main, &["sounds", "en", "--yes"]).exits(0);
+    before.assert_same(&main.tree(SOUNDS));
+    assert_eq!(main.sync_json([""; 0]).exits(0).changes(), [""; 0]);
+    let restored = history(main, &["sounds", "en/a.wav"]).pop().unwrap();
+    assert_eq!(restored["changes"][0]["reason"], "restored: as it stood on mds1");
+
+    // An edit that went wrong, before it is spread; and then what only a node has.
+    main.write_settled(sounds("d.wav"), "spoilt");
+    restore(main, &["sounds", "d.wav"]).exits(0);
+    assert_eq!(main.read_text(sounds("d.wav")), "first d.wav");
+    assert!(main.sh(format!("grep -r spoilt {SOUNDS}/.xds-sync/trash")).success(), "it went to the trash");
+    cluster["mds2"].write_settled(sounds("own.wav"), "of mds2");
+    restore(main, &["sounds", "own.wav"]).exits(0);
+    assert_eq!(main.read_text(sounds("own.wav")), "of mds2");
+}
+
+#[test]
+fn what_a_node_that_was_away_still_has_does_not_come_back_with_what_was_just_lost() {
+    let cluster = cluster(&["en/a.wav", "en/b.wav", "c.wav"]);
+    let main = &cluster.main;
+    cluster["mds2"].stop_sshd();
+    main.remove(sounds("en/b.wav"));
+    main.sync_json([""; 0]).exits(40);
+    cluster["mds2"].start_sshd();
+    main.sh(format!("rm -rf {SOUNDS}/en")).ok();
+    restore(main, &["sounds", "en"]).exits(0);
+    assert!(main.exists(sounds("en/a.wav")));
+    assert!(!main.exists(sounds("en/b.wav")), "that was deleted on purpose, and mds1 knows");
+    restore(main, &["sounds", "en/b.wav", "--node", "mds2"]).exits(0);
+    assert_eq!(main.read_text(sounds("en/b.wav")), "first en/b.wav");
+}
+
+#[test]
 fn an_overwritten_version_comes_back_by_its_id_and_a_second_restore_takes_that_back() {
     let cluster = cluster(&["a.wav", "b.wav"]);
     let main = &cluster.main;
@@ -80,8 +151,12 @@ fn an_overwritten_version_comes_back_by_its_id_and_a_second_restore_takes_that_b
     assert_eq!(runs[0]["changes"][0]["id"], Value::Null);
     let first = runs[1]["changes"][0]["id"].as_str().unwrap();
 
-    restore(main, &["sounds", "a.wav", "--id", first]).exits(0);
+    // The beginning of an id will do, as lists show it.
+    let beginning = format!("{}-{}", &first[..10], &first[27..]);
+    restore(main, &["sounds", "a.wav", "--id", &beginning]).exits(0);
     assert_eq!(main.read_text(sounds("a.wav")), "first a.wav");
+    let several = restore(main, &["sounds", "a.wav", "--id", &first[..1]]);
+    assert!(several.exits(1).err().contains("several begin like that"), "{several:?}");
     main.sync_json([""; 0]).exits(0);
     everywhere(&cluster, &sounds("a.wav"), "first a.wav");
     // What stood there is the newest in the trash now.
@@ -266,6 +341,24 @@ fn a_damaged_history_is_said_and_stops_nothing() {
         assert!(change.get(key).is_some(), "{key}: {change}");
     }
     assert_eq!(history(main, &["--since", "1h"]).len(), 1);
+    assert_eq!(history(main, &["--since", "1h", "--last", "7"]).len(), 1);
+    let lines = main.xds_sync(["history"]).ok();
+    assert!(lines.lines().count() == 1 && lines.ends_with("  ok       2 updated\n"), "{lines}");
+    main.sync_json([""; 0]).exits(0);
+    main.sync_json([""; 0]).exits(0);
+    assert!(main.xds_sync(["history"]).ok().contains("  2 runs found all in step"));
+
+    // It can be read where nothing can be written.
+    main.sh("mount --bind /var/lib/xds-sync /var/lib/xds-sync && mount -o remount,ro,bind /var/lib/xds-sync")
+        .ok();
+    assert_eq!(main.xds_sync(["history"]).ok().lines().count(), 2);
+    assert!(main.xds_sync(["status"]).ok().contains("in step"));
+    let refused = main.xds_sync(["sync"]);
+    assert!(
+        refused.exits(1).err().contains("lock") && refused.err().contains("mounted read-only"),
+        "{refused:?}"
+    );
+    main.sh("umount /var/lib/xds-sync").ok();
     assert!(main.xds_sync(["history", "sounds", "a.wav"]).ok().contains("update a.wav"));
 }
 

@@ -124,6 +124,12 @@ fn a_new_key_reaches_every_node_and_the_old_one_goes() {
     output.exits(40);
     assert!(output.text().contains("mds1 has the new key alone"), "{}", output.text());
     assert!(output.text().contains("mds2 has not moved"), "{}", output.text());
+    assert!(!output.text().contains("marker"), "only what was asked for: {}", output.text());
+    let quiet = main.xds_sync(["init", "--publish", "none", "--rotate", "-q"]);
+    assert!(quiet.exits(40).err().contains("mds2 has not moved"), "{quiet:?}");
+    let unfinished = "run `xds-sync init --rotate` again";
+    assert!(main.sync_json([""; 0]).json.to_string().contains(unfinished));
+    assert!(main.xds_sync(["nodes", "check"]).err().contains(unfinished));
     let new = public();
     assert_ne!(new, old);
     assert!(keys("mds1").contains(&new) && !keys("mds1").contains(&old), "{}", keys("mds1"));

@@ -27,6 +27,7 @@ mod history;
 mod install;
 mod join;
 mod panics;
+mod places;
 mod points;
 mod pushed;
 mod recordings;

@@ -23,6 +23,44 @@ fn a_nodes_own_file_stays_and_its_copy_of_mains_is_overwritten() {
     assert!(mds1.read_text(dialplan("90-own.conf")).contains("9,1"));
     assert!(!main.exists(dialplan("90-own.conf")));
     assert!(mds1.sh(format!("grep -r 8,1 {DIALPLAN}/.xds-sync/trash")).success());
+
+    // Whoever wants to see what only the node has, sees it, in the run and ever after.
+    let own = "dialplan: only there: 90-own.conf";
+    for _ in 0..2 {
+        assert!(main.xds_sync(["sync", "-n", "-v"]).ok().contains(own));
+        main.sync_json([""; 0]).exits(0);
+        assert!(main.xds_sync(["status", "-v"]).ok().contains(own));
+        assert!(!main.xds_sync(["status"]).ok().contains(own));
+    }
+    mds1.remove(dialplan("90-own.conf"));
+    main.sync_json([""; 0]).exits(0);
+    assert!(!main.xds_sync(["status", "-v"]).ok().contains(own));
+
+    // And the node tells what Main did there.
+    main.sync_json([""; 0]).exits(0);
+    let status = mds1.xds_sync(["status"]).ok();
+    assert!(status.starts_with("this host is a media server of main, since "), "{status}");
+    assert!(status.contains("last run of main ") && status.contains("changed nothing here"), "{status}");
+    main.write_settled(dialplan("20-more.conf"), "[more]\nexten => 7,1,Hangup()\n");
+    main.sync_json([""; 0]).exits(0);
+    let status = mds1.xds_sync(["status"]).ok();
+    assert!(
+        status.contains("  dialplan: create 1\n") && status.contains("  dialplan reload done"),
+        "{status}"
+    );
+    let json = mds1.xds_sync(["status", "--json"]).json();
+    assert_eq!(json["main"]["visit"]["changes"]["dialplan"]["create"], 1);
+    main.sync_json(["-n"]).exits(0);
+    assert_eq!(mds1.xds_sync(["status"]).ok().lines().nth(2), status.lines().nth(2), "a dry run is no visit");
+    let check = main.xds_sync(["nodes", "check", "-v"]).ok();
+    assert!(
+        check.contains("ok, 0.1.0") && check.contains("dialplan: ") && check.contains(" in the trash"),
+        "{check}"
+    );
+    let json = main.xds_sync(["nodes", "check", "--json"]).json();
+    let of_mds1 = &json["nodes"][0];
+    assert!(of_mds1["clock_ahead_ms"].as_i64().unwrap().abs() < 60_000, "{json}");
+    assert!(of_mds1["directories"][0]["trash_bytes"].as_u64().unwrap() > 0, "{json}");
 }
 
 #[test]

@@ -12,14 +12,16 @@ const HIS: &str = "/var/lib/xivo/his";
 /// The user who owns the directories.
 const AS_ASTERISK: &str = "setpriv --reuid=asterisk --regid=asterisk --clear-groups";
 
-/// Changes two names for each other as fast as it can, until its directory has a file `stop`.
+/// Changes two names for each other as fast as it can, until there is a file `/tmp/stop`. Tells how often it did.
 const FLIPPER: &str = r#"
 import ctypes, os, sys, time
-libc = ctypes.CDLL(None)
+libc = ctypes.CDLL(None, use_errno=True)
 a, b = (os.fsencode(name) for name in sys.argv[1:3])
+flips = 0
 while not os.path.exists('/tmp/stop'):
-    libc.renameat2(-100, a, -100, b, 2)
+    flips += libc.renameat2(-100, a, -100, b, 2) == 0
     time.sleep(0.0003)
+print(flips, os.strerror(ctypes.get_errno()))
 "#;
 
 fn as_asterisk(host: &Host, script: &str) {
@@ -114,44 +116,113 @@ fn a_missing_root_is_not_made_through_what_was_planted_meanwhile() {
     untouched(mds1);
 }
 
+/// What a user of a host exchanges with a link to the same place in a tree of root's. What is ours is held by
+/// `tests/races.rs`.
+const LEVELS: [&str; 5] = [
+    "sounds",
+    "sounds/recordings",
+    "sounds/recordings/d",
+    "sounds/recordings/d/sub",
+    "sounds/recordings/d/sub/f.wav",
+];
+/// Where the tree of root's is, which looks like the directories and has what nobody else may read.
+const OF_ROOT: &str = "/srv/of-root";
+
+/// Runs under each level on each host; 200 are the long form.
+fn rounds() -> usize {
+    std::env::var("XDS_FLIPS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(2)
+}
+
+/// Makes the tree of root's. What is returned holds that all of it is as it was, with its times.
+fn plant_tree(host: &Host) -> impl Fn(&Host) {
+    host.sh(format!(
+        "umask 077; rm -rf {OF_ROOT}; mkdir -p {OF_ROOT}/sounds/recordings && cd {OF_ROOT}/sounds/recordings && \
+         mkdir -p d/sub .xds-sync/stage .xds-sync/trash && \
+         for f in f.wav own.wav meta.wav gone.wav; do echo of-root-alone >d/sub/$f; done"
+    ))
+    .ok();
+    let list = |host: &Host| {
+        host.sh(format!("cd {OF_ROOT} && find . -printf '%p %m %U %G %s %T@ %C@\\n' | sort")).ok()
+    };
+    let before = list(host);
+    move |host: &Host| assert_eq!(list(host), before, "{}: what is root's was touched", host.name)
+}
+
+/// What its users do in the recordings of a host: new contents, a file that goes or comes, a change of its mode. It is
+/// settled, and whatever is in the way is.
+fn work(host: &Host, round: usize) {
+    let mode = if round.is_multiple_of(2) { "640" } else { "664" };
+    let gone = if round.is_multiple_of(2) { "rm -f gone.wav" } else { "echo again >gone.wav" };
+    host.sh(format!(
+        "{AS_ASTERISK} sh -c 'cd {RECORDINGS}/d/sub && echo {round} {name} >f.wav && echo {round} >of-{name}-{round}.wav && \
+         {gone}; chmod {mode} meta.wav; touch -d \"1 hour ago\" *.wav'",
+        name = host.name
+    ));
+}
+
+/// One level on one host: whatever it flips, nothing of root's is read, written, given to somebody else or deleted, and
+/// the other directories go on.
+fn flips_lead_nowhere(cluster: &Cluster, at: &Host, level: &str) {
+    let main = &cluster.main;
+    let untouched = plant_tree(at);
+    let (name, aside) = (format!("/var/lib/xivo/{level}"), format!("{HIS}/aside"));
+    at.sh("rm -f /tmp/stop").ok();
+    at.write("/tmp/flip.py", FLIPPER);
+    at.chmod("/tmp/flip.py", 0o644);
+    as_asterisk(at, &format!("mkdir -p {HIS} && ln -sfn {OF_ROOT}/{level} {aside}"));
+    let mut flipping = at.spawn(["sh", "-c", &format!("{AS_ASTERISK} python3 /tmp/flip.py {name} {aside}")]);
+    let others = cluster.hosts().filter(|host| host.name != at.name);
+    let elsewhere = others.last().unwrap();
+    for round in 0..rounds() {
+        work(at, round);
+        work(elsewhere, round);
+        // The honest work of the same moment.
+        let music = format!("{MOH}/{}-{round}.wav", level.replace('/', "-"));
+        main.write_settled(&music, at.name.as_bytes());
+        let run = main.sync_json([""; 0]);
+        // With all of a node's files behind a link, that directory halts.
+        assert!([0, 3, 23, 25].contains(&run.code), "{} {level}: {:?}", at.name, run.json);
+        for node in &cluster.nodes {
+            assert_eq!(node.read_text(&music), at.name, "{} {level}: {:?}", at.name, run.json);
+        }
+    }
+    assert!(flipping.is_running());
+    at.sh("touch /tmp/stop").ok();
+    let flipped = flipping.wait().ok();
+    let flips: usize = flipped.split(' ').next().unwrap().parse().unwrap();
+    assert!(flips > rounds(), "{} {level}: nobody flipped: {flipped}", at.name);
+    untouched(at);
+    as_asterisk(at, &format!("if [ -L {name} ]; then rm {name} && mv {aside} {name}; else rm {aside}; fi"));
+    untouched(at);
+    for host in cluster.hosts() {
+        let found =
+            host.sh(format!("grep -rl of-root-alone /var/lib/xivo; find /var/lib/xivo -lname '{OF_ROOT}*'"));
+        assert_eq!(found.text(), "", "{}: what is root's on {} is here", host.name, at.name);
+    }
+    eventually("the cluster to be in step again", Duration::from_secs(20), || {
+        main.sync_json([""; 0]).code == 0
+    });
+}
+
 #[test]
 fn a_link_that_flips_under_many_runs_leads_nowhere() {
-    let cluster = Cluster::new().nodes(2).build();
+    // As built in, but for the reloads: nothing here plays music.
+    let directories = [("moh", MOH, "push"), ("sounds", SOUNDS, "push"), ("recordings", RECORDINGS, "both")];
+    let config: String = directories
+        .iter()
+        .map(|(name, path, way)| {
+            format!("[[directory]]\nname = '{name}'\npath = '{path}'\ndirection = '{way}'\n")
+        })
+        .collect();
+    let cluster = Cluster::new().nodes(2).without_asterisk().more_config(&config).build();
     let main = &cluster.main;
-    main.write_settled(format!("{RECORDINGS}/a.wav"), "a");
+    as_asterisk(main, &format!("mkdir -p {RECORDINGS}/d/sub && cd {RECORDINGS}/d/sub && echo a >meta.wav"));
+    work(main, 1);
     main.sync_json([""; 0]).exits(0);
     for at in [main, &cluster["mds1"]] {
-        let untouched = plant_secrets(at);
-        at.write("/tmp/flip.py", FLIPPER);
-        at.chmod("/tmp/flip.py", 0o644);
-        as_asterisk(
-            at,
-            &format!("mkdir -p {HIS}/away {HIS}/mine && echo x >{HIS}/mine/own && chmod 755 {HIS}/mine/own"),
-        );
-        as_asterisk(at, &format!("mv {RECORDINGS} {HIS}/away/ && mv {HIS}/mine {RECORDINGS}"));
-        as_asterisk(at, &format!("ln -s /etc/cron.daily {HIS}/lnk"));
-        let flip = format!("{AS_ASTERISK} python3 /tmp/flip.py {RECORDINGS} {HIS}/lnk");
-        let mut flipping = at.spawn(["sh", "-c", &flip]);
-        for number in 0..20 {
-            // The honest work of the same moment.
-            main.write_settled(format!("{MOH}/{}-{number}.wav", at.name), "music");
-            let run = main.sync_json([""; 0]);
-            assert!([3, 23].contains(&run.code), "{:?}", run.json);
-            for node in &cluster.nodes {
-                assert!(node.exists(format!("{MOH}/{}-{number}.wav", at.name)), "{:?}", run.json);
-            }
+        for level in LEVELS {
+            flips_lead_nowhere(&cluster, at, level);
         }
-        assert!(flipping.is_running());
-        at.sh("touch /tmp/stop").ok();
-        flipping.wait().ok();
-        untouched(at);
-        for host in cluster.hosts() {
-            assert_eq!(host.sh(format!("find {SOUNDS} -name of-root")).ok(), "", "{}", host.name);
-        }
-        at.sh(format!("rm -rf {RECORDINGS} && mv {HIS}/away/recordings {RECORDINGS} && rm -r {HIS}")).ok();
-        eventually("the cluster to be in step again", Duration::from_secs(20), || {
-            main.sync_json([""; 0]).code == 0
-        });
     }
 }
 

@@ -35,7 +35,7 @@ fn one_machine_under_two_names_is_one_node_and_a_copy_is_told_how_to_become_anot
 
     // Main itself is no node.
     main.sh("cat /root/.ssh/rsync_xds.pub >>/root/.ssh/authorized_keys").ok();
-    more("third", "main");
+    more("third", "10.77.0.1");
     let run = main.sync_json([""; 0]);
     run.exits(40);
     assert!(error(&run, "third").contains("third is the same machine as Main"), "{:?}", run.json);
@@ -103,4 +103,63 @@ fn trouble_with_the_key_of_main_is_told_once_and_as_its_own() {
     let checked = main.xds_sync(["nodes", "check"]);
     assert_eq!(checked.exits(1).err().matches("Read-only file system").count(), 1, "{checked:?}");
     assert!(checked.err().contains("on Main") && checked.text().is_empty(), "{checked:?}");
+}
+
+#[test]
+fn first_steps_go_on_past_what_fails_and_say_what_keeps_main_out() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let moh = "/var/lib/xivo/moh";
+    main.sh(format!("mount --bind {moh} {moh} && mount -o remount,bind,ro {moh}")).ok();
+    let init = main.xds_sync(["init", "--publish", "none"]);
+    let told = init.exits(23).text();
+    assert!(told.contains("marker    FAILED: marking moh") && told.contains("Read-only"), "{told}");
+    assert!(told.contains("sounds: made in") && told.contains("cron job  made"), "{told}");
+    let quiet = main.xds_sync(["init", "--publish", "none", "-q"]);
+    assert!(quiet.exits(23).err().contains("marking moh"), "{quiet:?}");
+    main.sh(format!("umount {moh}")).ok();
+    main.xds_sync(["init", "--publish", "none"]).ok();
+
+    // What is not added is not complained about as if it were there.
+    let added = main.xds_sync(["nodes", "add", "mds9", "10.77.0.11"]);
+    let why = added.exits(1).err();
+    assert!(why.contains("nothing was changed: ") && why.contains("'mds1' has the address"), "{why}");
+    assert!(!why.contains("nodes.toml"), "{why}");
+    main.xds_sync(["nodes", "add", "mds9", "10.77.0.99"]).ok();
+    main.await_syslog("nodes add: mds9");
+    main.xds_sync(["nodes", "remove", "mds9"]).ok();
+    main.await_syslog("nodes remove: mds9");
+
+    // Where nobody serves the key.
+    let join = |what: &[&str]| mds1.xds_sync([&["join"], what].concat());
+    let why = join(&["main"]).exits(1).err();
+    assert!(why.contains("port 443") && why.contains("systemctl start xds-sync-serve"), "{why}");
+    assert!(!why.contains("os error"), "{why}");
+
+    // sshd itself is asked whether the line is of use.
+    mds1.write("/root/main.pub", main.read("/root/.ssh/rsync_xds.pub"));
+    let by_file = ["--key", "/root/main.pub", "main"];
+    join(&by_file).exits(0);
+    let config = mds1.read_text("/etc/ssh/sshd_config");
+    for (more, says) in [
+        ("AuthorizedKeysFile /etc/ssh/keys/%u", "sshd reads keys from '/etc/ssh/keys/%u'"),
+        ("PermitRootLogin no", "PermitRootLogin is 'no'"),
+        ("Match User root\nAllowUsers admin", "AllowUsers"),
+    ] {
+        mds1.write("/etc/ssh/sshd_config", format!("{more}\n{config}"));
+        if more.starts_with("Match") {
+            mds1.write("/etc/ssh/sshd_config", format!("{config}{more}\n"));
+        }
+        let told = join(&by_file);
+        assert!(told.exits(23).text().contains(says), "{told:?}");
+    }
+    mds1.write("/etc/ssh/sshd_config", &config);
+    mds1.sh("chmod 777 /root/.ssh").ok();
+    let told = join(&by_file);
+    assert!(told.exits(23).text().contains("chmod go-w /root/.ssh"), "{told:?}");
+    mds1.sh("chmod 700 /root/.ssh").ok();
+    join(&by_file).exits(0);
+
+    let at_a_terminal = mds1.sh("script --quiet --return --command 'xds-sync agent' /dev/null </dev/null");
+    assert!(at_a_terminal.exits(1).text().contains("for Main's ssh"), "{at_a_terminal:?}");
 }

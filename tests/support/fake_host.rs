@@ -1,6 +1,7 @@
 //! A host in memory, which keeps what it was told: for tests of the protocol inside of the crate and outside of it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use xds_sync::model::{
@@ -8,11 +9,12 @@ use xds_sync::model::{
     ReloadState, Space, TrashKeep, Tree,
 };
 use xds_sync::node::{
-    Attempt, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot, Refusal, TrashReader,
+    Attempt, Describe, Description, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot,
+    Refusal, RootDescription, TrashReader,
 };
 use xds_sync::reload::ReloadRequest;
 use xds_sync::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
-use xds_sync::transfer::trash::{TrashEntry, TrashId, TrashKind, Trashed};
+use xds_sync::transfer::trash::{TrashEntry, TrashId, TrashKind, TrashSize, Trashed};
 use xds_sync::transfer::{BlobRequest, Received, Sink, Source};
 
 /// What a [`Fake`] does in a scan before it answers.
@@ -169,7 +171,12 @@ impl Endpoint for Fake {
         Ok(owners.iter().map(known).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        _: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
         self.call(format!("prepare {directory} {}", trash.seconds));
         Ok(Ok(PreparedRoot { id: "01MARKER".to_owned(), pruned: Pruned::default() }))
     }
@@ -268,6 +275,15 @@ impl TrashReader for Fake {
         let trash = Fake { files: self.trash.clone(), ..Fake::default() };
         let mut source = &trash;
         source.send(wanted, sink).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
+    }
+}
+
+impl Describe for Fake {
+    fn describe(&mut self, roots: &[PathBuf]) -> Result<Description, NodeError> {
+        self.call(format!("describe {roots:?}"));
+        let full = RootDescription { space: Space::UNKNOWN, trash: Some(TrashSize::default()) };
+        let roots = roots.iter().map(|_| Ok(full.clone())).collect();
+        Ok(Description { version: "0\n".to_owned(), now_ms: 7, read_only: false, roots })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::super::{Context, exit, load};
 use super::{EXAMPLES, file};
 use crate::enroll::nodes_file::{NewNode, with_node};
+use crate::logging;
 use crate::model::escape::escape_for_people;
 
 /// Write a node into `conf.d/nodes.toml`
@@ -32,6 +33,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         ..NewNode::default()
     };
     if file::edit(context, |text| with_node(text, &node))? {
+        logging::use_syslog(&config.sync.syslog_facility);
+        log::info!("nodes add: {name} at {address}");
         file::show_added(context, &format!("{name} at {address}"));
     }
     Ok(exit::DONE)

@@ -4,10 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::super::exit::StepContext as _;
 use super::super::{Context, load};
+use crate::config::{Mistake, Origin};
 use crate::enroll::install::install;
 
 /// Where it is.
@@ -15,34 +16,45 @@ pub(super) fn path(context: &Context) -> PathBuf {
     load::config_path(context).with_file_name("conf.d").join("nodes.toml")
 }
 
-/// Changes the file, if that leaves a configuration without mistakes. Returns whether there was anything to change.
+/// Changes the file, if that leaves a configuration without mistakes; nothing is written otherwise. Returns whether there
+/// was anything to change.
 pub(super) fn edit(
     context: &Context,
     change: impl FnOnce(&str) -> anyhow::Result<String>,
 ) -> anyhow::Result<bool> {
     let path = path(context);
-    let before = match fs::read_to_string(&path) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+    let old = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
     };
-    let old = before.as_deref().unwrap_or_default();
-    let new = change(old).with_context(|| path.display().to_string())?;
+    let new = change(&old).with_context(|| path.display().to_string())?;
     if new == old {
         return Ok(false);
     }
-    install(&path, new.as_bytes()).step("write")?;
     // Only a whole configuration tells whether a name or an address is taken elsewhere.
-    let Err(mistakes) = load::config(context) else { return Ok(true) };
-    put_back(&path, before.as_deref()).step("put back")?;
-    Err(mistakes)
+    let mistakes = load::would_be(context, &path, &new)?;
+    ensure!(mistakes.is_empty(), "nothing was changed: {}", in_words(&mistakes, &path));
+    install(&path, new.as_bytes()).step("write")?;
+    Ok(true)
 }
 
-fn put_back(path: &Path, before: Option<&str>) -> anyhow::Result<()> {
-    match before {
-        Some(before) => install(path, before.as_bytes()).map(drop),
-        None => fs::remove_file(path).with_context(|| format!("removing {}", path.display())),
-    }
+/// The mistakes in one line. The lines of the file as it would be are nowhere to be seen.
+fn in_words(mistakes: &[Mistake], path: &Path) -> String {
+    let of = |mistake: &Mistake| match &mistake.origin {
+        Origin::File(file, _) if file == path => mistake.message.clone(),
+        _ => mistake.to_string(),
+    };
+    let would_be = format!("{}:", path.display());
+    let words: Vec<String> = mistakes.iter().map(of).collect();
+    // Another file may be said to repeat what would stand here.
+    let plain = |word: &String| match word.split_once(&would_be) {
+        Some((before, line)) => {
+            format!("{before}{}{}", path.display(), line.trim_start_matches(|c: char| c.is_ascii_digit()))
+        }
+        None => word.clone(),
+    };
+    words.iter().map(plain).collect::<Vec<_>>().join("; ")
 }
 
 pub(super) fn show_added(context: &Context, what: &str) {

@@ -10,6 +10,7 @@ use super::{EXAMPLES, file};
 use crate::config::Config;
 use crate::discovery::workers_list::{self, Worker};
 use crate::enroll::nodes_file::{NewNode, with_node};
+use crate::logging;
 
 /// Add the nodes of a workers-list: lines `[user@]host[:path]`; known ones are passed over
 #[derive(clap::Args, Debug)]
@@ -34,6 +35,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     })?;
     if is_changed {
         let names: Vec<&str> = new.iter().map(|node| &*node.name).collect();
+        logging::use_syslog(&config.sync.syslog_facility);
+        log::info!("nodes import: {}", names.join(", "));
         file::show_added(context, &names.join(", "));
     }
     for node in known {

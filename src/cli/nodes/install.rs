@@ -1,7 +1,7 @@
 //! `xds-sync nodes install`.
 
 use super::super::steps::Steps;
-use super::super::{Context, exit, load};
+use super::super::{Context, candidates, exit, load};
 use super::EXAMPLES;
 use crate::config::Node;
 use crate::logging;
@@ -16,7 +16,7 @@ use crate::site::{Access, Locking, Site};
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Names of known nodes
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = candidates::nodes())]
     names: Vec<String>,
 }
 

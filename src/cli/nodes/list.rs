@@ -1,5 +1,7 @@
 //! `xds-sync nodes list`.
 
+use std::io::IsTerminal as _;
+
 use serde::Serialize;
 
 use super::super::{Context, exit, load};
@@ -10,6 +12,8 @@ use crate::site::KnownNodes;
 
 /// The source of a node that stands in the configuration.
 const CONFIGURED: &str = "config";
+
+const HEADER: [&str; 5] = ["NAME", "ADDRESS", "USER", "LABELS", "KNOWN FROM"];
 
 /// List every known node
 #[derive(clap::Args, Debug)]
@@ -36,6 +40,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let nodes: Vec<Listed<'_>> = known.config().nodes.iter().map(|node| listed(node, &known)).collect();
     let text = match args.json {
         true => serde_json::to_string(&Nodes { nodes })? + "\n",
+        // A script reads rows alone.
+        false if std::io::stdout().is_terminal() => {
+            table(std::iter::once(HEADER.map(str::to_owned)).chain(nodes.iter().map(row)))
+        }
         false => table(nodes.iter().map(row)),
     };
     context.ui.result(text.as_bytes())?;

@@ -15,13 +15,18 @@ use super::Context;
 
 const EXAMPLES: &str = "\
 Examples:
-  xds-sync nodes list           every known node, and where it is known from
-  xds-sync nodes check          reach each one's agent; 40 when some do not answer, 41 when all
+  xds-sync nodes list           every known node, and where it is
+                                known from
+  xds-sync nodes check          reach each one's agent: versions,
+                                clocks, room, trash
   xds-sync nodes check mds1     only this one
   xds-sync nodes add mds3 10.0.0.13 --label paris
   xds-sync nodes remove mds3
   xds-sync nodes import workers-list.txt
-  xds-sync nodes install mds3   bring xds-sync there, over a key that opens a shell";
+  xds-sync nodes install mds3   bring xds-sync there, over a key
+                                that opens a shell
+
+Exit codes: 40 when something is wrong with some nodes, 41 with all.";
 
 /// List the nodes, check that they can be reached, add, install and remove them
 #[derive(clap::Args, Debug)]

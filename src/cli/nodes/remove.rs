@@ -2,15 +2,18 @@
 
 use anyhow::{Context as _, bail};
 
-use super::super::{Context, exit, load};
+use super::super::{Context, candidates, exit, load};
 use super::{EXAMPLES, file};
 use crate::enroll::nodes_file::without_node;
+use crate::enroll::rotate;
+use crate::logging;
 
 /// Take a node out of `conf.d/nodes.toml`; its files stay as they are
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// Its name
+    #[arg(add = candidates::nodes())]
     name: String,
 }
 
@@ -28,6 +31,14 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         Some(text) => Ok(text),
         None => bail!("{name} is not in {}; 'xds-sync config show' tells where it is", path.display()),
     })?;
+    logging::use_syslog(&config.sync.syslog_facility);
+    log::info!("nodes remove: {name}");
+    if rotate::previous(&config.ssh.identity).exists() {
+        context.ui.message(&format!(
+            "the rotation of Main's key is not finished: if {name} has not moved, it knows the old key alone, and \
+             has to join again should it come back"
+        ));
+    }
     context.ui.message(&format!("removed {name}; its files stay as they are"));
     Ok(exit::DONE)
 }

@@ -39,7 +39,39 @@ fn a_missing_file_is_a_mistake_only_when_it_was_named() {
     let files = Files::new(&[]);
     assert!(load(&files.sources()).is_ok());
     let named = Sources { file_was_named: true, ..files.sources() };
-    assert!(load(&named).unwrap_err().to_string().contains("config.toml:1: cannot be read"));
+    assert!(load(&named).unwrap_err().to_string().contains("config.toml: there is no such file"));
+}
+
+#[test]
+fn what_a_later_layer_lies_over_is_checked_all_the_same() {
+    let files = Files::new(&[
+        (
+            "config.toml",
+            "[sync]\nparallel = 0\n[hub]\nlisten = \"nowhere\"\ncertificate = \"/a\"\n[discovery.postgres]\nurl = \"x\"",
+        ),
+        (
+            "conf.d/a.toml",
+            "[sync]\nparallel = 2\n[hub]\nlisten = \"127.0.0.1:1\"\ncertificate = \"/b\"\nkey = \"/k\"",
+        ),
+        ("conf.d/b.toml", "[sync]\nparallel = 3\n[discovery.postgres]\nurl = \"postgresql:///b\""),
+    ]);
+    insta::assert_snapshot!(files.mistakes(), @r#"
+    config.toml:2: sync.parallel: expected a number from 1 to 1024
+    config.toml:4: hub.listen: expected ADDRESS:PORT such as "127.0.0.1:8443", found 'nowhere'
+    config.toml:7: discovery.postgres.url: expected a URL such as "postgresql://user@host/asterisk"
+    "#);
+}
+
+#[test]
+fn a_file_is_judged_as_it_would_be() {
+    let files = Files::new(&[("config.toml", "[[node]]\nname = \"a\"\naddress = \"a\"")]);
+    let would_be = |text: &str| {
+        let path = files.sources().file.with_file_name("conf.d").join("nodes.toml");
+        load(&Sources { replaced: Some((path, text.as_bytes().to_vec())), ..files.sources() })
+    };
+    assert_eq!(would_be("[[node]]\nname = \"b\"\naddress = \"b\"").unwrap().config.nodes.len(), 2);
+    assert!(would_be("[[node]]\nname = \"b\"\naddress = \"a\"").is_err());
+    assert_eq!(load(&files.sources()).unwrap().config.nodes.len(), 1);
 }
 
 #[test]

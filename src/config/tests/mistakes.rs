@@ -49,6 +49,16 @@ mistake! {
     same_root: "[[directory]]\nname = \"a\"\npath = \"/x\"\n[[directory]]\nname = \"b\"\npath = \"/x/\"\ndelete=\"keep\"" => "config.toml:6: directory 'a' has the path /x already";
     overlap: "[[directory]]\nname = \"a\"\npath = \"/x\"\n[[directory]]\nname = \"b\"\npath = \"/x/y\"" => "config.toml:6: /x/y overlaps directory 'a' (/x) under the same rules; configure only the outer one";
     bad_glob: "[[directory]]\nname = \"a\"\npath = \"/x\"\nexclude = [\"[\"]" => "config.toml:4: directory.a.exclude: not a valid pattern: exclude \"[\": unclosed character class; missing ']'";
+    glob_of_the_host: "[[directory]]\nname = \"a\"\npath = \"/x\"\nexclude = [\"/x/tmp/\", \"/y/tmp\"]" => "config.toml:4: directory.a.exclude: '/x/tmp/' excludes nothing: '/' at the beginning is the directory's root; write '/tmp/'";
+    glob_without_effect: "[[directory]]\nname = \"a\"\npath = \"/x\"\nexclude = [\"./tmp\"]" => "config.toml:4: directory.a.exclude: './tmp' excludes nothing: no path has '.' or nothing between two '/'; write '/tmp'";
+    option_without_effect: "[ssh]\noptions = [\"StrictHostKeyChecking=no\"]" => "config.toml:2: ssh.options: 'StrictHostKeyChecking=no' has no effect: write ssh.host_keys; a changed key is refused in any case";
+    option_twice: "[ssh]\noptions = [\"Ciphers=a\", \"Ciphers=b\"]" => "config.toml:2: ssh.options: 'Ciphers=b' has no effect: an earlier value of the same option counts";
+    long_state_dir: "[sync]\nstate_dir = \"/0123456789/0123456789/0123456789/0123456789/0123456789/0123\"" => "config.toml:2: sync.state_dir: a path of 60 bytes, more than 57: no control socket of ssh fits below it";
+    key_twice: "[sync]\nparallel = 2\nparallel = 3" => "config.toml:3: not valid TOML: duplicate key: parallel is written twice";
+    section_twice: "[sync]\nparallel = 2\n[sync]\ntimeout = \"1s\"" => "config.toml:3: not valid TOML: duplicate key: sync is written twice";
+    one_bracket_after_two: "[[node]]\nname = \"a\"\naddress = \"a\"\n[node]\nname = \"b\"\naddress = \"b\"" => "config.toml:4: write [[node]], with two brackets";
+    no_value: "[sync]\nparallel =\ntimeout = \"1s\"" => "config.toml:2: not valid TOML: parallel has no value; write parallel = …";
+    main_as_node: "[main]\nhost = \"pbx.example.org\"\n[[node]]\nname = \"a\"\naddress = \"PBX.example.org\"" => "config.toml:5: node.a.address: PBX.example.org is Main itself (main.host); Main is no node";
     reload_command: "[[directory]]\nname = \"a\"\npath = \"/x\"\nreload = [\"asterisk -rx x\"]" => "config.toml:4: directory.a.reload: expected the name of a reload such as \"dialplan\", not a command, found 'asterisk -rx x'";
     max_delete: "[[directory]]\nname = \"a\"\npath = \"/x\"\nmax_delete = \"lots\"" => "config.toml:4: directory.a.max_delete: expected a percentage such as \"50%\" or a number of files such as \"200\"";
     bad_owner: "[[directory]]\nname = \"a\"\npath = \"/x\"\nowner = \"asterisk\"" => "config.toml:4: directory.a.owner: expected \"user:group\" such as \"asterisk:www-data\", found 'asterisk'";

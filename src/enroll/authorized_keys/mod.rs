@@ -9,6 +9,9 @@ mod line;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
+use crate::model::steps::step;
 use anyhow::Context as _;
 use ssh_key::public::KeyData;
 use ssh_key::{HashAlg, PublicKey};
@@ -116,15 +119,9 @@ pub fn has(content: &[u8], key: &KeyData) -> bool {
 /// Every Main that may log in, as it was named, without repetition.
 #[must_use]
 pub fn mains(content: &[u8]) -> Vec<String> {
-    let mut mains: Vec<String> = Vec::new();
-    for line in lines(content) {
-        if let Some(main) = line.main()
-            && !mains.iter().any(|known| same_host(known, main))
-        {
-            mains.push(main.to_owned());
-        }
-    }
-    mains
+    let mut known = HashSet::new();
+    let mains = lines(content).filter_map(|line| line.main());
+    mains.filter(|main| known.insert(host_of(main).to_ascii_lowercase())).map(str::to_owned).collect()
 }
 
 /// Whether two names of a Main mean the same host: the port at which it publishes its key may change.
@@ -134,6 +131,7 @@ pub fn same_host(a: &str, b: &str) -> bool {
 }
 
 fn host_of(main: &str) -> &str {
+    step();
     if let Some((host, _)) = main.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         return host;
     }

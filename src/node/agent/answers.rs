@@ -1,6 +1,7 @@
 //! The answers of an agent, once it is clear that Main may ask.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::error::{broken, lost, refused};
 use super::send_reply;
 use super::session::AgentSession;
 use crate::model::{Action, Owner, RelPath, ReloadOutcome, ReloadState};
-use crate::node::endpoint::{KeyChange, NodeSession, Watching};
+use crate::node::endpoint::{Description, KeyChange, NodeSession, Watching};
 use crate::node::error::{NodeError, NodeErrorKind, Refusal};
 use crate::node::heartbeat::Activity;
 use crate::node::protocol::check;
@@ -137,7 +138,7 @@ impl<W: Write> AgentSession<'_, W> {
             let actions = commit.take();
             let outcomes = self.host.commit(directory, &actions)?;
             let run = self.in_run()?;
-            run.changes.commit(directory, &actions, &outcomes);
+            run.changes.commit(directory, &actions, &outcomes, &mut run.visit);
             run.commit.finish(outcomes);
         }
         Ok(Reply::Outcomes(self.in_run()?.commit.next_outcomes()))
@@ -196,7 +197,25 @@ impl<W: Write> AgentSession<'_, W> {
             ReloadState::Owed => log::warn!("reload: run={run} name={name} state=owed{detail}"),
             ReloadState::Failed => log::warn!("reload: run={run} name={name} state=failed{detail}"),
         }
+        self.in_run()?.visit.reloaded(&outcome);
         Ok(Reply::Reloaded(outcome))
+    }
+
+    pub(super) fn describe(&mut self, roots: &[PathBuf]) -> Result<Reply, NodeError> {
+        if roots.len() > MAX_DIRECTORIES {
+            return Err(broken("too many directories to describe"));
+        }
+        let accepted: Vec<Result<(), String>> = roots.iter().map(|root| self.accept.root(root)).collect();
+        let named = roots.iter().zip(&accepted).filter(|(_, accepted)| accepted.is_ok());
+        let named: Vec<PathBuf> = named.map(|(root, _)| root.clone()).collect();
+        let described = self.host.describe(&named)?;
+        let mut described_roots = described.roots.into_iter();
+        let roots = accepted.into_iter().map(|accepted| match accepted {
+            Ok(()) => described_roots.next().unwrap_or_else(|| Err(Refusal::new("it was not looked at"))),
+            Err(why) => Err(Refusal::new(why)),
+        });
+        let roots = roots.map(|root| root.map_err(check::clip_refusal)).collect();
+        Ok(Reply::Described(Description { read_only: self.accept.read_only, roots, ..described }))
     }
 
     pub(super) fn replace_key(&mut self, change: &KeyChange) -> Result<Reply, NodeError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{Action, Outcome, Step};
 use crate::node::protocol::check;
+use crate::node::seen::Visit;
 
 /// Most changes of one run that are logged one by one. A first run has tens of thousands, and a log daemon that
 /// drops lines at that rate would drop those of other programs too.
@@ -23,12 +24,18 @@ impl ChangeLog {
         ChangeLog { run: run.to_owned(), ..ChangeLog::default() }
     }
 
-    /// Logs the actions of a commit that were done.
-    pub(super) fn commit(&mut self, directory: &str, actions: &[Action], outcomes: &[Outcome]) {
-        for (action, outcome) in actions.iter().zip(outcomes) {
-            if *outcome == Outcome::Done
-                && let Some(line) = self.line(directory, action)
-            {
+    /// Logs the actions of a commit that were done, and counts them in `visit`.
+    pub(super) fn commit(
+        &mut self,
+        directory: &str,
+        actions: &[Action],
+        outcomes: &[Outcome],
+        visit: &mut Visit,
+    ) {
+        let done = actions.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_done());
+        for (action, _) in done {
+            visit.count(directory, word(action));
+            if let Some(line) = self.line(directory, action) {
                 log::info!("{line}");
             }
         }

@@ -19,6 +19,7 @@ use crate::node::protocol::check;
 use crate::node::protocol::frame::{Kind, decode, read_frame};
 use crate::node::protocol::handshake::Hello;
 use crate::node::protocol::message::{Reply, Request};
+use crate::node::seen::Visit;
 use crate::snapshot::Rules;
 use crate::transfer::trash::TrashEntry;
 
@@ -46,6 +47,8 @@ pub(super) struct AgentRun {
     /// Entries of the trash that Main has asked for and not received yet.
     pub(super) trash: VecDeque<TrashEntry>,
     pub(super) changes: ChangeLog,
+    /// What this node remembers of the run.
+    pub(super) visit: Visit,
 }
 
 impl<'a, W: Write> AgentSession<'a, W> {
@@ -62,7 +65,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
     /// Answers requests until Main closes the stream.
     pub(super) fn run(&mut self) -> Result<(), NodeError> {
         let served = self.answer_requests();
-        self.close_run();
+        self.close_run(false);
         // Main has gone, or goes now: nobody is left to be told.
         let _ = self.host.end();
         served
@@ -91,9 +94,10 @@ impl<'a, W: Write> AgentSession<'a, W> {
             Request::Scan(spec) => self.scan(&spec),
             Request::Tree { directory, basis } => self.tree(&directory, basis),
             Request::KnownOwners(owners) => self.known_owners(&owners),
-            Request::Prepare { directory, trash } => {
+            Request::Prepare { directory, trash, root } => {
                 self.may_change(&directory)?;
-                let prepared = self.host.prepare(&directory, &trash)?;
+                root.iter().try_for_each(check::meta).map_err(lost)?;
+                let prepared = self.host.prepare(&directory, &trash, root.as_ref())?;
                 Ok(Reply::Prepared(prepared.map_err(check::clip_refusal)))
             }
             Request::ClearStage(directory) => {
@@ -131,6 +135,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
                 self.versions(&directory, &path)
             }
             Request::MoreTrash => self.more_trash(),
+            Request::Describe(roots) => self.describe(&roots),
             Request::Recall { directory, id, paths } => {
                 self.may_name(&directory, &paths)?;
                 let recalled = self.host.recall(&directory, &id, &paths)?;
@@ -147,7 +152,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
 
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<Reply, NodeError> {
         check::id(run).map_err(lost)?;
-        self.close_run();
+        self.close_run(false);
         // Another Main may have taken over while the session was idle.
         binding::check(&self.accept.state_dir, self.main)?;
         self.host.begin(run, dry_run)?;
@@ -159,6 +164,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
             commit: PendingCommit::default(),
             trash: VecDeque::new(),
             changes: ChangeLog::new(run),
+            visit: Visit::new(run, self.main),
         });
         Ok(Reply::Begun { machine: self.machine(dry_run), read_only: self.accept.read_only })
     }
@@ -174,14 +180,18 @@ impl<'a, W: Write> AgentSession<'a, W> {
     }
 
     fn end(&mut self) -> Result<Reply, NodeError> {
-        self.close_run();
+        self.close_run(true);
         self.host.end()?;
         Ok(Reply::Ended)
     }
 
-    fn close_run(&mut self) {
+    /// `whole`: Main has ended it.
+    fn close_run(&mut self, whole: bool) {
         if let Some(mut run) = self.run.take() {
             run.changes.finish();
+            if !run.dry_run && !self.accept.read_only {
+                Visit { whole, ..run.visit }.save(&self.accept.state_dir);
+            }
         }
     }
 

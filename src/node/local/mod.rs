@@ -1,5 +1,6 @@
 //! This host's own disk as an [`Endpoint`].
 
+mod describe;
 mod prepare;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,8 @@ use super::accept::Accept;
 use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
-use crate::disk::{Found, HeldRoot, Owners};
+use crate::disk::{Found, HeldRoot, OwnIdentity, Owners, acl};
+use crate::durable;
 use crate::model::{Action, Entry, Meta, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{
@@ -32,6 +34,8 @@ use crate::transfer::{self, BlobRequest, LocalSource, Received, ScannedTree, Sin
 use crate::watch::{WatchLimits, Watches};
 
 const CACHE_SUFFIX: &str = "hashes";
+/// Beside it: what tells our directory in the root from any other.
+const OWN_SUFFIX: &str = "own";
 /// The cache of a root that no run has named for so long goes: Main may name any number of them.
 const CACHE_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -75,6 +79,8 @@ pub struct Local {
     caches: HashMap<PathBuf, HashCache>,
     run: Option<OpenRun>,
     directories: HashMap<String, ScannedDirectory>,
+    /// How long scans of each root have taken in this run.
+    scanned: HashMap<PathBuf, Duration>,
     /// Which roots may be touched; without it all.
     accept: Option<Accept>,
 }
@@ -138,6 +144,7 @@ impl Local {
             caches: HashMap::new(),
             run: None,
             directories: HashMap::new(),
+            scanned: HashMap::new(),
             accept: None,
         }
     }
@@ -157,6 +164,7 @@ impl Local {
         }
         let before = self.directories.get(&spec.directory).filter(|before| before.root == spec.root);
         match (before.and_then(ScannedDirectory::first), found) {
+            (None, Found::Root(root)) => Ok(Found::Root(root.remembering(self.remembered(&spec.root)))),
             (None, found) => Ok(found),
             (Some(held), Found::Root(now)) if now.is(held) => Ok(Found::Root(held.clone())),
             (Some(_), _) => Err("something else has taken its place in this run".to_owned()),
@@ -167,7 +175,7 @@ impl Local {
     pub(crate) fn root_meta(&mut self, directory: &str) -> Option<Meta> {
         let held = self.held(directory).ok()?;
         let stat = rustix::fs::fstat(&held).ok()?;
-        let mode = u16::try_from(stat.st_mode & 0o3777).ok()?;
+        let mode = u16::try_from(acl::mode_of_dir(&held, stat.st_mode) & 0o3777).ok()?;
         Some(Meta { mode, owner: self.owners.of(stat.st_uid, stat.st_gid) })
     }
 
@@ -225,6 +233,25 @@ impl Local {
         self.options.cache_dir.join(format!("{}.{CACHE_SUFFIX}", &name[..32]))
     }
 
+    /// What tells our directory in a root from any other, as it was when it was last prepared.
+    fn remembered(&self, root: &Path) -> Option<OwnIdentity> {
+        let text = fs::read(self.cache_path(root).with_extension(OWN_SUFFIX)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Errors are ignored: without it, one that changes hands is refused.
+    fn remember(&self, root: &Path, own: Option<OwnIdentity>) {
+        if own == self.remembered(root) {
+            return;
+        }
+        let path = self.cache_path(root).with_extension(OWN_SUFFIX);
+        let _ = DirBuilder::new().recursive(true).mode(0o700).create(&self.options.cache_dir);
+        let _ = match own.map(|own| serde_json::to_vec(&own)) {
+            Some(Ok(text)) => durable::replace(&path, &text, durable::Options::PRIVATE),
+            _ => fs::remove_file(&path),
+        };
+    }
+
     /// Errors are ignored: without its cache the next scan reads all files again, which is slow but right.
     fn save_cache(&mut self, root: &Path) {
         let path = self.cache_path(root);
@@ -238,15 +265,15 @@ impl Local {
     /// cache is only written when something was learned.
     fn prune_caches(&self) {
         let now = self.options.clock.now();
-        let used: Vec<PathBuf> = self.caches.keys().map(|root| self.cache_path(root)).collect();
+        let paths = self.caches.keys().map(|root| self.cache_path(root));
+        let used: Vec<PathBuf> = paths.flat_map(|path| [path.with_extension(OWN_SUFFIX), path]).collect();
+        let is_ours = |path: &Path| path.extension().is_some_and(|is| is == CACHE_SUFFIX || is == OWN_SUFFIX);
         let Ok(entries) = fs::read_dir(&self.options.cache_dir) else { return };
         for path in entries.flatten().map(|entry| entry.path()) {
             let age = || now.duration_since(fs::symlink_metadata(&path).ok()?.modified().ok()?).ok();
             if used.contains(&path) {
                 let _ = File::options().write(true).open(&path).and_then(|file| file.set_modified(now));
-            } else if path.extension().is_some_and(|is| is == CACHE_SUFFIX)
-                && age().is_some_and(|age| age > CACHE_KEPT)
-            {
+            } else if is_ours(&path) && age().is_some_and(|age| age > CACHE_KEPT) {
                 let _ = fs::remove_file(&path);
             }
         }
@@ -285,6 +312,7 @@ impl Endpoint for Local {
             self.prune_caches();
         }
         self.directories.clear();
+        self.scanned.clear();
         Ok(())
     }
 
@@ -312,8 +340,13 @@ impl Endpoint for Local {
         let cache_path = self.cache_path(&spec.root);
         let cache = self.caches.entry(spec.root.clone()).or_insert_with(|| HashCache::load(&cache_path));
         let LocalOptions { clock, progress, stop, limits, .. } = &self.options;
-        let control = ScanControl { progress, stop, limits: *limits };
+        // What the first scan of a run had no time for, the others have none for either.
+        let scanned = self.scanned.entry(spec.root.clone()).or_default();
+        let limits = ScanLimits { reading: limits.reading.saturating_sub(*scanned), ..*limits };
+        let control = ScanControl { progress, stop, limits };
+        let began = clock.now();
         let snapshot = scan(spec, found, cache, &**clock, &control);
+        *scanned += clock.now().duration_since(began).unwrap_or_default();
         self.save_cache(&spec.root);
         let before = self.directories.remove(&spec.directory);
         let first = before.as_ref().filter(|before| before.root == spec.root);
@@ -344,9 +377,14 @@ impl Endpoint for Local {
         Ok(owners.iter().map(|owner| self.owners.known(owner)).collect())
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        root: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
         self.changing_run()?;
-        Ok(self.prepare_root(directory, trash).map_err(Refusal::from))
+        Ok(self.prepare_root(directory, trash, root).map_err(Refusal::from))
     }
 
     fn clear_stage(&mut self, directory: &str) -> Result<Attempt<()>, NodeError> {

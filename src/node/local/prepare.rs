@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::{Local, in_root};
-use crate::disk::HeldRoot;
 use crate::disk::marker::Marker;
-use crate::model::{Pruned, TrashKeep};
+use crate::disk::{HeldRoot, MissingRoot, OWN_DIR};
+use crate::model::{Meta, Pruned, TrashKeep};
 use crate::node::endpoint::PreparedRoot;
 use crate::snapshot::Root;
 use crate::transfer::{self, OwnDir};
@@ -39,6 +39,7 @@ impl Local {
         &mut self,
         directory: &str,
         trash: &TrashKeep,
+        root: Option<&Meta>,
     ) -> anyhow::Result<PreparedRoot> {
         let scanned = self.scanned(directory)?;
         if let Some(prepared) = &scanned.prepared {
@@ -57,7 +58,7 @@ impl Local {
             (Root::Unusable(why), _) => bail!("{why}"),
             (_, Some(held)) => held.clone(),
             (_, None) => match &scanned.snapshot.missing {
-                Some(missing) => missing.make()?,
+                Some(missing) => self.make_root(&missing.clone(), root)?,
                 None => bail!("{} is missing", scanned.root.display()),
             },
         };
@@ -74,6 +75,10 @@ impl Local {
                 marker.id
             }
         };
+        if own.was_taken_back() {
+            log::warn!("taken back: {}: somebody had changed its owner", held.path().join(OWN_DIR).display());
+        }
+        self.remember(held.path(), own.identity());
         let pruned = self.clean(&own, &held, trash)?;
         if let Some(scanned) = self.directories.get_mut(directory) {
             scanned.prepared = Some(Arc::new(Prepared { own, id: id.clone(), excess: pruned.excess }));
@@ -81,11 +86,24 @@ impl Local {
         Ok(PreparedRoot { id, pruned })
     }
 
+    /// Makes a root that is missing. Directories above it that are missing as well are root's: nobody has said whose else.
+    fn make_root(&mut self, missing: &MissingRoot, meta: Option<&Meta>) -> anyhow::Result<HeldRoot> {
+        let held = missing.make()?;
+        if let Some(meta) = meta {
+            transfer::set_root_meta(&held, meta, &mut self.owners)
+                .with_context(|| in_root(&held, "was made"))?;
+        }
+        Ok(held)
+    }
+
     fn clean(&self, own: &OwnDir, held: &HeldRoot, trash: &TrashKeep) -> anyhow::Result<Pruned> {
         let run = self.changing_run()?;
         let now = self.since_epoch();
-        transfer::sweep(own, run, nanoseconds(now))
-            .with_context(|| in_root(held, "its stage cannot be swept"))?;
+        let swept = match own.was_taken_back() {
+            true => transfer::clear_stage(own, run),
+            false => transfer::sweep(own, run, nanoseconds(now)),
+        };
+        swept.with_context(|| in_root(held, "its stage cannot be swept"))?;
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         transfer::trash::prune(own, run, now_ms, trash)
             .with_context(|| in_root(held, "its old trash cannot be deleted"))

@@ -93,7 +93,7 @@ fn a_missing_root_is_made_marked_and_filled() {
     main.write("xds_override.conf", "main's own");
     let scanned = main.scan();
     assert_eq!(node.scan().root, Root::Missing);
-    let id = node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap().id;
+    let id = node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap().id;
     assert_eq!(copy_all(&mut main, &mut node), vec![Outcome::Done; 3]);
     node.local.agree("moh", "01G").unwrap().unwrap();
 
@@ -134,7 +134,7 @@ fn what_a_commit_put_in_place_is_not_read_again() {
     make_old(&main.at("a.wav"));
     main.scan();
     node.scan();
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     copy_all(&mut main, &mut node);
     // As the next run does, in a process of its own.
     let cache_path = node.local.cache_path(&node.at(""));
@@ -158,7 +158,7 @@ fn nobody_gets_what_is_excluded() {
     let wanted = [BlobRequest { path: path("xds_override.conf"), digest, size: 6, offset: 0 }];
     let mut node = Host::new();
     node.scan();
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     let mut source = main.local.source("moh").unwrap();
     let received = node.local.stage("moh", &wanted, &mut source).unwrap();
     assert!(received[0].as_ref().unwrap_err().contains("not in the directory"), "{received:?}");
@@ -169,10 +169,10 @@ fn a_marker_that_changed_since_the_scan_stops_the_directory() {
     let mut node = Host::new();
     node.write("a", "a");
     node.scan();
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     node.scan();
     fs::remove_file(node.at(".xds-sync/root.json")).unwrap();
-    let prepared = node.local.prepare("moh", &TrashKeep::FOREVER).unwrap();
+    let prepared = node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap();
     assert!(prepared.unwrap_err().to_string().contains("its marker has just changed"));
     assert!(node.local.agree("moh", "01G").unwrap().is_err());
 }
@@ -181,7 +181,7 @@ fn a_marker_that_changed_since_the_scan_stops_the_directory() {
 fn calls_out_of_order_change_nothing() {
     let mut node = Host::new();
     assert!(node.local.tree("moh", None).is_err());
-    assert!(node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().is_err());
+    assert!(node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().is_err());
     node.write("a", "a");
     node.scan();
     let delete = Action { path: path("a"), expected: None, step: Step::Delete };
@@ -196,14 +196,14 @@ fn within_a_run_a_directory_is_prepared_once() {
     main.scan();
     node.scan();
     let keep = TrashKeep::FOREVER;
-    let id = node.local.prepare("moh", &keep).unwrap().unwrap();
+    let id = node.local.prepare("moh", &keep, None).unwrap().unwrap();
     let before = node.local.staging("moh").unwrap();
     // Of this very run: a second sweep would take it for a leftover.
     fs::write(node.at(".xds-sync/stage/making.1"), "on its way").unwrap();
-    assert_eq!(node.local.prepare("moh", &keep).unwrap().unwrap(), id);
+    assert_eq!(node.local.prepare("moh", &keep, None).unwrap().unwrap(), id);
     assert!(!node.scan().leftovers, "what this run has put there is none");
     assert!(!is_free(&node), "a scan does not release the root");
-    assert_eq!(node.local.prepare("moh", &keep).unwrap().unwrap(), id);
+    assert_eq!(node.local.prepare("moh", &keep, None).unwrap().unwrap(), id);
     assert!(node.at(".xds-sync/stage/making.1").exists());
 
     let content = Digest(blake3::hash(b"a").into());
@@ -222,19 +222,19 @@ fn a_root_that_was_replaced_is_prepared_anew() {
     let mut node = Host::new();
     node.write("a", "a");
     node.scan();
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     fs::rename(node.at(""), node.dir.path().join("elsewhere")).unwrap();
     node.write("b", "b");
     for _ in 0..2 {
         let root = node.scan().root;
         assert!(matches!(&root, Root::Unusable(why) if why.contains("has taken its place")), "{root:?}");
     }
-    assert!(node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().is_err());
+    assert!(node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().is_err());
     node.local.begin(RUN, false).unwrap();
     assert_eq!(node.scan().root, Root::Unmarked);
     let delete = Action { path: path("b"), expected: None, step: Step::Delete };
     assert!(node.local.commit("moh", std::slice::from_ref(&delete)).is_err(), "it is not prepared");
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     assert!(!is_free(&node));
 }
 
@@ -243,7 +243,7 @@ fn leftovers_are_what_earlier_runs_have_left_in_the_stage() {
     let mut node = Host::new();
     node.write("a", "a");
     assert!(!node.scan().leftovers);
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     node.local.begin(RUN, false).unwrap();
     assert!(!node.scan().leftovers);
     let stage = node.at(".xds-sync/stage");
@@ -252,12 +252,12 @@ fn leftovers_are_what_earlier_runs_have_left_in_the_stage() {
     fs::write(&content, "waits").unwrap();
     fs::write(stage.join("foreign"), "").unwrap();
     assert!(node.scan().leftovers);
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     assert!(content.exists() && !stage.join("foreign").exists());
     node.local.begin(RUN, false).unwrap();
     assert!(node.scan().leftovers, "what waits is a leftover too");
     assert!(node.local.clear_stage("moh").is_err(), "it is not prepared");
-    node.local.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     node.local.clear_stage("moh").unwrap().unwrap();
     assert!(!content.exists());
     node.local.begin(RUN, false).unwrap();
@@ -274,7 +274,7 @@ fn no_run_and_a_dry_run_change_nothing() {
             node.local.begin(RUN, dry_run).unwrap();
         }
         node.scan();
-        assert!(node.local.prepare("moh", &TrashKeep::FOREVER).is_err());
+        assert!(node.local.prepare("moh", &TrashKeep::FOREVER, None).is_err());
         assert!(node.local.agree("moh", "01G").is_err());
         let delete = Action { path: path("a"), expected: None, step: Step::Delete };
         assert!(node.local.commit("moh", &[delete]).is_err());
@@ -286,4 +286,59 @@ fn no_run_and_a_dry_run_change_nothing() {
 fn is_free(host: &Host) -> bool {
     let own = File::open(host.at(".xds-sync")).unwrap();
     rustix::fs::flock(&own, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+#[test]
+fn a_root_that_is_made_has_the_mode_and_owner_that_it_is_to_have() {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut node = Host::new();
+    assert_eq!(node.scan().root, Root::Missing);
+    let meta = Meta { mode: 0o2775, owner: Owner::new(Some("games"), Some("no-such-group")) };
+    node.local.prepare("moh", &TrashKeep::FOREVER, Some(&meta)).unwrap().unwrap();
+    let made = fs::metadata(node.at("")).unwrap();
+    let games = nix::unistd::User::from_name("games").unwrap().unwrap().uid.as_raw();
+    assert_eq!((made.mode() & 0o7777, made.uid(), made.gid()), (0o2775, games, 0));
+}
+
+/// All that a package's update makes of a root.
+fn chown_all(at: &Path, id: u32) {
+    let done =
+        std::process::Command::new("chown").arg("-R").arg(format!("{id}:{id}")).arg(at).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn our_directory_that_merely_changed_hands_is_taken_back() {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut node = Host::new();
+    node.write("a.wav", "a");
+    node.scan();
+    let id = node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap().id;
+    let staged = node.at(".xds-sync/stage").join(blake3::hash(b"x").to_hex().as_str());
+    let trashed = node.at(".xds-sync/trash/01KP0000000000000000000000/0/old.wav");
+    fs::create_dir_all(trashed.parent().unwrap()).unwrap();
+    fs::write(&trashed, "old").unwrap();
+
+    chown_all(&node.at(""), 5);
+    fs::write(&staged, "x").unwrap();
+    node.local.begin(RUN, false).unwrap();
+    assert_eq!(node.scan().root, Root::Marked(Marker { id: id.clone(), generation: None }));
+    assert_eq!(node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap().id, id);
+    for own in ["", "/stage", "/trash"] {
+        let own = fs::metadata(node.at(&format!(".xds-sync{own}"))).unwrap();
+        assert_eq!((own.uid(), own.gid(), own.mode() & 0o7777), (0, 0, 0o700));
+    }
+    assert!(trashed.exists(), "what was deleted can still be had");
+    assert!(!staged.exists(), "who had it may still be writing to it");
+
+    // Another one, made by whoever owns the root, is refused, whatever it says of itself.
+    let marker = fs::read(node.at(".xds-sync/root.json")).unwrap();
+    fs::remove_dir_all(node.at(".xds-sync")).unwrap();
+    fs::create_dir(node.at(".xds-sync")).unwrap();
+    fs::write(node.at(".xds-sync/root.json"), marker).unwrap();
+    chown_all(&node.at(""), 5);
+    node.local.begin(RUN, false).unwrap();
+    let Root::Unusable(why) = node.scan().root else { unreachable!() };
+    assert!(why.contains("belongs to user id 5") && why.contains("chown -R root"), "{why}");
+    assert!(node.local.prepare("moh", &TrashKeep::FOREVER, None).unwrap().is_err());
 }

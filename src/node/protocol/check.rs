@@ -129,6 +129,11 @@ fn expected(entry: &Entry) -> Result<(), FrameError> {
     }
 }
 
+/// Mode and owner of a directory, or what a peer's disk keeps of those of any entry.
+pub(crate) fn meta(meta: &Meta) -> Result<(), FrameError> {
+    mode_and_owner(meta, 0o3777)
+}
+
 fn mode_and_owner(meta: &Meta, carried: u16) -> Result<(), FrameError> {
     if meta.mode & !carried != 0 {
         return Err(FrameError::broken(format!("mode {:o} has bits that are not synchronized", meta.mode)));

@@ -6,15 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::FrameError;
 use crate::node::error::{NodeError, NodeErrorKind};
+use crate::version;
 
 /// What an agent's stream begins with. No login banner contains it: it has a byte that no UTF-8 text begins with, line
 /// ends that any translation of text would change, and a NUL.
 pub(crate) const MAGIC: [u8; 16] = *b"\xffxds-sync\r\n\x1a\n\x00\xfe\xff";
 /// Most bytes that a login shell may print before the magic.
 pub(crate) const MAX_NOISE: usize = 64 * 1024;
-
-/// The versions of the protocol that this program speaks.
-const VERSIONS: (u16, u16) = (1, 1);
 
 /// Capabilities that the version does not imply. A bit is never used twice.
 mod feature {
@@ -68,11 +66,11 @@ impl Versions {
     /// This program's.
     pub(crate) fn ours() -> Versions {
         Versions {
-            lowest: VERSIONS.0,
-            highest: VERSIONS.1,
+            lowest: version::PROTOCOL.0,
+            highest: version::PROTOCOL.1,
             features: FEATURES,
             required: FEATURES,
-            package: env!("CARGO_PKG_VERSION").to_owned(),
+            package: version::package(),
         }
     }
 

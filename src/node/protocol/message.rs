@@ -1,12 +1,15 @@
 //! Requests and their answers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::bounded::at_most;
-use crate::model::{Action, Entry, EntryProblem, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep};
-use crate::node::endpoint::{KeyChange, PreparedRoot};
+use crate::model::{
+    Action, Entry, EntryProblem, Meta, Outcome, Owner, RelPathBuf, ReloadOutcome, Step, TrashKeep,
+};
+use crate::node::endpoint::{Description, KeyChange, PreparedRoot};
 use crate::node::error::{Attempt, Refusal};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
@@ -43,6 +46,8 @@ pub(crate) enum Request {
     Prepare {
         directory: String,
         trash: TrashKeep,
+        /// What a root that is missing is to have.
+        root: Option<Meta>,
     },
     /// Answered with `StageCleared`.
     ClearStage(String),
@@ -100,6 +105,8 @@ pub(crate) enum Request {
     },
     /// From now on `Changed` tells what happens in these directories. Belongs to no run.
     Watch(#[serde(deserialize_with = "at_most::<MAX_WATCHED, _, _>")] Vec<ScanSpec>),
+    /// Belongs to no run.
+    Describe(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<PathBuf>),
 }
 
 /// What has changed below roots that the agent watches.
@@ -146,6 +153,7 @@ pub(crate) enum Reply {
     Recalled(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Attempt<Entry>>),
     /// For each, why it cannot be watched.
     Watching(#[serde(deserialize_with = "at_most::<MAX_WATCHED, _, _>")] Vec<Attempt<()>>),
+    Described(Description),
 }
 
 /// A blob of a `Stage` request that the agent does not have.
@@ -175,6 +183,7 @@ impl Reply {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Reply::Welcome(_) => "a welcome",
+            Reply::Described(_) => "a description",
             Reply::Begun { .. } => "the begin of a run",
             Reply::Ended => "the end of a run",
             Reply::Scanned(_) => "a scan",

@@ -5,11 +5,12 @@ mod trash;
 
 use std::collections::HashMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::AgentConnection;
-use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
+use super::endpoint::{Describe, Description, Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
 use super::error::{Attempt, NodeError};
 use super::peer::Peer;
 use super::protocol::check;
@@ -18,7 +19,7 @@ use super::protocol::handshake::Hello;
 use super::protocol::limits::MAX_WATCHED;
 use super::protocol::message::{Lines, Reply, Request, batches};
 use super::protocol::tree::{Likeness, receive_tree};
-use crate::model::{Action, Digest, Outcome, Owner, ReloadOutcome, TrashKeep, Tree};
+use crate::model::{Action, Digest, Meta, Outcome, Owner, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned, tree_digest};
 use crate::transfer::trash::TrashEntry;
@@ -92,6 +93,12 @@ impl Remote {
             Reply::Outcomes(answer) => answer,
             other => return self.connection.unexpected(&other, "outcomes"),
         };
+        let kept = answer.iter().filter_map(|outcome| match outcome {
+            Outcome::Kept(kept) => Some(&kept.meta),
+            _ => None,
+        });
+        let checked = kept.into_iter().try_for_each(check::meta);
+        self.connection.check(checked)?;
         let clean = answer.into_iter().map(|outcome| match outcome {
             Outcome::Failed(why) => Outcome::Failed(check::text(&why)),
             other => other,
@@ -108,6 +115,10 @@ fn check_count<T>(items: &[T], expected: usize) -> Result<(), FrameError> {
 }
 
 impl Endpoint for Remote {
+    fn set_patience(&mut self, patience: Duration) {
+        self.connection.set_patience(patience);
+    }
+
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {
         self.directories.clear();
         match self.connection.call(&Request::Begin { run: run.to_owned(), dry_run })? {
@@ -209,8 +220,14 @@ impl Endpoint for Remote {
         Ok(known)
     }
 
-    fn prepare(&mut self, directory: &str, trash: &TrashKeep) -> Result<Attempt<PreparedRoot>, NodeError> {
-        let request = Request::Prepare { directory: directory.to_owned(), trash: *trash };
+    fn prepare(
+        &mut self,
+        directory: &str,
+        trash: &TrashKeep,
+        root: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
+        let request =
+            Request::Prepare { directory: directory.to_owned(), trash: *trash, root: root.cloned() };
         match self.connection.call(&request)? {
             Reply::Prepared(Ok(root)) => {
                 self.connection.check(check::id(&root.id))?;
@@ -306,6 +323,19 @@ impl MainKeys for Remote {
             }
             Reply::KeyReplaced(Err(refusal)) => Ok(Err(check::refusal(refusal))),
             other => self.connection.unexpected(&other, "a key"),
+        }
+    }
+}
+
+impl Describe for Remote {
+    fn describe(&mut self, roots: &[PathBuf]) -> Result<Description, NodeError> {
+        match self.connection.call(&Request::Describe(roots.to_vec()))? {
+            Reply::Described(described) => {
+                self.connection.check(check_count(&described.roots, roots.len()))?;
+                let roots = described.roots.into_iter().map(|root| root.map_err(check::refusal)).collect();
+                Ok(Description { version: self.version.clone(), roots, ..described })
+            }
+            other => self.connection.unexpected(&other, "a description"),
         }
     }
 }

@@ -103,7 +103,7 @@ fn requests_out_of_bounds_end_the_session() {
             ],
             "a signature that no file can have",
         ),
-        (vec![Request::Prepare { directory: moh(), trash: TrashKeep::FOREVER }], "not scanned"),
+        (vec![Request::Prepare { directory: moh(), trash: TrashKeep::FOREVER, root: None }], "not scanned"),
         (
             vec![Request::Commit { directory: "\x1b[2J".to_owned(), actions: vec![], last: true }],
             "directory \\x1b[2J was",

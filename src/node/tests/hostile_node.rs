@@ -213,6 +213,25 @@ fn a_node_that_never_stops_talking_is_given_up() {
 }
 
 #[test]
+fn a_node_that_trickles_is_waited_for_only_so_long_in_a_run() {
+    // Never silent, and never done: a content of as many bytes as were asked for, one by one.
+    let (main, serving) = node(|_, stream| {
+        write_value(stream, Kind::Begin, &0u64).unwrap();
+        while write_frame(stream, Kind::Data, b"x").is_ok() {
+            std::thread::sleep(SHORT / 100);
+        }
+    });
+    let mut remote = handshake(&main, &hello(), LONG).unwrap();
+    remote.set_patience(SHORT);
+    let huge = BlobRequest { size: 1 << 40, ..wanted("huge", b"") };
+    let error = remote.send("moh", &[huge], &mut Gathered::default()).unwrap_err();
+    drop((remote, main));
+    serving.join().unwrap();
+    assert_eq!(error.kind, NodeErrorKind::Timeout);
+    assert!(error.detail.starts_with("Main has waited for the node for 200ms in this run"), "{error}");
+}
+
+#[test]
 fn too_many_or_too_few_answers_end_the_session() {
     for count in [0, 2] {
         let outcomes =
@@ -576,7 +595,7 @@ fn its_words_are_harmless() {
             ),
         },
         |remote| {
-            let why = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap_err();
+            let why = remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap_err();
             assert_eq!(why.to_string(), error.detail);
             remote.agree("moh", "01GEN")
         },

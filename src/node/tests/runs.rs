@@ -43,7 +43,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     let mut remote = session(dir.path());
     remote.begin(RUN, false).unwrap();
     assert_eq!(remote.scan(&spec(&root)).unwrap().root, Root::Missing);
-    let id = remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap().id;
+    let id = remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap().id;
     assert!(!is_free(&root), "during the run it is locked");
     assert_eq!(remote.commit("moh", &[]).unwrap(), Vec::<Outcome>::new());
     remote.end().unwrap();
@@ -58,7 +58,7 @@ fn between_two_runs_of_a_session_another_process_may_work() {
     let scanned = remote.scan(&spec(&root)).unwrap();
     assert!(matches!(&scanned.root, Root::Marked(marker) if marker.id == id), "{:?}", scanned.root);
     assert!(scanned.leftovers);
-    assert_eq!(remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap().id, id);
+    assert_eq!(remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap().id, id);
     assert!(!root.join(".xds-sync/stage/making.7").exists());
     remote.agree("moh", "01GEN").unwrap().unwrap();
     assert!(!is_free(&root));
@@ -75,7 +75,7 @@ fn a_stage_is_cleared_whatever_its_age() {
     let mut remote = session(dir.path());
     remote.begin(RUN, false).unwrap();
     remote.scan(&spec(&root)).unwrap();
-    remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     let content = Fake::with(&[("a", b"1")]);
     assert_eq!(remote.stage("moh", &[wanted("a", b"1")], &mut &content).unwrap(), [Ok(())]);
     fs::write(stage.join(format!("{}.part", digest(b"2"))), "2").unwrap();
@@ -98,11 +98,11 @@ fn what_a_run_knew_is_forgotten_with_it() {
     let mut remote = session(dir.path());
     remote.begin(RUN, false).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     // A run that was not ended ends with the begin of the next.
     remote.begin(NEXT_RUN, false).unwrap();
     assert!(is_free(&root(dir.path())));
-    let error = remote.prepare("moh", &TrashKeep::FOREVER).unwrap_err();
+    let error = remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap_err();
     assert!(error.detail.contains("moh was not scanned in this run"), "{error}");
 }
 
@@ -113,7 +113,7 @@ fn each_run_of_a_session_says_whether_it_is_a_dry_run() {
     for dry_run in [true, false, true] {
         remote.begin(RUN, dry_run).unwrap();
         remote.scan(&spec(&root(dir.path()))).unwrap();
-        let prepared = remote.prepare("moh", &TrashKeep::FOREVER);
+        let prepared = remote.prepare("moh", &TrashKeep::FOREVER, None);
         assert_eq!(prepared.is_err(), dry_run, "{prepared:?}");
         if !dry_run {
             remote.end().unwrap();

@@ -89,7 +89,10 @@ fn a_host_is_changed_as_asked() {
     assert_eq!(remote.known_owners(&owners).unwrap(), known);
 
     assert_eq!(
-        remote.prepare("moh", &TrashKeep { seconds: 60, ..TrashKeep::FOREVER }).unwrap().map(|root| root.id),
+        remote
+            .prepare("moh", &TrashKeep { seconds: 60, ..TrashKeep::FOREVER }, None)
+            .unwrap()
+            .map(|root| root.id),
         Ok("01MARKER".to_owned())
     );
     assert_eq!(remote.clear_stage("moh").unwrap(), Err(Refusal::new("no\\x0away")));
@@ -177,7 +180,7 @@ fn of_a_changed_file_a_pull_sends_only_what_changed() {
     let mut main = local(&main_dir.path().join("host"));
     main.begin("01KQ0000000000000000000000", false).unwrap();
     main.scan(&spec(&main_root)).unwrap();
-    main.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    main.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     let staging = main.staging("moh").unwrap();
     let requests = [wanted("a.wav", &new), wanted("new", b"small"), wanted("z.wav", &new[1 << 20..])];
     let before = sent.load(Ordering::Relaxed);
@@ -304,7 +307,7 @@ fn a_dry_run_and_a_read_only_node_change_nothing() {
             remote.tree("moh", None).unwrap();
             let reload = ReloadRequest { name: "dialplan".to_owned(), roots: vec![], timeout: LONG };
             let error = match attempt {
-                0 => remote.prepare("moh", &TrashKeep::FOREVER).map(drop).unwrap_err(),
+                0 => remote.prepare("moh", &TrashKeep::FOREVER, None).map(drop).unwrap_err(),
                 1 => remote.stage("moh", &[wanted("a", b"1")], &mut &Fake::default()).map(drop).unwrap_err(),
                 2 => {
                     let delete = Action { path: path("a"), expected: None, step: Step::Delete };
@@ -330,7 +333,7 @@ fn an_older_main_is_refused_before_it_sees_anything() {
     let (main, served) = agent(Fake::default(), accept(dir.path()), Arc::default());
     let mut remote = begun(&main, &Hello { epoch: 2, ..hello() }, LONG).unwrap();
     remote.scan(&spec(&root(dir.path()))).unwrap();
-    remote.prepare("moh", &TrashKeep::FOREVER).unwrap().unwrap();
+    remote.prepare("moh", &TrashKeep::FOREVER, None).unwrap().unwrap();
     drop((remote, main));
     served.join().unwrap().1.unwrap();
     for (hello, refused) in [

@@ -63,6 +63,12 @@ struct Ends<'a> {
     node: Option<&'a Entry>,
 }
 
+/// Whether some host keeps it out. `ends`: for each edge the base's entry and the node's.
+fn is_excluded(main: Option<&Entry>, ends: &[Option<&Entry>]) -> bool {
+    matches!(main, Some(Entry::Excluded))
+        || ends.chunks(2).any(|edge| matches!(edge[1], Some(Entry::Excluded)))
+}
+
 fn same(a: Option<&Entry>, b: Option<&Entry>) -> bool {
     match (a, b) {
         (None, None) => true,
@@ -78,9 +84,14 @@ impl<'a> Decider<'a> {
             return;
         }
         let main = entries[0];
-        if self.is_untouchable(path, main, &entries[1..]) {
+        let untouchable = if self.is_unseen(path, main) {
+            Some(Decided::Untouchable)
+        } else {
+            is_excluded(main, &entries[1..]).then_some(Decided::Excluded)
+        };
+        if let Some(decided) = untouchable {
             self.opaque = Some(path.to_owned());
-            self.push(path, Decided::Untouchable, Vec::new());
+            self.push(path, decided, Vec::new());
             return;
         }
         let mut edges = Vec::with_capacity(self.input.edges.len());
@@ -102,8 +113,8 @@ impl<'a> Decider<'a> {
         self.found.paths.push(DecidedPath { path: path.to_owned(), decided, edges });
     }
 
-    /// Whether the path is left alone on every host: it is not known what Main has, or some host excludes it.
-    fn is_untouchable(&mut self, path: &RelPath, main: Option<&Entry>, ends: &[Option<&Entry>]) -> bool {
+    /// Whether it is not known what Main has.
+    fn is_unseen(&mut self, path: &RelPath, main: Option<&Entry>) -> bool {
         match main {
             Some(Entry::Busy(busy)) => {
                 for index in 0..self.input.edges.len() {
@@ -117,8 +128,7 @@ impl<'a> Decider<'a> {
                 }
                 true
             }
-            Some(Entry::Excluded) => true,
-            _ => ends.chunks(2).any(|edge| matches!(edge[1], Some(Entry::Excluded))),
+            _ => false,
         }
     }
 
@@ -215,6 +225,7 @@ impl<'a> Decider<'a> {
             path: row.path.to_owned(),
             winner: winner.map(|(host, _)| host),
             versions: row.all().map(|(host, entry)| (host, entry.clone())).collect(),
+            changed: changed.iter().map(|(host, _)| *host).collect(),
         });
         let Some((source, content)) = winner else {
             for ends in &row.edges {

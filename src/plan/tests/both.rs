@@ -75,6 +75,9 @@ both_cases! {
     directory_lives_while_a_child_does: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1 d/late=1")] => "d/ d/late=1", ["d/ d/late=1"], 0;
     directory_goes_with_its_last_child: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1")] => "", [""], 0;
     directory_with_busy_child_stays: Propagate Main, "", [(Some("d/ d/a=1"), "d/ d/a=1 d/new~")] => "", ["d/ d/new~"], 0;
+    directory_deleted_on_main_stays_where_something_is_excluded: Propagate Main, "", [(Some("d/ d/s/ d/a=1"), "d/ d/s/ d/s/x! d/a=1"), (Some("d/ d/s/ d/a=1"), "d/ d/s/ d/a=1")] => "", ["d/ d/s/ d/s/x!", ""], 0;
+    directory_deleted_on_a_node_stays_where_something_is_excluded: Propagate Main, "d/ d/x! d/a=1", [(Some("d/ d/a=1"), ""), (Some("d/ d/a=1"), "d/ d/a=1")] => "d/ d/x!", ["", ""], 0;
+    directory_with_something_excluded_comes_back_with_something_new: Propagate Main, "", [(Some("d/"), "d/ d/x! d/new=1"), (Some("d/"), "d/")] => "d/ d/new=1", ["d/ d/x! d/new=1", "d/ d/new=1"], 0;
     empty_directory_is_carried: Propagate Main, "", [(Some(""), "d/"), (Some(""), "")] => "d/", ["d/", "d/"], 0;
     metadata_of_node: Propagate Main, "a=1", [(Some("a=1"), "a=1+600"), (Some("a=1"), "a=1")] => "a=1+600", ["a=1+600", "a=1+600"], 0;
     metadata_on_both_sides: Propagate Main, "a=1+640", [(Some("a=1"), "a=1+600")] => "a=1+640", ["a=1+640"], 0;

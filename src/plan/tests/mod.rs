@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod both;
+mod growth;
 mod intent;
 mod laws;
 mod push;

@@ -96,6 +96,69 @@ fn holes_beyond_those_of_one_scan_have_their_turn_later() {
     }
 }
 
+/// A clock that goes on by a second whenever somebody looks at it.
+struct Ticking(Mutex<SystemTime>);
+
+impl Clock for Ticking {
+    fn now(&self) -> SystemTime {
+        let mut now = self.0.lock().unwrap();
+        *now += Duration::from_secs(1);
+        *now
+    }
+}
+
+impl Site {
+    fn ticking(&mut self, limits: ScanLimits, threads: usize) -> Snapshot {
+        let (clock, progress) = (Ticking(Mutex::new(self.now)), AtomicU64::new(0));
+        scan_with(&self.spec, &mut self.cache, &clock, &ScanControl { limits, ..control(&progress) }, threads)
+    }
+}
+
+#[test]
+fn files_that_there_is_no_time_to_read_have_their_turn_later() {
+    let mut site = Site::new();
+    for number in 0..9 {
+        site.write(format!("{number}"), "x");
+    }
+    // More than is read in that time; it comes first in tree order, and last all the same.
+    fs::File::create(site.path("0")).unwrap().set_len(65 << 20).unwrap();
+    let limits =
+        ScanLimits { reading: Duration::from_secs(20), holes_in_file: u64::MAX, ..ScanLimits::default() };
+    let mut read = 0;
+    for _ in 0..20 {
+        let snapshot = site.ticking(limits, 1);
+        let files = usize::try_from(snapshot.tree.files()).unwrap();
+        assert!(files > read || files == 9, "no progress beyond {read}");
+        assert_eq!(snapshot.settled, files == 9);
+        let unread = words(&snapshot).values().filter(|word| **word == "Unread").count();
+        assert_eq!(files + unread, 9, "{:?}", snapshot.tree);
+        assert!(unread == 0 || words(&snapshot)["0"] == "Unread");
+        read = files;
+        if read == 9 {
+            break;
+        }
+    }
+    assert_eq!(read, 9);
+    // Who asks for all of it to be read gets all of it.
+    site.spec.checksum = true;
+    assert_eq!(site.ticking(ScanLimits { reading: Duration::ZERO, ..limits }, 1).tree.files(), 9);
+}
+
+#[test]
+fn a_directory_that_is_not_listed_in_time_is_unusable() {
+    let mut site = Site::new();
+    for number in 0..50 {
+        site.write(format!("{number}"), "");
+    }
+    let limits = ScanLimits { listing: Duration::from_secs(20), ..ScanLimits::default() };
+    let over = site.ticking(limits, 1);
+    assert_eq!(
+        unusable(&over),
+        "its names could not be listed within 20s, 50 entries were: is its disk that slow?"
+    );
+    assert_eq!(site.ticking(ScanLimits { listing: Duration::from_secs(200), ..limits }, 1).tree.len(), 50);
+}
+
 #[test]
 fn a_scan_that_nobody_waits_for_ends_and_leaves_the_cache_alone() {
     let mut site = Site::new();
@@ -104,9 +167,9 @@ fn a_scan_that_nobody_waits_for_ends_and_leaves_the_cache_alone() {
     site.write("b", vec![1; 1 << 20]);
     let (now, progress, stop) = (site.now, AtomicU64::new(0), AtomicBool::new(false));
     let control = ScanControl { stop: &stop, ..control(&progress) };
-    // Asked for when the first file is hashed.
+    // Asked for when the first file is hashed, once both are listed.
     let clock = || {
-        stop.store(true, Ordering::Relaxed);
+        stop.fetch_or(progress.load(Ordering::Relaxed) > 2, Ordering::Relaxed);
         now
     };
     let stopped = scan(&site.spec, &mut site.cache, &clock, &control);

@@ -4,6 +4,7 @@
 mod budgets;
 mod cached;
 mod digest;
+mod growth;
 mod kinds;
 mod writing;
 

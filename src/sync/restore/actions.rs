@@ -1,6 +1,6 @@
 //! What is to be done on Main so that files are in place again. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Action, Entry, Meta, Owner, RelPath, RelPathBuf, Step, Tree};
 use crate::report::words;
@@ -25,7 +25,7 @@ pub(super) fn needed(tree: &Tree, path: &RelPath, entry: Entry) -> Result<Option
         Some(Entry::Excluded) => Err("it is excluded".to_owned()),
         Some(Entry::Busy(busy)) => {
             let why = words::busy(*busy);
-            Err(format!("what stands there is being written: {why}; try again later"))
+            Err(format!("what stands there may be being written: {why}; try again later"))
         }
         Some(Entry::Problem(problem)) => {
             Err(format!("what is there now cannot be replaced: {problem}; move it away first"))
@@ -45,10 +45,16 @@ fn is_same(now: &Entry, entry: &Entry) -> bool {
     }
 }
 
-/// Actions that put `entries` in place, and make the directories that are missing above them. The trash has no
-/// directories, so each gets the mode of the one that it is in; `mode` is that of the root.
-pub(super) fn actions(tree: &Tree, entries: Vec<(RelPathBuf, Entry)>, mode: u16) -> Vec<Action> {
-    let mut dirs: BTreeSet<RelPathBuf> = BTreeSet::new();
+/// Actions that put `entries` in place, and make the directories that are missing above them, and all of `known`. A
+/// directory that is not known, since a trash has none, gets the mode of the one that it is in; `mode` is that of the root.
+pub(super) fn actions(
+    tree: &Tree,
+    entries: Vec<(RelPathBuf, Entry)>,
+    known: &BTreeMap<RelPathBuf, Meta>,
+    mode: u16,
+) -> Vec<Action> {
+    let mut dirs: BTreeSet<RelPathBuf> =
+        known.keys().filter(|dir| needed_above(tree, dir)).cloned().collect();
     for (path, _) in &entries {
         dirs.extend(path.ancestors().filter(|dir| tree.get(dir).is_none()).map(RelPath::to_owned));
     }
@@ -61,7 +67,8 @@ pub(super) fn actions(tree: &Tree, entries: Vec<(RelPathBuf, Entry)>, mode: u16)
     };
     // In tree order: a directory before what is in it.
     let made = dirs.iter().map(|dir| {
-        let meta = Meta { mode: mode_of(dir), owner: Owner::default() };
+        let inherited = || Meta { mode: mode_of(dir), owner: Owner::default() };
+        let meta = known.get(dir).cloned().unwrap_or_else(inherited);
         Action { path: dir.clone(), expected: None, step: Step::Put(Entry::Dir(meta)) }
     });
     let put = entries.into_iter().map(|(path, entry)| {
@@ -69,6 +76,12 @@ pub(super) fn actions(tree: &Tree, entries: Vec<(RelPathBuf, Entry)>, mode: u16)
         Action { path, expected, step: Step::Put(entry) }
     });
     made.chain(put).collect()
+}
+
+/// Whether a directory is missing, and can be made.
+fn needed_above(tree: &Tree, dir: &RelPath) -> bool {
+    let is_dir = |above: &RelPath| tree.get(above).is_none_or(|entry| matches!(entry, Entry::Dir(_)));
+    tree.get(dir).is_none() && dir.ancestors().all(is_dir)
 }
 
 #[cfg(test)]
@@ -126,7 +139,7 @@ mod tests {
     #[test]
     fn missing_directories_are_made_as_the_one_they_are_in() {
         let entries = ["d/f", "d/e/x", "d/e/y/z", "g/x"].map(|at| (path(at), file(2))).to_vec();
-        let actions = actions(&tree(), entries, 0o755);
+        let actions = actions(&tree(), entries, &BTreeMap::new(), 0o755);
         let modes: Vec<(String, Option<u16>)> = actions
             .iter()
             .map(|action| match action.result() {
@@ -145,5 +158,16 @@ mod tests {
         ];
         assert_eq!(modes, expected.map(|(at, mode)| (at.to_owned(), mode)));
         assert_eq!(actions[3].expected, Some(file(1)), "what is there now goes to the trash");
+    }
+
+    #[test]
+    fn directories_that_are_known_come_back_as_they_were() {
+        let meta = Meta { mode: 0o2770, owner: Owner::default() };
+        let known = ["d", "g", "g/empty", "out/x", "special/x"].map(|dir| (path(dir), meta.clone())).into();
+        let actions = actions(&tree(), vec![(path("g/x"), file(2))], &known, 0o755);
+        let made: Vec<(String, Option<Entry>)> =
+            actions.iter().map(|action| (action.path.escaped(), action.result().cloned())).collect();
+        let expected = [("g", dir(0o2770)), ("g/empty", dir(0o2770)), ("g/x", file(2))];
+        assert_eq!(made, expected.map(|(at, entry)| (at.to_owned(), Some(entry))));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::{Action, Pruned, RelPathBuf, Shortage, Tree};
 use crate::node::Endpoint as _;
 use crate::plan::both::both;
-use crate::plan::{EdgeInput, Plan};
+use crate::plan::{EdgeInput, Plan, kept};
 use crate::report::Guard;
 use crate::sync::blobs::{self, Missing};
 use crate::sync::edge::{EdgeRun, EdgeState, View, known_owners};
@@ -86,6 +86,7 @@ fn plan_directory(
     origin: Arc<Origin>,
     mut views: Vec<(&EdgeRun<'_>, &View)>,
 ) -> RoundPlan {
+    let origin = as_given(origin, &views);
     let mut halted = Vec::new();
     let mut plan = loop {
         let plan = match plan_views(run, directory, &origin, &views) {
@@ -135,12 +136,28 @@ fn plan_views(
         .map_err(|error| Halt::new(Guard::RootUnusable, error.detail))?;
     let nodes: Vec<(&str, &Tree)> = views.iter().map(|(edge, view)| (edge.node, &*view.tree)).collect();
     let decided = conflicts::decisions(&lock(run.ledger), directory, &origin.tree, &nodes);
-    Ok(both(&directory.policy, origin.root.as_ref(), &origin.tree, &owners, &inputs, &decided))
+    let mut plan = both(&directory.policy, origin.root.as_ref(), &origin.tree, &owners, &inputs, &decided);
+    kept::expect(&mut plan.main, &origin.found);
+    plan.edges
+        .iter_mut()
+        .zip(views)
+        .for_each(|(edge, (_, view))| kept::expect(&mut edge.actions, &view.found));
+    Ok(plan)
+}
+
+/// Main as if its disk had kept what it was given, as far as any of these edges knows.
+fn as_given(origin: Arc<Origin>, views: &[(&EdgeRun<'_>, &View)]) -> Arc<Origin> {
+    views.iter().fold(origin, |origin, (_, view)| {
+        match kept::as_given(&origin.tree, view.base.as_deref(), &view.kept_on_main) {
+            Some(tree) => Arc::new(Origin { tree: Arc::new(tree), ..(*origin).clone() }),
+            None => origin,
+        }
+    })
 }
 
 /// Makes Main's root ready for what it gets from nodes, or says why it cannot be.
 fn prepare_main(run: &Run<'_>, directory: &DirectorySpec) -> Result<Pruned, String> {
-    let prepared = lock(&run.env.main).prepare(&directory.name, &run.spec.trash);
+    let prepared = lock(&run.env.main).prepare(&directory.name, &run.spec.trash, None);
     let root = prepared.map_err(|error| error.detail)?.map_err(|refusal| refusal.to_string())?;
     run.warn_of_pruned(&directory.name, &root.pruned);
     Ok(root.pruned)

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod commit;
+mod disks;
+mod growth;
 mod kinds;
 mod signature;
 mod races;

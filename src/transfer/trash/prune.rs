@@ -1,37 +1,38 @@
 //! What a trash keeps no longer, and deleting it for good.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::id::run_time;
 use super::{names, runs};
+use crate::disk::open_beneath;
 use crate::fault::{Point, reach};
 use crate::model::{Pruned, TrashKeep, TrashMax};
 use crate::transfer::own::{OwnDir, open_dir};
 
-/// What expires in one run was put there within so many milliseconds: a clock that jumps ahead does not make all trash go
-/// at once.
-const EXPIRES_AT_ONCE_MS: u64 = 24 * 3600 * 1000;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Beside the runs: the time up to which ages have been counted here, in milliseconds since 1970.
+const CLOCK: &str = "clock";
+/// A clock of so many bytes is none.
+const MOST_CLOCK: u64 = 64;
 
 /// Deletes for good what is kept no longer: what old runs put into the trash, then, version by version, the oldest of the
-/// rest until no more is left than may be. What `current` put there stays. `now_ms` counts since 1970.
+/// rest until no more is left than may be. What `current` put there stays. `now_ms` counts since 1970; see [`believed`].
 ///
 /// What is not named by a run is not ours to delete.
 pub fn prune(own: &OwnDir, current: &str, now_ms: u64, keep: &TrashKeep) -> io::Result<Pruned> {
-    let (old, kept): (Vec<String>, Vec<String>) = runs(own.trash())?
-        .into_iter()
-        .partition(|run| run != current && age_ms(run, now_ms) / 1000 > keep.seconds);
-    let started = |run: &String| run_time(run).unwrap_or(0);
-    let last = old.first().map_or(0, started).saturating_add(EXPIRES_AT_ONCE_MS);
-    let (expired, left) = old.into_iter().partition::<Vec<String>, _>(|run| started(run) <= last);
+    let runs = runs(own.trash())?;
+    let now_ms = believed(own, runs.iter().filter(|run| *run != current), now_ms);
+    let (expired, kept): (Vec<String>, Vec<String>) =
+        runs.into_iter().partition(|run| run != current && age_ms(run, now_ms) / 1000 > keep.seconds);
     for run in expired {
         remove(own, &run)?;
     }
     let Some(most) = most_bytes(own, keep.size)? else { return Ok(Pruned::default()) };
-    let kept = [left, kept].concat();
     let bytes = kept.iter().map(|run| bytes_below(own.trash(), run.as_bytes()));
     let all = bytes.sum::<io::Result<u64>>()?;
     let mut pruned = Pruned { excess: all.saturating_sub(most), ..Pruned::default() };
@@ -43,6 +44,34 @@ pub fn prune(own: &OwnDir, current: &str, now_ms: u64, keep: &TrashKeep) -> io::
         shrink_run(own, run, &mut pruned)?;
     }
     Ok(pruned)
+}
+
+/// The time as far as this host's clock is believed: a clock that is ahead for one run must not make everything old. From
+/// one run to the next it goes on by at most a day; the first time, from the newest of the runs that are there.
+fn believed<'r>(own: &OwnDir, runs: impl Iterator<Item = &'r String>, now_ms: u64) -> u64 {
+    let counted = read_clock(own.trash());
+    let newest = || runs.filter_map(|run| run_time(run)).max();
+    let Some(last) = counted.or_else(newest) else { return now_ms };
+    let believed = now_ms.min(last.saturating_add(DAY_MS));
+    if counted.is_none_or(|counted| believed > counted) {
+        // Where it cannot be written, everything stays young for longer.
+        let _ = write_clock(own.trash(), believed);
+    }
+    believed
+}
+
+fn read_clock(trash: BorrowedFd<'_>) -> Option<u64> {
+    let file =
+        open_beneath(trash, CLOCK.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(file).take(MOST_CLOCK).read_to_string(&mut text).ok()?;
+    text.trim_end().parse().ok()
+}
+
+fn write_clock(trash: BorrowedFd<'_>, now_ms: u64) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK;
+    let file = open_beneath(trash, CLOCK.as_bytes(), flags, Mode::RUSR | Mode::WUSR)?;
+    File::from(file).write_all(format!("{now_ms}\n").as_bytes())
 }
 
 /// How long ago a run started. A clock that went back makes nothing old.

@@ -17,7 +17,7 @@ use support::Cluster;
 
 const USAGE: &str = "usage: bench PROGRAM ROUNDS [CASE…]; cases: ";
 type Case = fn(&Bench);
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 16] = [
     ("nothing", nothing_to_do),
     ("growth", from_two_to_eight_nodes),
     ("dialplan", one_dialplan_file),
@@ -33,6 +33,7 @@ const CASES: [(&str, Case); 15] = [
     ("beside", a_run_beside_the_daemon),
     ("removed", a_hundred_thousand_removed),
     ("storm", a_storm_of_changes),
+    ("hostile", what_a_user_may_do),
 ];
 
 struct Bench {
@@ -272,4 +273,35 @@ fn a_byte_of_a_large_file(bench: &Bench) {
     };
     let contenders = [contender::xds_sync(), contender::rsync(&cluster)];
     bench.take_turns("one byte of a file of 500 MB changed, 1 node", &cluster, &contenders, &edit);
+}
+
+/// What a user of one node may put into his directories. Each row is the first run that meets it, and one after that.
+fn what_a_user_may_do(bench: &Bench) {
+    for (case, attack) in site::ATTACKS {
+        let cluster = bench.cluster(2, 4, "");
+        site::telephony(&cluster.main, 2_000, 20_000);
+        cluster.main.sh(contender::xds_sync().script).ok();
+        let _held = cluster.nodes[0].spawn(["bash", "-c", attack]);
+        site::is_made(&cluster.nodes[0]);
+        // What is left alone, or too much, is no failure here.
+        let run =
+            Contender { name: "xds-sync", script: "xds-sync sync --quiet >/tmp/run 2>&1; true".to_owned() };
+        let (first, later) = (measure::peak(&cluster, &run), measure::run(&cluster, &run));
+        println!(
+            "| {case} | first run | {:.2} s | | | {} / {} MB | |",
+            first.time.as_secs_f64(),
+            first.main / 1000,
+            first.node / 1000
+        );
+        let peak = measure::peak(&cluster, &run);
+        println!(
+            "| {case} | later runs | {:.2} s | | {:.2} s | {} / {} MB | {:.1} MB |",
+            later.time.as_secs_f64(),
+            later.processor,
+            peak.main / 1000,
+            peak.node / 1000,
+            later.wire as f64 / 1e6,
+        );
+        println!("{}", cluster.main.sh("head -c 600 /tmp/run").text());
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::contender::Contender;
 use crate::support::{Cluster, Host};
@@ -18,11 +18,12 @@ pub(crate) struct Taken {
     pub(crate) wire: u64,
 }
 
-/// Most memory of any process, in KiB.
+/// Most memory of any process, in KiB; and how long it all took, which is somewhat more than where nobody watches.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Peak {
     pub(crate) main: u64,
     pub(crate) node: u64,
+    pub(crate) time: Duration,
 }
 
 pub(crate) fn run(cluster: &Cluster, contender: &Contender) -> Taken {
@@ -37,8 +38,8 @@ pub(crate) fn run(cluster: &Cluster, contender: &Contender) -> Taken {
 
 /// Runs it once more, and watches the memory of its processes: that costs time, which is not measured here.
 pub(crate) fn peak(cluster: &Cluster, contender: &Contender) -> Peak {
-    let main = cluster.main.spawn(["bash", "-c", &contender.script]);
-    let mut main = main;
+    let began = Instant::now();
+    let mut main = cluster.main.spawn(["bash", "-c", &contender.script]);
     let mut of_processes: HashMap<u32, (bool, u64)> = HashMap::new();
     let spaces: Vec<_> = cluster.hosts().map(|host| (host.name == "main", space(host.pid()))).collect();
     while main.is_running() {
@@ -55,6 +56,7 @@ pub(crate) fn peak(cluster: &Cluster, contender: &Contender) -> Peak {
         std::thread::sleep(Duration::from_millis(5));
     }
     main.wait().ok();
+    let time = began.elapsed();
     let most = |on_main: bool| {
         of_processes
             .values()
@@ -63,7 +65,7 @@ pub(crate) fn peak(cluster: &Cluster, contender: &Contender) -> Peak {
             .max()
             .unwrap_or(0)
     };
-    Peak { main: most(true), node: most(false) }
+    Peak { main: most(true), node: most(false), time }
 }
 
 fn space(process: u32) -> Option<std::path::PathBuf> {

@@ -1,6 +1,8 @@
 //! Clusters worth measuring, and what is done to their files.
 
-use crate::support::{Cluster, Host};
+use std::time::Duration;
+
+use crate::support::{Cluster, Host, eventually};
 
 pub(crate) const DIALPLAN: &str = "/etc/asterisk/extensions_extra.d";
 pub(crate) const MOH: &str = "/var/lib/xivo/moh";
@@ -62,4 +64,59 @@ pub(crate) fn empty(nodes: &[Host]) {
             node.sh(format!("mkdir -p {directory} && find {directory} -mindepth 1 -delete")).ok();
         }
     }
+}
+
+/// What a user may do on his host, as scripts of bash; they make `/tmp/made` when it is done, and go on holding what is to
+/// be held.
+pub(crate) const ATTACKS: [(&str, &str); 6] = [
+    ("nobody does anything", "touch /tmp/made; sleep 3600"),
+    (
+        "10 MB of deep names",
+        "cd /var/lib/xivo/sounds/recordings && python3 -c '
+import os
+for n in range(12):
+    os.mkdir(\"n\" * 250); os.chdir(\"n\" * 250)
+for n in range(400000):
+    os.symlink(\"x\", str(n))
+' && touch /tmp/made; sleep 3600",
+    ),
+    (
+        "1,000,000 links",
+        "cd /var/lib/xivo/sounds/recordings && python3 -c '
+import os
+for n in range(1000000):
+    os.symlink(\"/\", str(n))
+' && touch /tmp/made; sleep 3600",
+    ),
+    (
+        "1,000,000 tiny files",
+        "cd /var/lib/xivo/sounds && python3 -c '
+import os, time
+for n in range(1000000):
+    if n % 1000 == 0: os.mkdir(\"t%d\" % n); d = \"t%d/\" % n
+    f = os.open(d + str(n), os.O_CREAT | os.O_WRONLY); os.write(f, b\"xy\"); os.close(f)
+' && touch /tmp/made; sleep 3600",
+    ),
+    (
+        "a sparse file of 15 TB",
+        "cd /var/lib/xivo/sounds/recordings && truncate -s 15T t.wav && touch -d '1 hour ago' t.wav /tmp/made; sleep 3600",
+    ),
+    (
+        "leases on 100 files",
+        "cd /var/lib/xivo/sounds/recordings && python3 -c '
+import fcntl, os, signal, time
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+held = []
+for n in range(100):
+    f = open(\"leased%d.wav\" % n, \"w+\"); f.write(\"leased\"); f.flush(); held.append(f)
+    os.utime(f.name, (1, 1)); fcntl.fcntl(f, 1024, 1)
+open(\"/tmp/made\", \"w\")
+time.sleep(3600)
+'",
+    ),
+];
+
+/// Waits until an attack is made.
+pub(crate) fn is_made(host: &Host) {
+    eventually("the attack is made", Duration::from_secs(600), || host.exists("/tmp/made"));
 }
