@@ -13,7 +13,7 @@ target=/usr/bin/xds-sync
 # SHA-256 of the program that Main hands out. Main fills it in where it hands out this script.
 program_sum=
 # Limits of a download: the program has some 15 MiB.
-max_bytes=67108864
+max_bytes=134217728
 max_seconds=600
 
 die() {

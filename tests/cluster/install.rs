@@ -141,7 +141,7 @@ fn what_is_not_the_program_of_main_is_not_installed() {
     // As it comes with the package, but with less patience and room.
     let script = include_str!("../../scripts/mds_install.sh")
         .replace("\nmax_seconds=600\n", "\nmax_seconds=3\n")
-        .replace("\nmax_bytes=67108864\n", &format!("\nmax_bytes={}\n", main.read(PROGRAM).len()));
+        .replace("\nmax_bytes=134217728\n", &format!("\nmax_bytes={}\n", main.read(PROGRAM).len()));
     mds1.write("/root/script", script);
     let install = |options: &str| mds1.sh(format!("dash script {options} {join}"));
 

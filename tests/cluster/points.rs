@@ -3,6 +3,7 @@
 //! The list of steps is the product's own: a new one that this story never meets fails it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use xds_sync::fault::Point;
 
@@ -95,10 +96,12 @@ impl Story {
                 host.remove(at(&gone));
             }
         }
-        // Something to sweep and something to prune, on both ends.
+        // Something to sweep and something to prune, on both ends, where ages have been counted up to now.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         for host in self.cluster.hosts().filter(|_| before > 0) {
             for root in ROOTS {
                 host.write(format!("{root}/.xds-sync/trash/{OLD_RUN}/0/old.wav"), "old");
+                host.write(format!("{root}/.xds-sync/trash/clock"), format!("{now}\n"));
                 host.write(format!("{root}/.xds-sync/stage/making.7"), "left over");
             }
         }
