@@ -135,7 +135,7 @@ fn changes_reloads_and_refusals_are_one_line_each() {
     let run = |id| format!("main=ma\\x0ain id={id} epoch=1");
     let directory = format!("scan: run={RUN} directory=moh");
     for (read_only, main, root, what, reason) in [
-        (false, "01OTHER", &root, run("01OTHER"), "the node obeys another Main, ma\\x0ain"),
+        (false, "01OTHER", &root, run("01OTHER"), "the node obeys another Main of the same name, ma\\x0ain"),
         (false, "01MAIN", &base, directory, "the node does not accept"),
         (true, "01MAIN", &root, run("01MAIN"), "the node accepts no changes"),
     ] {
