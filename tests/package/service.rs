@@ -90,8 +90,8 @@ fn the_daemon_is_a_service_that_init_starts_and_cron_keeps_a_net_under_it() {
     main.sh(format!("systemctl start {WATCH}")).ok();
     main.sh("apt-get purge --yes --quiet=2 xds-sync").ok();
     assert_eq!(is("active"), "inactive\n");
-    assert_eq!(main.sh("find /etc/systemd /var/lib /lib/systemd -name '*xds-sync*'").text(), "");
-    assert!(!main.exists("/etc/cron.d/xivo-xds-sync"));
+    assert_eq!(main.sh("find /etc/systemd /var/lib/systemd /lib/systemd -name '*xds-sync*'").text(), "");
+    assert!(!main.exists("/var/lib/xds-sync") && !main.exists("/etc/cron.d/xivo-xds-sync"));
 }
 
 #[track_caller]
