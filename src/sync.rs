@@ -267,12 +267,13 @@ impl<'a> Run<'a> {
     /// Says that the run begins, on record and in the log, so that it is not invisible while it lasts, nor when it is
     /// killed. Returns what is to be said of a run before that did not end.
     fn note_begin(&self, started: SystemTime) -> Option<Problem> {
-        if self.spec.dry_run {
-            return None;
-        }
-        log::info!("run {} begins", self.id);
-        let begun = BegunRun { run: self.id.clone(), started: rfc3339(started) };
-        match self.env.state.begin_run(&begun) {
+        let before = if self.spec.dry_run {
+            Ok(self.env.state.begun_run())
+        } else {
+            log::info!("run {} begins", self.id);
+            self.env.state.begin_run(&BegunRun { run: self.id.clone(), started: rfc3339(started) })
+        };
+        match before {
             Ok(before) => before.map(|BegunRun { run, started }| {
                 let detail = format!(
                     "the run {run} before this one, begun at {started}, did not end: it was killed, or this host went down"

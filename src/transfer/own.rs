@@ -17,8 +17,8 @@ use crate::fault::{Point, reach};
 use crate::model::Digest;
 
 pub(super) const STAGE: &str = "stage";
-/// In the stage, for a moment. A commit may make something of that name later.
-const PROBE: &str = "making.0";
+/// In the stage, for a moment. Nothing else there has this name.
+const PROBE: &str = "probe";
 pub(super) const TRASH: &str = "trash";
 /// The stage, from the root.
 pub(super) const STAGE_PATH: &str = ".xds-sync/stage";
@@ -123,14 +123,16 @@ impl OwnDir {
 /// anything is sent that it could not take.
 fn check_takes_files(stage: &OwnedFd) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = rustix::fs::openat(stage, PROBE, flags, Mode::RUSR | Mode::WUSR);
-    if let Err(error) = made.map(drop) {
+    match rustix::fs::openat(stage, PROBE, flags, Mode::RUSR | Mode::WUSR) {
         // A process that was killed may have left it.
-        if error != Errno::EXIST {
-            return Err(error.into());
-        }
+        Ok(_) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
     }
-    Ok(rustix::fs::unlinkat(stage, PROBE, AtFlags::empty())?)
+    match rustix::fs::unlinkat(stage, PROBE, AtFlags::empty()) {
+        // Of whoever had the stage before it was taken back: it goes with all that was theirs.
+        Ok(()) | Err(Errno::ISDIR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// flock(2), on the directory itself.

@@ -148,6 +148,23 @@ fn a_disk_that_takes_no_files_is_known_before_anything_is_sent() {
     }
 }
 
+/// What a commit was making, a directory too, when its process was killed.
+#[test]
+fn what_was_left_in_a_stage_does_not_make_a_disk_that_takes_no_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = HeldRoot::open(dir.path()).unwrap();
+    drop(OwnDir::ready(&root, &Arc::default()).unwrap());
+    let stage = dir.path().join(".xds-sync/stage");
+    for name in ["making.0", "making.1", "probe"] {
+        fs::create_dir(stage.join(name)).unwrap();
+    }
+    drop(OwnDir::ready(&root, &Arc::default()).unwrap());
+    fs::remove_dir(stage.join("probe")).unwrap();
+    fs::write(stage.join("probe"), "").unwrap();
+    drop(OwnDir::ready(&root, &Arc::default()).unwrap());
+    assert!(!stage.join("probe").exists());
+}
+
 fn setfacl(at: &Path, list: &str) {
     let done = Command::new("setfacl").args(["-m", list]).arg(at).output().unwrap();
     assert!(done.status.success(), "needs setfacl and a disk with access lists: {done:?}");
