@@ -189,7 +189,7 @@ fn configure(base: &Path, nodes: usize, setup: &Setup) -> Config {
     let exclude = if setup.bak_excluded { "[\"*.bak\"]" } else { "[]" };
     let text = format!(
         "[main]\nname = \"main\"\nhost = \"main\"\n\
-         [sync]\nparallel = {}\ntimeout = \"20s\"\ntrash_keep = \"2d\"\nstate_dir = \"{base}/h0/state\"\n\
+         [sync]\nparallel = {}\ntimeout = \"20s\"\ntrash_keep = \"12h\"\nstate_dir = \"{base}/h0/state\"\n\
          [[directory]]\nname = \"conf\"\npath = \"{base}/h0/conf\"\ndelete = \"{}\"\nmax_delete = \"{max}\"\n\
          exclude = {exclude}\nreload = [\"dialplan\"]\nsettle = \"2s\"\n",
         setup.parallel,
