@@ -4,13 +4,17 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, ToSocketAddrs as _};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::unistd::{Gid, Group, Uid, User};
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
+use ssh_key::rand_core::RngCore as _;
 
 /// Sets up this process in the same way whatever started it: cron, sshd, systemd or a shell.
 pub fn settle() {
@@ -38,6 +42,31 @@ pub fn time_zone() -> jiff::tz::TimeZone {
 #[must_use]
 pub fn ulid() -> String {
     ulid::Ulid::generate().to_string()
+}
+
+/// Time since some moment in the past, on the clock that nobody sets.
+#[must_use]
+pub fn monotonic() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// A number from 0 to 1 by chance.
+#[must_use]
+pub fn chance() -> f64 {
+    f64::from(random().next_u32()) / f64::from(u32::MAX)
+}
+
+/// Tells systemd how this service is, as sd_notify(3) does: `READY=1` and the like. Nothing happens elsewhere.
+pub fn notify_systemd(state: &str) {
+    let Some(socket) = variable("NOTIFY_SOCKET") else { return };
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&socket),
+    };
+    // Nobody else could be told that systemd does not listen.
+    let _ = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
 }
 
 /// The addresses of the network interfaces; empty when they cannot be read.

@@ -38,6 +38,13 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
     }
 }
 
+/// Records a run that found nothing to do, and that nobody asked for: in the status alone.
+pub fn uneventful(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>) {
+    if let Err(error) = status(state, report, exit_code, scope) {
+        log::error!("{error:#}");
+    }
+}
+
 /// Records a restoration, which is a change on Main, beside runs.
 pub fn restoration(state: &StateDir, record: &RunRecord) {
     for change in &record.changes {

@@ -62,6 +62,12 @@ pub trait Connect: Sync {
     /// A session with the agent of the node with this name.
     fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError>;
 
+    /// A node's part in a run is over. Its session is between runs, and may be kept for a later one; `None`: it is lost,
+    /// or there never was one.
+    fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
+        let _ = (node, session);
+    }
+
     /// Whether the machine with this id is Main itself.
     fn is_main(&self, _machine: &str) -> bool {
         false
@@ -84,6 +90,25 @@ pub struct Environment<'a> {
     pub progress: &'a dyn Progress,
     /// Set when a signal asks the run to end.
     pub stop: &'a AtomicBool,
+    /// Where several runs of this process go on side by side, what they have in common; else each run has its own.
+    pub shared: Option<&'a Shared>,
+    /// Whether a reload of this kind that is due on this node is carried out now. Otherwise it stays owed to a later run,
+    /// and the report does not speak of it.
+    pub may_reload: &'a (dyn Fn(&str, &str) -> bool + Sync),
+}
+
+/// What runs have in common that go on side by side in one process.
+pub struct Shared {
+    ledger: Mutex<Ledger>,
+    throttle: throttle::Throttle,
+}
+
+impl Shared {
+    /// Reads the ledger. The caller holds the lock.
+    pub fn new(state: &StateDir, bandwidth: Option<u64>) -> anyhow::Result<Shared> {
+        let throttle = throttle::Throttle::new(bandwidth);
+        Ok(Shared { ledger: Mutex::new(state.ledger()?), throttle })
+    }
 }
 
 /// One run, as all its threads share it.
@@ -93,13 +118,13 @@ struct Run<'a> {
     id: String,
     /// Of this Main.
     epoch: u64,
-    ledger: Mutex<Ledger>,
+    ledger: &'a Mutex<Ledger>,
     origins: OnceLock<Origins>,
     /// Held by the round that plans and changes two-way directories on Main.
     turn: Mutex<()>,
     /// Blobs on their way to Main's stage, by directory.
     pulls: Mutex<BTreeMap<(String, Digest), two_way::Pull>>,
-    throttle: throttle::Throttle,
+    throttle: &'a throttle::Throttle,
     /// Work with so many nodes at once.
     permits: permits::Permits,
     machines: machines::Machines,
@@ -113,6 +138,8 @@ struct Run<'a> {
 struct Cluster<'a> {
     lobby: Rendezvous<NodeRun<'a>>,
     finished: Mutex<Vec<NodeRun<'a>>>,
+    /// Where sessions come from, and go back to.
+    connect: &'a dyn Connect,
     /// The place of each in configured order, by name.
     order: HashMap<&'a str, usize>,
 }
@@ -121,10 +148,18 @@ struct Cluster<'a> {
 /// is Main's own state that could not be read.
 pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
     let started = (env.now)();
-    let run = Run::new(env, spec)?;
+    let own;
+    let shared = match env.shared {
+        Some(shared) => shared,
+        None => {
+            own = Shared::new(env.state, spec.bandwidth)?;
+            &own
+        }
+    };
+    let run = Run::new(env, spec, shared)?;
     lock(&env.main).begin(&run.id, spec.dry_run)?;
-    let unended = run.note_begin(started);
-    let cluster = Cluster::new(spec);
+    let unended = if env.shared.is_some() { None } else { run.note_begin(started) };
+    let cluster = Cluster::new(env.connect, spec);
     thread::scope(|scope| {
         scope.spawn(|| run.scan_main());
         for node in &spec.nodes {
@@ -158,10 +193,11 @@ fn alone<'a>(run: &Run<'a>, spec: &'a NodeSpec) -> NodeRun<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    fn new(spec: &'a Spec) -> Cluster<'a> {
+    fn new(connect: &'a dyn Connect, spec: &'a Spec) -> Cluster<'a> {
         Cluster {
             lobby: Rendezvous::new(spec.nodes.len()),
             finished: Mutex::default(),
+            connect,
             order: spec.nodes.iter().map(|node| &*node.name).zip(0..).collect(),
         }
     }
@@ -177,7 +213,8 @@ impl<'a> Cluster<'a> {
 
     /// Ends a node's part.
     fn finish(&self, mut node: NodeRun<'a>) {
-        node.step(NodeRun::close);
+        node.step(NodeRun::end);
+        self.connect.release(&node.spec.name, node.take_session());
         node.at(Phase::Done);
         lock(&self.finished).push(node);
         self.lobby.leave();
@@ -205,9 +242,8 @@ impl<'a> Cluster<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(env: &'a Environment<'a>, spec: &'a Spec) -> anyhow::Result<Run<'a>> {
-        let ledger = env.state.ledger()?;
-        let mut machines = ledger.machines.clone();
+    fn new(env: &'a Environment<'a>, spec: &'a Spec, shared: &'a Shared) -> anyhow::Result<Run<'a>> {
+        let mut machines = lock(&shared.ledger).machines.clone();
         if let Some(all) = &spec.all_nodes {
             machines.retain(|node, _| all.contains(node));
         }
@@ -217,11 +253,11 @@ impl<'a> Run<'a> {
             id: (env.new_id)(),
             epoch: env.state.identity()?.map_or(0, |identity| identity.epoch),
             machines: machines::Machines::new(spec.nodes.iter().map(|node| node.name.clone()), machines),
-            ledger: Mutex::new(ledger),
+            ledger: &shared.ledger,
             origins: OnceLock::new(),
             turn: Mutex::default(),
             pulls: Mutex::default(),
-            throttle: throttle::Throttle::new(spec.bandwidth),
+            throttle: &shared.throttle,
             permits: permits::Permits::new(spec.parallel),
             used_tokens: Mutex::default(),
             on_main: Mutex::default(),
@@ -332,7 +368,7 @@ impl<'a> Run<'a> {
         if self.spec.dry_run {
             return None;
         }
-        let mut ledger = lock(&self.ledger);
+        let mut ledger = lock(self.ledger);
         if let Some(all) = &self.spec.all_nodes {
             ledger.forget_nodes_except(all.iter().map(String::as_str));
         }

@@ -16,7 +16,7 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 26] = [
+const ARROWS: [(&str, &[&str]); 28] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
@@ -30,11 +30,12 @@ const ARROWS: [(&str, &[&str]); 26] = [
     ("transfer", &["disk", "fault", "threads", "model"]),
     ("reload", &["model"]),
     ("report", &["model"]),
+    ("watch", &["disk", "snapshot", "model"]),
     (
         "node",
         &[
-            "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml", "version",
-            "model",
+            "watch", "snapshot", "transfer", "reload", "disk", "durable", "fault", "threads", "toml",
+            "version", "model",
         ],
     ),
     ("state", &["durable", "fault", "model"]),
@@ -66,7 +67,12 @@ const ARROWS: [(&str, &[&str]); 26] = [
             "state",
             "sync",
             "threads",
+            "watch",
         ],
+    ),
+    (
+        "daemon",
+        &["config", "model", "node", "record", "report", "site", "snapshot", "state", "sync", "watch"],
     ),
     ("record", &["logging", "model", "report", "state"]),
     ("cli", &["*"]),

@@ -228,6 +228,8 @@ fn spec(directory: &str) -> ScanSpec {
         exclude: vec!["*.bak".to_owned()],
         other_roots: vec![],
         settle: Duration::ZERO,
+        complete: Vec::new(),
+        hold_young: false,
         checksum: false,
     }
 }

@@ -82,6 +82,7 @@ impl Host {
             progress: Arc::default(),
             stop: Arc::default(),
             limits: Default::default(),
+            watch_limits: Default::default(),
         });
         Host { dir, local }
     }
@@ -130,6 +131,8 @@ pub(super) fn spec() -> ScanSpec {
         exclude: vec!["*.bak".to_owned()],
         other_roots: Vec::new(),
         settle: Duration::ZERO,
+        complete: Vec::new(),
+        hold_young: false,
         checksum: false,
     }
 }

@@ -14,6 +14,7 @@ use crate::enroll::install::{Installed, install};
 use crate::enroll::key::{self, KeyPair};
 use crate::enroll::publish as web;
 use crate::enroll::roots::{self, Marked};
+use crate::enroll::service;
 use crate::enroll::takeover::take_over;
 use crate::host;
 use crate::hub::downloads;
@@ -33,6 +34,8 @@ Examples:
                                 directory came from a backup
   xds-sync init --publish hub   nodes get the key from
                                 `xds-sync serve`, on port 8443
+  xds-sync init --watch         the service as well: changes are
+                                everywhere within a second
   xds-sync init --rotate        a new key for every node; run it
                                 again for those that were away
   xds-sync init --takeover      this host is Main from now on, in
@@ -51,6 +54,9 @@ pub(super) struct Args {
     /// Make a new key, give it to every node, and remove the old one there once the new one works
     #[arg(long)]
     rotate: bool,
+    /// Install and start the service that brings every change to every node at once; cron keeps one run an hour
+    #[arg(long)]
+    watch: bool,
     /// Make nodes obey this Main from now on, and refuse the one they obeyed before
     #[arg(long)]
     takeover: bool,
@@ -61,6 +67,16 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     load::check_directories(&args.adopt, &config)?;
     let web = web::Site::default();
     publish::check(&web, args.publish)?;
+    if args.watch {
+        service::check()?;
+        let file = load::config_path(context);
+        if file != Path::new(load::DEFAULT_CONFIG) {
+            let (file, usual) = (file.display(), load::DEFAULT_CONFIG);
+            anyhow::bail!(
+                "--watch installs a service that reads {usual}, not {file}: write a unit for that file yourself"
+            );
+        }
+    }
     let state = StateDir::open(&config.sync.state_dir)?;
     let lock = site::lock(&state, || false)?;
     logging::use_syslog(&config.sync.syslog_facility);
@@ -107,12 +123,20 @@ fn perform(
         }
     }
     let config_file = load::config_path(context);
-    let cron = cron_job(config, &config_file, steps);
+    let is_watched = args.watch || service::is_enabled();
+    let cron = cron_job(config, &config_file, is_watched, steps);
     steps.attempt("cron job", cron);
     let published = publish::run(web, config, &config_file, args.publish, steps);
     let port = steps.attempt("publish", published);
     steps.only_changes(args.takeover);
     next_steps(config, &pair, port, steps).step("install")?;
+    // The last step: from here on runs begin by themselves, and need the lock.
+    drop((lock, rotating));
+    if args.watch
+        && let Some(is_new) = steps.attempt("service", service::enable())
+    {
+        steps.ensured("service", is_new, &format!("{} (systemctl status {0})", service::NAME));
+    }
     Ok(if steps.has_failed() && code == exit::DONE { PARTIAL } else { code })
 }
 
@@ -276,11 +300,13 @@ fn show_marked(steps: &mut Steps, directory: &Directory, marked: Marked) {
     }
 }
 
-fn cron_job(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::Result<()> {
+fn cron_job(config: &Config, config_file: &Path, is_watched: bool, steps: &mut Steps) -> anyhow::Result<()> {
     let is_usual = config_file == Path::new(load::DEFAULT_CONFIG);
     let other = if is_usual { None } else { Some(std::path::absolute(config_file)?) };
-    let job = cron::job(&config.schedule.cron, other.as_deref());
-    let which = format!("{} ({})", cron::PATH, config.schedule.cron);
+    // The service goes by the schedule itself; cron's job is a net under it.
+    let schedule = if is_watched { cron::HOURLY } else { &config.schedule.cron };
+    let job = cron::job(schedule, other.as_deref());
+    let which = format!("{} ({schedule})", cron::PATH);
     match install(Path::new(cron::PATH), job.as_bytes())? {
         Installed::Made => steps.ensured("cron job", true, &which),
         Installed::Replaced => steps.changed("cron job", &format!("replaced {which}")),

@@ -1,6 +1,7 @@
 //! One file for each subcommand: its arguments, and what it does with them.
 
 mod agent;
+mod by_daemon;
 mod candidates;
 mod completions;
 mod config;
@@ -25,6 +26,7 @@ mod status;
 mod steps;
 mod sync;
 mod ui;
+mod watch;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -103,6 +105,7 @@ struct Global {
 enum Command {
     Init(init::Args),
     Sync(sync::Args),
+    Watch(watch::Args),
     Status(status::Args),
     History(history::Args),
     Conflicts(conflicts::Args),
@@ -193,6 +196,7 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Init(args) => init::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
+        Command::Watch(args) => watch::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::History(args) => history::run(context, &args),
         Command::Conflicts(args) => conflicts::run(context, &args),

@@ -1,8 +1,14 @@
 //! `xds-sync status`.
 
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::{Context, agent, load};
+use crate::daemon::control::{Client, Event, Request, SOCKET};
+use crate::daemon::live::Live;
 use crate::enroll::rotate;
 use crate::host;
 use crate::model::ReloadOutcome;
@@ -21,19 +27,27 @@ Examples:
   xds-sync status --verbose  every directory, and what only a node has
   xds-sync status --quiet    only who is not; nothing when all are
   xds-sync status --json     the same for machines
+  xds-sync status --follow   keep showing it, with what the
+                             service is about
 
 The exit code is that of a run that finds all of this:
 'xds-sync sync --help' lists them. It is 1 while the
 configuration has a mistake. On a media server the status
 tells which Main it obeys, and what that did here last.";
 
+/// Between two looks of `--follow`.
+const FOLLOW: Duration = Duration::from_secs(1);
+
 /// Show who is in step, since when, and what is held or owed
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Print one JSON object
+    /// Print one JSON object; with --follow one a second, each on a line
     #[arg(long)]
     json: bool,
+    /// Show it again every second, until Ctrl-C
+    #[arg(long)]
+    follow: bool,
 }
 
 /// What `--json` prints.
@@ -45,9 +59,24 @@ struct Shown<'a> {
     main: Option<&'a MainSeen>,
     /// A run that has begun and has not ended.
     running: Option<Running>,
+    /// How the daemon is, where one runs.
+    daemon: Option<&'a Live>,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    loop {
+        let code = show(context, args)?;
+        if !args.follow {
+            return Ok(code);
+        }
+        thread::sleep(FOLLOW);
+        if !args.json {
+            context.ui.result(b"\n")?;
+        }
+    }
+}
+
+fn show(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let looked = load::to_look(context)?;
     let main = Accept::read(&agent::node_config()).ok().and_then(|accept| MainSeen::read(&accept.state_dir));
     let mut status = load::status(&looked.state)?.unwrap_or_default();
@@ -57,9 +86,16 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         status = status.of_nodes(&known.iter().map(String::as_str).collect::<Vec<_>>());
     }
     let running = running(&looked.state);
+    let live = live()?;
     let mut out = Vec::new();
     if args.json {
-        out = crate::report::to_json(&Shown { status: &status, main: main.as_ref(), running }).into_bytes();
+        out = crate::report::to_json(&Shown {
+            status: &status,
+            main: main.as_ref(),
+            running,
+            daemon: live.as_ref(),
+        })
+        .into_bytes();
     } else {
         let zone = context.zone();
         let reader = Reader { now: host::now(), zone: &zone, style: context.ui.style() };
@@ -80,9 +116,24 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         {
             out.extend(rotate::UNFINISHED.bytes().chain(*b"\n"));
         }
+        if let Some(live) = &live {
+            live.write(&reader, &mut out)?;
+        }
     }
     context.ui.result(&out)?;
     Ok(if looked.config.is_some() { status.status_code } else { USAGE })
+}
+
+/// How the daemon is; `None`: none is running.
+fn live() -> anyhow::Result<Option<Live>> {
+    let request = Request::Status { follow: false };
+    let Some(mut client) = Client::ask(Path::new(SOCKET), &request)? else { return Ok(None) };
+    while let Some(event) = client.next()? {
+        if let Event::Status(live) = event {
+            return Ok(Some(live));
+        }
+    }
+    Ok(None)
 }
 
 /// What a media server knows of its Main.

@@ -5,8 +5,9 @@ mod cron;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Context, candidates, exit, init, load, signals};
+use super::{Context, by_daemon, candidates, exit, init, load, signals};
 use crate::config::{Config, Mistakes};
+use crate::daemon::control::SyncRequest;
 use crate::logging;
 use crate::record;
 use crate::report::exit::{DIFFERENCES, IN_STEP, LOCKED};
@@ -134,6 +135,14 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     if !config.discovery.is_used() {
         load::check_nodes(&args.nodes, &config)?;
     }
+    match by_daemon::run(context, &config, args.json, request(args)) {
+        Ok(None) => {}
+        Ok(Some((code, differences))) => {
+            let is_told = args.exit_code && differences && code == IN_STEP;
+            return Ok(if is_told { DIFFERENCES } else { code });
+        }
+        Err(error) => return no_run(context, args, &state, error),
+    }
     match perform(context, args, config) {
         Err(error) => no_run(context, args, &state, error),
         Ok((report, code)) => {
@@ -143,6 +152,20 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
             }
             Ok(code)
         }
+    }
+}
+
+/// The run as the daemon is asked for it.
+fn request(args: &Args) -> SyncRequest {
+    SyncRequest {
+        dry_run: args.dry_run,
+        nodes: args.nodes.clone(),
+        directories: args.directories.clone(),
+        checksum: args.checksum,
+        reload: args.reload,
+        accept_deletes: args.accept_deletes.clone(),
+        cron: args.cron,
+        ..SyncRequest::default()
     }
 }
 
@@ -197,6 +220,7 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
         checksum: args.checksum,
         reload_always: args.reload,
         accept: args.accept_deletes.clone(),
+        ..Options::default()
     })?;
     let code = match report.exit_code() {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,

@@ -21,7 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxLoss, Owner, TrashMax};
 use crate::snapshot::ScanSpec;
@@ -139,6 +139,14 @@ pub enum ReloadPolicy {
 pub struct Schedule {
     /// Five fields, as in crontab(5).
     pub cron: String,
+}
+
+impl Schedule {
+    /// When the next run is after `now`; `None`: never.
+    #[must_use]
+    pub fn next_after(&self, now: SystemTime) -> Option<SystemTime> {
+        schedule::next_after(&self.cron, now)
+    }
 }
 
 /// `[hub]`: the HTTPS service.
@@ -286,6 +294,8 @@ impl Config {
             exclude: directory.exclude.clone(),
             other_roots: others.map(root).collect(),
             settle: directory.settle,
+            complete: Vec::new(),
+            hold_young: false,
             checksum,
         }
     }

@@ -1,5 +1,10 @@
 //! When cron starts a run: five fields, as in crontab(5).
 
+use std::time::SystemTime;
+
+use jiff::Zoned;
+use jiff::civil::Date;
+
 use crate::toml::Raw;
 use crate::toml::{Converted, text};
 
@@ -45,20 +50,73 @@ pub(super) fn cron(raw: &Raw) -> Converted<String> {
     Ok(fields.join(" "))
 }
 
+/// The next moment of a schedule that was checked, in the local time that cron goes by; `None`: there is none, as with
+/// "0 0 31 2 *".
+pub(super) fn next_after(schedule: &str, now: SystemTime) -> Option<SystemTime> {
+    let now = Zoned::try_from(now).ok()?;
+    let fields: Vec<&str> = schedule.split_whitespace().collect();
+    let [minutes, hours, days, months, weekdays] = fields.try_into().ok()?;
+    let matches = |field: &Field, text: &str, value: i8| {
+        usize::try_from(value).is_ok_and(|value| {
+            text.split(',')
+                .any(|item| field.values(item).is_some_and(|mut values| values.any(|is| is == value)))
+        })
+    };
+    let [minute_field, hour_field, day_field, month_field, weekday_field] = &FIELDS;
+    let is_day = |date: Date| {
+        let by_day = matches(day_field, days, date.day());
+        let weekday = date.weekday().to_sunday_zero_offset();
+        let by_weekday = matches(weekday_field, weekdays, weekday)
+            || (weekday == 0 && matches(weekday_field, weekdays, 7));
+        // As crontab(5) has it: where both are restricted either is enough.
+        let is_free = |text: &str| text.starts_with('*');
+        let is_it = match is_free(days) || is_free(weekdays) {
+            true => by_day && by_weekday,
+            false => by_day || by_weekday,
+        };
+        is_it && matches(month_field, months, date.month())
+    };
+    let first = now.datetime();
+    let mut date = first.date();
+    // Every date comes again within so many days, a leap day on a certain weekday as well.
+    for _ in 0..40 * 366 {
+        if is_day(date) {
+            let times = (0..24).flat_map(|hour| (0..60).map(move |minute| (hour, minute)));
+            let times = times.filter(|(hour, minute)| {
+                matches(hour_field, hours, *hour) && matches(minute_field, minutes, *minute)
+            });
+            // A time that the clocks leave out is the first one after it.
+            let moments = times.filter_map(|(hour, minute)| {
+                date.at(hour, minute, 0, 0).to_zoned(now.time_zone().clone()).ok()
+            });
+            if let Some(next) = moments.into_iter().find(|moment| *moment > now) {
+                return Some(SystemTime::from(next.timestamp()));
+            }
+        }
+        date = date.tomorrow().ok()?;
+    }
+    None
+}
+
 impl Field {
     /// Whether an item of a list is `*`, `5`, `mon`, `1-5`, `*/2` or `1-5/2`.
     fn accepts(&self, item: &str) -> bool {
+        self.values(item).is_some()
+    }
+
+    /// What such an item stands for.
+    fn values(&self, item: &str) -> Option<impl Iterator<Item = usize>> {
         let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
-        let is_range = match range.split_once('-') {
-            _ if range == "*" => true,
-            Some((first, last)) => {
-                self.value(first).zip(self.value(last)).is_some_and(|(first, last)| first <= last)
-            }
+        let (first, last) = match range.split_once('-') {
+            _ if range == "*" => (self.least, self.most),
+            Some((first, last)) => (self.value(first)?, self.value(last)?),
             // cron takes a step only after a range.
-            None => step.is_none() && self.value(range).is_some(),
+            None if step.is_some() => return None,
+            None => (self.value(range)?, self.value(range)?),
         };
-        let step = step.map_or(Some(1), number);
-        is_range && step.is_some_and(|step| (1..=self.most).contains(&step))
+        let step = step.map_or(Some(1), number)?;
+        let is_fine = first <= last && (1..=self.most).contains(&step);
+        is_fine.then(|| (first..=last).step_by(step))
     }
 
     fn value(&self, text: &str) -> Option<usize> {
@@ -97,6 +155,33 @@ mod tests {
             assert_eq!(checked(good).as_deref(), Ok(good));
         }
         assert_eq!(checked(" 0  3\t* * * ").as_deref(), Ok("0 3 * * *"));
+    }
+
+    #[test]
+    fn the_next_moment_is_that_of_crontab() {
+        let at = |text: &str| {
+            SystemTime::from(
+                text.parse::<jiff::civil::DateTime>()
+                    .unwrap()
+                    .to_zoned(jiff::tz::TimeZone::system())
+                    .unwrap()
+                    .timestamp(),
+            )
+        };
+        for (schedule, now, next) in [
+            ("*/15 * * * *", "2026-01-02T03:04:05", "2026-01-02T03:15:00"),
+            ("*/15 * * * *", "2026-01-02T03:15:00", "2026-01-02T03:30:00"),
+            ("0 3 * * *", "2026-01-02T03:00:01", "2026-01-03T03:00:00"),
+            ("30 23 31 12 *", "2026-12-31T23:30:00", "2027-12-31T23:30:00"),
+            ("0 3 * * sun", "2026-01-02T12:00:00", "2026-01-04T03:00:00"),
+            ("0 3 * * 7", "2026-01-02T12:00:00", "2026-01-04T03:00:00"),
+            ("0 3 13 * fri", "2026-01-03T12:00:00", "2026-01-09T03:00:00"),
+            ("0 3 29 2 *", "2026-01-03T12:00:00", "2028-02-29T03:00:00"),
+            ("7,9-11/2 4 * jan-mar 1", "2026-04-01T00:00:00", "2027-01-04T04:07:00"),
+        ] {
+            assert_eq!(next_after(schedule, at(now)), Some(at(next)), "{schedule} {now}");
+        }
+        assert_eq!(next_after("0 0 31 2 *", at("2026-01-01T00:00:00")), None);
     }
 
     #[test]

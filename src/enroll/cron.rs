@@ -4,6 +4,8 @@ use std::path::Path;
 
 /// In the directory of Debian's cron, under the name that XiVO's own script uses: there is never a second job.
 pub(crate) const PATH: &str = "/etc/cron.d/xivo-xds-sync";
+/// When runs start beside the service.
+pub(crate) const HOURLY: &str = "17 * * * *";
 const TEMPLATE: &str = include_str!("../../cron.d/xivo-xds-sync");
 
 /// The job's file: runs at `schedule` (five fields, checked by the configuration), with `config` where

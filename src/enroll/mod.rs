@@ -10,6 +10,7 @@ pub(crate) mod key;
 pub mod nodes_file;
 pub(crate) mod publish;
 pub(crate) mod roots;
+pub(crate) mod service;
 pub(crate) mod rotate;
 mod ssh_keygen;
 pub(crate) mod sshd;

@@ -1,7 +1,7 @@
 //! A stream of bytes to a node, read and written with a deadline.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -128,6 +128,22 @@ impl ByteStream {
             }
             Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits, as long as it takes, until something has arrived; `false`: until `wake` is readable.
+    pub(crate) fn wait_idle(&mut self, wake: BorrowedFd<'_>) -> io::Result<bool> {
+        self.flush()?;
+        loop {
+            let mut fds = [PollFd::new(&wake, PollFlags::IN), PollFd::new(&self.input, PollFlags::IN)];
+            let waits = self.read_at == self.read_to;
+            let limit = (!waits).then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+            match rustix::event::poll(&mut fds, limit.as_ref()) {
+                Ok(_) if !fds[0].revents().is_empty() => return Ok(false),
+                Ok(_) if !waits || !fds[1].revents().is_empty() => return Ok(true),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

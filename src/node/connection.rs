@@ -1,7 +1,8 @@
 //! Main's end of a connection to an agent: requests, and the wait for their answers.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,10 @@ use super::protocol::check;
 use super::protocol::content::{Sender, StreamError};
 use super::protocol::frame::{FrameError, Kind, decode, read_frame, write_value};
 use super::protocol::handshake::{Hello, MainHello, Versions, decode_hello};
-use super::protocol::message::{Reply, Request};
+use super::protocol::message::{Changed, Reply, Request};
 use super::protocol::pack::Packer;
 use crate::transfer::{BlobRequest, Signature, Source};
+use crate::watch::Seen;
 
 /// A connection to an agent. The first error ends the session, and is the answer to whatever is asked afterwards.
 pub(super) struct AgentConnection {
@@ -29,12 +31,23 @@ pub(super) struct AgentConnection {
     asked: Instant,
     /// Keep-alives that have arrived since.
     keep_alives: u32,
+    /// When the session began, and how often the agent has told since that something has changed.
+    began: Instant,
+    told: u32,
+    /// What it told, until it is asked for.
+    changed: Vec<Seen>,
     /// How long Main waits for the node in all, where that has a limit.
     patience: Option<Duration>,
     /// Why the session is over.
     over: Option<NodeError>,
     packer: Packer,
 }
+
+/// Most changes that are kept until they are asked for. Beyond it anything may have changed.
+const MOST_CHANGED: usize = 4096;
+/// Times that an agent may tell of changes at once, and then a second; it gathers what happens meanwhile.
+const FREE_CHANGES: f64 = 100.0;
+const CHANGES_PER_SECOND: f64 = 40.0;
 
 /// Keep-alives that an agent may send at any time. Beyond these it may send twice as many as it should have
 /// since it was asked.
@@ -64,6 +77,9 @@ impl AgentConnection {
             timeout,
             asked: Instant::now(),
             keep_alives: 0,
+            began: Instant::now(),
+            told: 0,
+            changed: Vec::new(),
             patience: None,
             over: None,
             packer: Packer::default(),
@@ -152,6 +168,7 @@ impl AgentConnection {
                 .ok_or_else(|| FrameError::Io(io::ErrorKind::UnexpectedEof.into()))?;
             match kind {
                 Kind::Alive => self.count_keep_alive()?,
+                Kind::Changed => self.take_changed(payload)?,
                 Kind::Failed => {
                     let error: NodeError = decode(kind, payload)?;
                     self.over = Some(NodeError { detail: check::text(&error.detail), ..error });
@@ -160,6 +177,58 @@ impl AgentConnection {
                 kind => return Ok(kind),
             }
         }
+    }
+
+    /// Waits, while nothing is asked, until the agent has told of changes or `wake` is readable.
+    pub(super) fn changes(&mut self, wake: BorrowedFd<'_>) -> Result<Vec<Seen>, NodeError> {
+        if let Some(over) = &self.over {
+            return Err(over.clone());
+        }
+        while self.changed.is_empty() {
+            match self.stream.wait_idle(wake) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => return Err(self.fail(error.into())),
+            }
+            self.stream.set_deadline(None);
+            let received = self.idle_frame();
+            self.check(received)?;
+        }
+        Ok(std::mem::take(&mut self.changed))
+    }
+
+    /// Takes a frame that answers nothing.
+    fn idle_frame(&mut self) -> Result<(), FrameError> {
+        let mut payload = Vec::new();
+        let kind = read_frame(&mut self.stream, &mut payload)?
+            .ok_or_else(|| FrameError::Io(io::ErrorKind::UnexpectedEof.into()))?;
+        match kind {
+            Kind::Changed => self.take_changed(&payload),
+            // One that was on its way when the last answer was sent.
+            Kind::Alive => self.count_keep_alive(),
+            Kind::Failed => {
+                let error: NodeError = decode(kind, &payload)?;
+                self.over = Some(NodeError { detail: check::text(&error.detail), ..error });
+                Err(FrameError::broken("the agent gave up"))
+            }
+            kind => Err(FrameError::broken(format!("expected nothing but changes, got a {kind:?} frame"))),
+        }
+    }
+
+    fn take_changed(&mut self, payload: &[u8]) -> Result<(), FrameError> {
+        self.told += 1;
+        let may_tell = FREE_CHANGES + CHANGES_PER_SECOND * self.began.elapsed().as_secs_f64();
+        if f64::from(self.told) > may_tell {
+            return Err(FrameError::broken("a flood of changes"));
+        }
+        let Changed(changed) = decode(Kind::Changed, payload)?;
+        self.changed.extend(changed);
+        if self.changed.len() > MOST_CHANGED {
+            let roots: BTreeSet<String> = self.changed.drain(..).map(|seen| seen.root().to_owned()).collect();
+            let whole = roots.into_iter().take(MOST_CHANGED).map(|root| Seen::Whole { root });
+            self.changed.extend(whole);
+        }
+        Ok(())
     }
 
     fn count_keep_alive(&mut self) -> Result<(), FrameError> {

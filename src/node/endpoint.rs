@@ -1,13 +1,16 @@
 //! One host's end of its edges.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::error::{Attempt, NodeError};
+use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::model::{
     Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, Space, TrashKeep, Tree,
 };
@@ -15,6 +18,7 @@ use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId, TrashSize};
 use crate::transfer::{BlobRequest, Received, Sink, Source};
+use crate::watch::{Seen, Watches};
 
 /// What a run asks of a host: Main's own disk ([`Local`](super::Local)), or a node behind its agent
 /// ([`Remote`](super::Remote)).
@@ -48,10 +52,9 @@ use crate::transfer::{BlobRequest, Received, Sink, Source};
 ///
 /// # Waiting and cancelling
 ///
-/// Every call blocks. The host never speaks first: a `watch` will wait for changes with one more request,
-/// sent on an idle session, which the agent answers when something has changed or a time has passed, with
-/// keep-alives in between. To cancel a call another thread shuts the connection down; the call then returns
-/// `Lost`, and the session is over as described above.
+/// Every call blocks. The host speaks first only to tell what changes below roots that it was asked to watch; that is
+/// kept until [`changes`](Endpoint::changes) asks for it. To cancel a call another thread shuts the connection down; the
+/// call then returns `Lost`, and the session is over as described above.
 pub trait Endpoint: Send {
     /// Sets how long the caller waits for this host from now on, all waits together; then the session is over. However
     /// slowly a node goes on, it cannot hold up a run for ever. Nobody waits for `Local`.
@@ -77,6 +80,20 @@ pub trait Endpoint: Send {
     /// what it returns means nothing. A host that has no use for it leaves it alone.
     fn stop_flag(&self) -> Arc<AtomicBool> {
         Arc::default()
+    }
+
+    /// Has the host watch these directories from now on, and no others, also between runs. Belongs to no run. After `Err`
+    /// some of them may be watched.
+    fn watch(&mut self, specs: &[ScanSpec]) -> Result<Watching, NodeError> {
+        let cannot = |_: &ScanSpec| Err(Refusal::new("this host cannot watch directories"));
+        Ok(Watching { roots: specs.iter().map(cannot).collect(), watches: None })
+    }
+
+    /// Waits, between runs, until something has changed below a root that is watched, and returns what; or until `wake` is
+    /// readable.
+    fn changes(&mut self, wake: BorrowedFd<'_>) -> Result<Vec<Seen>, NodeError> {
+        wait_for(wake)?;
+        Ok(Vec::new())
     }
 
     /// Whether the host has said, as the run began, that it accepts no changes.
@@ -149,6 +166,23 @@ pub trait Endpoint: Send {
 
     /// Runs a reload and verifies it. After `Err` it may have been run: it stays owed.
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
+}
+
+/// What became of a request to watch directories.
+#[derive(Debug)]
+pub struct Watching {
+    /// For each of them, why it has to be polled instead.
+    pub roots: Vec<Attempt<()>>,
+    /// Where this host's own disk tells what happens; a node tells it by [`Endpoint::changes`].
+    pub watches: Option<Watches>,
+}
+
+fn wait_for(wake: BorrowedFd<'_>) -> Result<(), NodeError> {
+    let mut fds = [PollFd::new(&wake, PollFlags::IN)];
+    match rustix::event::poll(&mut fds, None) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(error) => Err(NodeError::new(NodeErrorKind::Lost, std::io::Error::from(error).to_string())),
+    }
 }
 
 /// A root that is ready for changes.

@@ -26,7 +26,7 @@ pub(crate) use binding::{forget as forget_main, obeyed as obeyed_main};
 pub(crate) use byte_stream::widen;
 pub use endpoint::{
     Describe, Description, Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, RootDescription,
-    TrashReader,
+    TrashReader, Watching,
 };
 pub use epoch::Limit as EpochLimit;
 pub use error::{Attempt, NodeError, NodeErrorKind, Refusal};

@@ -1,6 +1,6 @@
 //! Whether the files of a dialplan show in Asterisk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::contexts::{Declared, declared};
 use super::includes::{self, Included};
 use super::shows::{Dialplan, setting, what_matters};
-use super::verify::{Ask, Shown, listed, read};
+use super::verify::{Ask, Budget, Shown, listed};
 use crate::model::escape::escape_for_people;
 
 /// Looks in `dialplan show` for the contexts that the files in these directories declare, and all others that Asterisk
@@ -21,8 +21,9 @@ pub(super) fn verify(roots: &[PathBuf], ask: &mut Ask<'_>) -> Result<Shown, Stri
     let included = included(&roots, ask);
 
     let mut findings = Findings::default();
-    for file in files(&roots, &included) {
-        findings.look(&file, &shown, &roots);
+    let mut budget = Budget::default();
+    for file in files(&roots, &included, &mut budget) {
+        findings.look(&file, &budget.read(&file.path), &shown, &roots);
     }
     Ok(findings.verdict(&shown))
 }
@@ -45,7 +46,9 @@ pub(super) fn why_nothing(roots: &[PathBuf], ask: &mut Ask<'_>) -> String {
 fn included(roots: &[PathBuf], ask: &mut Ask<'_>) -> Included {
     let settings = ask("core show settings", |line| line).ok();
     let config = settings.and_then(|answer| setting(&answer.stdout, "Configuration directory"));
-    config.map(|config| includes::of(&config, "extensions.conf", roots)).unwrap_or_default()
+    config
+        .map(|config| includes::of(&config, "extensions.conf", roots, &mut Budget::default()))
+        .unwrap_or_default()
 }
 
 /// Whether Asterisk reads a file.
@@ -63,21 +66,22 @@ struct DialplanFile {
 }
 
 /// The files that Asterisk reads, in the order in which they begin, and the others in these directories.
-fn files(roots: &[PathBuf], included: &Included) -> Vec<DialplanFile> {
+fn files(roots: &[PathBuf], included: &Included, budget: &mut Budget) -> Vec<DialplanFile> {
     let file = |path: &PathBuf, reading| DialplanFile { path: path.clone(), reading };
     let mut files: Vec<DialplanFile> = included.files.iter().map(|path| file(path, Reading::Yes)).collect();
+    let known: HashSet<&PathBuf> = included.files.iter().collect();
     for root in roots {
         let is_known = included.is_whole || included.files.iter().any(|path| path.starts_with(root));
         let reading = if is_known { Reading::No } else { Reading::Perhaps };
-        let others = visible_files(root).into_iter().filter(|path| !included.files.contains(path));
+        let others = visible_files(root, budget).into_iter().filter(|path| !known.contains(path));
         files.extend(others.map(|path| file(&path, reading)));
     }
     files
 }
 
 /// The files directly in a directory that `*` matches, without symlinks.
-fn visible_files(root: &Path) -> BTreeSet<PathBuf> {
-    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+fn visible_files(root: &Path, budget: &mut Budget) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten().take_while(|_| budget.take_name());
     let visible = entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b"."));
     visible.filter_map(|entry| entry.path().canonicalize().ok()).filter(|path| path.is_file()).collect()
 }
@@ -108,9 +112,8 @@ struct Findings {
 }
 
 impl Findings {
-    fn look(&mut self, file: &DialplanFile, shown: &Dialplan, roots: &[PathBuf]) {
-        let content = read(&file.path);
-        let Declared { contexts, has_extensions } = declared(&content);
+    fn look(&mut self, file: &DialplanFile, content: &[u8], shown: &Dialplan, roots: &[PathBuf]) {
+        let Declared { contexts, has_extensions } = declared(content);
         let lost: BTreeSet<_> = contexts.difference(&shown.contexts).cloned().collect();
         let (name, is_seen) = (name(&file.path, roots), has_extensions && shown.has_file(&file.path));
         if is_seen {
@@ -120,7 +123,7 @@ impl Findings {
             let is_below_root = roots.iter().any(|root| file.path.starts_with(root));
             let (path, reading) = (file.path.clone(), file.reading);
             self.lost.push(Lost { name, path, reading, contexts: lost, is_below_root });
-        } else if file.reading == Reading::Yes && is_garbled(&content) {
+        } else if file.reading == Reading::Yes && is_garbled(content) {
             self.garbled.push(name);
         } else if file.reading == Reading::Yes && has_extensions && shown.has_all_extensions && !is_seen {
             self.silent.push(name);

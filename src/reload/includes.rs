@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::contexts::lines;
-use super::verify::read;
+use super::verify::Budget;
 use crate::model::escape::escape_for_people;
 
 /// Most files that are looked at.
@@ -30,17 +30,21 @@ pub(super) struct Included {
 
 /// What the file `name` in Asterisk's configuration directory includes. Main can have a path of its choice included:
 /// nothing is read but what lies in that directory or in `roots`.
-pub(super) fn of(config: &Path, name: &str, roots: &[PathBuf]) -> Included {
+pub(super) fn of(config: &Path, name: &str, roots: &[PathBuf], budget: &mut Budget) -> Included {
     let within: Vec<PathBuf> = roots.iter().cloned().chain(config.canonicalize()).collect();
     let found = Included { is_whole: true, ..Included::default() };
-    let mut walk = Walk { config, within, seen: BTreeSet::new(), found };
+    let mut walk = Walk { config, within, budget, seen: BTreeSet::new(), found };
     walk.visit(&config.join(name), 0);
-    walk.found
+    let is_spent = walk.budget.is_spent();
+    let mut found = walk.found;
+    found.is_whole &= !is_spent;
+    found
 }
 
 struct Walk<'a> {
     config: &'a Path,
     within: Vec<PathBuf>,
+    budget: &'a mut Budget,
     seen: BTreeSet<PathBuf>,
     found: Included,
 }
@@ -64,7 +68,8 @@ impl Walk<'_> {
             return;
         }
         self.found.files.push(real.clone());
-        for line in lines(&read(&real)) {
+        let content = self.budget.read(&real);
+        for line in lines(&content) {
             match directive(&line) {
                 Some((Directive::Exec, _)) => self.found.is_whole = false,
                 Some((directive, path)) => self.include(directive, path, depth),
@@ -74,7 +79,10 @@ impl Walk<'_> {
     }
 
     fn include(&mut self, directive: Directive, path: &[u8], depth: usize) {
-        let Some(files) = expand(&self.config.join(OsStr::from_bytes(path))) else {
+        if !self.budget.take_name() {
+            return;
+        }
+        let Some(files) = expand(&self.config.join(OsStr::from_bytes(path)), self.budget) else {
             self.found.is_whole = false;
             return;
         };
@@ -110,7 +118,7 @@ fn directive(line: &[u8]) -> Option<(Directive, &[u8])> {
 }
 
 /// The paths that a pattern of glob(3) matches, sorted; nothing for one that is not understood.
-fn expand(pattern: &Path) -> Option<Vec<PathBuf>> {
+fn expand(pattern: &Path, budget: &mut Budget) -> Option<Vec<PathBuf>> {
     let mut found = vec![PathBuf::new()];
     for component in pattern.components() {
         let name = component.as_os_str();
@@ -121,7 +129,7 @@ fn expand(pattern: &Path) -> Option<Vec<PathBuf>> {
             continue;
         }
         let matcher = matcher(name)?;
-        found = found.iter().flat_map(|dir| matching(dir, &matcher)).collect();
+        found = found.iter().flat_map(|dir| matching(dir, &matcher, budget)).collect();
     }
     Some(found)
 }
@@ -131,8 +139,9 @@ fn matcher(name: &OsStr) -> Option<GlobMatcher> {
     glob.ok().map(|glob| glob.compile_matcher())
 }
 
-fn matching(dir: &Path, matcher: &GlobMatcher) -> Vec<PathBuf> {
-    let names = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name()));
+fn matching(dir: &Path, matcher: &GlobMatcher, budget: &mut Budget) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().take_while(|_| budget.take_name());
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
     // A dot at the beginning is matched by a dot alone.
     let is_hidden =
         |name: &OsStr| name.as_bytes().starts_with(b".") && !matcher.glob().glob().starts_with('.');
@@ -168,7 +177,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content.replace("ROOT", root.to_str().unwrap())).unwrap();
         }
-        let included = of(&root.join("etc"), "extensions.conf", &[root.join("root")]);
+        let included = of(&root.join("etc"), "extensions.conf", &[root.join("root")], &mut Budget::default());
         let name = |file: &PathBuf| file.strip_prefix(&root).unwrap().display().to_string();
         (included.files.iter().skip(1).map(name).collect(), included.is_whole, included.not_there)
     }
@@ -211,5 +220,20 @@ mod tests {
         let extensions =
             "#include extra.d/*\n#include no.d/*\n#tryinclude maybe.conf\n#include \"no.conf\"\n";
         assert_eq!(included(extensions).2, ["no.d/*", "no.conf"]);
+    }
+
+    /// However often a file includes what many names match, root comes to an end with it.
+    #[test]
+    fn what_is_looked_at_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::write(root.join("extensions.conf"), "#include *x*\n".repeat(1000)).unwrap();
+        for number in 0..100 {
+            fs::write(root.join(format!("{number}.conf")), "[x]\n").unwrap();
+        }
+        let look = |budget: &mut Budget| of(&root, "extensions.conf", &[], budget).is_whole;
+        assert!(look(&mut Budget::default()));
+        assert!(!look(&mut Budget::of(1 << 20, 50_000)));
+        assert!(!look(&mut Budget::of(10_000, 1_000_000)));
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::contexts::lines;
 use super::includes;
 use super::shows::{file_extensions, moh_classes, moh_entry, moh_files, setting};
-use super::verify::{Ask, Shown, head, listed, read};
+use super::verify::{Ask, Budget, Shown, head, listed};
 use crate::model::escape::escape_for_people;
 
 /// Deepest directory of music that is looked at; people have one level.
@@ -266,8 +266,10 @@ impl Classes {
             let value = value.strip_prefix(b">").unwrap_or(value).trim_ascii();
             real.of(&self.data.join(os(value)))
         };
-        let files = includes::of(&self.config, CLASSES, &[]).files;
-        files.iter().flat_map(|file| lines(&read(file)).collect::<Vec<_>>()).filter_map(directory).collect()
+        let files = includes::of(&self.config, CLASSES, &[], &mut Budget::default()).files;
+        let mut budget = Budget::default();
+        let lines = files.iter().flat_map(|file| lines(&budget.read(file)).collect::<Vec<_>>());
+        lines.filter_map(directory).collect()
     }
 }
 

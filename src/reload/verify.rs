@@ -31,9 +31,42 @@ const MAX_FILE: u64 = 64 << 20;
 /// As much as tells what is in a WAV.
 const HEAD: u64 = 64;
 
-/// The content of a regular file, to which no symlink leads; nothing when there is none.
-pub(super) fn read(path: &Path) -> Vec<u8> {
-    beginning(path, MAX_FILE, ResolveFlags::NO_SYMLINKS).unwrap_or_default()
+/// What is looked at of Asterisk's configuration, in all. Others than root write it, and root must come to an end with it.
+pub(super) struct Budget {
+    bytes: u64,
+    names: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { bytes: 256 << 20, names: 1_000_000 }
+    }
+}
+
+impl Budget {
+    /// The content of a regular file, to which no symlink leads; nothing when there is none, or when enough was read.
+    pub(super) fn read(&mut self, path: &Path) -> Vec<u8> {
+        let length = MAX_FILE.min(self.bytes);
+        let content = beginning(path, length, ResolveFlags::NO_SYMLINKS).unwrap_or_default();
+        self.bytes = self.bytes.saturating_sub(content.len() as u64);
+        content
+    }
+
+    /// Whether one more name may be looked at.
+    pub(super) fn take_name(&mut self) -> bool {
+        self.names = self.names.saturating_sub(1);
+        self.names > 0
+    }
+
+    /// Whether there may be more than was looked at.
+    pub(super) fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.names == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(bytes: u64, names: usize) -> Budget {
+        Budget { bytes, names }
+    }
 }
 
 /// The first bytes of a regular file, be it behind symlinks.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use crate::reload::{self, ReloadRequest};
 use crate::site::{NewIdFn, NowFn, line_of};
 use crate::snapshot::ScanLimits;
 use crate::state::StateDir;
+use crate::watch::WatchLimits;
 
 /// What a node's own commands get of the agent's environment. Left out is what Main's ssh can put there:
 /// `SSH_ORIGINAL_COMMAND`, and `LANG` and `LC_*` where sshd accepts them.
@@ -80,23 +82,37 @@ fn options(
         progress: Arc::default(),
         stop: Arc::default(),
         limits: limits(),
+        watch_limits: watch_limits(),
     }
 }
 
-/// What a scan may cost. `XDS_LIMITS=names=BYTES,entries=N,holes=BYTES,reading=MS` lets a debug build come to the ends of its
-/// budgets with little; a release build ignores it.
+/// What a scan may cost.
 fn limits() -> ScanLimits {
-    let mut limits = ScanLimits::default();
-    let asked = host::variable("XDS_LIMITS").filter(|_| cfg!(debug_assertions)).unwrap_or_default();
-    for (name, limit) in asked.to_string_lossy().split(',').filter_map(|item| item.split_once('=')) {
-        let Ok(limit) = limit.parse() else { continue };
-        match name {
-            "names" => limits.names = limit,
-            "entries" => limits.entries = limit,
-            "holes" => limits.holes_in_file = limit,
-            "reading" => limits.reading = Duration::from_millis(limit),
-            _ => {}
-        }
+    let usual = ScanLimits::default();
+    ScanLimits {
+        names: limit("names").unwrap_or(usual.names),
+        entries: limit("entries").unwrap_or(usual.entries),
+        holes_in_file: limit("holes").unwrap_or(usual.holes_in_file),
+        reading: limit("reading").map_or(usual.reading, Duration::from_millis),
+        ..usual
     }
-    limits
+}
+
+/// What watching may cost.
+fn watch_limits() -> WatchLimits {
+    let usual = WatchLimits::default();
+    WatchLimits {
+        watches: limit("watches").unwrap_or(usual.watches),
+        events: limit("events").unwrap_or(usual.events),
+        ..usual
+    }
+}
+
+/// `XDS_LIMITS=names=BYTES,entries=N,holes=BYTES,reading=MS,watches=N,events=N` lets a debug build come to the ends
+/// of its budgets with little; a release build ignores it.
+fn limit<T: FromStr>(name: &str) -> Option<T> {
+    let asked = host::variable("XDS_LIMITS").filter(|_| cfg!(debug_assertions))?;
+    let asked = asked.to_string_lossy().into_owned();
+    let mut items = asked.split(',').filter_map(|item| item.split_once('='));
+    items.find(|(asked, _)| *asked == name)?.1.parse().ok()
 }

@@ -90,7 +90,7 @@ impl KnownNodes {
     }
 
     /// Keeps what was found for the time when a source does not answer. The caller holds the lock.
-    pub(super) fn remember(&self, state: &StateDir) {
+    pub(crate) fn remember(&self, state: &StateDir) {
         if !self.config.discovery.is_used() {
             return;
         }

@@ -22,7 +22,7 @@ use crate::config::{Config, Directory, Node};
 use crate::enroll::rotate;
 use crate::host;
 use crate::model::escape::clean;
-use crate::node::{Attempt, NodeError, RootDescription};
+use crate::node::{Attempt, Local, NodeError, NodeSession, RootDescription};
 use crate::report::{Problem, Report, Stage};
 use crate::state::{Identity, Lock, StateDir};
 use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent, Spec};
@@ -172,6 +172,27 @@ impl Site {
         &self.state
     }
 
+    /// Who this Main is.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.ssh.identity()
+    }
+
+    /// Main's disk, for runs that go on side by side.
+    pub(crate) fn main_disk(&self) -> Local {
+        let Services { now, new_id, stop, .. } = &self.services;
+        disks::main_disk(&self.state, now, new_id, stop)
+    }
+
+    /// Whether the machine with this id is Main itself.
+    pub(crate) fn is_main(&self, machine: &str) -> bool {
+        self.ssh.is_main(machine)
+    }
+
+    /// Connects with a node's agent.
+    pub(crate) fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        self.ssh.connect(node)
+    }
+
     /// The time.
     #[must_use]
     pub fn now(&self) -> SystemTime {
@@ -190,6 +211,8 @@ impl Site {
             new_id: &**new_id,
             progress: &**progress,
             stop,
+            shared: None,
+            may_reload: &|_, _| true,
         }
     }
 
@@ -207,15 +230,18 @@ impl Site {
     pub fn sync(&self, options: &Options) -> anyhow::Result<Report> {
         let spec = self.spec(options);
         let mut report = sync::run(&self.environment(), &spec)?;
-        report.problems.extend(self.nodes.problems());
+        report.problems.extend(self.problems(&spec));
+        Ok(report)
+    }
+
+    /// What went wrong with finding nodes, and with reaching any from here, for the report of a run.
+    pub(crate) fn problems(&self, spec: &Spec) -> Vec<Problem> {
         let is_asked = |node: &&Node| spec.nodes.iter().any(|asked| asked.name == node.name);
         let troubles = self.own_troubles(self.config().nodes.iter().filter(is_asked));
-        report
-            .problems
-            .extend(self.unfinished_rotation().map(|detail| Problem::warning(Stage::Connect, detail)));
-        report.problems.extend(self.nowhere().map(|detail| Problem::warning(Stage::Config, detail)));
-        report.problems.extend(troubles.into_iter().map(|detail| Problem::failure(Stage::Connect, detail)));
-        Ok(report)
+        let rotation = self.unfinished_rotation().map(|detail| Problem::warning(Stage::Connect, detail));
+        let nowhere = self.nowhere().map(|detail| Problem::warning(Stage::Config, detail));
+        let troubles = troubles.into_iter().map(|detail| Problem::failure(Stage::Connect, detail));
+        self.nodes.problems().into_iter().chain(rotation).chain(nowhere).chain(troubles).collect()
     }
 
     /// That a rotation of Main's key was begun and is not finished, and what to do about it.

@@ -90,6 +90,11 @@ impl Ssh {
         }
     }
 
+    /// Who this Main is.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Connects with this key and no other.
     pub(super) fn connect_with(
         &self,

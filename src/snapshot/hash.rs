@@ -1,5 +1,6 @@
 //! Files whose digests the cache does not know: whether they are being written, and what is in them.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::sync::{Mutex, OnceLock};
@@ -29,6 +30,8 @@ pub(super) struct Hasher<'a> {
     pub(super) root: &'a HeldRoot,
     pub(super) direction: Direction,
     pub(super) settle: Duration,
+    /// Files that are not held back for their age.
+    pub(super) complete: &'a HashSet<&'a RelPath>,
     pub(super) owners: &'a Mutex<Owners>,
     pub(super) clock: &'a dyn Clock,
     pub(super) budget: &'a Budget<'a>,
@@ -104,7 +107,7 @@ impl Hasher<'_> {
         }
         let stamp = Stamp::of(&stat);
         let age = looked.saturating_sub(stamp.mtime);
-        let young = busy::is_young(age, self.settle);
+        let young = busy::is_young(age, self.settle) && !self.complete.contains(path);
         if young && self.again {
             let settle = i64::try_from(self.settle.as_nanos()).unwrap_or(i64::MAX);
             return Ok(Hashed::Young { until: stamp.mtime.saturating_add(settle) });

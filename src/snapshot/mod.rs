@@ -31,10 +31,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::marker::Marker;
 use crate::model::bounded::at_most;
-use crate::model::{Digest, Direction, Space, Tree};
+use crate::model::{Digest, Direction, RelPathBuf, Space, Tree};
 
-/// Most globs, and most roots of others, that a scan may come with; sites have some ten.
-const MAX_NAMES: usize = 4096;
+/// Most globs, roots of others and complete files that a scan may come with; sites have some ten globs.
+pub const MAX_NAMES: usize = 4096;
 
 /// What to scan, and by which rules. Made from Main's configuration, for one host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,11 +53,21 @@ pub struct ScanSpec {
     pub other_roots: Vec<PathBuf>,
     /// A file modified less than this ago is busy.
     pub settle: Duration,
+    /// Files that were closed after writing, or renamed into place: whole, however young they are.
+    #[serde(deserialize_with = "at_most::<MAX_NAMES, _, _>")]
+    pub complete: Vec<RelPathBuf>,
+    /// Whether a young file is held back at once. Otherwise one in a pushed directory is waited for.
+    pub hold_young: bool,
     /// Read every file again, whatever the hash cache says.
     pub checksum: bool,
 }
 
 impl ScanSpec {
+    /// The rules of this scan on this host. The error names the glob that is no rule.
+    pub fn rules(&self) -> Result<Rules, String> {
+        Rules::new(&self.exclude, carve::carved(&self.root, &self.other_roots))
+    }
+
     /// Digest of what decides which paths are kept out: the globs and the roots of other directories inside this one,
     /// as a scan on this host carves them out. Neither their order nor repetitions matter, nor does `settle`.
     ///

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use super::cache::HashCache;
-use super::carve::carved;
 use super::hash::{Hashed, Hasher, nanoseconds};
 use super::limits::{Budget, ScanControl};
 use super::list::{Lister, stat, words};
@@ -114,14 +113,16 @@ pub(super) fn scan_with(
     if let Some(cache) = known {
         builder.know_moved(cache);
     }
+    let complete = spec.complete.iter().map(|path| &**path).collect();
     let hasher = Hasher {
         root: &opened.held,
         direction: spec.direction,
         settle: spec.settle,
+        complete: &complete,
         owners: &owners,
         clock,
         budget: &budget,
-        again: spec.direction == Direction::Push,
+        again: spec.direction == Direction::Push && !spec.hold_young,
         // Whoever wants all of it read again has no use for a part.
         until: clock.now().checked_add(control.limits.reading).filter(|_| !spec.checksum),
         open: OnceLock::new(),
@@ -160,7 +161,7 @@ impl OpenRoot {
             // Not the same as no marker: it may be another root's.
             Err(error) => return Err(unusable(format!("{}: its marker: {error}", path()))),
         };
-        let rules = Rules::new(&spec.exclude, carved(&spec.root, &spec.other_roots)).map_err(unusable)?;
+        let rules = spec.rules().map_err(unusable)?;
         let stat = stat(&held, b".").map_err(|error| unusable(format!("{}: {}", path(), words(error))))?;
         let device = (stat.stx_dev_major, stat.stx_dev_minor);
         Ok(OpenRoot { held, root, rules, device, free })

@@ -50,7 +50,7 @@ pub(super) fn record(run: &Run<'_>, directory: &DirectorySpec, plan: &Plan, node
             .map(|(host, entry)| version(name(*host), entry, conflict.changed.contains(host)))
             .collect(),
     };
-    lock(&run.ledger).set_conflicts(&directory.name, plan.conflicts.iter().map(record));
+    lock(run.ledger).set_conflicts(&directory.name, plan.conflicts.iter().map(record));
 }
 
 fn version(host: &str, entry: &Entry, changed: bool) -> ConflictVersion {

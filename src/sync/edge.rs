@@ -108,7 +108,7 @@ impl<'a> EdgeRun<'a> {
         self.state = EdgeState::InStep;
         let known = self.known_skips(run);
         self.result.skips = Skips { known: known.clone(), now: known };
-        self.result.unkept = lock(&run.ledger).unkept(self.name(), self.node);
+        self.result.unkept = lock(run.ledger).unkept(self.name(), self.node);
     }
 
     /// Takes over what is planned for the edge. The skips that a report names are recorded as reported.
@@ -116,15 +116,15 @@ impl<'a> EdgeRun<'a> {
         let known = self.known_skips(run);
         let now = result::skips(&plan);
         if now != known {
-            lock(&run.ledger).set_skips(self.name(), self.node, now.clone());
+            lock(run.ledger).set_skips(self.name(), self.node, now.clone());
         }
         self.result.skips = Skips { known, now };
-        self.result.unkept = lock(&run.ledger).unkept(self.name(), self.node);
+        self.result.unkept = lock(run.ledger).unkept(self.name(), self.node);
         self.result.plan = plan;
     }
 
     fn known_skips(&self, run: &Run<'_>) -> state::Skips {
-        lock(&run.ledger).skips(self.name(), self.node)
+        lock(run.ledger).skips(self.name(), self.node)
     }
 
     /// Nothing more is to be done here in this run, because of this.

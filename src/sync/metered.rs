@@ -68,7 +68,7 @@ impl<'a> Metered<'a> {
         Metered {
             source,
             node,
-            throttle: &run.throttle,
+            throttle: run.throttle,
             now: run.env.now,
             progress: run.env.progress,
             stop: run.env.stop,

@@ -156,17 +156,19 @@ impl<'a> NodeRun<'a> {
             return refused(format!("{name} is the same machine as {other}"), remedy);
         }
         if let Some(machine) = machine {
-            lock(&run.ledger).machines.insert(name.clone(), machine.to_owned());
+            lock(run.ledger).machines.insert(name.clone(), machine.to_owned());
         }
         Ok(())
     }
 
     /// Ends the node's run in good order: it holds no lock of any root any more.
-    pub(super) fn close(&mut self) -> Result<(), NodeError> {
-        match self.session.take() {
-            Some(mut session) => session.end(),
-            None => Ok(()),
-        }
+    pub(super) fn end(&mut self) -> Result<(), NodeError> {
+        self.session.as_mut().map_or(Ok(()), |session| session.end())
+    }
+
+    /// The session, if it is still whole.
+    pub(super) fn take_session(&mut self) -> Option<Box<dyn NodeSession>> {
+        self.session.take()
     }
 
     /// The node's session beside its edges.

@@ -79,13 +79,13 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
     let unusable = |error: NodeError| Halt::new(Guard::RootUnusable, error.detail);
     let mut main = lock(&run.env.main);
     let scanned = main.scan(&directory.scan).map_err(unusable)?;
-    let known = lock(&run.ledger).roots.get(&directory.name).cloned();
+    let known = lock(run.ledger).roots.get(&directory.name).cloned();
     check_root(directory, &scanned.root, known.as_deref())?;
     if !run.spec.dry_run && known.is_none() {
         let root = main.prepare(&directory.name, &run.spec.trash, None).map_err(unusable)?;
         let root = root.map_err(|why| Halt::new(Guard::RootUnusable, why.to_string()))?;
         run.warn_of_pruned(&directory.name, &root.pruned);
-        lock(&run.ledger).roots.entry(directory.name.clone()).or_insert(root.id);
+        lock(run.ledger).roots.entry(directory.name.clone()).or_insert(root.id);
     }
     of_scan(&mut main, directory, &scanned).map_err(unusable)
 }

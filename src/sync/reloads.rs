@@ -64,7 +64,7 @@ pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
     let kinds: BTreeSet<&String> = node.edges.iter().flat_map(|edge| &edge.directory().reload).collect();
     let mut is_new = false;
     {
-        let mut ledger = lock(&run.ledger);
+        let mut ledger = lock(run.ledger);
         for kind in kinds {
             // As it is now: a reload may have been done in this run.
             let before = looks(&node.edges, kind, |edge| edge.loaded);
@@ -83,7 +83,7 @@ pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
 }
 
 fn save(run: &Run<'_>, node: &mut NodeRun<'_>) {
-    let saved = run.env.state.save_ledger(&lock(&run.ledger));
+    let saved = run.env.state.save_ledger(&lock(run.ledger));
     if let Err(error) = saved {
         node.warn(Stage::State, format!("{error:#}"));
     }
@@ -94,17 +94,18 @@ pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Res
     let _permit = run.permits.take();
     for kind in kinds.of(&node.edges) {
         let outcome = reload_one(run, node, &kind)?;
-        node.reloads.push(outcome);
+        node.reloads.extend(outcome);
     }
     Ok(())
 }
 
-fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<ReloadOutcome, NodeError> {
+/// `None`: it is due, and left to a later run.
+fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Option<ReloadOutcome>, NodeError> {
     let before = looks(&node.edges, kind, |edge| edge.scanned.loaded);
     let after = looks(&node.edges, kind, |edge| edge.loaded);
     let name = node.spec.name.clone();
     let is_due = {
-        let mut ledger = lock(&run.ledger);
+        let mut ledger = lock(run.ledger);
         let is_owed = select::owed(ledger.loaded(&name, kind), &before, &after);
         if !is_owed && !run.spec.dry_run {
             ledger.count_as_loaded(&name, kind, &before);
@@ -112,18 +113,21 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
         is_owed || (run.spec.reload_always && !after.is_empty())
     };
     if !is_due {
-        return Ok(not_due(run, node, kind));
+        return Ok(Some(not_due(run, node, kind)));
     }
     // Owed from before it is tried: Asterisk carries out a reload that fails, and one whose run is killed.
-    if !run.spec.dry_run && lock(&run.ledger).owe_reload(&name, kind, after.keys()) {
+    if !run.spec.dry_run && lock(run.ledger).owe_reload(&name, kind, after.keys()) {
         save(run, node);
     }
     if let Some(edge) = naming(&node.edges, kind).find(|edge| is_absent(edge)) {
         let detail = format!("not while {} is missing on {name}", edge.spec.scan.root.display());
-        return Ok(outcome(kind, ReloadState::Owed, Some(detail)));
+        return Ok(Some(outcome(kind, ReloadState::Owed, Some(detail))));
     }
     if run.spec.dry_run {
-        return Ok(outcome(kind, ReloadState::Owed, None));
+        return Ok(Some(outcome(kind, ReloadState::Owed, None)));
+    }
+    if !run.spec.reload_always && !(run.env.may_reload)(&name, kind) {
+        return Ok(None);
     }
     node.at(Phase::Reloading);
     let Parts { session, edges, .. } = node.parts()?;
@@ -134,22 +138,22 @@ fn reload_one(run: &Run<'_>, node: &mut NodeRun<'_>, kind: &str) -> Result<Reloa
         Err(error) => outcome(kind, ReloadState::Failed, Some(error.to_string())),
     };
     if done.state != ReloadState::Done {
-        return Ok(done);
+        return Ok(Some(done));
     }
     if let Err(error) = reach(Point::Reloaded) {
-        return Ok(outcome(kind, ReloadState::Failed, Some(error.to_string())));
+        return Ok(Some(outcome(kind, ReloadState::Failed, Some(error.to_string()))));
     }
     // What came while Asterisk was loading may be loaded or not: then the reload is owed again.
     if look_again(session, edges, kind)? == after {
-        lock(&run.ledger).reloaded(&name, kind, after, done.detail.clone());
+        lock(run.ledger).reloaded(&name, kind, after, done.detail.clone());
     }
-    Ok(done)
+    Ok(Some(done))
 }
 
 /// A reload that nothing calls for in this run. It may be owed for a directory that was stopped. What was warned of when
 /// it last succeeded is still so.
 fn not_due(run: &Run<'_>, node: &NodeRun<'_>, kind: &str) -> ReloadOutcome {
-    let (ledger, name) = (lock(&run.ledger), &node.spec.name);
+    let (ledger, name) = (lock(run.ledger), &node.spec.name);
     let record = ledger.loaded(name, kind);
     let is_owed = |edge: &&EdgeRun<'_>| record.is_some_and(|record| record.get(edge.name()) == Some(&None));
     match naming(&node.edges, kind).find(is_owed) {

@@ -1,10 +1,11 @@
 //! What a run is to do, as plain values: nothing below knows where they came from.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Directory, Node, ReloadPolicy};
-use crate::model::{Digest, Direction, Owner, TrashKeep};
+use crate::model::{Digest, Direction, Owner, RelPathBuf, TrashKeep};
 use crate::plan::Policy;
 use crate::snapshot::ScanSpec;
 
@@ -88,6 +89,22 @@ pub struct Options {
     pub reload_always: bool,
     /// Tokens of halted plans that may go ahead.
     pub accept: Vec<String>,
+    /// Files that are whole, however young, by host (`None`: Main) and directory.
+    pub complete: BTreeMap<(Option<String>, String), Vec<RelPathBuf>>,
+    /// Hold back other young files at once, instead of waiting for them.
+    pub hold_young: bool,
+}
+
+impl Options {
+    /// A directory's scan on Main (`None`) or on a node.
+    fn scan(&self, config: &Config, directory: &Directory, node: Option<&Node>) -> ScanSpec {
+        let host = (node.map(|node| node.name.clone()), directory.name.clone());
+        ScanSpec {
+            complete: self.complete.get(&host).cloned().unwrap_or_default(),
+            hold_young: self.hold_young,
+            ..config.scan_spec(directory, node, self.checksum)
+        }
+    }
 }
 
 impl Spec {
@@ -100,10 +117,10 @@ impl Spec {
             .directories
             .iter()
             .filter(|directory| is_asked(&options.directories, &directory.name))
-            .map(|directory| (directory, Arc::new(directory_spec(config, directory, options.checksum))))
+            .map(|directory| (directory, Arc::new(directory_spec(config, directory, options))))
             .collect();
         let nodes = config.nodes.iter().filter(|node| is_asked(&options.nodes, &node.name));
-        let nodes = nodes.map(|node| node_spec(config, node, &directories, options.checksum)).collect();
+        let nodes = nodes.map(|node| node_spec(config, node, &directories, options)).collect();
         Spec {
             main: config.main.name.clone(),
             nodes,
@@ -132,7 +149,7 @@ impl Spec {
     }
 }
 
-fn directory_spec(config: &Config, directory: &Directory, checksum: bool) -> DirectorySpec {
+fn directory_spec(config: &Config, directory: &Directory, options: &Options) -> DirectorySpec {
     DirectorySpec {
         name: directory.name.clone(),
         direction: directory.direction,
@@ -145,7 +162,7 @@ fn directory_spec(config: &Config, directory: &Directory, checksum: bool) -> Dir
         },
         owner: directory.owner.clone(),
         reload: directory.reload.clone(),
-        scan: config.scan_spec(directory, None, checksum),
+        scan: options.scan(config, directory, None),
     }
 }
 
@@ -153,7 +170,7 @@ fn node_spec(
     config: &Config,
     node: &Node,
     directories: &[(&Directory, Arc<DirectorySpec>)],
-    checksum: bool,
+    options: &Options,
 ) -> NodeSpec {
     let edges = directories.iter().filter(|(directory, _)| directory.is_for(node));
     NodeSpec {
@@ -162,7 +179,7 @@ fn node_spec(
         edges: edges
             .map(|(directory, spec)| EdgeSpec {
                 directory: Arc::clone(spec),
-                scan: config.scan_spec(directory, Some(node), checksum),
+                scan: options.scan(config, directory, Some(node)),
             })
             .collect(),
     }
@@ -215,6 +232,8 @@ pub(super) mod tests {
                 exclude: Vec::new(),
                 other_roots: Vec::new(),
                 settle: Duration::ZERO,
+                complete: Vec::new(),
+                hold_young: false,
                 checksum: false,
             },
         }

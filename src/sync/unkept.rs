@@ -13,7 +13,7 @@ pub(super) fn warn_on_node(run: &Run<'_>, edge: &mut EdgeRun<'_>, outcomes: &[Op
     for warning in note(run, edge.name(), edge.node, found) {
         edge.result.warn(Stage::Commit, warning);
     }
-    edge.result.unkept = lock(&run.ledger).unkept(edge.name(), edge.node);
+    edge.result.unkept = lock(run.ledger).unkept(edge.name(), edge.node);
 }
 
 /// The same for Main's.
@@ -26,7 +26,7 @@ pub(super) fn warn_on_main(run: &Run<'_>, directory: &str, actions: &[Action], o
 
 /// Records what was found, and returns warnings of what was not known before.
 fn note(run: &Run<'_>, directory: &str, host: &str, found: Vec<Found>) -> Vec<String> {
-    let mut ledger = lock(&run.ledger);
+    let mut ledger = lock(run.ledger);
     let mut known = ledger.unkept(directory, host);
     let new: Vec<Found> = found.into_iter().filter(|found| !known.contains_key(found.attribute)).collect();
     known.extend(new.iter().map(|found| (found.attribute.to_owned(), found.path.clone())));
@@ -78,5 +78,5 @@ fn lacking(kept: &Kept, planned: &Entry) -> Vec<(&'static str, String)> {
 
 /// What is known of a disk that keeps everything by now is forgotten, so that it is told anew should it begin again.
 pub(super) fn forget(run: &Run<'_>, directory: &str, host: &str) {
-    lock(&run.ledger).set_unkept(directory, host, Unkept::new());
+    lock(run.ledger).set_unkept(directory, host, Unkept::new());
 }

@@ -35,4 +35,5 @@ mod reloads;
 mod roots;
 mod slow_node;
 mod told;
+mod watch;
 mod whose_fault;

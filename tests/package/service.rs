@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::made::{booted_main, bring};
+use crate::made::{booted_main, bring, furnish};
 use crate::support::{Host, eventually};
 
 const SERVICE: &str = "xds-sync-serve";
@@ -53,6 +53,45 @@ fn the_hub_is_a_service_that_is_started_when_wanted_and_can_do_little() {
     main.sh("apt-get purge --yes --quiet=2 xds-sync").ok();
     assert_eq!(main.sh(format!("systemctl is-active {SERVICE}")).text(), "inactive\n");
     assert_eq!(main.sh("find /etc/systemd /var/lib /lib/systemd -name '*xds-sync*'").text(), "");
+}
+
+#[test]
+fn the_daemon_is_a_service_that_init_starts_and_cron_keeps_a_net_under_it() {
+    const WATCH: &str = "xds-sync-watch";
+    let main = booted_main();
+    bring(&main);
+    main.sh("apt-get install --yes --quiet=2 ./xds-sync.deb").ok();
+    furnish(&main);
+    let is = |property: &str| main.sh(format!("systemctl is-{property} {WATCH}")).text();
+    assert_eq!((is("enabled"), is("active")), ("disabled\n".to_owned(), "inactive\n".to_owned()));
+
+    main.xds_sync(["init", "--publish", "none", "--watch"]).ok();
+    // Active means ready: it has told systemd.
+    assert_eq!((is("enabled"), is("active")), ("enabled\n".to_owned(), "active\n".to_owned()));
+    let job = || main.read_text("/etc/cron.d/xivo-xds-sync");
+    assert!(job().contains("\n17 * * * * root "), "{}", job());
+    let status = main.xds_sync(["status"]).text();
+    assert!(status.contains("watching since"), "{status}");
+
+    // `init` again leaves that as it is; a reload too.
+    main.xds_sync(["init", "--publish", "none"]).ok();
+    assert!(job().contains("\n17 * * * * root "), "{}", job());
+    main.sh(format!("systemctl reload {WATCH}")).ok();
+    eventually("the configuration to be read again", Duration::from_secs(30), || {
+        main.sh(format!("journalctl --unit={WATCH} --no-pager")).text().contains("read again")
+            || main.sh("grep -rs 'read again' /var/log/syslog").success()
+    });
+    assert_eq!(is("active"), "active\n");
+    main.sh(format!("systemctl stop {WATCH}")).ok();
+    let result = main.sh(format!("systemctl show --property=Result,ExecMainStatus {WATCH}")).ok();
+    assert!(result.contains("Result=success") && result.contains("ExecMainStatus=0"), "{result}");
+    assert!(!main.exists("/run/xds-sync/control"));
+
+    main.sh(format!("systemctl start {WATCH}")).ok();
+    main.sh("apt-get purge --yes --quiet=2 xds-sync").ok();
+    assert_eq!(is("active"), "inactive\n");
+    assert_eq!(main.sh("find /etc/systemd /var/lib/systemd /lib/systemd -name '*xds-sync*'").text(), "");
+    assert!(!main.exists("/var/lib/xds-sync") && !main.exists("/etc/cron.d/xivo-xds-sync"));
 }
 
 #[track_caller]

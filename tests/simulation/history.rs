@@ -353,6 +353,8 @@ impl History {
                 new_id: &move || ids.next(),
                 progress: &Silent,
                 stop: &AtomicBool::new(false),
+                shared: None,
+                may_reload: &|_, _| true,
             };
             let options = Options { dry_run, accept: accept.to_vec(), ..Options::default() };
             sync::run(&environment, &Spec::new(&world.config, &options, true))

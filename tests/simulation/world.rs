@@ -173,6 +173,7 @@ pub fn local(
         progress: Arc::default(),
         stop: Arc::default(),
         limits: Default::default(),
+        watch_limits: Default::default(),
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) fn spec(directory: &str, root: &Path) -> ScanSpec {
         exclude: Vec::new(),
         other_roots: Vec::new(),
         settle: Duration::ZERO,
+        complete: Vec::new(),
+        hold_young: false,
         checksum: false,
     }
 }
@@ -37,5 +39,6 @@ pub(crate) fn options(dir: &Path) -> LocalOptions {
         progress: Arc::default(),
         stop: Arc::default(),
         limits: Default::default(),
+        watch_limits: Default::default(),
     }
 }

@@ -10,7 +10,7 @@ use super::error::{broken, lost, refused};
 use super::send_reply;
 use super::session::AgentSession;
 use crate::model::{Action, Owner, RelPath, ReloadOutcome, ReloadState};
-use crate::node::endpoint::{Description, KeyChange, NodeSession};
+use crate::node::endpoint::{Description, KeyChange, NodeSession, Watching};
 use crate::node::error::{NodeError, NodeErrorKind, Refusal};
 use crate::node::heartbeat::Activity;
 use crate::node::protocol::check;
@@ -49,6 +49,20 @@ impl<W: Write> AgentSession<'_, W> {
         let rules = Rules::new(&spec.exclude, Vec::new()).ok();
         self.in_run()?.scanned.insert(name.clone(), rules);
         Ok(Reply::Scanned(scanned))
+    }
+
+    pub(super) fn watch(&mut self, specs: &[ScanSpec]) -> Result<Reply, NodeError> {
+        let refused = |spec: &ScanSpec| self.accept.root(&spec.root).err();
+        let accepted: Vec<ScanSpec> = specs.iter().filter(|spec| refused(spec).is_none()).cloned().collect();
+        let Watching { roots, watches } = self.host.watch(&accepted)?;
+        let mut watched = roots.into_iter();
+        let answer = specs.iter().map(|spec| match refused(spec) {
+            Some(why) => Err(Refusal::new(check::clip(why))),
+            None => watched.next().unwrap_or(Ok(())).map_err(check::clip_refusal),
+        });
+        let answer = answer.collect();
+        self.watcher.replace(watches);
+        Ok(Reply::Watching(answer))
     }
 
     pub(super) fn tree(

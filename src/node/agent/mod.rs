@@ -6,6 +6,7 @@ mod contents;
 mod error;
 mod pending_commit;
 mod session;
+mod watcher;
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::atomic::AtomicU64;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use self::error::{broken, lost};
 use self::session::AgentSession;
+use self::watcher::Watcher;
 use super::accept::Accept;
 use super::binding;
 use super::endpoint::NodeSession;
@@ -77,7 +79,8 @@ fn serve_main<W: Write + Send>(
     send_reply(heartbeat, &Reply::Welcome(version))?;
     let interval = (Duration::from_millis(main.timeout_ms) / 4).clamp(KEEP_ALIVE.0, KEEP_ALIVE.1);
     let gone = host.stop_flag();
-    let mut session = AgentSession::new(input, heartbeat, host, accept, &main.hello);
+    let watcher = Watcher::new().map_err(lost)?;
+    let mut session = AgentSession::new(input, heartbeat, host, (accept, &watcher), &main.hello);
     std::thread::scope(|scope| {
         // Dropped when the session ends, however it ends.
         let (_stop, stopped) = mpsc::channel();
@@ -85,6 +88,8 @@ fn serve_main<W: Write + Send>(
             let stopped = stopped;
             heartbeat.run(interval, &stopped, &gone);
         });
+        scope.spawn(|| watcher.run(heartbeat));
+        let _end = watcher.end_when_dropped();
         session.run()
     })
 }

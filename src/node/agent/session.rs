@@ -8,6 +8,7 @@ use super::contents::ToMain;
 use super::error::{broken, lost, refused};
 use super::pending_commit::PendingCommit;
 use super::send_reply;
+use super::watcher::Watcher;
 use crate::model::RelPathBuf;
 use crate::node::accept::Accept;
 use crate::node::binding;
@@ -28,6 +29,8 @@ pub(super) struct AgentSession<'a, W> {
     pub(super) heartbeat: &'a Heartbeat<'a, W>,
     pub(super) host: &'a mut dyn NodeSession,
     pub(super) accept: &'a Accept,
+    /// Gets the watches that Main asks for.
+    pub(super) watcher: &'a Watcher,
     main: &'a Hello,
     pub(super) run: Option<AgentRun>,
 }
@@ -53,10 +56,10 @@ impl<'a, W: Write> AgentSession<'a, W> {
         input: &'a mut dyn Read,
         heartbeat: &'a Heartbeat<'a, W>,
         host: &'a mut dyn NodeSession,
-        accept: &'a Accept,
+        (accept, watcher): (&'a Accept, &'a Watcher),
         main: &'a Hello,
     ) -> AgentSession<'a, W> {
-        AgentSession { input, heartbeat, host, accept, main, run: None }
+        AgentSession { input, heartbeat, host, accept, watcher, main, run: None }
     }
 
     /// Answers requests until Main closes the stream.
@@ -87,6 +90,7 @@ impl<'a, W: Write> AgentSession<'a, W> {
         match request {
             Request::Begin { run, dry_run } => self.begin(&run, dry_run),
             Request::End => self.end(),
+            Request::Watch(specs) => self.watch(&specs),
             Request::Scan(spec) => self.scan(&spec),
             Request::Tree { directory, basis } => self.tree(&directory, basis),
             Request::KnownOwners(owners) => self.known_owners(&owners),

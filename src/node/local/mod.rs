@@ -19,7 +19,7 @@ use anyhow::{Context as _, bail};
 
 use self::prepare::Prepared;
 use super::accept::Accept;
-use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot};
+use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
 use crate::disk::{Found, HeldRoot, OwnIdentity, Owners, acl};
@@ -31,6 +31,7 @@ use crate::snapshot::{
 };
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{self, BlobRequest, LocalSource, Received, ScannedTree, Sink, Source};
+use crate::watch::{WatchLimits, Watches};
 
 const CACHE_SUFFIX: &str = "hashes";
 /// Beside it: what tells our directory in the root from any other.
@@ -59,6 +60,8 @@ pub struct LocalOptions {
     pub stop: Arc<AtomicBool>,
     /// What a scan may cost.
     pub limits: ScanLimits,
+    /// What watching may cost.
+    pub watch_limits: WatchLimits,
 }
 
 impl fmt::Debug for LocalOptions {
@@ -311,6 +314,25 @@ impl Endpoint for Local {
         self.directories.clear();
         self.scanned.clear();
         Ok(())
+    }
+
+    fn watch(&mut self, specs: &[ScanSpec]) -> Result<Watching, NodeError> {
+        let mut watches = match Watches::new(self.options.watch_limits) {
+            Ok(watches) => watches,
+            Err(why) => {
+                let roots = specs.iter().map(|_| Err(Refusal::new(why.clone()))).collect();
+                return Ok(Watching { roots, watches: None });
+            }
+        };
+        let mut watch = |spec: &ScanSpec| {
+            let held = match self.find(spec)? {
+                Found::Root(held) => held,
+                Found::Missing(_) => return Err(format!("{} does not exist", spec.root.display())),
+            };
+            watches.add(&spec.directory, held, spec.rules()?)
+        };
+        let roots = specs.iter().map(|spec| watch(spec).map_err(Refusal::new)).collect();
+        Ok(Watching { roots, watches: Some(watches) })
     }
 
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {

@@ -31,6 +31,7 @@ impl Host {
             progress: Arc::default(),
             stop: Arc::default(),
             limits: Default::default(),
+            watch_limits: Default::default(),
         };
         let mut local = Local::new(options);
         local.begin(RUN, false).unwrap();
@@ -54,6 +55,8 @@ impl Host {
             exclude: Vec::new(),
             other_roots: Vec::new(),
             settle: Duration::ZERO,
+            complete: Vec::new(),
+            hold_young: false,
             checksum: false,
         };
         self.local.scan(&spec).unwrap()

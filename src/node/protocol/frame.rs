@@ -33,9 +33,11 @@ pub(crate) enum Kind {
     Copy = 10,
     /// The blob's next bytes, packed: each frame by itself.
     Packed = 11,
+    /// What has changed below roots that the agent watches. It may come between any two frames.
+    Changed = 12,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 12] = [
     Kind::Hello,
     Kind::Request,
     Kind::Reply,
@@ -47,6 +49,7 @@ const KINDS: [Kind; 11] = [
     Kind::End,
     Kind::Copy,
     Kind::Packed,
+    Kind::Changed,
 ];
 
 impl Kind {
@@ -59,7 +62,7 @@ impl Kind {
         match self {
             // Some texts, each of them cut to `MAX_TEXT`, and numbers.
             Kind::Hello | Kind::Failed | Kind::End => 8 * 1024,
-            Kind::Request | Kind::Reply => MAX_MESSAGE,
+            Kind::Request | Kind::Reply | Kind::Changed => MAX_MESSAGE,
             Kind::Alive => 0,
             // One number: ten bytes of seven bits hold 64.
             Kind::Begin | Kind::Hole => 10,

@@ -9,6 +9,8 @@ pub(crate) const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 /// Most items of a list in one message. An item is some 250 bytes in memory and may be 4 on the wire:
 /// the length of the message alone would bound too little.
 pub(crate) const MAX_LIST: usize = 16 * 1024;
+/// Most directories that an agent watches; sites have some ten.
+pub(crate) const MAX_WATCHED: usize = 256;
 /// Most bytes of a text for people; with it, the answer to [`MAX_LIST`] items fits into a message.
 pub(crate) const MAX_TEXT: usize = 400;
 /// Longest symlink target, user or group name, as in an encoded tree.

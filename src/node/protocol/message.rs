@@ -15,15 +15,16 @@ use crate::reload::ReloadRequest;
 use crate::snapshot::{ScanSpec, Scanned};
 use crate::transfer::trash::{TrashEntry, TrashId};
 use crate::transfer::{BlobRequest, MAX_BASES, Received, Signature};
+use crate::watch::Seen;
 
-use super::limits::{MAX_LIST, MAX_MESSAGE, MAX_NAME};
+use super::limits::{MAX_LIST, MAX_MESSAGE, MAX_NAME, MAX_WATCHED};
 
 /// Most bytes of the items of a list in one request, a third of what a message may have.
 const LIST_BYTES: usize = MAX_MESSAGE / 3;
 /// Most bytes of an entry in an answer: see [`Weight`] of one, and the longest name or target.
 const LARGEST_ENTRY: usize = 2 * MAX_NAME + 128;
 
-/// What Main asks. All but `Begin` belong to a run that has begun, and those that name a directory to one that was
+/// What Main asks. All but `Begin` and `Watch` belong to a run that has begun, and those that name a directory to one that was
 /// scanned in it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
@@ -102,9 +103,15 @@ pub(crate) enum Request {
         #[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")]
         wanted: Vec<BlobRequest>,
     },
+    /// From now on `Changed` tells what happens in these directories. Belongs to no run.
+    Watch(#[serde(deserialize_with = "at_most::<MAX_WATCHED, _, _>")] Vec<ScanSpec>),
     /// Belongs to no run.
     Describe(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<PathBuf>),
 }
+
+/// What has changed below roots that the agent watches.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Changed(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] pub(crate) Vec<Seen>);
 
 /// Lines of text for people.
 #[derive(Debug, Serialize, Deserialize)]
@@ -144,6 +151,8 @@ pub(crate) enum Reply {
     /// Instead of `Trash`: why it cannot be read.
     TrashUnreadable(Refusal),
     Recalled(#[serde(deserialize_with = "at_most::<MAX_LIST, _, _>")] Vec<Attempt<Entry>>),
+    /// For each, why it cannot be watched.
+    Watching(#[serde(deserialize_with = "at_most::<MAX_WATCHED, _, _>")] Vec<Attempt<()>>),
     Described(Description),
 }
 
@@ -191,6 +200,7 @@ impl Reply {
             Reply::KeyReplaced(_) => "a key",
             Reply::Trash { .. } | Reply::TrashUnreadable(_) => "entries of its trash",
             Reply::Recalled(_) => "versions from its trash",
+            Reply::Watching(_) => "what it watches",
         }
     }
 }

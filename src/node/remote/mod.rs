@@ -4,18 +4,19 @@ mod blobs;
 mod trash;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::AgentConnection;
-use super::endpoint::{Describe, Description, Endpoint, KeyChange, MainKeys, PreparedRoot};
+use super::endpoint::{Describe, Description, Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
 use super::error::{Attempt, NodeError};
 use super::peer::Peer;
 use super::protocol::check;
 use super::protocol::frame::FrameError;
 use super::protocol::handshake::Hello;
+use super::protocol::limits::MAX_WATCHED;
 use super::protocol::message::{Lines, Reply, Request, batches};
 use super::protocol::tree::{Likeness, receive_tree};
 use crate::model::{Action, Digest, Meta, Outcome, Owner, ReloadOutcome, TrashKeep, Tree};
@@ -23,6 +24,7 @@ use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned, tree_digest};
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{BlobRequest, Received, Sink, Source};
+use crate::watch::Seen;
 
 /// A node.
 pub struct Remote {
@@ -144,6 +146,21 @@ impl Endpoint for Remote {
             Reply::Ended => Ok(()),
             other => self.connection.unexpected(&other, "the end of a run"),
         }
+    }
+
+    fn watch(&mut self, specs: &[ScanSpec]) -> Result<Watching, NodeError> {
+        let specs = &specs[..specs.len().min(MAX_WATCHED)];
+        let roots = match self.connection.call(&Request::Watch(specs.to_vec()))? {
+            Reply::Watching(roots) => roots,
+            other => return self.connection.unexpected(&other, "what it watches"),
+        };
+        self.connection.check(check_count(&roots, specs.len()))?;
+        let roots = roots.into_iter().map(|root| root.map_err(check::refusal)).collect();
+        Ok(Watching { roots, watches: None })
+    }
+
+    fn changes(&mut self, wake: BorrowedFd<'_>) -> Result<Vec<Seen>, NodeError> {
+        self.connection.changes(wake)
     }
 
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {

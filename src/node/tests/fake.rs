@@ -38,6 +38,8 @@ pub(super) fn spec(root: &Path) -> ScanSpec {
         exclude: vec!["*.bak".to_owned()],
         other_roots: vec![],
         settle: Duration::from_secs(2),
+        complete: Vec::new(),
+        hold_young: false,
         checksum: false,
     }
 }
@@ -151,6 +153,7 @@ pub(super) fn options(dir: &Path) -> LocalOptions {
         progress: Arc::default(),
         stop: Arc::default(),
         limits: Default::default(),
+        watch_limits: Default::default(),
     }
 }
 

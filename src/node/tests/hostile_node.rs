@@ -11,7 +11,7 @@ use crate::model::{Digest, Entry, Outcome, Owner, Pruned, RelPathBuf, Symlink, T
 use crate::node::protocol::frame::{Kind, decode, read_frame, write_frame, write_value};
 use crate::node::protocol::handshake::{MAGIC, MAX_NOISE, MainHello, Versions};
 use crate::node::protocol::limits::MAX_DATA;
-use crate::node::protocol::message::{Need, Reply, Request};
+use crate::node::protocol::message::{Changed, Need, Reply, Request};
 use crate::node::{Endpoint as _, NodeError, NodeErrorKind, Refusal, Remote, TrashReader as _};
 use crate::snapshot::tree_digest;
 use crate::snapshot::{Root, Scanned};
@@ -28,6 +28,26 @@ fn node(mut answer: impl FnMut(Request, &mut UnixStream) + Send + 'static) -> (U
         }
     });
     (main, serving)
+}
+
+/// A node that tells of changes so often, and answers each request as if a run had begun.
+pub(super) fn telling(
+    times: usize,
+    changed: impl Fn() -> Changed + Send + 'static,
+) -> (UnixStream, JoinHandle<()>) {
+    let (main, mut stream) = UnixStream::pair().unwrap();
+    let telling = std::thread::spawn(move || {
+        greet(&mut stream, &Versions::ours(), 1);
+        for _ in 0..times {
+            // Main may have ended the session.
+            let _ = write_value(&mut stream, Kind::Changed, &changed());
+        }
+        let mut payload = Vec::new();
+        while let Ok(Some(Kind::Request)) = read_frame(&mut stream, &mut payload) {
+            reply(&mut stream, &Reply::Begun { machine: None, read_only: false });
+        }
+    });
+    (main, telling)
 }
 
 fn greet(stream: &mut UnixStream, versions: &Versions, welcome: u16) {

@@ -7,3 +7,4 @@ mod hostile_main;
 mod hostile_node;
 mod runs;
 mod session;
+mod watching;

@@ -85,6 +85,8 @@ impl Site {
             exclude: Vec::new(),
             other_roots: Vec::new(),
             settle: Duration::ZERO,
+            complete: Vec::new(),
+            hold_young: false,
             checksum: false,
         };
         Site { dir, spec, cache: HashCache::default(), now: SystemTime::now() + Duration::from_secs(3600) }

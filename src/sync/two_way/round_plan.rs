@@ -135,7 +135,7 @@ fn plan_views(
     let owners = known_owners(&mut *lock(&run.env.main), directory, &trees)
         .map_err(|error| Halt::new(Guard::RootUnusable, error.detail))?;
     let nodes: Vec<(&str, &Tree)> = views.iter().map(|(edge, view)| (edge.node, &*view.tree)).collect();
-    let decided = conflicts::decisions(&lock(&run.ledger), directory, &origin.tree, &nodes);
+    let decided = conflicts::decisions(&lock(run.ledger), directory, &origin.tree, &nodes);
     let mut plan = both(&directory.policy, origin.root.as_ref(), &origin.tree, &owners, &inputs, &decided);
     kept::expect(&mut plan.main, &origin.found);
     plan.edges

@@ -17,6 +17,26 @@ pub(crate) fn xds_sync() -> Contender {
     Contender { name: "xds-sync", script: "xds-sync sync --quiet".to_owned() }
 }
 
+/// Which the daemon carries out.
+pub(crate) fn xds_sync_beside() -> Contender {
+    Contender { name: "xds-sync, beside its daemon", ..xds_sync() }
+}
+
+/// lsyncd as a daemon for one directory: it is ready once it has said of each node that it is done with it.
+pub(crate) fn lsyncd_living(cluster: &Cluster, directory: &str, delay: u32) -> String {
+    let mut config = "settings { nodaemon = true, insist = true }\n".to_owned();
+    for node in &cluster.nodes {
+        config += &format!(
+            "sync {{ default.rsync, source = '{directory}', target = '{}:{directory}', delay = {delay}, delete = false, \
+             exclude = {{ '.xds-sync', 'recordings' }}, rsync = {{ archive = true, rsh = '{SSH}' }} }}\n",
+            node.address
+        );
+    }
+    format!(
+        "cat >/tmp/lsyncd.lua <<'LUA'\n{config}LUA\nexec stdbuf -oL lsyncd -nodaemon /tmp/lsyncd.lua 2>&1"
+    )
+}
+
 /// With connections that outlive a run.
 pub(crate) fn xds_sync_kept() -> Contender {
     Contender {

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod contender;
+mod live;
 mod measure;
 mod site;
 #[path = "../mod.rs"]
@@ -16,7 +17,7 @@ use support::Cluster;
 
 const USAGE: &str = "usage: bench PROGRAM ROUNDS [CASE…]; cases: ";
 type Case = fn(&Bench);
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 16] = [
     ("nothing", nothing_to_do),
     ("growth", from_two_to_eight_nodes),
     ("dialplan", one_dialplan_file),
@@ -27,6 +28,11 @@ const CASES: [(&str, Case); 11] = [
     ("rename", a_renamed_directory),
     ("byte", a_byte_of_a_large_file),
     ("million", a_million),
+    ("live", a_change_until_it_is_there),
+    ("idle", an_idle_daemon),
+    ("beside", a_run_beside_the_daemon),
+    ("removed", a_hundred_thousand_removed),
+    ("storm", a_storm_of_changes),
     ("hostile", what_a_user_may_do),
 ];
 
@@ -123,6 +129,39 @@ fn nothing_to_do(bench: &Bench) {
     ];
     bench.take_turns("nothing to do, 4 nodes, 28,000 files", &cluster, &contenders, &|| {});
     bench.with_kept("nothing to do, 4 nodes, 28,000 files", &cluster, &contenders[1], &|| {});
+}
+
+fn in_step_with_four(bench: &Bench) -> Cluster {
+    let cluster = bench.cluster(4, 4, "settle = \"0s\"\n");
+    site::telephony(&cluster.main, 28_000, 20_000);
+    cluster.main.sh(contender::xds_sync().script).ok();
+    cluster
+}
+
+fn a_change_until_it_is_there(bench: &Bench) {
+    live::a_change(bench.rounds, &in_step_with_four(bench));
+}
+
+fn an_idle_daemon(bench: &Bench) {
+    live::idle(&in_step_with_four(bench));
+}
+
+fn a_run_beside_the_daemon(bench: &Bench) {
+    let cluster = in_step_with_four(bench);
+    let contenders = [contender::xds_sync_beside(), contender::script(&cluster)];
+    let case = "nothing to do, 4 nodes, 28,000 files";
+    live::beside(&cluster, || bench.take_turns(case, &cluster, &contenders, &|| {}));
+}
+
+fn a_hundred_thousand_removed(bench: &Bench) {
+    let cluster = bench.cluster(1, 1, "");
+    site::fill(&cluster.main, SOUNDS, 100_000, 100);
+    cluster.main.sh(contender::xds_sync().script).ok();
+    live::removed(&cluster);
+}
+
+fn a_storm_of_changes(bench: &Bench) {
+    live::storm(&in_step_with_four(bench));
 }
 
 fn from_two_to_eight_nodes(bench: &Bench) {

@@ -1,0 +1,232 @@
+//! One run of the daemon: the same as `sync` makes, on sessions that are kept.
+
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::model::{ChangeKind, ReloadState};
+use crate::node::{Local, NodeError, NodeErrorKind, NodeSession};
+use crate::record;
+use crate::report::status::Scope;
+use crate::report::{DirectoryState, NodeReport, NodeState, Report, mail, summary_line};
+use crate::site::Site;
+use crate::state::{Lock, StateDir};
+use crate::sync::{self, Connect, Environment, Options, Progress};
+use crate::watch::NodeResult;
+
+use super::lane::Lane;
+
+/// What the runs have in common that are under way at the same time. The lock is held as long as any of them is.
+pub(super) struct Shared {
+    pub(super) runs: sync::Shared,
+    /// Held while a run leaves its record.
+    recording: Mutex<()>,
+    state: StateDir,
+    _lock: Lock,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Under the lock still: the next one that begins must not take this for one that was cut off.
+        if let Err(error) = self.state.end_run() {
+            log::error!("{error:#}");
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(runs: sync::Shared, state: StateDir, lock: Lock) -> Arc<Shared> {
+        Arc::new(Shared { runs, recording: Mutex::default(), state, _lock: lock })
+    }
+}
+
+/// The runs that are under way, if there are any.
+pub(super) type UnderWay = Weak<Shared>;
+
+/// Asked with a node and a kind of reload.
+pub(super) type MayReload = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
+/// A run that begins.
+pub(super) struct Running {
+    pub(super) site: Arc<Site>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) lanes: Arc<BTreeMap<String, Lane>>,
+    pub(super) options: Options,
+    pub(super) progress: Arc<dyn Progress + Send>,
+    /// Whether it leaves a record even where it found nothing to do: it was asked for, and by no event.
+    pub(super) is_asked: bool,
+    /// Whether its news are told as the cron job tells them.
+    pub(super) is_for_cron: bool,
+    /// Tells that a node is free again.
+    pub(super) released: Box<dyn Fn(&str) + Send + Sync>,
+    /// See [`Environment::may_reload`].
+    pub(super) may_reload: MayReload,
+}
+
+/// How a run ended.
+pub(crate) struct Over {
+    pub(super) report: anyhow::Result<Report>,
+    pub(super) exit_code: u8,
+    /// What the cron job prints of it.
+    pub(super) mail: Option<String>,
+    /// Main's disk, for the next run.
+    pub(super) main: Option<Local>,
+}
+
+impl Running {
+    /// Carries it out.
+    pub(super) fn carry_out(&self, main: Local) -> Over {
+        let sessions = Sessions {
+            site: &self.site,
+            lanes: &self.lanes,
+            taken: Mutex::default(),
+            released: &*self.released,
+        };
+        let mut environment = self.site.environment();
+        environment.main = Mutex::new(main);
+        let environment = Environment {
+            connect: &sessions,
+            shared: Some(&self.shared.runs),
+            may_reload: &*self.may_reload,
+            progress: &*self.progress,
+            ..environment
+        };
+        let spec = self.site.spec(&self.options);
+        let ran = catch_unwind(AssertUnwindSafe(|| sync::run(&environment, &spec)));
+        let is_whole = ran.is_ok();
+        let mut report =
+            ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("it broke down: {}", words_of(&*panic))));
+        let main = environment.main.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut exit_code = crate::report::exit::INTERNAL;
+        if let Ok(report) = &mut report {
+            report.problems.extend(self.site.problems(&spec));
+            exit_code = report.exit_code();
+            self.record(report, exit_code);
+        }
+        let mail = report.as_ref().ok().filter(|_| self.is_for_cron).map(|report| self.mail(report));
+        Over { report, exit_code, mail, main: is_whole.then_some(main) }
+    }
+
+    /// What is new of a run for whoever reads cron's mail.
+    fn mail(&self, report: &Report) -> String {
+        let (state, troubles) = (self.site.state(), mail::troubles(report));
+        let (text, told) = mail::news(&troubles, &state.told(), self.site.now(), &summary_line(report));
+        if let Err(error) = state.save_told(&told) {
+            log::error!("{error:#}");
+        }
+        text
+    }
+
+    fn record(&self, report: &mut Report, exit_code: u8) {
+        let _one_at_a_time = self.shared.recording.lock().unwrap_or_else(PoisonError::into_inner);
+        let (nodes, directories) = (&self.options.nodes, &self.options.directories);
+        let scope = Scope { nodes, directories };
+        if self.is_asked || is_worth_telling(report, exit_code) {
+            record::run(self.site.state(), report, exit_code, scope);
+        } else {
+            record::uneventful(self.site.state(), report, exit_code, scope);
+        }
+    }
+}
+
+/// Whether a run that events called for did, or met with, anything that history and syslog should tell.
+fn is_worth_telling(report: &Report, exit_code: u8) -> bool {
+    let is_change = |kind| !matches!(kind, ChangeKind::Hold | ChangeKind::Skip);
+    exit_code != 0
+        || report.changes.iter().any(|change| is_change(change.kind))
+        || !report.halted.is_empty()
+        || !report.problems.is_empty()
+        || report.nodes.iter().flat_map(|node| &node.reloads).any(|done| done.state != ReloadState::NotNeeded)
+}
+
+/// The kept sessions, as one run has them.
+struct Sessions<'a> {
+    site: &'a Site,
+    lanes: &'a BTreeMap<String, Lane>,
+    taken: Mutex<BTreeSet<String>>,
+    released: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Sessions<'_> {
+    fn taken(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connect for Sessions<'_> {
+    fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        let unknown = || NodeError::new(NodeErrorKind::Unreachable, format!("no node is named {node}"));
+        let session = self.lanes.get(node).ok_or_else(unknown)?.take()?;
+        self.taken().insert(node.to_owned());
+        Ok(session)
+    }
+
+    fn is_main(&self, machine: &str) -> bool {
+        self.site.is_main(machine)
+    }
+
+    fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
+        if self.taken().remove(node)
+            && let Some(lane) = self.lanes.get(node)
+        {
+            lane.give_back(session);
+        }
+        (self.released)(node);
+    }
+}
+
+impl Drop for Sessions<'_> {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut *self.taken());
+        left.iter().filter_map(|node| self.lanes.get(node)).for_each(|lane| lane.give_back(None));
+    }
+}
+
+/// What a run came to, node by node. `settle` is how long a file of a directory is held back, `reloads` which directories
+/// name a reload.
+pub(super) fn results(
+    report: &Report,
+    directories: &[String],
+    settle: impl Fn(&str) -> Duration,
+    names_reload: impl Fn(&str, &str) -> bool,
+) -> BTreeMap<String, NodeResult> {
+    let result = |node: &NodeReport| {
+        let mut result = NodeResult { lost: is_lost(node.state), ..NodeResult::default() };
+        for directory in &node.directories {
+            if directory.state == DirectoryState::Partial {
+                result.failed.insert(directory.name.clone());
+            } else if directory.held > 0 {
+                let settle = settle(&directory.name).max(Duration::from_secs(1));
+                result.held.insert(directory.name.clone(), settle);
+            }
+        }
+        let failed = node.reloads.iter().filter(|reload| reload.state == ReloadState::Failed);
+        for reload in failed {
+            let naming = directories.iter().filter(|directory| names_reload(directory, &reload.name));
+            result.failed.extend(naming.cloned());
+        }
+        if node.state == NodeState::Partial && node.directories.is_empty() {
+            result.failed.extend(directories.iter().cloned());
+        }
+        (node.name.clone(), result)
+    };
+    report.nodes.iter().map(result).collect()
+}
+
+fn is_lost(state: NodeState) -> bool {
+    match state {
+        NodeState::Ok | NodeState::Partial => false,
+        NodeState::Unreachable
+        | NodeState::Refused
+        | NodeState::Incompatible
+        | NodeState::AgentMissing
+        | NodeState::Timeout => true,
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+    words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no reason given".to_owned())
+}
