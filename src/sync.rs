@@ -15,6 +15,7 @@ mod edge;
 mod guard;
 mod halt;
 mod machines;
+mod main_side;
 mod metered;
 mod node_run;
 mod origin;
@@ -43,7 +44,7 @@ use std::time::{Duration, SystemTime};
 use crate::fault::{Point, reach};
 use crate::model::escape::escape_for_people;
 use crate::model::{Digest, Pruned, rfc3339};
-use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
+use crate::node::{NodeError, NodeSession};
 use crate::report::{Halted, Problem, Report, Stage, words};
 use crate::state::{BegunRun, Ledger, StateDir};
 
@@ -53,6 +54,7 @@ use origin::Origins;
 use reloads::Kinds;
 use rendezvous::Rendezvous;
 
+pub use main_side::{BlobSource, MainSide, MainStage};
 pub use metered::{Phase, Progress, Silent};
 pub use result::state_of;
 pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
@@ -80,8 +82,8 @@ pub struct Environment<'a> {
     pub state: &'a StateDir,
     /// The way to the nodes.
     pub connect: &'a dyn Connect,
-    /// Main's own disk.
-    pub main: Mutex<Local>,
+    /// Main's own disk, or what stands for it.
+    pub main: Mutex<Box<dyn MainSide>>,
     /// The clock.
     pub now: &'a (dyn Fn() -> SystemTime + Sync),
     /// A new ULID.

@@ -27,7 +27,7 @@ pub(super) fn parallel(raw: &Raw) -> Converted<usize> {
     }
 }
 
-pub(super) fn duration(raw: &Raw) -> Converted<Duration> {
+pub(crate) fn duration(raw: &Raw) -> Converted<Duration> {
     let text = text(raw)?;
     humantime::parse_duration(&text)
         .map_err(|_| format!("expected a duration such as \"30s\" or \"15min\", found '{text}'"))
@@ -107,7 +107,7 @@ pub(super) fn public_key(raw: &Raw) -> Converted<String> {
 }
 
 /// One of some words.
-pub(super) fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Converted<T> {
+pub(crate) fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Converted<T> {
     let found = text(raw)?;
     let known = words.iter().find(|(word, _)| *word == found);
     let names = || words.iter().map(|(word, _)| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
@@ -136,7 +136,7 @@ pub(super) fn root(raw: &Raw) -> Converted<PathBuf> {
     Ok(root)
 }
 
-pub(super) fn name(raw: &Raw) -> Converted<String> {
+pub(crate) fn name(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if !text.chars().all(allowed) || text.starts_with(['-', '.']) || text.len() > 64 {

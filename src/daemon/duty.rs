@@ -22,11 +22,11 @@ use crate::daemon::run::UnderWay;
 use crate::daemon::{Daemon, ENDING, Machine, Message, Own};
 use crate::model::Direction;
 use crate::model::escape::{clean, escape_for_people};
-use crate::node::{Endpoint as _, Local, NodeError, NodeErrorKind, Watching};
+use crate::node::{NodeError, NodeErrorKind, Watching};
 use crate::site::{Access, Services, Site};
 use crate::snapshot::ScanSpec;
 use crate::state::StateDir;
-use crate::sync::Silent;
+use crate::sync::{MainSide, Silent};
 use crate::watch::{Coalesce, Gather, Layout, Queues};
 
 /// How often directories without events are looked at.
@@ -83,7 +83,7 @@ pub(super) struct Duty<'a> {
     threads: Vec<JoinHandle<()>>,
     under_way: UnderWay,
     /// Main's disk, as often as runs went on side by side: each has caches in memory.
-    mains: Vec<Local>,
+    mains: Vec<Box<dyn MainSide>>,
     begun: BTreeMap<u64, Begun>,
     pub(super) asked: VecDeque<(SyncRequest, Sender<Event>)>,
     nodes: BTreeMap<String, NodeState>,

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::model::{ChangeKind, ReloadState};
-use crate::node::{Local, NodeError, NodeErrorKind, NodeSession};
+use crate::node::{NodeError, NodeErrorKind, NodeSession};
 use crate::record;
 use crate::report::status::Scope;
 use crate::report::{DirectoryState, NodeReport, NodeState, Report, mail, summary_line};
 use crate::site::Site;
 use crate::state::{Lock, StateDir};
-use crate::sync::{self, Connect, Environment, Options, Progress};
+use crate::sync::{self, Connect, Environment, MainSide, Options, Progress};
 use crate::watch::NodeResult;
 
 use super::lane::Lane;
@@ -72,12 +72,12 @@ pub(crate) struct Over {
     /// What the cron job prints of it.
     pub(super) mail: Option<String>,
     /// Main's disk, for the next run.
-    pub(super) main: Option<Local>,
+    pub(super) main: Option<Box<dyn MainSide>>,
 }
 
 impl Running {
     /// Carries it out.
-    pub(super) fn carry_out(&self, main: Local) -> Over {
+    pub(super) fn carry_out(&self, main: Box<dyn MainSide>) -> Over {
         let sessions = Sessions {
             site: &self.site,
             lanes: &self.lanes,

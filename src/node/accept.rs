@@ -12,6 +12,9 @@ use crate::node::epoch::Limit;
 use crate::node::machine::Machine;
 use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 
+/// What is said where a node accepts no changes.
+pub(crate) const READ_ONLY: &str = "the node accepts no changes (see `read_only` in node.toml there)";
+
 /// A node's `node.toml`, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accept {
@@ -42,6 +45,8 @@ const RELOADS: [(&str, &str); 2] =
     // In these words Asterisk admits that it has not loaded something. "dialplan reload" is answered by "Dialplan reloaded."
     // and "moh reload" by nothing, whatever comes of them.
     [("dialplan", "module reload pbx_config.so"), ("moh", "module reload res_musiconhold.so")];
+/// The tables of a node that follows a store.
+const FOLLOWING: [&str; 2] = ["store", "follow"];
 const STATE_DIR: &str = "/var/lib/xds-sync";
 
 impl Accept {
@@ -126,6 +131,8 @@ fn written(mut reader: Reader<'_>, default: Accept) -> Option<Accept> {
     if let Some(table) = reader.table("reload") {
         reload.extend(table.names(command).into_iter().map(|(name, command, _)| (name, command)));
     }
+    // What this node fetches by itself is no business of a Main that comes over ssh.
+    FOLLOWING.into_iter().for_each(|key| reader.leave(key));
     reader.finish();
     Some(Accept {
         file: default.file,
@@ -189,6 +196,14 @@ mod tests {
         assert_eq!(accept.state_dir, Path::new("/srv/state"));
         assert_eq!(accept.reload.keys().collect::<Vec<_>>(), ["dialplan", "moh", "queues"]);
         assert_eq!(accept.reload["dialplan"], ["true"]);
+    }
+
+    #[test]
+    fn what_is_said_of_following_is_left_to_who_follows() {
+        let accept = parse("roots = ['/srv/moh']\n[store]\nurl = 'file:///srv/store'\n[follow.startup]\nmode = 'sync'\n");
+        assert_eq!(accept.unwrap().roots, [Path::new("/srv/moh")]);
+        let error = parse("[stores]\nurl = 'file:///srv/store'\n").unwrap_err().to_string();
+        assert!(error.contains("unknown key stores"), "{error}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod seen;
 pub mod ssh;
 
 pub use accept::Accept;
+pub(crate) use accept::READ_ONLY;
 pub(crate) use binding::{forget as forget_main, obeyed as obeyed_main};
 pub(crate) use byte_stream::widen;
 pub use endpoint::{
@@ -30,6 +31,7 @@ pub use endpoint::{
 };
 pub use epoch::Limit as EpochLimit;
 pub use error::{Attempt, NodeError, NodeErrorKind, Refusal};
+pub(crate) use local::LocalStaging;
 pub use local::{Local, LocalOptions, ReplaceKey};
 pub use machine::Machine;
 pub(crate) use machine::NAME as MACHINE_FILE;

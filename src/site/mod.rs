@@ -22,10 +22,10 @@ use crate::config::{Config, Directory, Node};
 use crate::enroll::rotate;
 use crate::host;
 use crate::model::escape::clean;
-use crate::node::{Attempt, Local, NodeError, NodeSession, RootDescription};
+use crate::node::{Attempt, NodeError, NodeSession, RootDescription};
 use crate::report::{Problem, Report, Stage};
 use crate::state::{Identity, Lock, StateDir};
-use crate::sync::{self, Connect as _, Environment, Options, Progress, Silent, Spec};
+use crate::sync::{self, Connect as _, Environment, MainSide, Options, Progress, Silent, Spec};
 use crate::threads::side_by_side;
 
 pub(crate) use disks::node_disk;
@@ -178,9 +178,9 @@ impl Site {
     }
 
     /// Main's disk, for runs that go on side by side.
-    pub(crate) fn main_disk(&self) -> Local {
+    pub(crate) fn main_disk(&self) -> Box<dyn MainSide> {
         let Services { now, new_id, stop, .. } = &self.services;
-        disks::main_disk(&self.state, now, new_id, stop)
+        Box::new(disks::main_disk(&self.state, now, new_id, stop))
     }
 
     /// Whether the machine with this id is Main itself.
@@ -206,7 +206,7 @@ impl Site {
         Environment {
             state: &self.state,
             connect: &self.ssh,
-            main: Mutex::new(disks::main_disk(&self.state, now, new_id, stop)),
+            main: Mutex::new(self.main_disk()),
             now: &**now,
             new_id: &**new_id,
             progress: &**progress,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::escape::escape_for_people;
 use crate::model::{ReloadOutcome, Side};
-use crate::node::{Endpoint, MACHINE_FILE, NodeError, NodeErrorKind, NodeSession};
+use crate::node::{Endpoint, MACHINE_FILE, NodeError, NodeErrorKind, NodeSession, READ_ONLY};
 use crate::report::{NodeState, Problem, Stage};
 use crate::sync::edge::EdgeRun;
 use crate::sync::lock;
@@ -15,9 +15,6 @@ use crate::sync::machines::Expected;
 use crate::sync::result;
 use crate::sync::spec::NodeSpec;
 use crate::sync::{Environment, Phase, Run};
-
-/// What the agent says where it accepts no changes.
-const READ_ONLY: &str = "the node accepts no changes (see `read_only` in node.toml there)";
 
 /// How long a run waits for one node, all waits together and reloads not counted: the other nodes have no run meanwhile. A
 /// first copy that takes longer goes on in the next run.

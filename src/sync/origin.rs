@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::model::{Digest, Meta, Space, Tree};
-use crate::node::{Endpoint as _, Local, NodeError};
+use crate::node::NodeError;
 use crate::report::Guard;
 use crate::snapshot::{Root, Scanned};
 use crate::sync::halt::Halt;
+use crate::sync::main_side::{BlobSource, MainSide};
 use crate::sync::spec::DirectorySpec;
 use crate::sync::{Run, lock};
-use crate::transfer::Source;
 
 /// A directory as it stands on the side that decides: its tree, and where its blobs come from.
 #[derive(Clone)]
@@ -29,8 +29,7 @@ pub(super) struct Origin {
     pub(super) leftovers: bool,
     /// Mode and owner of its root.
     pub(super) root: Option<Meta>,
-    /// Makes a source of its blobs; each node that is served has one of its own.
-    pub(super) source: Arc<dyn Fn() -> Box<dyn Source + Send> + Send + Sync>,
+    pub(super) source: BlobSource,
 }
 
 impl fmt::Debug for Origin {
@@ -87,11 +86,11 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
         run.warn_of_pruned(&directory.name, &root.pruned);
         lock(run.ledger).roots.entry(directory.name.clone()).or_insert(root.id);
     }
-    of_scan(&mut main, directory, &scanned).map_err(unusable)
+    of_scan(&mut **main, directory, &scanned).map_err(unusable)
 }
 
 /// What the last scan of a directory saw.
-fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Result<Origin, NodeError> {
+fn of_scan(main: &mut dyn MainSide, directory: &DirectorySpec, scanned: &Scanned) -> Result<Origin, NodeError> {
     let source = main.source(&directory.name)?;
     let tree = main.tree(&directory.name, None)?;
     Ok(Origin {
@@ -102,7 +101,7 @@ fn of_scan(main: &mut Local, directory: &DirectorySpec, scanned: &Scanned) -> Re
         free: scanned.free,
         leftovers: scanned.leftovers,
         root: main.root_meta(&directory.name),
-        source: Arc::new(move || Box::new(source.clone())),
+        source,
     })
 }
 

@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
 use crate::model::{Action, Entry, File, Outcome, RelPathBuf, Tree};
-use crate::node::{Endpoint as _, Local, NodeError, NodeSession};
+use crate::node::{Endpoint, NodeError, TrashReader};
 use crate::report::Guard;
 use crate::sync::blobs::{self, Missing};
 use crate::sync::lock;
@@ -145,8 +145,8 @@ impl Search<'_> {
             ledger.roots.insert(directory.name.clone(), id);
             self.environment.state.save_ledger(&ledger)?;
         }
-        let mode = main.root_mode(&directory.name)?;
-        Ok((main.tree(&directory.name, None)?, u16::try_from(mode & 0o3777).unwrap_or(0)))
+        let root = main.root_meta(&directory.name).with_context(|| format!("{} has no root", directory.name))?;
+        Ok((main.tree(&directory.name, None)?, root.mode))
     }
 
     /// The chosen versions, each as the entry that it would be in the tree.
@@ -158,7 +158,7 @@ impl Search<'_> {
                 continue;
             };
             let paths: Vec<RelPathBuf> = group.iter().map(|version| version.path.clone()).collect();
-            let entries = self.with_endpoint(host, |endpoint, name| endpoint.recall(name, id, &paths));
+            let entries = self.with_trash(host, |trash, name| trash.recall(name, id, &paths));
             let entries = entries.with_context(|| format!("the trash of {host}"))?;
             let entries = entries.into_iter().map(|entry| entry.map_err(String::from));
             recalled.extend(group.into_iter().cloned().zip(entries));
@@ -196,15 +196,15 @@ impl Search<'_> {
     }
 
     /// Calls a host that was searched.
-    fn with_endpoint<T>(
+    fn with_trash<T>(
         &mut self,
         host: &str,
-        call: impl FnOnce(&mut dyn NodeSession, &str) -> Result<T, NodeError>,
+        call: impl FnOnce(&mut dyn TrashReader, &str) -> Result<T, NodeError>,
     ) -> anyhow::Result<T> {
         let name = &self.directory.name;
         match self.nodes.get_mut(host) {
             Some(node) => Ok(call(node.as_mut(), name)?),
-            None => Ok(call(&mut *lock(&self.environment.main), name)?),
+            None => Ok(call(&mut **lock(&self.environment.main), name)?),
         }
     }
 
@@ -216,26 +216,26 @@ impl Search<'_> {
         receive: impl FnOnce(&mut dyn Source) -> T,
     ) -> anyhow::Result<T> {
         let directory = &self.directory.name;
-        let environment = self.environment;
-        let mut main: MutexGuard<'_, Local>;
-        let endpoint: &mut dyn NodeSession = match self.nodes.get_mut(host) {
-            Some(node) => node.as_mut(),
-            None => {
-                main = lock(&environment.main);
-                &mut *main
-            }
-        };
-        let mut source = HostSource { endpoint, directory, id };
+        let (environment, throttle) = (self.environment, &self.throttle);
         let never = AtomicBool::new(false);
-        Ok(receive(&mut Metered {
-            source: &mut source,
-            node: host,
-            throttle: &self.throttle,
-            now: environment.now,
-            progress: environment.progress,
-            stop: &never,
-            bytes: 0,
-        }))
+        let receive = |source: &mut dyn Source| {
+            receive(&mut Metered {
+                source,
+                node: host,
+                throttle,
+                now: environment.now,
+                progress: environment.progress,
+                stop: &never,
+                bytes: 0,
+            })
+        };
+        Ok(match self.nodes.get_mut(host) {
+            Some(node) => receive(&mut HostSource { endpoint: node.as_mut(), directory, id }),
+            None => {
+                let mut main = lock(&environment.main);
+                receive(&mut HostSource { endpoint: &mut **main, directory, id })
+            }
+        })
     }
 }
 
@@ -272,14 +272,14 @@ fn groups<'v, T>(
 }
 
 /// A host as a source of file contents.
-struct HostSource<'a> {
-    endpoint: &'a mut dyn NodeSession,
+struct HostSource<'a, E: ?Sized> {
+    endpoint: &'a mut E,
     directory: &'a str,
     /// From its trash; `None`: as they stand in the directory.
     id: Option<&'a TrashId>,
 }
 
-impl Source for HostSource<'_> {
+impl<E: Endpoint + TrashReader + ?Sized> Source for HostSource<'_, E> {
     fn send(&mut self, requests: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
         match self.id {
             Some(id) => self.endpoint.send_trashed(self.directory, id, requests, sink)?,

@@ -1,6 +1,5 @@
 //! What earlier runs have left in the stages of Main's directories.
 
-use crate::node::Endpoint as _;
 use crate::report::{Problem, Stage};
 use crate::sync::node_run::NodeRun;
 use crate::sync::result;

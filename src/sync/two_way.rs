@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::thread::{self, Scope};
 
 use crate::model::{Action, Outcome};
-use crate::node::{Endpoint as _, NodeError};
+use crate::node::NodeError;
 use crate::plan::{apply as applied, intent, kept};
 use crate::report::Stage;
 use crate::snapshot::tree_digest;

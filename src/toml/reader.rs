@@ -157,6 +157,32 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A table within this one, all of whose keys have built-in values.
+    pub(crate) fn table_or_empty(&mut self, key: &'static str) -> Option<Reader<'_>> {
+        if self.has(key) {
+            return self.table(key);
+        }
+        self.known.push(key);
+        Some(Reader::new(self.full(key), Fields::new(), Origin::Default, self.notes))
+    }
+
+    /// A table within this one that must be there.
+    pub(crate) fn required_table(&mut self, key: &'static str) -> Option<Reader<'_>> {
+        if !self.has(key) {
+            self.known.push(key);
+            let message = format!("the table [{}] is missing", self.full(key));
+            self.notes.mistakes.add(&self.origin, message);
+            return None;
+        }
+        self.table(key)
+    }
+
+    /// A key that somebody else reads, who checks it as well.
+    pub(crate) fn leave(&mut self, key: &'static str) {
+        self.known.push(key);
+        self.fields.remove(key);
+    }
+
     /// All that is in a table whose keys are names.
     pub(crate) fn names<T>(mut self, convert: impl Fn(&Raw) -> Converted<T>) -> Vec<(String, T, Origin)> {
         let fields = std::mem::take(&mut self.fields);

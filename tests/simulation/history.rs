@@ -348,7 +348,7 @@ impl History {
             let environment = Environment {
                 state: &state,
                 connect: &net,
-                main: Mutex::new(Local::new(world.local(0))),
+                main: Mutex::new(Box::new(Local::new(world.local(0)))),
                 now: &move || clock.read(),
                 new_id: &move || ids.next(),
                 progress: &Silent,

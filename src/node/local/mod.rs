@@ -18,7 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 
 use self::prepare::Prepared;
-use super::accept::Accept;
+use super::accept::{Accept, READ_ONLY};
 use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
@@ -120,12 +120,12 @@ impl ScannedDirectory {
 /// The stage of a prepared directory. It holds the lock of the root until it is dropped, even beyond the end
 /// of the run.
 #[derive(Debug)]
-pub(crate) struct Staging {
+pub(crate) struct LocalStaging {
     snapshot: Arc<Snapshot>,
     prepared: Arc<Prepared>,
 }
 
-impl Staging {
+impl LocalStaging {
     /// See [`Endpoint::stage`]. No two callers may want the same content at the same time.
     pub(crate) fn stage(&self, wanted: &[BlobRequest], source: &mut dyn Source) -> Received {
         let stamps = |path: &RelPath| self.snapshot.stamp(path);
@@ -160,6 +160,7 @@ impl Local {
     fn find(&self, spec: &ScanSpec) -> Result<Found, String> {
         let found = Found::root(&spec.root).map_err(|error| error.to_string())?;
         if let Some(accept) = &self.accept {
+            accept.root(&spec.root)?;
             accept.place(&spec.root, found.real())?;
         }
         let before = self.directories.get(&spec.directory).filter(|before| before.root == spec.root);
@@ -192,18 +193,10 @@ impl Local {
 
     /// The stage of a prepared directory, to receive contents without holding up other callers of this host. It
     /// stays valid when the directory is scanned or prepared again.
-    pub(crate) fn staging(&self, directory: &str) -> Result<Staging, NodeError> {
+    pub(crate) fn staging(&self, directory: &str) -> Result<LocalStaging, NodeError> {
         let scanned = self.scanned(directory)?;
         let prepared = scanned.prepared.as_ref().ok_or_else(|| not_prepared(directory))?;
-        Ok(Staging { snapshot: Arc::clone(&scanned.snapshot), prepared: Arc::clone(prepared) })
-    }
-
-    /// The mode of a directory's root.
-    pub(crate) fn root_mode(&self, directory: &str) -> Result<u32, NodeError> {
-        let root = self.scanned(directory)?.held();
-        let root = root.ok_or_else(|| misuse(format!("{directory} has no root")))?;
-        let stat = rustix::fs::fstat(root);
-        stat.map(|stat| stat.st_mode).map_err(|error| NodeError::new(NodeErrorKind::Lost, error.to_string()))
+        Ok(LocalStaging { snapshot: Arc::clone(&scanned.snapshot), prepared: Arc::clone(prepared) })
     }
 
     fn scanned(&self, directory: &str) -> Result<&ScannedDirectory, NodeError> {
@@ -217,6 +210,9 @@ impl Local {
 
     /// The id of the run that is open, if it may change this host.
     fn changing_run(&self) -> Result<&str, NodeError> {
+        if self.is_read_only() {
+            return Err(NodeError::new(NodeErrorKind::Refused, READ_ONLY));
+        }
         match &self.run {
             Some(run) if !run.dry_run => Ok(&run.id),
             Some(_) => Err(misuse("a change in a dry run")),
@@ -296,6 +292,10 @@ impl Local {
 impl Endpoint for Local {
     fn stop_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.options.stop)
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.accept.as_ref().is_some_and(|accept| accept.read_only)
     }
 
     fn begin(&mut self, run: &str, dry_run: bool) -> Result<(), NodeError> {

@@ -13,7 +13,7 @@ use super::choose::{self, NotFound, Selection};
 use super::standing::{Standing, standing};
 use super::version::{Place, Version};
 use crate::model::{MAIN, Meta, RelPath, RelPathBuf, Tree};
-use crate::node::{Endpoint as _, NodeError, NodeSession};
+use crate::node::{Endpoint, NodeError, NodeSession, TrashReader};
 use crate::snapshot::{Root, Rules, ScanSpec};
 use crate::sync::permits::Permits;
 use crate::sync::spec::{DirectorySpec, Spec};
@@ -98,7 +98,7 @@ pub fn search<'a>(
             threads.push((node, thread));
         }
         lock(&environment.main).begin(&run, false)?;
-        let (main_root, found) = list_versions(&mut *lock(&environment.main), &directory.scan, path)?;
+        let (main_root, found) = list_versions(&mut **lock(&environment.main), &directory.scan, path)?;
         search.main_root = main_root;
         search.main_tree = lock(&environment.main).tree(&directory.name, None)?;
         search.trees.insert(MAIN.to_owned(), Arc::clone(&search.main_tree));
@@ -178,8 +178,8 @@ fn search_node(
     Ok(Searched { session, trash, tree, base })
 }
 
-fn list_versions(
-    endpoint: &mut dyn NodeSession,
+fn list_versions<E: Endpoint + TrashReader + ?Sized>(
+    endpoint: &mut E,
     scan: &ScanSpec,
     path: &RelPath,
 ) -> Result<(Root, Listing), NodeError> {

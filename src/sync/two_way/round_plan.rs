@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{Action, Pruned, RelPathBuf, Shortage, Tree};
-use crate::node::Endpoint as _;
 use crate::plan::both::both;
 use crate::plan::{EdgeInput, Plan, kept};
 use crate::report::Guard;
@@ -132,7 +131,7 @@ fn plan_views(
 ) -> Result<Plan, Halt> {
     let inputs: Vec<EdgeInput<'_>> = views.iter().map(|(edge, view)| view.input(edge.node)).collect();
     let trees: Vec<&Tree> = views.iter().map(|(_, view)| &*view.tree).collect();
-    let owners = known_owners(&mut *lock(&run.env.main), directory, &trees)
+    let owners = known_owners(&mut **lock(&run.env.main), directory, &trees)
         .map_err(|error| Halt::new(Guard::RootUnusable, error.detail))?;
     let nodes: Vec<(&str, &Tree)> = views.iter().map(|(edge, view)| (edge.node, &*view.tree)).collect();
     let decided = conflicts::decisions(&lock(run.ledger), directory, &origin.tree, &nodes);
