@@ -42,7 +42,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),
     ("signing", &[]),
-    ("store", &["durable", "fault", "signing", "threads", "transfer", "version", "model"]),
+    ("store", &["durable", "fault", "fetch", "signing", "threads", "transfer", "version", "model"]),
     ("enroll", &["config", "disk", "durable", "fetch", "node", "signing", "state", "model"]),
     (
         "sync",
@@ -51,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "threads", "model",
         ],
     ),
-    ("hub", &["durable", "enroll"]),
+    ("hub", &["durable", "enroll", "store"]),
     ("host", &[]),
     ("logging", &["model"]),
     (

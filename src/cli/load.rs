@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::{Context, exit};
-use crate::config::{self, Config, Loaded, Mistake, Mistakes, Sources};
+use crate::config::{self, Config, Follower, Loaded, Mistake, Mistakes, Sources};
 use crate::host;
 use crate::model::escape::escape_for_people;
 use crate::node::obeyed_main;
@@ -61,6 +61,14 @@ pub(super) fn config_for_hub(context: &Context) -> anyhow::Result<Config> {
             .message(&format!("{file} is skipped: it may not be read here, and the hub needs no secrets"));
     }
     Ok(loaded.config)
+}
+
+/// Reads, again and again, the nodes that follow the store; `None`: the configuration has mistakes now.
+pub(super) fn read_followers(
+    context: &Context,
+) -> anyhow::Result<impl Fn() -> Option<Vec<Follower>> + use<>> {
+    let sources = sources(context)?;
+    Ok(move || config::load_for_hub(&sources).ok().map(|(loaded, _)| loaded.config.followers))
 }
 
 /// The configuration; the error has all its mistakes.

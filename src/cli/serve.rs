@@ -1,15 +1,17 @@
 //! `xds-sync serve`: the hub.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use ssh_key::PublicKey;
 
 use super::{Context, exit, load};
-use crate::config::Config;
+use crate::config::{Config, Follower};
 use crate::enroll::{key, publish};
 use crate::host;
-use crate::hub::{Certificate, Content, Limits, Server, certificate, downloads, routes};
+use crate::hub::{self, Certificate, Content, Limits, Member, Server, certificate, downloads, routes};
+use crate::store::{self, StoreSpec};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,12 +35,16 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let server = Server::bind(listen, certificate_of(&config, listen), Limits::default())?;
     let address = server.address().context("looking where the hub listens")?;
     let content = Content {
-        // A hub that does not run as root can read the published copy only.
-        keys: vec![key::public_path(&config.ssh.identity), Path::new(publish::CERTS).join(publish::KEY_NAME)],
+        keys: keys_of(&config),
         downloads: downloads::all(host::program_content().context("reading this program")?).into(),
+        store: store_of(context, &config)?,
     };
     let ready = || {
         context.ui.message(&format!("serving https://{address}{}", routes::KEY));
+        if let Some(store) = &config.store {
+            let url = &store.url;
+            context.ui.message(&format!("serving https://{address}/store ({url})"));
+        }
         if address.ip().is_loopback() {
             context.ui.message(&format!(
                 "only this host reaches it; for nodes: `xds-sync init --publish hub`, or --listen 0.0.0.0:{}",
@@ -48,6 +54,29 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     };
     server.run(routes::routes(content), host::now, |text| log::error!("{text}"), ready)?;
     Ok(exit::DONE)
+}
+
+/// The store, for nodes that follow it through this hub.
+fn store_of(context: &Context, config: &Config) -> anyhow::Result<Option<hub::Store>> {
+    let Some(store) = &config.store else { return Ok(None) };
+    let spec = StoreSpec { url: store.url.clone(), options: store.options.clone() };
+    let followers = load::read_followers(context)?;
+    let member = |follower: Follower| {
+        let key = PublicKey::from_openssh(&follower.key).ok()?;
+        Some(Member { name: follower.name, key, labels: follower.labels })
+    };
+    let members = move || Some(followers()?.into_iter().filter_map(member).collect());
+    Ok(Some(hub::Store {
+        objects: store::open(&spec).context("opening the store, to serve it")?,
+        keys: keys_of(config),
+        members: Box::new(members),
+        clock: host::now,
+    }))
+}
+
+/// Files with Main's public key. A hub that does not run as root can read the published copy only.
+fn keys_of(config: &Config) -> Vec<PathBuf> {
+    vec![key::public_path(&config.ssh.identity), Path::new(publish::CERTS).join(publish::KEY_NAME)]
 }
 
 fn certificate_of(config: &Config, listen: SocketAddr) -> Certificate {

@@ -148,7 +148,7 @@ impl std::fmt::Display for Unanswered {
 impl std::error::Error for Unanswered {}
 
 /// The innermost cause: reqwest wraps errors several times.
-fn explained(error: reqwest::Error) -> anyhow::Error {
+pub(crate) fn explained(error: reqwest::Error) -> anyhow::Error {
     // The URL may hold secrets; the caller knows which part can be shown.
     let error = error.without_url();
     let mut innermost: &dyn std::error::Error = &error;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::guest::Guest;
+
 /// A stream whose written bytes are counted.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
@@ -24,12 +26,14 @@ impl<S> Metered<S> {
     }
 }
 
-/// Ends when fewer than `least` bytes were written within a `window`: whoever takes so little only holds a place.
-pub(super) async fn too_slow(written: Arc<AtomicU64>, least: u64, window: Duration) {
+/// Ends when fewer than `least` bytes were written within a `window`: whoever takes so little only holds a place. A node
+/// that waits or uploads has nothing to take.
+pub(super) async fn too_slow(written: Arc<AtomicU64>, guest: &Guest, least: u64, window: Duration) {
     loop {
-        let before = written.load(Ordering::Relaxed);
+        let (before, was_quiet) = (written.load(Ordering::Relaxed), guest.is_quiet());
         tokio::time::sleep(window).await;
-        if written.load(Ordering::Relaxed).saturating_sub(before) < least {
+        let is_slow = written.load(Ordering::Relaxed).saturating_sub(before) < least;
+        if is_slow && !was_quiet && !guest.is_quiet() {
             return;
         }
     }

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::downloads::{DOWNLOADS, Download};
+use super::store::{self, Store};
 
 /// Path of the public key.
 pub(crate) const KEY: &str = "/ssh-key/rsync_xds.pub";
@@ -21,15 +22,17 @@ pub(crate) const KEY: &str = "/ssh-key/rsync_xds.pub";
 const MAX_KEY: u64 = 16 * 1024;
 
 /// What is served.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Content {
     /// Files with the public key; the first that can be read is served, as it is at that moment.
     pub(crate) keys: Vec<PathBuf>,
     /// What is offered for installing.
     pub(crate) downloads: Vec<Download>,
+    /// The store, for nodes that follow it.
+    pub(crate) store: Option<Store>,
 }
 
-/// The routes of everything there is to serve; GET and HEAD each.
+/// The routes of everything there is to serve; GET and HEAD each, but for the store.
 pub(crate) fn routes(content: Content) -> Router {
     let keys: Arc<[PathBuf]> = content.keys.into();
     let mut router = Router::new().route(KEY, get(key).with_state(keys));
@@ -42,7 +45,10 @@ pub(crate) fn routes(content: Content) -> Router {
             .route(&format!("{path}.sha256"), get(move || async move { text(sum) }))
             .route(&path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }));
     }
-    router
+    match content.store {
+        Some(store) => router.merge(store::routes(store)),
+        None => router,
+    }
 }
 
 /// Whether the path is that of a download: large, where the public key is a line.

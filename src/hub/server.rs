@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use axum::Router;
-use axum::http::{HeaderName, Request, StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Certificate;
+use super::guest::Guest;
 use super::metered::{Metered, too_slow};
 use super::places::Places;
 use super::routes::is_download;
@@ -35,9 +36,11 @@ pub(crate) struct Limits {
     /// How many of them may be downloads; further ones are told to come again. The rest is for the public key, which
     /// nodes must get while others download.
     pub(crate) downloads: usize,
+    /// Connections of nodes that have shown their pass, beside all others.
+    pub(crate) members: usize,
     /// For the TLS handshake, and again for the request's head.
     pub(crate) handshake_timeout: Duration,
-    /// For a whole connection: a download over a slow line takes minutes.
+    /// For a whole connection of a stranger: a download over a slow line takes minutes.
     pub(crate) connection: Duration,
     /// Bytes that a client must take within `window`, until it has its answer. Slower ones are cut off.
     pub(crate) least: u64,
@@ -55,6 +58,8 @@ impl Default for Limits {
             connections: 64,
             per_client: 8,
             downloads: 48,
+            // Each waits for publications, and has some more while it fetches one.
+            members: 2000,
             handshake_timeout: Duration::from_secs(10),
             connection: Duration::from_secs(600),
             // At less than 16 KiB/s the program would not arrive within the time of a connection anyway.
@@ -156,6 +161,7 @@ impl Server {
         let mut end = std::pin::pin!(end);
         let slots = Arc::new(Semaphore::new(limits.connections));
         let downloads = Arc::new(Semaphore::new(limits.downloads));
+        let members = Arc::new(Semaphore::new(limits.members));
         let places = Places::new(limits.per_client);
         let mut connections = JoinSet::new();
         renewal.tick().await;
@@ -177,12 +183,17 @@ impl Server {
                     Ok((stream, client)) => {
                         // A client that has all its places already is hung up on: it may not wait in those of others.
                         let Some(place) = places.take(client.ip()) else { continue };
-                        let service = (routes.clone(), Arc::clone(&downloads));
+                        // Cannot fail: see above.
+                        let Ok(slot) = slot else { continue };
+                        let guest = Guest::new(slot, place, &members);
+                        let service = (routes.clone(), Arc::clone(&downloads), Arc::clone(&guest));
                         let answered = answer(stream, acceptor.clone(), service, limits);
                         connections.spawn(async move {
-                            let _held = (slot, place);
                             // Errors of a client that is too slow or speaks nonsense are not reported.
-                            let _ = tokio::time::timeout(limits.connection, answered).await;
+                            tokio::select! {
+                                _ = answered => {}
+                                () = too_long(&guest, limits.connection) => {}
+                            }
                         });
                     }
                     Err(error) => {
@@ -199,11 +210,19 @@ impl Server {
     }
 }
 
-/// One connection: a handshake, a request and its answer.
+/// Ends when a stranger's connection has lasted long enough.
+async fn too_long(guest: &Guest, longest: Duration) {
+    tokio::time::sleep(longest).await;
+    if guest.is_member() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// One connection: a handshake, a request and its answer; of a node, any number of them.
 async fn answer(
     stream: TcpStream,
     acceptor: TlsAcceptor,
-    (routes, downloads): (Router, Arc<Semaphore>),
+    (routes, downloads, guest): (Router, Arc<Semaphore>, Arc<Guest>),
     limits: Limits,
 ) -> Option<()> {
     rustix::net::sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER).ok()?;
@@ -212,19 +231,21 @@ async fn answer(
     // Held until the connection ends: what a download has not sent yet is in the connection's buffers.
     let download = Mutex::new(None);
     let router = TowerToHyperService::new(routes);
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&guest));
         let permit = match is_download(request.uri().path()) {
             true => Arc::clone(&downloads).try_acquire_owned().map(Some),
             false => Ok(None),
         };
-        let (router, download) = (&router, &download);
+        let (router, download, guest) = (&router, &download, &guest);
         async move {
             match permit {
                 Ok(permit) => {
                     *download.lock().unwrap_or_else(PoisonError::into_inner) = permit;
-                    router.call(request).await
+                    let answer: Result<Response, _> = router.call(request).await;
+                    answer.map(|answer| if guest.is_member() { answer } else { last(answer) })
                 }
-                Err(_) => Ok(BUSY.into_response()),
+                Err(_) => Ok(last(BUSY.into_response())),
             }
         }
     });
@@ -232,13 +253,17 @@ async fn answer(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.handshake_timeout)
         .max_buf_size(limits.head)
-        // An idle client must not hold a slot.
-        .keep_alive(false)
         .serve_connection(TokioIo::new(tls), service);
     tokio::select! {
         served = served => served.ok(),
-        () = too_slow(written, limits.least, limits.window) => None,
+        () = too_slow(written, &guest, limits.least, limits.window) => None,
     }
+}
+
+/// The last answer of its connection: a stranger that is idle must not hold a place.
+fn last(mut answer: Response) -> Response {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// The answer when as many download as may.

@@ -22,9 +22,9 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT xds-sync main\n";
 
 /// A hub with a certificate of its own.
-struct Hub {
+pub(super) struct Hub {
     dir: tempfile::TempDir,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -35,12 +35,17 @@ impl Hub {
     }
 
     fn offering(limits: Limits, program: Vec<u8>) -> Hub {
+        Hub::serving(limits, program, None)
+    }
+
+    /// One that serves a store as well.
+    pub(super) fn serving(limits: Limits, program: Vec<u8>, store: Option<Store>) -> Hub {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("key.pub");
         fs::write(&key, KEY).unwrap();
         let keys = vec![dir.path().join("not yet"), key];
         let download = Download { name: "xds-sync", kind: "application/octet-stream", content: program };
-        let routes = routes::routes(Content { keys, downloads: vec![download] });
+        let routes = routes::routes(Content { keys, downloads: vec![download], store });
         let listen = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(listen, own(dir.path(), &["localhost", "127.0.0.1"]), limits).unwrap();
         let address = server.address().unwrap();
@@ -57,7 +62,11 @@ impl Hub {
     }
 
     fn trust(&self) -> Trust {
-        Trust::File(self.dir.path().join("hub/certificate.pem"))
+        Trust::File(self.certificate())
+    }
+
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.dir.path().join("hub/certificate.pem")
     }
 
     fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
@@ -83,7 +92,7 @@ impl Hub {
         stream
     }
 
-    fn end(mut self) {
+    pub(super) fn end(mut self) {
         self.end.take().unwrap().send(()).unwrap();
         self.thread.take().unwrap().join().unwrap().unwrap();
     }

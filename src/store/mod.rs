@@ -23,6 +23,7 @@ pub mod holder;
 pub mod lease;
 pub mod names;
 pub mod objects;
+pub(crate) mod pass;
 pub mod publish;
 pub mod tree;
 pub mod trust;

@@ -87,9 +87,8 @@ pub fn read_tree(objects: &dyn Objects, directory: &HeadDirectory) -> Result<Sto
 /// The trees of the newest publication.
 pub fn last_trees(holder: &Holder, standing: &Standing) -> Result<BTreeMap<String, StoredTree>, StoreError> {
     let Some((head, _)) = &standing.head else { return Ok(BTreeMap::new()) };
-    let read = |directory: &HeadDirectory| {
-        Ok((directory.name.clone(), read_tree(&*holder.objects, directory)?))
-    };
+    let read =
+        |directory: &HeadDirectory| Ok((directory.name.clone(), read_tree(&*holder.objects, directory)?));
     head.directories.iter().map(read).collect()
 }
 
@@ -138,21 +137,29 @@ pub fn publish(
             Some((found, source)) => {
                 let empty = StoredTree::default();
                 let before = trees.get(&name).unwrap_or(&empty);
-                let (directory, outcome) = put_directory(holder, directory.settings, &found, &source, before)?;
+                let (directory, outcome) =
+                    put_directory(holder, directory.settings, &found, &source, before)?;
                 published.push(directory);
                 outcomes.push(outcome);
             }
             None => published.extend(last.as_ref().and_then(|last| last.directory(&name)).cloned()),
         }
     }
-    let is_same = last.as_ref().is_some_and(|last| last.nodes == nodes && same(&last.directories, &published));
+    let is_same =
+        last.as_ref().is_some_and(|last| last.nodes == nodes && same(&last.directories, &published));
     let signed_by_own = !has_new_key && is_signed_by_own(holder, &standing)?;
     if is_same && signed_by_own {
         reach(Point::StoreAlive).map_err(|error| StoreError::Local(error.to_string()))?;
         holder.check_not_fenced(&standing)?;
         holder.put_alive(&standing, false)?;
         let seq = last.map_or(0, |last| last.seq);
-        return Ok(Outcome { record: holder.remember(&standing)?, seq, is_new: false, directories: outcomes, warnings });
+        return Ok(Outcome {
+            record: holder.remember(&standing)?,
+            seq,
+            is_new: false,
+            directories: outcomes,
+            warnings,
+        });
     }
     let record = put_head(holder, standing, nodes, published, "publish")?;
     Ok(Outcome { seq: record.seq, record, is_new: true, directories: outcomes, warnings })
@@ -215,7 +222,10 @@ pub(super) fn put_head(
         let (other, _) = super::chain::head(&*holder.objects, &standing.keys, head.seq)?
             .ok_or_else(|| StoreError::Unreachable(format!("{name} was there and is not there any more")))?;
         return Err(StoreError::Held {
-            detail: format!("{} has published {} at the same time: it has this Main's lease", other.main, head.seq),
+            detail: format!(
+                "{} has published {} at the same time: it has this Main's lease",
+                other.main, head.seq
+            ),
             holder: other.main,
         });
     }

@@ -1,12 +1,14 @@
 //! Objects under names: all that is asked of a store. What is behind it is a directory, a service, or a program.
 
 mod files;
+pub mod hub;
 mod service;
 #[cfg(test)]
 pub(crate) mod memory;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::StoreError;
 
@@ -33,6 +35,15 @@ pub trait Objects: Send + Sync {
     fn delete(&self, name: &str) -> Result<(), StoreError>;
     /// Where it is, without secrets.
     fn place(&self) -> &str;
+    /// Whether [`wait`](Objects::wait) waits.
+    fn can_wait(&self) -> bool {
+        false
+    }
+    /// Waits until there is a newer publication than this one, by epoch and number. False: there was none in that time. A
+    /// store that tells nothing answers so at once.
+    fn wait(&self, _after: (u64, u64), _longest: Duration) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 }
 
 /// Where a store is, and how to get there.

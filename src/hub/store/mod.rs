@@ -1,0 +1,280 @@
+//! The store over HTTPS, for nodes that reach no other: `GET` and `PUT` of objects by their names, and a request that
+//! is answered when something was published.
+//!
+//! The hub adds nothing that a node must trust: what it hands out is signed or named by its hash, as everywhere. It
+//! decides who may read what: only nodes of this Main, each what is for it, and each writes below its own name alone.
+
+mod members;
+mod rights;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+
+use members::Members;
+pub(crate) use members::{Member, ReadMembers};
+use rights::{LONGEST, Readable, readable, writable};
+use shelf::Shelf;
+
+use super::guest::Guest;
+use crate::store::{Created, MAX_CHANGES, Objects, StoreError, pass};
+
+/// Where objects are.
+const OBJECTS: &str = "/store/{*name}";
+/// Where one waits.
+const WAIT: &str = "/store/v1/wait";
+/// Longest wait, in seconds.
+const LONGEST_WAIT: u64 = 300;
+/// How often a waiting request looks.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Requests that have an object in memory at once: each for as long as its client takes it.
+const AT_WORK: usize = 16;
+/// For the whole of an upload.
+const UPLOADING: Duration = Duration::from_secs(600);
+
+/// The store that a hub serves.
+pub(crate) struct Store {
+    /// What lies where.
+    pub(crate) objects: Arc<dyn Objects>,
+    /// Files with Main's public key; the first that can be read is believed.
+    pub(crate) keys: Vec<PathBuf>,
+    /// Who may use it.
+    pub(crate) members: ReadMembers,
+    /// The time.
+    pub(crate) clock: fn() -> SystemTime,
+}
+
+struct Service {
+    objects: Arc<dyn Objects>,
+    members: Members,
+    shelf: Shelf,
+    at_work: Arc<Semaphore>,
+    clock: fn() -> SystemTime,
+}
+
+/// The routes of a store.
+pub(super) fn routes(store: Store) -> Router {
+    let Store { objects, keys, members, clock } = store;
+    let shelf = Shelf::new(Arc::clone(&objects), keys);
+    let at_work = Arc::new(Semaphore::new(AT_WORK));
+    let service = Arc::new(Service { objects, members: Members::new(members), shelf, at_work, clock });
+    Router::new().route(WAIT, get(wait)).route(OBJECTS, get(read).put(write)).with_state(service)
+}
+
+/// Why a request gets nothing else.
+type Refused = (StatusCode, String);
+
+impl Service {
+    /// The node that asks. From here on its connection is no stranger's.
+    async fn member(self: &Arc<Service>, headers: &HeaderMap, guest: &Guest) -> Result<Member, Refused> {
+        let pass =
+            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let pass = pass.to_owned();
+        let member = self
+            .blocking(move |service| {
+                let now = (service.clock)();
+                let mut member = None;
+                let known = |name: &str| {
+                    member = service.members.find(name, now);
+                    member.as_ref().map(|member| member.key.clone())
+                };
+                let checked = pass::check(&pass, now, known);
+                checked.map(|_| member).map_err(|why| (StatusCode::UNAUTHORIZED, why.to_owned()))
+            })
+            .await?;
+        let member = member.ok_or_else(|| (StatusCode::UNAUTHORIZED, "no such node".to_owned()))?;
+        match guest.admit() {
+            true => Ok(member),
+            false => {
+                Err((StatusCode::SERVICE_UNAVAILABLE, "too many nodes at once: try again soon".to_owned()))
+            }
+        }
+    }
+
+    /// Something that may have to wait for a disk or another host.
+    async fn blocking<T: Send + 'static>(
+        self: &Arc<Service>,
+        work: impl FnOnce(&Service) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let service = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&service)).await;
+        done.unwrap_or_else(|_| Err((StatusCode::INTERNAL_SERVER_ERROR, "the hub broke down".to_owned())))
+    }
+}
+
+fn refused(error: &StoreError) -> Refused {
+    let code = match error {
+        StoreError::Unreachable(_) => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (code, error.to_string())
+}
+
+fn answered(result: Result<Response, Refused>) -> Response {
+    result.unwrap_or_else(|(code, why)| (code, format!("{why}\n")).into_response())
+}
+
+fn forbidden(name: &str) -> Refused {
+    (StatusCode::FORBIDDEN, format!("{name} is not for this node"))
+}
+
+/// `GET NAME`: an object, or the names below a prefix.
+async fn read(
+    State(service): State<Arc<Service>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    axum::Extension(guest): axum::Extension<Arc<Guest>>,
+) -> Response {
+    answered(read_object(&service, name, &headers, &guest).await)
+}
+
+async fn read_object(
+    service: &Arc<Service>,
+    name: String,
+    headers: &HeaderMap,
+    guest: &Guest,
+) -> Result<Response, Refused> {
+    let member = service.member(headers, guest).await?;
+    let right = readable(&member.name, &name).ok_or_else(|| forbidden(&name))?;
+    let limit = match right {
+        Readable::List => {
+            let list = move |service: &Service| service.objects.list(&name).map_err(|error| refused(&error));
+            let names = service.blocking(list).await?;
+            return Ok(names.iter().map(|name| format!("{name}\n")).collect::<String>().into_response());
+        }
+        Readable::All(limit) => limit,
+        Readable::Object(hash) => {
+            let name = name.clone();
+            let check = move |service: &Service| {
+                let may = service.shelf.may_read(&member, &hash, (service.clock)());
+                match may.map_err(|error| refused(&error))? {
+                    true => Ok(()),
+                    false => Err(forbidden(&name)),
+                }
+            };
+            service.blocking(check).await?;
+            LONGEST
+        }
+    };
+    // Held until the client has the object.
+    let permit = Arc::clone(&service.at_work).acquire_owned().await;
+    let permit = permit.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the hub is ending".to_owned()))?;
+    let get = move |service: &Service| service.objects.get(&name, limit).map_err(|error| refused(&error));
+    let bytes = service.blocking(get).await?;
+    let bytes = bytes.ok_or_else(|| (StatusCode::NOT_FOUND, "there is no such object".to_owned()))?;
+    let length = bytes.len();
+    let held = futures_util::stream::once(async move {
+        let _permit = permit;
+        Ok::<Bytes, std::convert::Infallible>(Bytes::from(bytes))
+    });
+    Ok(([(header::CONTENT_LENGTH, length)], Body::from_stream(held)).into_response())
+}
+
+/// `PUT NAME`: makes or replaces an object; with `If-None-Match: *` it is made, or 412.
+async fn write(
+    State(service): State<Arc<Service>>,
+    Path(name): Path<String>,
+    axum::Extension(guest): axum::Extension<Arc<Guest>>,
+    request: Request,
+) -> Response {
+    answered(write_object(&service, name, request, &guest).await)
+}
+
+async fn write_object(
+    service: &Arc<Service>,
+    name: String,
+    request: Request,
+    guest: &Arc<Guest>,
+) -> Result<Response, Refused> {
+    let member = service.member(request.headers(), guest).await?;
+    let most = writable(&member.name, &name).ok_or_else(|| forbidden(&name))?;
+    let is_new_only = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value == "*");
+    let _quiet = guest.quiet();
+    let _permit = service.at_work.acquire().await;
+    let most = usize::try_from(most.min(MAX_CHANGES)).unwrap_or(usize::MAX);
+    let body = tokio::time::timeout(UPLOADING, axum::body::to_bytes(request.into_body(), most)).await;
+    let body = match body {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return Err((
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("expected at most {most} bytes, or it broke off"),
+            ));
+        }
+        Err(_) => return Err((StatusCode::REQUEST_TIMEOUT, "the upload took too long".to_owned())),
+    };
+    let put = move |service: &Service| {
+        let made = match is_new_only {
+            true => service.objects.create(&name, &body),
+            false => service.objects.put(&name, &body).map(|()| Created::New),
+        };
+        made.map_err(|error| refused(&error))
+    };
+    Ok(match service.blocking(put).await? {
+        Created::New => StatusCode::CREATED.into_response(),
+        Created::There => StatusCode::PRECONDITION_FAILED.into_response(),
+    })
+}
+
+#[derive(Deserialize)]
+struct Waiting {
+    /// `EPOCH.SEQ` of the newest publication that the node knows.
+    after: String,
+    /// In seconds.
+    #[serde(default)]
+    timeout: u64,
+}
+
+/// `GET wait?after=EPOCH.SEQ&timeout=SECONDS`: the newest publication, `EPOCH.SEQ`, as soon as it is a newer one; 204 when
+/// there is none in that time.
+async fn wait(
+    State(service): State<Arc<Service>>,
+    Query(waiting): Query<Waiting>,
+    headers: HeaderMap,
+    axum::Extension(guest): axum::Extension<Arc<Guest>>,
+) -> Response {
+    answered(wait_for(&service, &waiting, &headers, &guest).await)
+}
+
+async fn wait_for(
+    service: &Arc<Service>,
+    waiting: &Waiting,
+    headers: &HeaderMap,
+    guest: &Arc<Guest>,
+) -> Result<Response, Refused> {
+    service.member(headers, guest).await?;
+    let number = |text: &str| text.parse::<u64>().ok();
+    let after = waiting.after.split_once('.').and_then(|(epoch, seq)| Some((number(epoch)?, number(seq)?)));
+    let after = after.ok_or_else(|| {
+        (StatusCode::BAD_REQUEST, "expected after=EPOCH.SEQ, such as after=1.17".to_owned())
+    })?;
+    let _quiet = guest.quiet();
+    let newer = async {
+        loop {
+            let look =
+                |service: &Service| service.shelf.newest((service.clock)()).map_err(|error| refused(&error));
+            let newest = service.blocking(look).await?;
+            if newest > after {
+                return Ok(newest);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    let longest = Duration::from_secs(waiting.timeout.min(LONGEST_WAIT));
+    match tokio::time::timeout(longest, newer).await {
+        Ok(newest) => newest.map(|(epoch, seq)| format!("{epoch}.{seq}\n").into_response()),
+        Err(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+    }
+}
