@@ -29,17 +29,20 @@ pub const ALL_LOST: u8 = 41;
 pub const RELOAD: u8 = 42;
 /// A conflict waits for a decision.
 pub const CONFLICT: u8 = 43;
+/// What lies in a store is not what was signed, or is older than what was seen before.
+pub const TAMPERED: u8 = 50;
 /// A bug.
 pub const INTERNAL: u8 = 70;
 /// Another run holds the lock.
 pub const LOCKED: u8 = 75;
 
 /// When several apply, the first of these is reported.
-const PRECEDENCE: [u8; 13] = [
+const PRECEDENCE: [u8; 14] = [
     USAGE,
     LOCKED,
     INTERNAL,
     INTERRUPTED,
+    TAMPERED,
     ROOT,
     DELETE_GUARD,
     ALL_LOST,
@@ -52,7 +55,7 @@ const PRECEDENCE: [u8; 13] = [
 ];
 
 /// The one code that stands for all of `codes`; [`IN_STEP`] for none.
-pub(super) fn first_of(codes: &[u8]) -> u8 {
+pub(crate) fn first_of(codes: &[u8]) -> u8 {
     PRECEDENCE.into_iter().find(|code| codes.contains(code)).unwrap_or(IN_STEP)
 }
 

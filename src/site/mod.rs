@@ -32,7 +32,7 @@ pub(crate) use disks::node_disk;
 pub(crate) use ha::{PATH as HA_CONFIG, standby};
 pub use known::KnownNodes;
 pub use lock::Locked;
-pub(crate) use lock::lock;
+pub(crate) use lock::{lock, locked};
 pub(crate) use machine::machine;
 pub(crate) use rotation::RotationEnd;
 use ssh::Ssh;
