@@ -22,6 +22,8 @@ pub mod watch;
 pub mod report;
 pub mod node;
 pub mod discovery;
+pub(crate) mod signing;
+pub mod store;
 pub(crate) mod fetch;
 pub mod enroll;
 pub(crate) mod hub;

@@ -16,7 +16,7 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 28] = [
+const ARROWS: [(&str, &[&str]); 30] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
@@ -41,7 +41,9 @@ const ARROWS: [(&str, &[&str]); 28] = [
     ("state", &["durable", "fault", "model"]),
     ("fetch", &[]),
     ("discovery", &["config", "fetch", "state", "model"]),
-    ("enroll", &["config", "disk", "durable", "fetch", "node", "state", "model"]),
+    ("signing", &[]),
+    ("store", &["durable", "fault", "signing", "transfer", "version", "model"]),
+    ("enroll", &["config", "disk", "durable", "fetch", "node", "signing", "state", "model"]),
     (
         "sync",
         &[
@@ -80,7 +82,7 @@ const ARROWS: [(&str, &[&str]); 28] = [
 ];
 
 /// Where the asynchronous runtime may appear.
-const ASYNC: [&str; 4] = ["node", "discovery", "hub", "cli"];
+const ASYNC: [&str; 5] = ["node", "discovery", "hub", "store", "cli"];
 
 /// What only `host` and `cli` ask the machine for. A leading dot stands for a method.
 const QUESTIONS: [&str; 13] = [

@@ -12,8 +12,8 @@ use ssh_key::private::Ed25519Keypair;
 use ssh_key::rand_core::CryptoRngCore;
 use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey};
 
-use super::ssh_keygen;
 use crate::durable::{self, Options};
+use crate::signing::ssh_keygen;
 
 /// Most bytes that are read of a private key.
 const MAX_KEY: u64 = 64 * 1024;

@@ -12,6 +12,5 @@ pub(crate) mod publish;
 pub(crate) mod roots;
 pub(crate) mod service;
 pub(crate) mod rotate;
-mod ssh_keygen;
 pub(crate) mod sshd;
 pub(crate) mod takeover;

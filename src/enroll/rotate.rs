@@ -9,13 +9,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use ssh_key::{PublicKey, SshSig};
 
+use super::authorized_keys;
 use super::join::check_kind;
 use super::key::public_path;
-use super::{authorized_keys, ssh_keygen};
 use crate::durable::{self, Options};
 use crate::node::KeyChange;
+use crate::signing::sign;
 
 /// The namespace of our signatures (PROTOCOL.sshsig): they are valid for nothing else.
 const NAMESPACE: &str = "xds-sync rotate";
@@ -45,7 +46,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// The change from one key pair to another, signed by the old one. It keeps the old key.
 pub(crate) fn propose(old: &Path, new: &Path) -> anyhow::Result<KeyChange> {
     let (old_key, new_key) = (read_public(old)?, read_public(new)?);
-    let signature = sign(old, &statement(&old_key, &new_key)?)?;
+    let signature = sign(old, NAMESPACE, statement(&old_key, &new_key)?.as_bytes())?;
     let text = |key: &PublicKey| key.to_openssh().context("writing a public key as text");
     Ok(KeyChange { old: text(&old_key)?, new: text(&new_key)?, signature, drop_old: false })
 }
@@ -60,19 +61,6 @@ fn read_public(identity: &Path) -> anyhow::Result<PublicKey> {
     let path = public_path(identity);
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     PublicKey::from_openssh(&text).with_context(|| format!("{} is no public key", path.display()))
-}
-
-/// A signature of `statement` (PROTOCOL.sshsig) in PEM.
-fn sign(identity: &Path, statement: &str) -> anyhow::Result<String> {
-    let text = fs::read(identity).with_context(|| format!("reading {}", identity.display()))?;
-    match PrivateKey::from_openssh(&text) {
-        Ok(key) if key.key_data().ed25519().is_some() => {
-            let signature = key.sign(NAMESPACE, HashAlg::Sha512, statement.as_bytes());
-            let signature = signature.with_context(|| format!("{} cannot sign", identity.display()))?;
-            signature.to_pem(LineEnding::LF).context("writing a signature as text")
-        }
-        _ => ssh_keygen::sign(identity, NAMESPACE, statement.as_bytes()),
-    }
 }
 
 /// On a node: adds the new key beside the old one, or removes the old one. Either way no other key of the same Main stays:
@@ -259,7 +247,7 @@ mod tests {
     #[test]
     fn our_signature_is_one_of_ssh_keygen() {
         let site = Site::new();
-        let signature = sign(&site.path("key"), "statement").unwrap();
+        let signature = sign(&site.path("key"), NAMESPACE, b"statement").unwrap();
         fs::write(site.path("signature"), signature).unwrap();
         fs::write(site.path("signers"), format!("main {}\n", site.blob("key"))).unwrap();
         for (said, valid) in [("statement", true), ("another", false)] {

@@ -92,6 +92,16 @@ impl MaxLoss {
     }
 }
 
+impl std::fmt::Display for MaxLoss {
+    /// As [`MaxLoss::from_str`] reads it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MaxLoss::Percent(percent) => write!(f, "{percent}%"),
+            MaxLoss::Files(most) => write!(f, "{most}"),
+        }
+    }
+}
+
 impl FromStr for MaxLoss {
     type Err = &'static str;
 
@@ -196,6 +206,9 @@ mod tests {
     fn reads_percent_and_count() {
         assert_eq!("50%".parse(), Ok(MaxLoss::Percent(50)));
         assert_eq!("200".parse(), Ok(MaxLoss::Files(200)));
+        for text in ["50%", "200"] {
+            assert_eq!(text.parse::<MaxLoss>().map(|loss| loss.to_string()), Ok(text.to_owned()));
+        }
         for bad in ["", "%", "101%", "-1", "half"] {
             assert!(bad.parse::<MaxLoss>().is_err(), "{bad}");
         }

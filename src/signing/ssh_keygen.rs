@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use ssh_key::PublicKey;
 
 /// The public key that belongs to a private one.
-pub(super) fn public_key(identity: &Path) -> anyhow::Result<PublicKey> {
+pub(crate) fn public_key(identity: &Path) -> anyhow::Result<PublicKey> {
     // The empty passphrase keeps it from asking for one.
     let output = run(Command::new("ssh-keygen").args(["-y", "-P", "", "-f"]).arg(identity), b"")?;
     if !output.status.success() {
@@ -21,7 +21,7 @@ pub(super) fn public_key(identity: &Path) -> anyhow::Result<PublicKey> {
 }
 
 /// A signature (PROTOCOL.sshsig) in PEM.
-pub(super) fn sign(identity: &Path, namespace: &str, message: &[u8]) -> anyhow::Result<String> {
+pub(crate) fn sign(identity: &Path, namespace: &str, message: &[u8]) -> anyhow::Result<String> {
     let mut keygen = Command::new("ssh-keygen");
     keygen.args(["-q", "-Y", "sign", "-n", namespace, "-f"]).arg(identity);
     let output = run(&mut keygen, message)?;

@@ -1,0 +1,534 @@
+//! What is the newest publication, for whoever knows Main's key and what it has seen before.
+//!
+//! A hostile store may show anything that was ever signed. So epoch and sequence never go back, one number is never two
+//! publications, and each publication names the one before.
+
+use std::thread;
+
+use ssh_key::PublicKey;
+
+use super::envelope::{self, open_bytes};
+use super::head::Head;
+use super::lease::{Alive, Lease};
+use super::{MAX_HEAD, MAX_SMALL, Objects, Sha256, StoreError, names, trust};
+use crate::{fault, signing};
+
+/// More publications than this are not walked over at once; whoever is further behind starts at the newest that Main names.
+const MAX_STEPS: u64 = 10_000;
+
+/// The newest publication that was seen before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The store's ULID.
+    pub cluster: String,
+    /// Of the lease that was in force.
+    pub epoch: u64,
+    /// Its number.
+    pub seq: u64,
+    /// Its hash, as an object.
+    pub head: Sha256,
+}
+
+/// A publication that was found to be Main's, and to be the newest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// The lease in force.
+    pub lease: Lease,
+    /// The sign of life of its holder; none before the first publication of an epoch.
+    pub alive: Option<Alive>,
+    /// The publication.
+    pub head: Head,
+    /// Its hash, as an object.
+    pub hash: Sha256,
+    /// Main's key that signed the lease or, where there is one, the sign of life: the one to trust from here on.
+    pub key: PublicKey,
+}
+
+/// What there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A store in which nothing was published yet.
+    Empty(Lease),
+    /// The publication that was seen before is still the newest.
+    Same(Option<Alive>),
+    /// A newer one, or the first that is seen.
+    New(Box<Newest>),
+}
+
+/// The newest publication. `pinned` is Main's key as it was trusted last; a rotation since then is followed.
+pub fn newest(objects: &dyn Objects, pinned: &PublicKey, seen: Option<&Seen>) -> Result<Found, StoreError> {
+    let keys = [pinned.clone()];
+    let chain = Chain { objects, keys: &keys, seen };
+    match chain.newest() {
+        Err(tampered @ StoreError::Tampered(_)) => {
+            let next = trust::newest(objects, pinned)?;
+            if signing::same(&next.key, pinned) {
+                return Err(tampered);
+            }
+            let keys = [pinned.clone(), next.key];
+            Chain { objects, keys: &keys, seen }.newest()
+        }
+        found => found,
+    }
+}
+
+/// The newest publication, for whoever knows all keys that may have signed it.
+pub fn newest_of(
+    objects: &dyn Objects,
+    keys: &[PublicKey],
+    seen: Option<&Seen>,
+) -> Result<Found, StoreError> {
+    Chain { objects, keys, seen }.newest()
+}
+
+/// A publication by its number, whatever came after it. `None`: it is not there.
+pub fn head(
+    objects: &dyn Objects,
+    keys: &[PublicKey],
+    seq: u64,
+) -> Result<Option<(Head, Sha256)>, StoreError> {
+    let name = names::head(seq);
+    let Some(object) = objects.get(&name, MAX_HEAD)? else { return Ok(None) };
+    read_head(&object, keys, seq).map(Some)
+}
+
+fn read_head(object: &[u8], keys: &[PublicKey], seq: u64) -> Result<(Head, Sha256), StoreError> {
+    let name = names::head(seq);
+    let head: Head = envelope::open(object, keys, &name)?;
+    head.check()?;
+    if head.seq != seq {
+        return Err(StoreError::Tampered(format!("{name} is the publication {}", head.seq)));
+    }
+    Ok((head, Sha256::of(object)))
+}
+
+/// The lease of an epoch. `None`: it was never taken.
+pub fn lease(objects: &dyn Objects, keys: &[PublicKey], epoch: u64) -> Result<Option<Lease>, StoreError> {
+    let name = names::lease(epoch);
+    let Some(object) = objects.get(&name, MAX_SMALL)? else { return Ok(None) };
+    read_lease(&object, keys, epoch).map(Some)
+}
+
+fn read_lease(object: &[u8], keys: &[PublicKey], epoch: u64) -> Result<Lease, StoreError> {
+    let name = names::lease(epoch);
+    let lease: Lease = envelope::open(object, keys, &name)?;
+    if lease.epoch != epoch {
+        return Err(StoreError::Tampered(format!("{name} is the lease {}", lease.epoch)));
+    }
+    Ok(lease)
+}
+
+/// The sign of life of an epoch. `None`: nothing was published in it.
+pub fn alive(objects: &dyn Objects, keys: &[PublicKey], epoch: u64) -> Result<Option<Alive>, StoreError> {
+    let name = names::alive(epoch);
+    let Some(object) = objects.get(&name, MAX_SMALL)? else { return Ok(None) };
+    let alive: Alive = envelope::open(&object, keys, &name)?;
+    if alive.epoch != epoch {
+        return Err(StoreError::Tampered(format!("{name} is of the lease {}", alive.epoch)));
+    }
+    Ok(Some(alive))
+}
+
+/// The newest epoch that the store names, whoever signed it; 0: none.
+pub fn newest_epoch(objects: &dyn Objects) -> Result<u64, StoreError> {
+    let leases = objects.list(names::LEASES)?;
+    Ok(leases.iter().filter_map(|name| names::epoch_in(name)).max().unwrap_or(0))
+}
+
+fn rollback(detail: &str) -> StoreError {
+    StoreError::Tampered(format!("rollback: {detail}"))
+}
+
+struct Chain<'a> {
+    objects: &'a dyn Objects,
+    keys: &'a [PublicKey],
+    seen: Option<&'a Seen>,
+}
+
+/// What is asked for first, in one round trip.
+struct First {
+    alive: Option<Alive>,
+    next_lease: Option<Lease>,
+    next_head: Option<(Head, Sha256)>,
+}
+
+impl Chain<'_> {
+    fn newest(&self) -> Result<Found, StoreError> {
+        if let Some(seen) = self.seen {
+            let first = self.first(seen)?;
+            let is_same = |alive: &Alive| alive.seq == seen.seq && alive.head == seen.head;
+            if first.next_lease.is_none()
+                && first.next_head.is_none()
+                && first.alive.as_ref().is_some_and(is_same)
+            {
+                return Ok(Found::Same(first.alive));
+            }
+        }
+        let lease = self.newest_lease()?;
+        let alive = alive(self.objects, self.keys, lease.epoch)?;
+        for cluster in
+            [Some(&lease.cluster), alive.as_ref().map(|alive| &alive.cluster)].into_iter().flatten()
+        {
+            self.check_cluster(cluster)?;
+        }
+        let named = alive.as_ref().map_or(0, |alive| alive.seq).max(lease.prev_seq);
+        let start = self.seen.map_or(0, |seen| seen.seq).max(named);
+        if start == 0 && self.is_missing(1)? {
+            return Ok(Found::Empty(lease));
+        }
+        let (head, hash) = self.walk(&lease, alive.as_ref(), start.max(1))?;
+        if let Some(seen) = self.seen
+            && (head.seq, lease.epoch) == (seen.seq, seen.epoch)
+        {
+            return Ok(Found::Same(alive));
+        }
+        let key = self.signer(&lease, alive.is_some())?;
+        Ok(Found::New(Box::new(Newest { lease, alive, head, hash, key })))
+    }
+
+    /// What mostly says that nothing is new, asked for side by side.
+    fn first(&self, seen: &Seen) -> Result<First, StoreError> {
+        thread::scope(|scope| {
+            let init = || fault::thread_init();
+            let (one, two) = (init(), init());
+            let alive = scope.spawn(move || {
+                one();
+                alive(self.objects, self.keys, seen.epoch)
+            });
+            let next_lease = scope.spawn(move || {
+                two();
+                lease(self.objects, self.keys, seen.epoch + 1)
+            });
+            let next_head = head(self.objects, self.keys, seen.seq + 1);
+            let alive = alive.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            let next_lease = next_lease.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            if let Some(alive) = &alive {
+                self.check_cluster(&alive.cluster)?;
+            }
+            Ok(First { alive, next_lease, next_head: next_head? })
+        })
+    }
+
+    fn check_cluster(&self, cluster: &str) -> Result<(), StoreError> {
+        match self.seen {
+            Some(seen) if seen.cluster != cluster => Err(StoreError::Tampered(format!(
+                "{} is another store than the one that was seen before",
+                self.objects.place()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn newest_lease(&self) -> Result<Lease, StoreError> {
+        let place = self.objects.place();
+        let mut epoch = match self.seen {
+            Some(seen) => seen.epoch,
+            None => newest_epoch(self.objects)?,
+        };
+        let Some(mut found) = lease(self.objects, self.keys, epoch.max(1))? else {
+            // An empty place is more often one that is not mounted than one that was wiped.
+            return match newest_epoch(self.objects)? {
+                0 => Err(StoreError::Unreachable(format!("there is no store at {place}"))),
+                newest => Err(rollback(&format!(
+                    "the newest lease at {place} is {newest}, and {epoch} was seen before"
+                ))),
+            };
+        };
+        for _ in 0..MAX_STEPS {
+            epoch = found.epoch + 1;
+            match lease(self.objects, self.keys, epoch)? {
+                Some(next) if next.cluster == found.cluster && next.prev_seq >= found.prev_seq => {
+                    found = next
+                }
+                Some(_) => {
+                    return Err(StoreError::Tampered(format!(
+                        "{} does not follow the lease before it",
+                        names::lease(epoch)
+                    )));
+                }
+                None => return Ok(found),
+            }
+        }
+        Err(StoreError::Tampered(format!("{place} has too many leases")))
+    }
+
+    fn is_missing(&self, seq: u64) -> Result<bool, StoreError> {
+        Ok(self.objects.get(&names::head(seq), MAX_HEAD)?.is_none())
+    }
+
+    /// The newest publication that the lease allows, from the one with this number on.
+    fn walk(&self, lease: &Lease, alive: Option<&Alive>, start: u64) -> Result<(Head, Sha256), StoreError> {
+        let place = self.objects.place();
+        let missing = || match self.seen {
+            Some(seen) if seen.seq >= start => {
+                rollback(&format!("the publication {start} is not at {place} any more, and was seen before"))
+            }
+            _ => StoreError::Tampered(format!(
+                "the publication {start}, of which {place} speaks, is not there"
+            )),
+        };
+        let mut last = head(self.objects, self.keys, start)?.ok_or_else(missing)?;
+        self.check_seen(&last)?;
+        if let Some(alive) = alive
+            && alive.seq == start
+            && alive.head != last.1
+        {
+            return Err(StoreError::Tampered(format!(
+                "{place}: {} is not the one that was published",
+                names::head(start)
+            )));
+        }
+        let mut best = last.clone();
+        for seq in start + 1..=start.saturating_add(MAX_STEPS) {
+            let Some(next) = head(self.objects, self.keys, seq)? else { break };
+            if next.0.prev != Some(last.1) {
+                return Err(StoreError::Tampered(format!(
+                    "{} does not follow the one before it",
+                    names::head(seq)
+                )));
+            }
+            self.check_seen(&next)?;
+            // Who published under an older lease, after the newer one was taken, did not know of it yet.
+            let is_fenced = next.0.epoch < lease.epoch && seq > lease.prev_seq;
+            last = next;
+            if !is_fenced {
+                best = last.clone();
+            }
+        }
+        if best.0.cluster != lease.cluster || best.0.epoch > lease.epoch {
+            return Err(StoreError::Tampered(format!("{} is not of this lease", names::head(best.0.seq))));
+        }
+        Ok(best)
+    }
+
+    fn check_seen(&self, (head, hash): &(Head, Sha256)) -> Result<(), StoreError> {
+        let Some(seen) = self.seen else { return Ok(()) };
+        self.check_cluster(&head.cluster)?;
+        if head.seq < seen.seq {
+            return Err(rollback(&format!(
+                "publication {} is the newest, and {} was seen before",
+                head.seq, seen.seq
+            )));
+        }
+        let follows = head.seq != seen.seq + 1 || head.prev == Some(seen.head);
+        if (head.seq == seen.seq && *hash != seen.head) || !follows {
+            return Err(rollback(&format!(
+                "publication {} is another one than what was seen before leads to",
+                head.seq
+            )));
+        }
+        Ok(())
+    }
+
+    /// The key that signed what names the newest head.
+    fn signer(&self, lease: &Lease, has_alive: bool) -> Result<PublicKey, StoreError> {
+        let (name, namespace) = match has_alive {
+            true => (names::alive(lease.epoch), <Alive as envelope::Signed>::NAMESPACE),
+            false => (names::lease(lease.epoch), <Lease as envelope::Signed>::NAMESPACE),
+        };
+        let gone = || StoreError::Unreachable(format!("{name} was there and is not there any more"));
+        let object = self.objects.get(&name, MAX_SMALL)?.ok_or_else(gone)?;
+        open_bytes(&object, namespace, self.keys, &name).map(|(_, key)| key.clone())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::store::FORMAT;
+    use crate::store::envelope::tests::Keys;
+    use crate::store::head::tests::head as sample;
+    use crate::store::objects::memory::Memory;
+    use crate::store::trust::Trust;
+
+    const TIME: &str = "2026-01-02T03:04:05Z";
+
+    /// A store in memory, and what a Main does to it.
+    struct Site {
+        objects: Memory,
+        keys: Keys,
+        identity: PathBuf,
+        public: PublicKey,
+        /// The hash of the last head.
+        last: Option<Sha256>,
+    }
+
+    impl Site {
+        fn new() -> Site {
+            let keys = Keys::new();
+            let (identity, public) = keys.pair(1);
+            Site { objects: Memory::default(), keys, identity, public, last: None }
+        }
+
+        fn claim(&self, epoch: u64, prev_seq: u64) {
+            let lease = Lease {
+                v: FORMAT,
+                cluster: "01JCLUSTER".to_owned(),
+                epoch,
+                main: "main".to_owned(),
+                main_id: "01J".to_owned(),
+                time: TIME.to_owned(),
+                prev_seq,
+            };
+            self.objects.put(&names::lease(epoch), &envelope::seal(&self.identity, &lease).unwrap()).unwrap();
+        }
+
+        fn publish(&mut self, epoch: u64, seq: u64) -> Sha256 {
+            let head = Head { epoch, prev: self.last, ..sample(seq) };
+            let object = envelope::seal(&self.identity, &head).unwrap();
+            self.objects.put(&names::head(seq), &object).unwrap();
+            let hash = Sha256::of(&object);
+            self.last = Some(hash);
+            hash
+        }
+
+        fn alive(&self, epoch: u64, seq: u64, head: Sha256) {
+            let alive = Alive {
+                v: FORMAT,
+                cluster: "01JCLUSTER".to_owned(),
+                epoch,
+                seq,
+                head,
+                main: "main".to_owned(),
+                issued: TIME.to_owned(),
+                expires: TIME.to_owned(),
+                released: false,
+            };
+            self.objects.put(&names::alive(epoch), &envelope::seal(&self.identity, &alive).unwrap()).unwrap();
+        }
+
+        fn newest(&self, seen: Option<&Seen>) -> Result<Found, StoreError> {
+            newest(&self.objects, &self.public, seen)
+        }
+
+        fn new_one(&self, seen: Option<&Seen>) -> Newest {
+            match self.newest(seen).unwrap() {
+                Found::New(newest) => *newest,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn refuses(&self, seen: Option<&Seen>, says: &str) {
+            match self.newest(seen) {
+                Err(StoreError::Tampered(why)) => assert!(why.contains(says), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn seen(epoch: u64, seq: u64, head: Sha256) -> Seen {
+        Seen { cluster: "01JCLUSTER".to_owned(), epoch, seq, head }
+    }
+
+    #[test]
+    fn the_newest_is_found_with_and_without_a_sign_of_life() {
+        let mut site = Site::new();
+        assert!(matches!(site.newest(None), Err(StoreError::Unreachable(_))));
+        site.claim(1, 0);
+        assert!(matches!(site.newest(None), Ok(Found::Empty(_))));
+        let one = site.publish(1, 1);
+        // Main was killed before it wrote a sign of life.
+        assert_eq!(site.new_one(None).head.seq, 1);
+        site.alive(1, 1, one);
+        assert!(matches!(site.newest(Some(&seen(1, 1, one))), Ok(Found::Same(Some(_)))));
+        let two = site.publish(1, 2);
+        for before in [None, Some(&seen(1, 1, one))] {
+            let newest = site.new_one(before);
+            assert_eq!((newest.head.seq, newest.hash), (2, two));
+        }
+    }
+
+    #[test]
+    fn nothing_that_was_seen_is_taken_back() {
+        let mut site = Site::new();
+        site.claim(1, 0);
+        let one = site.publish(1, 1);
+        site.alive(1, 1, one);
+        let older: std::collections::BTreeMap<_, _> = site.objects.0.lock().unwrap().clone();
+        let two = site.publish(1, 2);
+        site.alive(1, 2, two);
+        let both = seen(1, 2, two);
+        assert!(matches!(site.newest(Some(&both)), Ok(Found::Same(_))));
+        // The store as it was.
+        let newer = std::mem::replace(&mut *site.objects.0.lock().unwrap(), older);
+        site.refuses(Some(&both), "rollback");
+        // The same number once more, with something else.
+        site.last = Some(one);
+        site.identity = site.keys.pair(1).0;
+        let other = Head { reason: "rollback:1".to_owned(), prev: Some(one), ..sample(2) };
+        let object = envelope::seal(&site.identity, &other).unwrap();
+        site.objects.put(&names::head(2), &object).unwrap();
+        site.alive(1, 2, Sha256::of(&object));
+        site.refuses(Some(&both), "rollback");
+        // An old sign of life alone only hides what came after.
+        *site.objects.0.lock().unwrap() = newer;
+        site.alive(1, 1, one);
+        assert!(matches!(site.newest(Some(&both)), Ok(Found::Same(_))));
+        site.refuses(Some(&Seen { cluster: "01JOTHER".to_owned(), ..both }), "another store");
+    }
+
+    #[test]
+    fn a_main_that_lost_its_lease_is_not_followed() {
+        let mut site = Site::new();
+        site.claim(1, 0);
+        let one = site.publish(1, 1);
+        site.alive(1, 1, one);
+        site.claim(2, 1);
+        // The first Main was paused in the middle, and goes on.
+        let late = site.publish(1, 2);
+        site.alive(1, 2, late);
+        let newest = site.new_one(Some(&seen(1, 1, one)));
+        assert_eq!((newest.head.seq, newest.lease.epoch), (1, 2), "its last one is skipped");
+        let three = site.publish(2, 3);
+        site.alive(2, 3, three);
+        for before in [None, Some(&seen(1, 1, one)), Some(&seen(1, 2, late))] {
+            assert_eq!(site.new_one(before).head.seq, 3);
+        }
+    }
+
+    #[test]
+    fn what_names_something_else_than_its_place_is_refused() {
+        let mut site = Site::new();
+        site.claim(1, 0);
+        let one = site.publish(1, 1);
+        site.alive(1, 1, one);
+        let copy = |from: &str, to: &str| {
+            let object = site.objects.get(from, MAX_HEAD).unwrap().unwrap();
+            site.objects.put(to, &object).unwrap();
+        };
+        copy(&names::head(1), &names::head(2));
+        site.refuses(None, "is the publication 1");
+        site.objects.delete(&names::head(2)).unwrap();
+        copy(&names::lease(1), &names::lease(2));
+        site.refuses(None, "is the lease 1");
+        site.objects.delete(&names::lease(2)).unwrap();
+        site.objects.delete(&names::head(1)).unwrap();
+        site.refuses(None, "is not there");
+    }
+
+    #[test]
+    fn a_rotation_is_followed_and_a_stranger_is_not() {
+        let mut site = Site::new();
+        site.claim(1, 0);
+        let (stranger, _) = site.keys.pair(9);
+        let pinned = site.public.clone();
+        let own = std::mem::replace(&mut site.identity, stranger);
+        let one = site.publish(1, 1);
+        site.alive(1, 1, one);
+        site.refuses(None, "not known here");
+        let (next, public) = site.keys.pair(2);
+        for (n, key, signer) in [(1, &pinned, &own), (2, &public, &own)] {
+            let key = key.to_openssh().unwrap();
+            let trust = Trust { v: FORMAT, cluster: "01JCLUSTER".to_owned(), n, key, time: TIME.to_owned() };
+            site.objects.put(&names::trust(n), &envelope::seal(signer, &trust).unwrap()).unwrap();
+        }
+        site.identity = next;
+        let one = site.publish(1, 1);
+        site.alive(1, 1, one);
+        let newest = site.new_one(None);
+        assert!(signing::same(&newest.key, &public));
+    }
+}

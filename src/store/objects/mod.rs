@@ -1,0 +1,77 @@
+//! Objects under names: all that is asked of a store. What is behind it is a directory, a service, or a program.
+
+mod files;
+mod service;
+#[cfg(test)]
+pub(crate) mod memory;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::StoreError;
+
+/// What became of a create-only write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is there now, with these bytes, and nobody else has made it.
+    New,
+    /// Something has that name already, which stays as it is.
+    There,
+}
+
+/// A store, as the protocol needs it. Every call blocks, and is bounded in time by its implementation.
+pub trait Objects: Send + Sync {
+    /// The bytes of an object, none where there is none. One that has more than `limit` is refused.
+    fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Makes an object, unless its name is taken. Of several who try, one makes it.
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<Created, StoreError>;
+    /// Makes or replaces an object: readers see the old bytes or the new ones.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
+    /// The names of all objects that begin with `prefix`, which ends with a slash, in order.
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+    /// Removes an object; none is removed where there is none.
+    fn delete(&self, name: &str) -> Result<(), StoreError>;
+    /// Where it is, without secrets.
+    fn place(&self) -> &str;
+}
+
+/// Where a store is, and how to get there.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct StoreSpec {
+    /// `file:///DIR`, `s3://BUCKET/PREFIX`, `https://HUB/store` or `exec:PROGRAM`.
+    pub url: String,
+    /// What `object_store` calls them, for services.
+    pub options: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for StoreSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Options hold credentials.
+        f.debug_struct("StoreSpec").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// What a create-only write came to whose reply was lost, or said that something is there: the same bytes are one's own.
+pub fn create_or_own(objects: &dyn Objects, name: &str, bytes: &[u8]) -> Result<Created, StoreError> {
+    let outcome = objects.create(name, bytes);
+    if matches!(outcome, Ok(Created::New)) {
+        return outcome;
+    }
+    // An unreachable store stays one.
+    match objects.get(name, bytes.len() as u64) {
+        Ok(Some(there)) if there == bytes => Ok(Created::New),
+        _ => outcome,
+    }
+}
+
+/// Opens the store at a place.
+pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Objects>, StoreError> {
+    let scheme = spec.url.split_once(':').map_or("", |(scheme, _)| scheme);
+    match scheme {
+        "file" => Ok(Arc::new(files::open(spec)?)),
+        _ => Err(StoreError::Local(format!(
+            "store.url: expected a URL such as \"file:///srv/xds-store\", found '{}'",
+            spec.url
+        ))),
+    }
+}
