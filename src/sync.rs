@@ -305,7 +305,7 @@ impl<'a> Run<'a> {
         if accepted {
             lock(&self.used_tokens).insert(token.to_owned());
         }
-        accepted
+        accepted || self.spec.released.iter().any(|released| released == token)
     }
 
     /// Reports what Main's trash of a directory gave up, if anything.

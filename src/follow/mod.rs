@@ -13,6 +13,8 @@ mod run;
 mod service;
 mod spec;
 mod startup;
+#[cfg(test)]
+mod tests;
 mod told;
 mod trees;
 mod trusted;

@@ -76,11 +76,6 @@ impl Pending {
         self.kept.keys().next_back().copied().unwrap_or(0)
     }
 
-    /// How many paths they tell of.
-    pub(super) fn paths(&self) -> usize {
-        self.kept.values().flat_map(|kept| kept.changes.values()).map(BTreeMap::len).sum()
-    }
-
     /// A directory's tree as it will be once Main has taken all of them in.
     pub(super) fn laid_over(&self, directory: &str, tree: &Tree) -> Tree {
         let mut now: BTreeMap<RelPathBuf, Option<Entry>> = BTreeMap::new();

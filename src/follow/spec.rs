@@ -48,7 +48,12 @@ pub(super) fn spec(head: &Head, config: &Config, asked: &Asked) -> Spec {
         directory: Arc::clone(spec),
         scan: scan_spec(head, directory, |directory| root_on(head, &config.name, directory)),
     });
-    let node = NodeSpec { name: config.name.clone(), address: ADDRESS.to_owned(), edges: edges.collect() };
+    let node = NodeSpec {
+        name: config.name.clone(),
+        address: ADDRESS.to_owned(),
+        edges: edges.collect(),
+        is_follower: false,
+    };
     Spec {
         main: head.main.clone(),
         directories: directories.into_iter().map(|(_, spec)| spec).collect(),
@@ -57,6 +62,7 @@ pub(super) fn spec(head: &Head, config: &Config, asked: &Asked) -> Spec {
         dry_run: asked.dry_run,
         reload_always: false,
         accept: asked.accept.clone(),
+        released: Vec::new(),
         parallel: 1,
         bandwidth: None,
         reload_timeout: RELOAD_TIMEOUT,

@@ -22,6 +22,7 @@ pub mod head;
 pub mod lease;
 pub mod names;
 pub mod objects;
+pub mod status;
 pub mod tree;
 pub mod trust;
 pub mod upload;

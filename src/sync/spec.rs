@@ -27,6 +27,8 @@ pub struct Spec {
     pub reload_always: bool,
     /// Tokens of halted plans that may go ahead.
     pub accept: Vec<String>,
+    /// Those that an administrator has released elsewhere: they may be of no use here.
+    pub released: Vec<String>,
     /// Most nodes at work at once.
     pub parallel: usize,
     /// Bytes a second of file content for all nodes together; `None`: unlimited.
@@ -63,6 +65,8 @@ pub struct NodeSpec {
     pub address: String,
     /// The directories in which it has a part.
     pub edges: Vec<EdgeSpec>,
+    /// Whether it follows the store: what it is to get is put in place there by itself, and told of there.
+    pub is_follower: bool,
 }
 
 /// One directory on one node.
@@ -129,6 +133,7 @@ impl Spec {
             dry_run: options.dry_run,
             reload_always: options.reload_always || config.sync.reload == ReloadPolicy::Always,
             accept: options.accept.clone(),
+            released: Vec::new(),
             parallel: config.sync.parallel,
             bandwidth: config.sync.bandwidth,
             reload_timeout: config.sync.reload_timeout,
@@ -182,6 +187,7 @@ fn node_spec(
                 scan: options.scan(config, directory, Some(node)),
             })
             .collect(),
+        is_follower: false,
     }
 }
 

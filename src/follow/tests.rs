@@ -1,0 +1,528 @@
+//! Passes of a follower against a store in a directory. What Main publishes is made here by hand.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
+
+use ssh_key::private::Ed25519Keypair;
+use ssh_key::{LineEnding, PrivateKey};
+
+use super::json::{Standing, State};
+use super::run::{Outcome, Passed};
+use super::startup::{Mode, Options};
+use super::{Asked, Config, Follower, Machine};
+use crate::model::{
+    ConflictPolicy, DeletePolicy, Digest, Direction, Entry, File, MaxLoss, Meta, Owner, RelPathBuf, Tree, rfc3339,
+};
+use crate::node::Accept;
+use crate::store::blobs::pack;
+use crate::store::head::{Head, HeadDirectory, HeadNode};
+use crate::store::lease::{Alive, Lease};
+use crate::store::names::{self, Area};
+use crate::store::tree::{Part, Parts};
+use crate::store::upload::{Upload, UploadedChange};
+use crate::store::{FORMAT, Objects, Sha256, StoreSpec, envelope, open, tree, upload};
+use crate::sync::Silent;
+
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn new_id() -> String {
+    ulid::Ulid::generate().to_string()
+}
+
+const CLUSTER: &str = "01JCLUSTER";
+
+/// A store, Main's side of it, and a node.
+struct Site {
+    dir: tempfile::TempDir,
+    objects: Arc<dyn Objects>,
+    seq: u64,
+    prev: Option<Sha256>,
+    /// Directory → path → content, as Main has them.
+    main: BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>,
+    taken: u64,
+    expires: Duration,
+}
+
+impl Site {
+    fn new() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["store", "moh", "rec", "state"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for (name, seed) in [("main", 1), ("node", 2)] {
+            let key = PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
+            let text = key.to_openssh(LineEnding::LF).unwrap();
+            fs::write(dir.path().join(name), text.as_bytes()).unwrap();
+            let public = key.public_key().to_openssh().unwrap();
+            fs::write(dir.path().join(format!("{name}.pub")), format!("{public}\n")).unwrap();
+        }
+        let objects = open(&spec_of(dir.path())).unwrap();
+        let mut site = Site {
+            dir,
+            objects,
+            seq: 0,
+            prev: None,
+            main: BTreeMap::from([("moh", BTreeMap::new()), ("rec", BTreeMap::new())]),
+            taken: 0,
+            expires: Duration::from_secs(3600),
+        };
+        let lease = Lease {
+            v: FORMAT,
+            cluster: CLUSTER.to_owned(),
+            epoch: 1,
+            main: "main".to_owned(),
+            main_id: "01MAIN".to_owned(),
+            time: rfc3339(now()),
+            prev_seq: 0,
+        };
+        site.objects.create(&names::lease(1), &envelope::seal(&site.path("main"), &lease).unwrap()).unwrap();
+        site.set("moh", "a.wav", b"one");
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn set(&mut self, directory: &'static str, path: &str, content: &[u8]) {
+        self.main.get_mut(directory).unwrap().insert(path.to_owned(), content.to_vec());
+    }
+
+    fn directory(&self, name: &'static str) -> HeadDirectory {
+        let (mut entries, mut parts) = (Vec::new(), Parts::default());
+        for (path, content) in &self.main[name] {
+            let (part, bytes) = pack(content);
+            let Part::Stored { object, .. } = part else { unreachable!() };
+            self.objects.create(&Area::main().object(&object), &bytes).unwrap();
+            let digest = Digest(blake3::hash(content).into());
+            parts.insert(digest, vec![part]);
+            let meta = Meta { mode: 0o644, owner: Owner::default() };
+            let file = File { size: content.len() as u64, mtime: 1_700_000_000_000_000_000, digest, meta };
+            entries.push((RelPathBuf::new(path.clone().into_bytes()).unwrap(), Entry::File(file)));
+        }
+        let tree: Tree = entries.into_iter().collect();
+        let object = tree::encode(&tree, &parts).unwrap();
+        let hash = Sha256::of(&object);
+        self.objects.create(&Area::main().object(&hash), &object).unwrap();
+        HeadDirectory {
+            name: name.to_owned(),
+            path: self.path(name).display().to_string(),
+            direction: if name == "rec" { Direction::Both } else { Direction::Push },
+            labels: Vec::new(),
+            delete: DeletePolicy::Propagate,
+            conflict: ConflictPolicy::Main,
+            max_delete: MaxLoss::Percent(50),
+            max_change: MaxLoss::Percent(50),
+            max_add: None,
+            owner: None,
+            exclude: Vec::new(),
+            settle_ms: 0,
+            reload: Vec::new(),
+            root: None,
+            tree: hash,
+            tree_len: object.len() as u64,
+            files: tree.len() as u64,
+            bytes: 0,
+        }
+    }
+
+    fn publish(&mut self) {
+        self.seq += 1;
+        let key = fs::read_to_string(self.path("node.pub")).unwrap();
+        let head = Head {
+            v: FORMAT,
+            cluster: CLUSTER.to_owned(),
+            epoch: 1,
+            seq: self.seq,
+            prev: self.prev,
+            main: "main".to_owned(),
+            time: rfc3339(now()),
+            agent: "0.1.0".to_owned(),
+            min_agent: "0.1.0".to_owned(),
+            reason: "publish".to_owned(),
+            nodes: vec![HeadNode {
+                name: "mds1".to_owned(),
+                key: key.trim().to_owned(),
+                labels: Vec::new(),
+                paths: BTreeMap::new(),
+                taken: self.taken,
+            }],
+            directories: vec![self.directory("moh"), self.directory("rec")],
+        };
+        let object = envelope::seal(&self.path("main"), &head).unwrap();
+        self.prev = Some(Sha256::of(&object));
+        self.objects.create(&names::head(self.seq), &object).unwrap();
+        self.renew();
+    }
+
+    fn renew(&self) {
+        let alive = Alive {
+            v: FORMAT,
+            cluster: CLUSTER.to_owned(),
+            epoch: 1,
+            seq: self.seq,
+            head: self.prev.unwrap(),
+            main: "main".to_owned(),
+            issued: rfc3339(now()),
+            expires: rfc3339(now() + self.expires),
+            released: false,
+        };
+        self.objects.put(&names::alive(1), &envelope::seal(&self.path("main"), &alive).unwrap()).unwrap();
+    }
+
+    fn follower(&self) -> Follower {
+        let file = self.path("node.toml");
+        fs::write(
+            &file,
+            format!("roots = [{:?}, {:?}]\nstate_dir = {:?}\n", self.path("moh"), self.path("rec"), self.path("state")),
+        )
+        .unwrap();
+        let second = Duration::from_secs(1);
+        Follower {
+            accept: Accept::read(&file).unwrap(),
+            config: Config {
+                store: spec_of(self.dir.path()),
+                name: "mds1".to_owned(),
+                main_key: self.path("main.pub"),
+                identity: self.path("node"),
+                labels: None,
+                interval: second,
+                startup: Options { mode: Mode::Sync, retries: 0, retry_pause: second, retry_max: second },
+            },
+            machine: Machine { now, new_id },
+            progress: Arc::new(Silent),
+            stop: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    fn pass(&self) -> Passed {
+        self.pass_of(&self.follower())
+    }
+
+    fn pass_of(&self, follower: &Follower) -> Passed {
+        let state = follower.state().unwrap();
+        let passed = follower.pass(&state, &Asked::default()).unwrap();
+        follower.tell(&passed, passed.state(true, false), 1);
+        passed
+    }
+
+    /// A pass that brings all.
+    fn follow(&self) {
+        let passed = self.pass();
+        assert_eq!((passed.exit_code, &passed.outcome), (0, &Outcome::Current), "{:?}", passed.report);
+    }
+
+    fn has(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok()
+    }
+
+    /// What the node has in its two directories.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut all = BTreeMap::new();
+        for directory in ["moh", "rec"] {
+            for entry in fs::read_dir(self.path(directory)).unwrap().flatten() {
+                if entry.file_name() != ".xds-sync" {
+                    let name = format!("{directory}/{}", entry.file_name().to_string_lossy());
+                    all.insert(name, fs::read(entry.path()).unwrap());
+                }
+            }
+        }
+        all
+    }
+
+    fn record(&self, name: &str, content: &str) {
+        fs::write(self.path("rec").join(name), content).unwrap();
+    }
+
+    fn upload(&self, seq: u64) -> Vec<UploadedChange> {
+        let area = Area::node("mds1").unwrap();
+        let key = ssh_key::PublicKey::read_openssh_file(&self.path("node.pub")).unwrap();
+        let object = self.objects.get(&area.upload(seq), 1 << 20).unwrap().unwrap();
+        let up: Upload = envelope::open(&object, &[key], "up").unwrap();
+        let hash = up.directories[0].changes.unwrap();
+        upload::decode(&self.objects.get(&area.object(&hash), 1 << 20).unwrap().unwrap()).unwrap().0
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::read(&self.path("state")).unwrap()
+    }
+}
+
+fn spec_of(dir: &Path) -> StoreSpec {
+    StoreSpec { url: format!("file://{}/store", dir.display()), ..StoreSpec::default() }
+}
+
+#[test]
+fn what_is_published_comes_changes_and_goes() {
+    let mut site = Site::new();
+    site.set("moh", "b.wav", b"two");
+    site.set("moh", "c.wav", b"three");
+    site.publish();
+    site.follow();
+    assert_eq!(site.has("moh/a.wav").as_deref(), Some("one"));
+    let mtime = fs::metadata(site.path("moh/a.wav")).unwrap().modified().unwrap();
+    assert_eq!(mtime, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+
+    site.set("moh", "a.wav", b"new");
+    site.main.get_mut("moh").unwrap().remove("b.wav");
+    site.publish();
+    site.follow();
+    assert_eq!((site.has("moh/a.wav").as_deref(), site.has("moh/b.wav")), (Some("new"), None));
+    let standing = site.standing();
+    assert_eq!((standing.state, standing.epoch, standing.seq, standing.error), (State::Current, 1, 2, None));
+
+    let passed = site.pass();
+    assert!(passed.report.changes.is_empty() && passed.exit_code == 0);
+}
+
+#[test]
+fn what_is_recorded_is_uploaded_once_and_stays_when_main_has_it() {
+    let mut site = Site::new();
+    site.publish();
+    site.follow();
+    site.record("call.wav", "hello");
+    site.follow();
+    let changes = site.upload(1);
+    assert_eq!((changes.len(), changes[0].path.escaped().as_str(), &changes[0].expected), (1, "call.wav", &None));
+    assert!(changes[0].now.is_some());
+    assert_eq!((site.standing().uploaded, site.standing().taken), (1, 0));
+
+    // Nothing new: no other upload, and the recording does not count as deleted on Main.
+    site.follow();
+    site.set("moh", "b.wav", b"two");
+    site.publish();
+    site.follow();
+    assert_eq!(site.has("rec/call.wav").as_deref(), Some("hello"));
+    let area = Area::node("mds1").unwrap();
+    assert_eq!(site.objects.get(&area.upload(2), 1 << 20).unwrap(), None);
+
+    site.taken = 1;
+    site.set("rec", "call.wav", b"hello");
+    site.publish();
+    site.follow();
+    assert_eq!(site.has("rec/call.wav").as_deref(), Some("hello"));
+    assert_eq!(site.standing().taken, 1);
+
+    // Deleted on Main, it goes here and is not brought back.
+    site.set("rec", "other.wav", b"x");
+    site.set("rec", "third.wav", b"x3");
+    site.publish();
+    site.follow();
+    site.main.get_mut("rec").unwrap().remove("call.wav");
+    site.publish();
+    site.follow();
+    assert_eq!(site.has("rec/call.wav"), None);
+    site.follow();
+    assert_eq!(site.objects.get(&area.upload(2), 1 << 20).unwrap(), None);
+
+    // Deleted here, it is deleted on Main.
+    fs::remove_file(site.path("rec/other.wav")).unwrap();
+    site.follow();
+    let changes = site.upload(2);
+    assert_eq!((changes[0].path.escaped().as_str(), &changes[0].now), ("other.wav", &None));
+    assert!(changes[0].expected.is_some());
+    site.follow();
+    assert_eq!(site.has("rec/other.wav"), None, "Main has not taken it in, and does not bring it back");
+}
+
+#[test]
+fn what_main_decided_about_an_upload_holds() {
+    let mut site = Site::new();
+    site.set("rec", "call.wav", b"both");
+    site.publish();
+    site.follow();
+    site.record("call.wav", "node's");
+    site.follow();
+    // Before Main has seen it, its own change does not undo the node's.
+    site.set("rec", "call.wav", b"main's");
+    site.publish();
+    site.follow();
+    assert_eq!(site.has("rec/call.wav").as_deref(), Some("node's"));
+    site.taken = 1;
+    site.publish();
+    site.follow();
+    assert_eq!(site.has("rec/call.wav").as_deref(), Some("main's"));
+}
+
+#[test]
+fn an_older_store_is_a_rollback_and_nothing_is_touched() {
+    let mut site = Site::new();
+    site.publish();
+    let copy = site.path("copy");
+    let cp = |from: &Path, to: &Path| {
+        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+        assert!(done.success());
+    };
+    cp(&site.path("store"), &copy);
+    site.set("moh", "a.wav", b"new");
+    site.publish();
+    site.follow();
+    let before = site.files();
+    fs::remove_dir_all(site.path("store")).unwrap();
+    cp(&copy, &site.path("store"));
+    for _ in 0..2 {
+        let passed = site.pass();
+        assert_eq!(passed.exit_code, 50);
+        assert!(passed.outcome.why().unwrap().contains("rollback"), "{:?}", passed.outcome);
+        assert_eq!(site.files(), before);
+        let standing = site.standing();
+        assert_eq!((standing.state, standing.seq), (State::Refused, 2));
+    }
+}
+
+#[test]
+fn no_flipped_bit_of_the_store_touches_a_file() {
+    let mut site = Site::new();
+    site.set("rec", "r.wav", b"recorded");
+    site.publish();
+    site.follow();
+    let known = site.path("known");
+    let state = site.path("state");
+    let cp = |from: &Path, to: &Path| {
+        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+        assert!(done.success());
+    };
+    cp(&state, &known);
+    let old: Vec<String> = list(&*site.objects);
+    site.set("moh", "a.wav", b"new");
+    site.set("moh", "b.wav", b"more");
+    site.set("rec", "s.wav", b"also");
+    site.publish();
+    let before = site.files();
+    let mut refused = 0;
+    for name in list(&*site.objects).into_iter().filter(|name| !old.contains(name) || name.contains("alive")) {
+        let good = site.objects.get(&name, 1 << 20).unwrap().unwrap();
+        let mut bad = good.clone();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        site.objects.put(&name, &bad).unwrap();
+        let passed = site.pass();
+        assert_eq!(site.files(), before, "{name}");
+        assert_eq!(passed.exit_code, 50, "{name}: {:?}", passed.outcome);
+        site.objects.put(&name, &good).unwrap();
+        refused += 1;
+        fs::remove_dir_all(&state).unwrap();
+        cp(&known, &state);
+    }
+    assert!(refused >= 7, "head, alive, two trees and three contents, not {refused}");
+    site.follow();
+    assert_eq!(site.has("moh/b.wav").as_deref(), Some("more"));
+}
+
+fn list(objects: &dyn Objects) -> Vec<String> {
+    ["v1/heads/", "v1/alive/", "v1/o/"].iter().flat_map(|prefix| objects.list(prefix).unwrap()).collect()
+}
+
+#[test]
+fn a_frozen_store_is_stale_and_brings_nothing_new() {
+    let mut site = Site::new();
+    site.publish();
+    site.follow();
+    site.expires = Duration::ZERO;
+    site.renew();
+    let mut follower = site.follower();
+    follower.machine.now = || SystemTime::now() + Duration::from_secs(600);
+    let passed = site.pass_of(&follower);
+    assert_eq!(passed.exit_code, 30, "{:?}", passed.report);
+    assert_eq!(site.standing().state, State::Stale);
+    // What was recorded is uploaded all the same.
+    site.record("call.wav", "hello");
+    site.pass_of(&follower);
+    assert_eq!(site.upload(1).len(), 1);
+    // What is new there may be a replay.
+    site.set("moh", "a.wav", b"new");
+    site.publish();
+    let passed = site.pass_of(&follower);
+    assert!(matches!(passed.outcome, Outcome::Stale(_)));
+    assert_eq!(site.has("moh/a.wav").as_deref(), Some("one"));
+    site.expires = Duration::from_secs(3600);
+    site.renew();
+    site.follow();
+    assert_eq!(site.has("moh/a.wav").as_deref(), Some("new"));
+}
+
+#[test]
+fn no_store_is_no_reason_to_touch_anything() {
+    let mut site = Site::new();
+    site.publish();
+    site.follow();
+    let before = site.files();
+    fs::rename(site.path("store"), site.path("away")).unwrap();
+    for emptied in [false, true] {
+        if emptied {
+            fs::create_dir(site.path("store")).unwrap();
+        }
+        let passed = site.pass();
+        assert_eq!(passed.exit_code, 41, "{:?}", passed.outcome);
+        assert_eq!(site.files(), before);
+        assert_eq!(site.standing().state, State::Stale);
+    }
+}
+
+#[test]
+fn a_directory_that_the_node_does_not_accept_is_left_alone() {
+    let mut site = Site::new();
+    site.set("rec", "r.wav", b"recorded");
+    site.publish();
+    let mut follower = site.follower();
+    follower.accept.roots = vec![site.path("rec")];
+    let passed = site.pass_of(&follower);
+    assert_eq!((site.has("moh/a.wav"), site.has("rec/r.wav").as_deref()), (None, Some("recorded")));
+    assert_eq!(passed.exit_code, 23, "{:?}", passed.report.problems);
+    assert!(passed.outcome.why().unwrap().contains("does not accept"), "{:?}", passed.outcome);
+    follower.accept = Accept { roots: vec![site.path("moh")], read_only: true, ..follower.accept };
+    let passed = site.pass_of(&follower);
+    assert_eq!((passed.exit_code, site.has("moh/a.wav")), (41, None));
+}
+
+#[test]
+fn labels_choose() {
+    let mut site = Site::new();
+    site.publish();
+    let mut follower = site.follower();
+    follower.config.labels = Some(vec!["rome".to_owned()]);
+    // Directories without labels are for everybody.
+    assert_eq!(site.pass_of(&follower).exit_code, 0);
+    assert_eq!(site.has("moh/a.wav").as_deref(), Some("one"));
+}
+
+#[test]
+fn a_dry_run_says_what_the_next_one_does_and_leaves_nothing() {
+    let mut site = Site::new();
+    site.publish();
+    let follower = site.follower();
+    let state = follower.state().unwrap();
+    let asked = Asked { dry_run: true, ..Asked::default() };
+    let passed = follower.pass(&state, &asked).unwrap();
+    assert_eq!(passed.report.changes.len(), 1, "{:?}", passed.report);
+    assert!(site.files().is_empty());
+    assert!(!site.path("state/follow/trusted.json").exists() && !site.path("moh/.xds-sync").exists());
+    let done = follower.pass(&state, &Asked::default()).unwrap();
+    assert_eq!(done.report.changes, passed.report.changes);
+    assert_eq!(done.report.nodes[0].directories[0].bytes, 3);
+}
+
+#[test]
+fn an_upload_that_did_not_reach_the_store_is_sent_by_the_next_pass() {
+    let mut site = Site::new();
+    site.publish();
+    site.follow();
+    site.record("call.wav", "hello");
+    // A name that is taken by a directory cannot be created.
+    let area = Area::node("mds1").unwrap();
+    let taken = site.path("store").join(area.upload(1));
+    fs::create_dir_all(taken.join("x")).unwrap();
+    let passed = site.pass();
+    assert_ne!(passed.exit_code, 0, "{:?}", passed.report);
+    fs::remove_dir_all(&taken).unwrap();
+    site.follow();
+    assert_eq!(site.upload(1).len(), 1);
+}
