@@ -57,6 +57,7 @@ use rendezvous::Rendezvous;
 pub use main_side::{BlobSource, MainSide, MainStage};
 pub use metered::{Phase, Progress, Silent};
 pub use result::state_of;
+pub(crate) use spec::FOLLOWER;
 pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
 
 /// Reaches nodes. Over ssh in earnest; a test may hand out sessions of its own.

@@ -82,8 +82,8 @@ const ARROWS: [(&str, &[&str]); 31] = [
     (
         "follow",
         &[
-            "config", "disk", "durable", "fault", "model", "node", "plan", "record", "reload", "report", "site",
-            "snapshot", "state", "store", "sync", "toml", "transfer", "version",
+            "config", "disk", "durable", "fault", "model", "node", "plan", "record", "reload", "report",
+            "site", "snapshot", "state", "store", "sync", "toml", "transfer", "version",
         ],
     ),
     ("record", &["logging", "model", "report", "state"]),

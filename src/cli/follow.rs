@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -107,7 +107,8 @@ fn once(context: &Context, args: &Args, follower: &Follower) -> anyhow::Result<u
         Err(error) => return locked(error),
     };
     let asked = Asked { dry_run: args.dry_run, accept: args.accept_deletes.clone() };
-    let mut passed = follower.pass(&state, &asked).inspect_err(|error| record::no_run(&exit::line_of(error)))?;
+    let mut passed =
+        follower.pass(&state, &asked).inspect_err(|error| record::no_run(&exit::line_of(error)))?;
     if !args.dry_run {
         let has_files = passed.trusted.as_ref().is_some_and(|trusted| trusted.applied.is_some());
         follower.tell(&passed, passed.state(has_files, false), 1);

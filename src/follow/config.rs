@@ -101,7 +101,8 @@ fn follow(mut reader: Reader<'_>) -> Option<Config> {
 fn startup(reader: &mut Reader<'_>) -> Option<Options> {
     let text = |text: &str| Raw::Text(text.to_owned());
     let mut table = reader.table_or_empty("startup")?;
-    let mode = table.get("mode", text("sync"), |raw| word(raw, &[("sync", Mode::Sync), ("async", Mode::Async)]));
+    let mode =
+        table.get("mode", text("sync"), |raw| word(raw, &[("sync", Mode::Sync), ("async", Mode::Async)]));
     let retries = table.get("retries", Raw::Number(10), retries);
     let first = if mode == Some(Mode::Async) { "15s" } else { "2s" };
     let retry_pause = table.get("retry_pause", text(first), pause);
@@ -154,7 +155,8 @@ mod tests {
         assert_eq!(config.identity, Path::new("/etc/xds-sync/node_key"));
         assert_eq!((config.labels, config.interval), (None, Duration::from_secs(60)));
         let second = Duration::from_secs(1);
-        let startup = Options { mode: Mode::Sync, retries: 10, retry_pause: 2 * second, retry_max: 3600 * second };
+        let startup =
+            Options { mode: Mode::Sync, retries: 10, retry_pause: 2 * second, retry_max: 3600 * second };
         assert_eq!(config.startup, startup);
     }
 
@@ -184,7 +186,10 @@ mod tests {
         let at = |line: u32| format!("node.toml:{line}");
         // The name is missing in the table that begins at line 4.
         assert_eq!(lines, [2, 3, 4, 5, 6, 7, 9, 10, 11].map(at), "{error}");
-        assert!(mistakes[8].contains("follow.startup.retry_paus") && mistakes[8].contains("retry_pause"), "{error}");
+        assert!(
+            mistakes[8].contains("follow.startup.retry_paus") && mistakes[8].contains("retry_pause"),
+            "{error}"
+        );
         let error = parse("[follow]\nname = 'mds1'\n").unwrap_err().to_string();
         assert!(error.contains("[store]"), "{error}");
         let error = parse("[store]\nurl = 'file:///srv'\n").unwrap_err().to_string();

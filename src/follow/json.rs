@@ -70,7 +70,8 @@ impl Standing {
         let path = state_dir.join(NAME);
         let mut text = serde_json::to_vec_pretty(self).context("writing follow.json")?;
         text.push(b'\n');
-        durable::replace(&path, &text, Options::PUBLIC).with_context(|| format!("cannot write {}", path.display()))
+        durable::replace(&path, &text, Options::PUBLIC)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// What was saved last; `None`: nothing that can be read.

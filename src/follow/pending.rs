@@ -131,14 +131,19 @@ impl Pending {
     /// Puts into the store what is not there yet, the oldest first. Returns the number of the last one that is there now.
     pub(super) fn send(&mut self, objects: &dyn Objects, area: &Area) -> Result<Option<u64>, StoreError> {
         let mut last = None;
-        let unsent: Vec<u64> =
-            self.kept.values().filter(|kept| !kept.record.is_sent).map(|kept| kept.record.upload.seq).collect();
+        let unsent: Vec<u64> = self
+            .kept
+            .values()
+            .filter(|kept| !kept.record.is_sent)
+            .map(|kept| kept.record.upload.seq)
+            .collect();
         for seq in unsent {
             let Some(kept) = self.kept.get(&seq) else { continue };
             let mut record = kept.record.clone();
             for hash in record.upload.directories.iter().filter_map(|directory| directory.changes) {
                 let object = durable::read(&self.object_path(&hash)).map_err(|error| local(&error.into()))?;
-                let object = object.ok_or_else(|| StoreError::Local("a pending upload has lost its changes".to_owned()))?;
+                let object = object
+                    .ok_or_else(|| StoreError::Local("a pending upload has lost its changes".to_owned()))?;
                 objects.create(&area.object(&hash), &object)?;
             }
             let name = area.upload(seq);

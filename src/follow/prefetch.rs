@@ -2,8 +2,8 @@
 //! tampered with, or break off, all files are as they were.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{Direction, Entry, RelPath, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
@@ -91,9 +91,7 @@ fn fetch_edge(
 /// What is to come: every content that Main has at a path where this node has another one, or none. In a two-way directory,
 /// where Main has what both last had in common, the node's own change goes to Main instead.
 fn requests(published: &Tree, own: &Tree, base: Option<&Tree>) -> Vec<BlobRequest> {
-    let has = |tree: &Tree, path: &RelPath, digest| {
-        matches!(tree.get(path), Some(Entry::File(file)) if file.digest == digest)
-    };
+    let has = |tree: &Tree, path: &RelPath, digest| matches!(tree.get(path), Some(Entry::File(file)) if file.digest == digest);
     let is_left = |path: &RelPath| {
         std::iter::once(path).chain(path.ancestors()).any(|path| own.get(path).is_some_and(Entry::is_opaque))
     };

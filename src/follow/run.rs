@@ -11,7 +11,7 @@ use ssh_key::{PrivateKey, PublicKey};
 use super::config::Config;
 use super::pending::Pending;
 use super::prefetch::prefetch;
-use super::spec::{ADDRESS, Asked, root_meta, spec, subscribed};
+use super::spec::{Asked, root_meta, spec, subscribed};
 use super::trees::Trees;
 use super::trusted::{Trusted, TrustedFile, pinned_key};
 use super::upstream::{Draft, Upstream};
@@ -19,7 +19,7 @@ use crate::model::escape::clean;
 use crate::model::read_rfc3339;
 use crate::node::{Accept, NodeError, NodeSession};
 use crate::report::exit::{
-    ALL_LOST, CONFLICT, INCOMPATIBLE, IN_STEP, PARTIAL, RELOAD, TAMPERED, TIMEOUT, first_of,
+    ALL_LOST, CONFLICT, IN_STEP, INCOMPATIBLE, PARTIAL, RELOAD, TAMPERED, TIMEOUT, first_of,
 };
 use crate::report::{NodeReport, NodeState, Problem, Report, Stage};
 use crate::site;
@@ -29,7 +29,7 @@ use crate::store::head::Head;
 use crate::store::lease::Alive;
 use crate::store::names::Area;
 use crate::store::{self, Objects, StoreError};
-use crate::sync::{self, Connect, Environment, MainSide, Progress};
+use crate::sync::{self, Connect, Environment, FOLLOWER, MainSide, Progress};
 
 /// What a follower needs of its machine.
 #[derive(Clone)]
@@ -259,7 +259,8 @@ impl Follower {
         let failure = upstream.failure();
         let mut report = sync::run(&self.environment(state, upstream), &spec)?;
         add_bytes(&mut report, &fetched);
-        let mut failures: Vec<StoreError> = failure.lock().unwrap_or_else(PoisonError::into_inner).take().into_iter().collect();
+        let mut failures: Vec<StoreError> =
+            failure.lock().unwrap_or_else(PoisonError::into_inner).take().into_iter().collect();
         if !asked.dry_run {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
             match pending.send(&*objects, &area) {
@@ -358,7 +359,7 @@ impl Follower {
     fn report_of(&self, started: SystemTime, asked: &Asked, state: NodeState, error: String) -> Report {
         let node = NodeReport {
             name: self.config.name.clone(),
-            address: ADDRESS.to_owned(),
+            address: FOLLOWER.to_owned(),
             state,
             error: Some(error),
             interrupted: false,
@@ -419,7 +420,8 @@ fn why(report: &Report) -> String {
     let halted = report.halted.iter().map(|halted| &halted.detail);
     let lost = report.nodes.iter().filter_map(|node| node.error.as_ref());
     let failed = report.problems.iter().filter(|problem| problem.fails).map(|problem| &problem.detail);
-    let reload = report.nodes.iter().flat_map(|node| &node.reloads).filter_map(|reload| reload.detail.as_ref());
+    let reload =
+        report.nodes.iter().flat_map(|node| &node.reloads).filter_map(|reload| reload.detail.as_ref());
     let first = halted.chain(lost).chain(failed).chain(reload).next();
     first.map_or_else(|| "something was left undone".to_owned(), |why| clean(why))
 }

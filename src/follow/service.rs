@@ -107,7 +107,8 @@ impl Service {
     fn pass(&self, state: &StateDir) -> Option<anyhow::Result<Passed>> {
         let is_stopped = || self.follower.stop.load(Ordering::Relaxed);
         // Somebody may be doing one by hand.
-        let passed = site::lock(state, || !is_stopped()).and_then(|_lock| self.follower.pass(state, &Asked::default()));
+        let passed = site::lock(state, || !is_stopped())
+            .and_then(|_lock| self.follower.pass(state, &Asked::default()));
         (!is_stopped()).then_some(passed)
     }
 

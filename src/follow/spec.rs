@@ -9,10 +9,7 @@ use crate::model::{Meta, Owner, TrashKeep, TrashMax};
 use crate::plan::Policy;
 use crate::snapshot::ScanSpec;
 use crate::store::head::{Head, HeadDirectory};
-use crate::sync::{DirectorySpec, EdgeSpec, NodeSpec, Spec};
-
-/// What the address of a node is called that Main never connects to.
-pub(crate) const ADDRESS: &str = "store";
+use crate::sync::{DirectorySpec, EdgeSpec, FOLLOWER, NodeSpec, Spec};
 
 /// As Main has it where nothing else is configured there.
 const TRASH: TrashKeep =
@@ -50,7 +47,7 @@ pub(super) fn spec(head: &Head, config: &Config, asked: &Asked) -> Spec {
     });
     let node = NodeSpec {
         name: config.name.clone(),
-        address: ADDRESS.to_owned(),
+        address: FOLLOWER.to_owned(),
         edges: edges.collect(),
         is_follower: false,
     };

@@ -125,7 +125,11 @@ mod tests {
         assert_eq!(startup.fail(1.0).pause, Duration::from_millis(2200));
         // What chance has added is not doubled.
         assert_eq!(startup.fail(0.5).pause, Duration::from_millis(4200));
-        assert_eq!(startup.fail(7.0).pause, Duration::from_millis(8800), "what is no chance is held to be one");
+        assert_eq!(
+            startup.fail(7.0).pause,
+            Duration::from_millis(8800),
+            "what is no chance is held to be one"
+        );
         assert_eq!(startup.fail(1.0).pause, 10 * SECOND);
     }
 }

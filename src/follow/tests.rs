@@ -1,31 +1,23 @@
-//! Passes of a follower against a store in a directory. What Main publishes is made here by hand.
+//! Passes of a follower against a store in a directory.
 
-use std::collections::BTreeMap;
+#[path = "../../tests/support/publisher.rs"]
+mod publisher;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use ssh_key::private::Ed25519Keypair;
-use ssh_key::{LineEnding, PrivateKey};
-
+use self::publisher::{MTIME, Publisher, spec_of};
 use super::json::{Standing, State};
 use super::run::{Outcome, Passed};
 use super::startup::{Mode, Options};
 use super::{Asked, Config, Follower, Machine};
-use crate::model::{
-    ConflictPolicy, DeletePolicy, Digest, Direction, Entry, File, MaxLoss, Meta, Owner, RelPathBuf, Tree, rfc3339,
-};
 use crate::node::Accept;
-use crate::store::blobs::pack;
-use crate::store::head::{Head, HeadDirectory, HeadNode};
-use crate::store::lease::{Alive, Lease};
-use crate::store::names::{self, Area};
-use crate::store::tree::{Part, Parts};
+use crate::store::names::Area;
 use crate::store::upload::{Upload, UploadedChange};
-use crate::store::{FORMAT, Objects, Sha256, StoreSpec, envelope, open, tree, upload};
+use crate::store::{Objects, envelope, upload};
 use crate::sync::Silent;
 
 fn now() -> SystemTime {
@@ -36,153 +28,38 @@ fn new_id() -> String {
     ulid::Ulid::generate().to_string()
 }
 
-const CLUSTER: &str = "01JCLUSTER";
-
 /// A store, Main's side of it, and a node.
-struct Site {
-    dir: tempfile::TempDir,
-    objects: Arc<dyn Objects>,
-    seq: u64,
-    prev: Option<Sha256>,
-    /// Directory → path → content, as Main has them.
-    main: BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>,
-    taken: u64,
-    expires: Duration,
+struct Site(Publisher);
+
+impl Deref for Site {
+    type Target = Publisher;
+
+    fn deref(&self) -> &Publisher {
+        &self.0
+    }
+}
+
+impl DerefMut for Site {
+    fn deref_mut(&mut self) -> &mut Publisher {
+        &mut self.0
+    }
 }
 
 impl Site {
     fn new() -> Site {
-        let dir = tempfile::tempdir().unwrap();
-        for name in ["store", "moh", "rec", "state"] {
-            fs::create_dir(dir.path().join(name)).unwrap();
-            fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        for (name, seed) in [("main", 1), ("node", 2)] {
-            let key = PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
-            let text = key.to_openssh(LineEnding::LF).unwrap();
-            fs::write(dir.path().join(name), text.as_bytes()).unwrap();
-            let public = key.public_key().to_openssh().unwrap();
-            fs::write(dir.path().join(format!("{name}.pub")), format!("{public}\n")).unwrap();
-        }
-        let objects = open(&spec_of(dir.path())).unwrap();
-        let mut site = Site {
-            dir,
-            objects,
-            seq: 0,
-            prev: None,
-            main: BTreeMap::from([("moh", BTreeMap::new()), ("rec", BTreeMap::new())]),
-            taken: 0,
-            expires: Duration::from_secs(3600),
-        };
-        let lease = Lease {
-            v: FORMAT,
-            cluster: CLUSTER.to_owned(),
-            epoch: 1,
-            main: "main".to_owned(),
-            main_id: "01MAIN".to_owned(),
-            time: rfc3339(now()),
-            prev_seq: 0,
-        };
-        site.objects.create(&names::lease(1), &envelope::seal(&site.path("main"), &lease).unwrap()).unwrap();
-        site.set("moh", "a.wav", b"one");
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn set(&mut self, directory: &'static str, path: &str, content: &[u8]) {
-        self.main.get_mut(directory).unwrap().insert(path.to_owned(), content.to_vec());
-    }
-
-    fn directory(&self, name: &'static str) -> HeadDirectory {
-        let (mut entries, mut parts) = (Vec::new(), Parts::default());
-        for (path, content) in &self.main[name] {
-            let (part, bytes) = pack(content);
-            let Part::Stored { object, .. } = part else { unreachable!() };
-            self.objects.create(&Area::main().object(&object), &bytes).unwrap();
-            let digest = Digest(blake3::hash(content).into());
-            parts.insert(digest, vec![part]);
-            let meta = Meta { mode: 0o644, owner: Owner::default() };
-            let file = File { size: content.len() as u64, mtime: 1_700_000_000_000_000_000, digest, meta };
-            entries.push((RelPathBuf::new(path.clone().into_bytes()).unwrap(), Entry::File(file)));
-        }
-        let tree: Tree = entries.into_iter().collect();
-        let object = tree::encode(&tree, &parts).unwrap();
-        let hash = Sha256::of(&object);
-        self.objects.create(&Area::main().object(&hash), &object).unwrap();
-        HeadDirectory {
-            name: name.to_owned(),
-            path: self.path(name).display().to_string(),
-            direction: if name == "rec" { Direction::Both } else { Direction::Push },
-            labels: Vec::new(),
-            delete: DeletePolicy::Propagate,
-            conflict: ConflictPolicy::Main,
-            max_delete: MaxLoss::Percent(50),
-            max_change: MaxLoss::Percent(50),
-            max_add: None,
-            owner: None,
-            exclude: Vec::new(),
-            settle_ms: 0,
-            reload: Vec::new(),
-            root: None,
-            tree: hash,
-            tree_len: object.len() as u64,
-            files: tree.len() as u64,
-            bytes: 0,
-        }
-    }
-
-    fn publish(&mut self) {
-        self.seq += 1;
-        let key = fs::read_to_string(self.path("node.pub")).unwrap();
-        let head = Head {
-            v: FORMAT,
-            cluster: CLUSTER.to_owned(),
-            epoch: 1,
-            seq: self.seq,
-            prev: self.prev,
-            main: "main".to_owned(),
-            time: rfc3339(now()),
-            agent: "0.1.0".to_owned(),
-            min_agent: "0.1.0".to_owned(),
-            reason: "publish".to_owned(),
-            nodes: vec![HeadNode {
-                name: "mds1".to_owned(),
-                key: key.trim().to_owned(),
-                labels: Vec::new(),
-                paths: BTreeMap::new(),
-                taken: self.taken,
-            }],
-            directories: vec![self.directory("moh"), self.directory("rec")],
-        };
-        let object = envelope::seal(&self.path("main"), &head).unwrap();
-        self.prev = Some(Sha256::of(&object));
-        self.objects.create(&names::head(self.seq), &object).unwrap();
-        self.renew();
-    }
-
-    fn renew(&self) {
-        let alive = Alive {
-            v: FORMAT,
-            cluster: CLUSTER.to_owned(),
-            epoch: 1,
-            seq: self.seq,
-            head: self.prev.unwrap(),
-            main: "main".to_owned(),
-            issued: rfc3339(now()),
-            expires: rfc3339(now() + self.expires),
-            released: false,
-        };
-        self.objects.put(&names::alive(1), &envelope::seal(&self.path("main"), &alive).unwrap()).unwrap();
+        Site(Publisher::new())
     }
 
     fn follower(&self) -> Follower {
         let file = self.path("node.toml");
         fs::write(
             &file,
-            format!("roots = [{:?}, {:?}]\nstate_dir = {:?}\n", self.path("moh"), self.path("rec"), self.path("state")),
+            format!(
+                "roots = [{:?}, {:?}]\nstate_dir = {:?}\n",
+                self.path("moh"),
+                self.path("rec"),
+                self.path("state")
+            ),
         )
         .unwrap();
         let second = Duration::from_secs(1);
@@ -220,28 +97,6 @@ impl Site {
         assert_eq!((passed.exit_code, &passed.outcome), (0, &Outcome::Current), "{:?}", passed.report);
     }
 
-    fn has(&self, path: &str) -> Option<String> {
-        fs::read_to_string(self.path(path)).ok()
-    }
-
-    /// What the node has in its two directories.
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut all = BTreeMap::new();
-        for directory in ["moh", "rec"] {
-            for entry in fs::read_dir(self.path(directory)).unwrap().flatten() {
-                if entry.file_name() != ".xds-sync" {
-                    let name = format!("{directory}/{}", entry.file_name().to_string_lossy());
-                    all.insert(name, fs::read(entry.path()).unwrap());
-                }
-            }
-        }
-        all
-    }
-
-    fn record(&self, name: &str, content: &str) {
-        fs::write(self.path("rec").join(name), content).unwrap();
-    }
-
     fn upload(&self, seq: u64) -> Vec<UploadedChange> {
         let area = Area::node("mds1").unwrap();
         let key = ssh_key::PublicKey::read_openssh_file(&self.path("node.pub")).unwrap();
@@ -256,10 +111,6 @@ impl Site {
     }
 }
 
-fn spec_of(dir: &Path) -> StoreSpec {
-    StoreSpec { url: format!("file://{}/store", dir.display()), ..StoreSpec::default() }
-}
-
 #[test]
 fn what_is_published_comes_changes_and_goes() {
     let mut site = Site::new();
@@ -269,7 +120,7 @@ fn what_is_published_comes_changes_and_goes() {
     site.follow();
     assert_eq!(site.has("moh/a.wav").as_deref(), Some("one"));
     let mtime = fs::metadata(site.path("moh/a.wav")).unwrap().modified().unwrap();
-    assert_eq!(mtime, SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    assert_eq!(mtime, SystemTime::UNIX_EPOCH + Duration::from_secs(MTIME));
 
     site.set("moh", "a.wav", b"new");
     site.main.get_mut("moh").unwrap().remove("b.wav");
@@ -291,7 +142,10 @@ fn what_is_recorded_is_uploaded_once_and_stays_when_main_has_it() {
     site.record("call.wav", "hello");
     site.follow();
     let changes = site.upload(1);
-    assert_eq!((changes.len(), changes[0].path.escaped().as_str(), &changes[0].expected), (1, "call.wav", &None));
+    assert_eq!(
+        (changes.len(), changes[0].path.escaped().as_str(), &changes[0].expected),
+        (1, "call.wav", &None)
+    );
     assert!(changes[0].now.is_some());
     assert_eq!((site.standing().uploaded, site.standing().taken), (1, 0));
 
@@ -356,18 +210,13 @@ fn what_main_decided_about_an_upload_holds() {
 fn an_older_store_is_a_rollback_and_nothing_is_touched() {
     let mut site = Site::new();
     site.publish();
-    let copy = site.path("copy");
-    let cp = |from: &Path, to: &Path| {
-        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
-        assert!(done.success());
-    };
-    cp(&site.path("store"), &copy);
+    site.copy("store", "copy");
     site.set("moh", "a.wav", b"new");
     site.publish();
     site.follow();
     let before = site.files();
     fs::remove_dir_all(site.path("store")).unwrap();
-    cp(&copy, &site.path("store"));
+    site.copy("copy", "store");
     for _ in 0..2 {
         let passed = site.pass();
         assert_eq!(passed.exit_code, 50);
@@ -384,13 +233,7 @@ fn no_flipped_bit_of_the_store_touches_a_file() {
     site.set("rec", "r.wav", b"recorded");
     site.publish();
     site.follow();
-    let known = site.path("known");
-    let state = site.path("state");
-    let cp = |from: &Path, to: &Path| {
-        let done = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
-        assert!(done.success());
-    };
-    cp(&state, &known);
+    site.copy("state", "known");
     let old: Vec<String> = list(&*site.objects);
     site.set("moh", "a.wav", b"new");
     site.set("moh", "b.wav", b"more");
@@ -398,7 +241,8 @@ fn no_flipped_bit_of_the_store_touches_a_file() {
     site.publish();
     let before = site.files();
     let mut refused = 0;
-    for name in list(&*site.objects).into_iter().filter(|name| !old.contains(name) || name.contains("alive")) {
+    for name in list(&*site.objects).into_iter().filter(|name| !old.contains(name) || name.contains("alive"))
+    {
         let good = site.objects.get(&name, 1 << 20).unwrap().unwrap();
         let mut bad = good.clone();
         let middle = bad.len() / 2;
@@ -409,8 +253,8 @@ fn no_flipped_bit_of_the_store_touches_a_file() {
         assert_eq!(passed.exit_code, 50, "{name}: {:?}", passed.outcome);
         site.objects.put(&name, &good).unwrap();
         refused += 1;
-        fs::remove_dir_all(&state).unwrap();
-        cp(&known, &state);
+        fs::remove_dir_all(site.path("state")).unwrap();
+        site.copy("known", "state");
     }
     assert!(refused >= 7, "head, alive, two trees and three contents, not {refused}");
     site.follow();

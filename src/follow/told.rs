@@ -19,9 +19,10 @@ impl Outcome {
     pub(crate) fn why(&self) -> Option<&str> {
         match self {
             Outcome::Current => None,
-            Outcome::Degraded(why) | Outcome::Stale(why) | Outcome::Unreachable(why) | Outcome::Refused(why) => {
-                Some(why)
-            }
+            Outcome::Degraded(why)
+            | Outcome::Stale(why)
+            | Outcome::Unreachable(why)
+            | Outcome::Refused(why) => Some(why),
         }
     }
 }
@@ -29,7 +30,8 @@ impl Outcome {
 impl Passed {
     /// Whether it has brought this node what can be had now: trying again at once would change nothing.
     pub(super) fn has_files(&self) -> bool {
-        let is_applied = || self.trusted.as_ref().is_some_and(|trusted| trusted.applied == Some(trusted.on()));
+        let is_applied =
+            || self.trusted.as_ref().is_some_and(|trusted| trusted.applied == Some(trusted.on()));
         match self.outcome {
             Outcome::Current => true,
             // An administrator decides.
@@ -66,7 +68,8 @@ impl Follower {
     /// Says that this node begins to follow. Whoever looks meanwhile must not read how it was before.
     pub(super) fn starting(&self, attempt: u32) {
         let before = Standing::read(&self.accept.state_dir);
-        let standing = Standing { state: State::Starting, attempt, error: None, ..self.standing(before.as_ref()) };
+        let standing =
+            Standing { state: State::Starting, attempt, error: None, ..self.standing(before.as_ref()) };
         self.save(&standing);
     }
 
@@ -132,7 +135,9 @@ impl Follower {
 
     /// Lays the status of this node down in the store, where it may. Whether it did.
     fn tell_main(&self, passed: &Passed, standing: &Standing, now: &str) -> anyhow::Result<bool> {
-        let (Some(trusted), Some(area)) = (&passed.trusted, Area::node(&self.config.name)) else { return Ok(false) };
+        let (Some(trusted), Some(area)) = (&passed.trusted, Area::node(&self.config.name)) else {
+            return Ok(false);
+        };
         let status = NodeStatus {
             v: FORMAT,
             cluster: trusted.head.cluster.clone(),

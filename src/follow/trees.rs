@@ -19,7 +19,11 @@ impl Trees {
     }
 
     /// The tree of a directory.
-    pub(super) fn get(&self, objects: &dyn Objects, directory: &HeadDirectory) -> Result<StoredTree, StoreError> {
+    pub(super) fn get(
+        &self,
+        objects: &dyn Objects,
+        directory: &HeadDirectory,
+    ) -> Result<StoredTree, StoreError> {
         let object = match self.kept(&directory.tree) {
             Some(object) => object,
             None => self.fetch(objects, directory)?,
@@ -38,7 +42,10 @@ impl Trees {
         let object = get_object(objects, &Area::main(), hash, *tree_len)?;
         // Replicas of a store lag behind.
         let object = object.ok_or_else(|| {
-            StoreError::Unreachable(format!("{}: the tree of {name} is not there yet, or not any more", objects.place()))
+            StoreError::Unreachable(format!(
+                "{}: the tree of {name} is not there yet, or not any more",
+                objects.place()
+            ))
         })?;
         // One that cannot be kept is fetched again.
         let unsynced = Options { sync: false, ..Options::PRIVATE };

@@ -47,23 +47,25 @@ impl TrustedFile {
         let bytes = durable::read(&self.0).with_context(|| format!("cannot read {path}"))?;
         let read = bytes.map(|bytes| sealed::open(&bytes)).transpose();
         read.with_context(|| {
-            format!("{path} is damaged; move it away to trust whatever Main's key has signed, as on a new node")
+            format!(
+                "{path} is damaged; move it away to trust whatever Main's key has signed, as on a new node"
+            )
         })
     }
 
     pub(crate) fn save(&self, trusted: &Trusted) -> anyhow::Result<()> {
         let bytes = sealed::seal(trusted)?;
         let options = Options { points: super::POINTS, ..Options::PRIVATE };
-        durable::replace(&self.0, &bytes, options).with_context(|| format!("cannot write {}", self.0.display()))
+        durable::replace(&self.0, &bytes, options)
+            .with_context(|| format!("cannot write {}", self.0.display()))
     }
 
     /// The store is another one than before: says what to do about it, should that be meant.
     pub(crate) fn explain(&self, error: StoreError) -> StoreError {
         match error {
-            StoreError::Tampered(detail) if detail.contains("another store") => StoreError::Tampered(format!(
-                "{detail}; if it was made anew, move {} away on this node",
-                self.0.display()
-            )),
+            StoreError::Tampered(detail) if detail.contains("another store") => StoreError::Tampered(
+                format!("{detail}; if it was made anew, move {} away on this node", self.0.display()),
+            ),
             error => error,
         }
     }
@@ -71,7 +73,11 @@ impl TrustedFile {
 
 impl Trusted {
     /// A publication that was just verified, after `before`.
-    pub(crate) fn of(newest: Newest, pinned: &PublicKey, before: Option<&Trusted>) -> Result<Trusted, StoreError> {
+    pub(crate) fn of(
+        newest: Newest,
+        pinned: &PublicKey,
+        before: Option<&Trusted>,
+    ) -> Result<Trusted, StoreError> {
         Ok(Trusted {
             pinned: text(pinned)?,
             key: text(&newest.key)?,

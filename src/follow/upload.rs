@@ -33,7 +33,9 @@ impl MainStage for Uploading {
         let results = sink.results;
         match sent {
             Ok(()) => results,
-            Err(lost) => results.into_iter().map(|one| one.map_err(|why| format!("{why}: {lost:#}"))).collect(),
+            Err(lost) => {
+                results.into_iter().map(|one| one.map_err(|why| format!("{why}: {lost:#}"))).collect()
+            }
         }
     }
 }
@@ -61,7 +63,9 @@ struct Packer<'a> {
 impl Packer<'_> {
     /// Makes a part of what is held.
     fn flush(&mut self) {
-        let Some(incoming) = self.incoming.as_mut().filter(|incoming| !incoming.held.is_empty()) else { return };
+        let Some(incoming) = self.incoming.as_mut().filter(|incoming| !incoming.held.is_empty()) else {
+            return;
+        };
         let (part, bytes) = pack(&incoming.held);
         incoming.held.clear();
         incoming.parts.push(part);

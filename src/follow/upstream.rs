@@ -12,8 +12,8 @@ use super::pending::{Changes, Pending};
 use super::upload::Uploading;
 use crate::disk::marker::Marker;
 use crate::model::{
-    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space, Step,
-    TrashKeep, Tree, rfc3339,
+    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space,
+    Step, TrashKeep, Tree, rfc3339,
 };
 use crate::node::{Attempt, Endpoint, NodeError, NodeErrorKind, PreparedRoot, Refusal, TrashReader};
 use crate::reload::ReloadRequest;
@@ -144,7 +144,9 @@ impl Upstream {
     }
 
     fn published(&self, directory: &str) -> Result<&Published, NodeError> {
-        self.directories.get(directory).ok_or_else(|| misuse(&format!("{directory} is not in the publication")))
+        self.directories
+            .get(directory)
+            .ok_or_else(|| misuse(&format!("{directory} is not in the publication")))
     }
 
     /// Lays actions over a directory, and keeps them as an upload.
@@ -353,9 +355,7 @@ impl MainSide for Upstream {
     fn source(&self, directory: &str) -> Result<BlobSource, NodeError> {
         let source = self.contents_of(directory).ok_or_else(|| misuse("it is not in the publication"))?;
         let failure = Arc::clone(&self.failure);
-        Ok(Arc::new(move || {
-            Box::new(Remembering { source: source.clone(), failure: Arc::clone(&failure) })
-        }))
+        Ok(Arc::new(move || Box::new(Remembering { source: source.clone(), failure: Arc::clone(&failure) })))
     }
 
     fn staging(&self, directory: &str) -> Result<Box<dyn MainStage>, NodeError> {

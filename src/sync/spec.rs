@@ -9,6 +9,9 @@ use crate::model::{Digest, Direction, Owner, RelPathBuf, TrashKeep};
 use crate::plan::Policy;
 use crate::snapshot::ScanSpec;
 
+/// What stands for the address of a node that Main never connects to.
+pub(crate) const FOLLOWER: &str = "store";
+
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -147,6 +150,25 @@ impl Spec {
 }
 
 impl Spec {
+    /// Adds a node that follows the store: what it has uploaded of two-way directories is taken in.
+    pub(crate) fn add_follower(&mut self, config: &Config, node: &Node, options: &Options) {
+        if let Some(all) = &mut self.all_nodes {
+            all.push(node.name.clone());
+        }
+        if !options.nodes.is_empty() && !options.nodes.contains(&node.name) {
+            return;
+        }
+        let two_way = self.directories.iter().filter(|directory| directory.is_two_way());
+        let edges = two_way.filter_map(|spec| {
+            let directory = config.directories.iter().find(|directory| directory.name == spec.name)?;
+            let scan = options.scan(config, directory, Some(node));
+            directory.is_for(node).then(|| EdgeSpec { directory: Arc::clone(spec), scan })
+        });
+        let edges = edges.collect();
+        let address = FOLLOWER.to_owned();
+        self.nodes.push(NodeSpec { name: node.name.clone(), address, edges, is_follower: true });
+    }
+
     /// The directory with this name.
     #[must_use]
     pub fn directory(&self, name: &str) -> Option<&DirectorySpec> {

@@ -10,12 +10,12 @@ use super::uploads::Uploads;
 use super::{Followers, Seen, lost};
 use crate::disk::marker::Marker;
 use crate::model::{
-    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space, Step,
-    TrashKeep, Tree,
+    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space,
+    Step, TrashKeep, Tree,
 };
 use crate::node::{
-    Attempt, Describe, Description, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot, Refusal,
-    TrashReader,
+    Attempt, Describe, Description, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot,
+    Refusal, TrashReader,
 };
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
@@ -131,13 +131,9 @@ impl Endpoint for UploadedSession {
         Ok(vec![Ok(()); wanted.len()])
     }
 
-    fn send(
-        &mut self,
-        _: &str,
-        wanted: &[BlobRequest],
-        sink: &mut dyn Sink,
-    ) -> Result<(), NodeError> {
-        let area = Area::node(&self.node).ok_or_else(|| NodeError::new(NodeErrorKind::Lost, "it has no area"))?;
+    fn send(&mut self, _: &str, wanted: &[BlobRequest], sink: &mut dyn Sink) -> Result<(), NodeError> {
+        let area =
+            Area::node(&self.node).ok_or_else(|| NodeError::new(NodeErrorKind::Lost, "it has no area"))?;
         let contents = Arc::new(self.uploads.contents.clone());
         let sent = StoreSource::new(Arc::clone(&self.of.objects), area, contents).send(wanted, sink);
         sent.map_err(|error| match error.downcast::<StoreError>() {

@@ -39,7 +39,8 @@ impl Uploads {
     /// Reads all that Main has not taken in. Nothing of one is believed that its node has not signed, for this store and under
     /// this number.
     pub(super) fn read(of: &Followers, node: &str, key: &PublicKey) -> Result<Uploads, StoreError> {
-        let area = Area::node(node).ok_or_else(|| StoreError::Local(format!("{node} is no name of a node")))?;
+        let area =
+            Area::node(node).ok_or_else(|| StoreError::Local(format!("{node} is no name of a node")))?;
         let first = of.taken.get(node).copied().unwrap_or(0) + 1;
         let mut all = Uploads::default();
         for seq in first..first.saturating_add(MOST) {
@@ -47,7 +48,8 @@ impl Uploads {
             let Some(object) = of.objects.get(&name, MAX_UPLOAD)? else { break };
             let upload: Upload = envelope::open(&object, std::slice::from_ref(key), &name)?;
             upload.check()?;
-            if (upload.seq, upload.node.as_str(), upload.cluster.as_str()) != (seq, node, of.cluster.as_str()) {
+            if (upload.seq, upload.node.as_str(), upload.cluster.as_str()) != (seq, node, of.cluster.as_str())
+            {
                 return Err(StoreError::Tampered(format!("{name} is another upload than its name says")));
             }
             all.add(of, &area, &upload)?;
@@ -100,7 +102,8 @@ impl Changed {
     /// What both ends had in common before the node's changes. What Main has recorded may be later: at such a path Main has
     /// changed something as well, and the node did not know of it.
     pub(super) fn before(&self, base: &Tree) -> Tree {
-        let is_new = |path: &RelPathBuf| !super::same(base.get(path), self.now.get(path).and_then(Option::as_ref));
+        let is_new =
+            |path: &RelPathBuf| !super::same(base.get(path), self.now.get(path).and_then(Option::as_ref));
         let expected = self.expected.iter().filter(|(path, _)| is_new(path));
         sound(base.with(&expected.map(|(path, entry)| (path.clone(), entry.clone())).collect()))
     }
@@ -151,7 +154,11 @@ mod tests {
     fn only_what_the_node_changed_counts_as_its_change() {
         let base = tree(&[("a", file(1)), ("b", file(2)), ("c", file(3))]);
         // The node knew nothing of Main's change of b to 2.
-        let changed = changed(&[("b", Some(file(9)), Some(file(8))), ("c", Some(file(3)), None), ("d", None, Some(file(4)))]);
+        let changed = changed(&[
+            ("b", Some(file(9)), Some(file(8))),
+            ("c", Some(file(3)), None),
+            ("d", None, Some(file(4))),
+        ]);
         assert_eq!(changed.now(&base), tree(&[("a", file(1)), ("b", file(8)), ("d", file(4))]));
         assert_eq!(changed.before(&base), tree(&[("a", file(1)), ("b", file(9)), ("c", file(3))]));
     }
@@ -166,7 +173,11 @@ mod tests {
 
     #[test]
     fn what_lies_in_no_directory_is_not_believed() {
-        let changed = changed(&[("a", None, Some(file(1))), ("a/b", None, Some(file(2))), ("x/y", None, Some(file(3)))]);
+        let changed = changed(&[
+            ("a", None, Some(file(1))),
+            ("a/b", None, Some(file(2))),
+            ("x/y", None, Some(file(3))),
+        ]);
         assert_eq!(changed.now(&Tree::default()), tree(&[("a", file(1))]));
     }
 }
