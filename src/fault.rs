@@ -116,6 +116,14 @@ points! {
     Reload = "reload",
     /// It has succeeded, and that is not on record.
     Reloaded = "reloaded",
+    /// A part of a file is about to be put into the store.
+    StorePart = "store.part",
+    /// A tree is.
+    StoreTree = "store.tree",
+    /// A head is: the publication itself.
+    StoreHead = "store.head",
+    /// A sign of life is, which names the newest head.
+    StoreAlive = "store.alive",
     /// All nodes are done, and the ledger is not on disk.
     Ledger = "ledger",
 }

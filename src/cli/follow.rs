@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Context, agent, exit, signals};
@@ -29,7 +29,7 @@ Examples:
   xds-sync follow --once --dry-run         show what would be done; touches nothing
 
 What is followed is in [store] and [follow] of /etc/xds-sync/node.toml; what may be touched here is what the same file allows
-any Main. How this node follows is in follow.json, in its state directory.";
+any Main. How this node follows is in follow.json, in its state directory. SIGHUP has the service look at the store at once.";
 
 /// How long a pass may take to end at its next safe place.
 const ENDING: Duration = Duration::from_secs(4);
@@ -142,14 +142,17 @@ fn locked(error: anyhow::Error) -> anyhow::Result<u8> {
 
 /// Hands signals to the service. Whatever it is about, it has ended a little later.
 fn take_signals(outbox: Sender<Message>, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("catching signals")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("catching signals")?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        if signals.forever().next().is_some() {
-            stop.store(true, Ordering::Relaxed);
+        for signal in signals.forever() {
+            let is_end = signal != SIGHUP;
+            stop.fetch_or(is_end, Ordering::Relaxed);
             // A service that has ended needs no more.
-            let _ = outbox.send(Message::End);
-            thread::sleep(ENDING);
-            std::process::exit(exit::DONE.into());
+            let _ = outbox.send(if is_end { Message::End } else { Message::Hint });
+            if is_end {
+                thread::sleep(ENDING);
+                std::process::exit(exit::DONE.into());
+            }
         }
     })?;
     Ok(())

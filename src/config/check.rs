@@ -8,7 +8,7 @@ use super::file::{Hidden, RawFile};
 use super::mask::masked;
 use super::{
     Config, Discovery, HostKeys, Http, Hub, MainHost, Postgres, ReloadPolicy, Schedule, Ssh, SyncOptions,
-    address, convert, directories, layers, nodes, schedule,
+    address, convert, directories, layers, nodes, schedule, store,
 };
 use crate::toml::{Converted, Raw, text};
 use crate::toml::{Mistakes, Origin};
@@ -62,7 +62,7 @@ pub(crate) fn state_dir(sources: &Sources) -> Option<PathBuf> {
 }
 
 /// The sections that the hub needs.
-const OF_THE_HUB: [&str; 4] = ["main", "ssh", "sync", "hub"];
+const OF_THE_HUB: [&str; 5] = ["main", "ssh", "sync", "hub", "store"];
 
 /// Reads a configuration for the hub, which does not run as root: files of `conf.d` that it may not read, such as one
 /// with passwords, are skipped. Also gives those files. What else then may be incomplete is not looked at.
@@ -115,6 +115,7 @@ fn check_hidden(raw: &mut RawFile, sources: &Sources, notes: &mut Notes) {
             "schedule" => drop(schedule_of(reader)),
             "hub" => drop(hub(reader, home)),
             "discovery" => drop(discovery(reader, home)),
+            "store" => drop(store::check(reader)),
             _ => {}
         }
         notes.mistakes.0.extend(alone.mistakes.0.into_iter().filter(|mistake| mistake.origin == at));
@@ -130,6 +131,8 @@ fn check(mut raw: RawFile, sources: &Sources, notes: &mut Notes) -> Option<Confi
     let schedule = schedule_of(section(&mut raw, "schedule", notes));
     let hub = hub(section(&mut raw, "hub", notes), home);
     let discovery = discovery(section(&mut raw, "discovery", notes), home);
+    let has_store = raw.sections.contains_key("store");
+    let store = has_store.then(|| store::check(section(&mut raw, "store", notes)));
     let configured = if raw.directories.is_empty() { directories::built_in() } else { raw.directories };
     let labels = nodes::labels(&raw.nodes);
     let (directories, names) = directories::check(configured, &labels, notes);
@@ -142,7 +145,19 @@ fn check(mut raw: RawFile, sources: &Sources, notes: &mut Notes) -> Option<Confi
         port: ssh.as_ref().map(|ssh| ssh.port),
         home,
     };
-    let nodes = nodes::check(raw.nodes, &around, notes);
+    let (nodes, followers) = nodes::check(raw.nodes, &around, notes);
+    if let Some((follower, at)) = followers.first().filter(|_| !has_store) {
+        let message = format!(
+            "node.{}.via: it follows a store, and there is none; add a section [store] with url = \"file:///srv/xds-store\"",
+            follower.name
+        );
+        notes.mistakes.add(at, message);
+    }
+    let store = match store {
+        Some(store) => Some(store?),
+        None => None,
+    };
+    let followers = followers.into_iter().map(|(follower, _)| follower).collect();
     Some(Config {
         main: main?,
         ssh: ssh?,
@@ -150,7 +165,9 @@ fn check(mut raw: RawFile, sources: &Sources, notes: &mut Notes) -> Option<Confi
         schedule: schedule?,
         hub: hub?,
         discovery,
+        store,
         nodes,
+        followers,
         directories,
     })
 }

@@ -98,6 +98,14 @@ pub(super) fn trash_max(raw: &Raw) -> Converted<TrashMax> {
     })
 }
 
+/// A public ssh key; its comment says nothing to anybody else.
+pub(super) fn public_key(raw: &Raw) -> Converted<String> {
+    let text = text(raw)?;
+    let wrong = || format!("expected a public key such as \"ssh-ed25519 AAAA…\", found '{text}'");
+    let key = ssh_key::PublicKey::from_openssh(text.trim()).map_err(|_| wrong())?;
+    ssh_key::PublicKey::from(key.key_data().clone()).to_openssh().map_err(|_| wrong())
+}
+
 /// One of some words.
 pub(crate) fn word<T: Copy>(raw: &Raw, words: &[(&str, T)]) -> Converted<T> {
     let found = text(raw)?;

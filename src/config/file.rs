@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::toml::{Fields, Mistakes, Origin, Raw, parse, suggestion};
 
 /// Sections of single keys.
-pub(super) const SECTIONS: [&str; 6] = ["main", "ssh", "sync", "schedule", "hub", "discovery"];
+pub(super) const SECTIONS: [&str; 7] = ["main", "ssh", "sync", "schedule", "hub", "discovery", "store"];
 /// What is written with two brackets.
 const LISTS: [&str; 2] = ["node", "directory"];
 

@@ -12,7 +12,7 @@ const PREFIX: &str = "XDS_SYNC_";
 /// These say which file a command reads; they are no keys.
 const NO_KEYS: [&str; 2] = ["XDS_SYNC_CONFIG", "XDS_SYNC_NODE_CONFIG"];
 /// Tables within sections.
-const TABLES: [(&str, &str); 2] = [("discovery", "postgres"), ("discovery", "http")];
+const TABLES: [(&str, &str); 3] = [("discovery", "postgres"), ("discovery", "http"), ("store", "options")];
 
 /// Reads all layers; each overrides the ones before, lists are appended. Also gives the files of `conf.d` that this user
 /// may not read.

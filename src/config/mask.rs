@@ -1,9 +1,14 @@
 //! Secrets in values that are shown.
 
 /// Shown in the place of a secret.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 /// Parts of names of URL parameters whose values are secrets, such as libpq's `sslpassword`.
 const SECRET: [&str; 5] = ["pass", "token", "secret", "key", "auth"];
+
+/// Whether the value of something with this name is a secret.
+pub(super) fn is_secret(name: &str) -> bool {
+    SECRET.iter().any(|part| name.to_ascii_lowercase().contains(part))
+}
 
 /// A URL without its secrets. It rather hides too much than too little.
 #[must_use]
@@ -20,7 +25,7 @@ pub(crate) fn masked(url: &str) -> String {
     };
     let Some((place, query)) = rest.split_once('?') else { return format!("{scheme}://{rest}") };
     let parameter = |parameter: &str| match parameter.split_once('=') {
-        Some((name, _)) if SECRET.iter().any(|part| name.to_ascii_lowercase().contains(part)) => {
+        Some((name, _)) if is_secret(name) => {
             format!("{name}={MASK}")
         }
         _ => parameter.to_owned(),

@@ -15,6 +15,7 @@ mod overlap;
 mod postgres;
 mod schedule;
 mod show;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub(crate) use convert::{duration, is_root, is_user, name, word};
 pub(crate) use mask::masked;
 pub(crate) use overlap::clash;
 pub use postgres::{Connection, TlsTrust};
+pub use store::Store;
 
 /// The checked configuration of Main.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +53,12 @@ pub struct Config {
     pub hub: Hub,
     /// `[discovery]`
     pub discovery: Discovery,
-    /// `[[node]]`, in configured order
+    /// `[store]`: where Main publishes; none: nowhere.
+    pub store: Option<Store>,
+    /// `[[node]]`, in configured order: those to which Main connects.
     pub nodes: Vec<Node>,
+    /// `[[node]]` with `via = "store"`, in configured order: those that come by themselves.
+    pub followers: Vec<Follower>,
     /// `[[directory]]`, in configured order, or the built-in four
     pub directories: Vec<Directory>,
 }
@@ -232,6 +238,18 @@ pub struct Node {
     pub identity: Option<PathBuf>,
 }
 
+/// `[[node]]` with `via = "store"`: a media server that fetches what Main publishes. Main never connects to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follower {
+    pub name: String,
+    /// What it signs its uploads with, in OpenSSH's format, without a comment.
+    pub key: String,
+    /// What directories may ask for.
+    pub labels: Vec<String>,
+    /// Directory → its root there, where that differs from Main's.
+    pub paths: BTreeMap<String, PathBuf>,
+}
+
 /// `[[directory]]`: a tree that is kept the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory {
@@ -266,7 +284,13 @@ impl Directory {
     /// Whether it is synchronised with a node.
     #[must_use]
     pub fn is_for(&self, node: &Node) -> bool {
-        self.labels.is_empty() || self.labels.iter().any(|label| node.labels.contains(label))
+        self.is_for_labels(&node.labels)
+    }
+
+    /// Whether it is synchronised with a node that has these labels.
+    #[must_use]
+    pub fn is_for_labels(&self, labels: &[String]) -> bool {
+        self.labels.is_empty() || self.labels.iter().any(|label| labels.contains(label))
     }
 }
 

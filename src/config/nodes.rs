@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::overlap::check_node;
-use super::{Directory, Node, address, convert};
+use super::{Directory, Follower, Node, address, convert};
 use crate::model::MAIN;
 use crate::toml::{Fields, Notes, Origin, Raw, Reader, suggestion};
 
@@ -23,32 +23,87 @@ pub(super) struct Around<'a> {
     pub(super) home: &'a Path,
 }
 
-pub(super) fn check(raw: Vec<(Fields, Origin)>, around: &Around<'_>, notes: &mut Notes) -> Vec<Node> {
+/// How a node gets its files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Via {
+    Ssh,
+    Store,
+}
+
+/// The nodes that Main connects to, and those that follow a store, each with where it begins.
+pub(super) fn check(
+    raw: Vec<(Fields, Origin)>,
+    around: &Around<'_>,
+    notes: &mut Notes,
+) -> (Vec<Node>, Vec<(Follower, Origin)>) {
     let mut nodes: Vec<(Node, Origin)> = Vec::new();
+    let mut followers: Vec<(Follower, Origin)> = Vec::new();
     for (fields, origin) in raw {
         let mut reader = Reader::new(prefix("node", &fields), fields, origin, notes);
         let (at, address_at) = (reader.origin_of("name"), reader.origin_of("address"));
         let name = reader.required("name", convert::name);
-        let address = reader.required("address", address::host);
+        let ways = [("ssh", Via::Ssh), ("store", Via::Store)];
+        let via_at = reader.origin_of("via");
+        let via = match reader.has("via") {
+            true => reader.required("via", |raw| convert::word(raw, &ways)),
+            false => Some(Via::Ssh),
+        };
+        let is_follower = via == Some(Via::Store);
+        let key = is_follower.then(|| reader.required("key", convert::public_key)).flatten();
+        let address = (!is_follower).then(|| reader.required("address", address::host)).flatten();
+        let useless = |why: &'static str| move |_: &Raw| Err::<(), String>(why.to_owned());
+        match is_follower {
+            true => {
+                let why = "Main never connects to a node with via = \"store\"; leave it out";
+                for key in ["address", "user", "port", "identity"] {
+                    reader.optional(key, useless(why));
+                }
+            }
+            false => {
+                let why = "only a node with via = \"store\" signs anything; did you mean identity?";
+                reader.optional("key", useless(why));
+            }
+        }
         let labels = reader.list("labels", convert::name);
-        let user = reader.optional("user", convert::user);
-        let port = reader.optional("port", convert::port);
-        let identity = reader.optional("identity", |raw| convert::path(raw, around.home));
+        let (user, port, identity) = match is_follower {
+            true => (None, None, None),
+            false => (
+                reader.optional("user", convert::user),
+                reader.optional("port", convert::port),
+                reader.optional("identity", |raw| convert::path(raw, around.home)),
+            ),
+        };
         let typed = reader.table("paths").map(|table| table.names(convert::root)).unwrap_or_default();
         reader.finish();
         for (unknown, _, at) in typed.iter().filter(|(name, ..)| !around.names.contains(name)) {
             let meant = suggestion(unknown, around.names.iter().map(String::as_str));
             notes.mistakes.add(at, format!("paths: there is no directory '{unknown}'{meant}"));
         }
-        let (Some(name), Some(address), Some(labels)) = (name, address, labels) else { continue };
+        let (Some(name), Some(_), Some(labels)) = (name, via, labels) else { continue };
         if name == MAIN || around.main == Some(&name) {
             let message = format!("node.{name}.name: '{name}' is Main; give the node another name");
             notes.mistakes.add(&at, message);
         }
-        if let Some((_, first)) = nodes.iter().find(|(known, _)| known.name == name) {
+        let known = nodes.iter().map(|(known, at)| (&known.name, at));
+        let mut known = known.chain(followers.iter().map(|(known, at)| (&known.name, at)));
+        if let Some((_, first)) = known.find(|(known, _)| **known == name) {
             notes.mistakes.add(&at, format!("there is a node '{name}' already, at {first}"));
             continue;
         }
+        let places: BTreeMap<_, _> = typed.iter().map(|(name, _, at)| (name.clone(), at.clone())).collect();
+        let paths = typed.into_iter().map(|(name, path, _)| (name, path)).collect();
+        if is_follower {
+            let Some(key) = key else { continue };
+            if let Some((known, _)) = followers.iter().find(|(known, _)| known.key == key) {
+                let message = format!("node.{name}.key: node '{}' has this key already", known.name);
+                notes.mistakes.add(&via_at, message);
+            }
+            let follower = Follower { name, key, labels, paths };
+            check_node(&follower.as_node(), &places, around.directories, &mut notes.mistakes);
+            followers.push((follower, via_at));
+            continue;
+        }
+        let Some(address) = address else { continue };
         if port.is_none()
             && around.host.is_some_and(|host| address::canonical(host) == address::canonical(&address))
         {
@@ -62,13 +117,27 @@ pub(super) fn check(raw: Vec<(Fields, Origin)>, around: &Around<'_>, notes: &mut
             let message = format!("node '{}' has the address {address} already", known.name);
             notes.mistakes.add(&address_at, message);
         }
-        let places: BTreeMap<_, _> = typed.iter().map(|(name, _, at)| (name.clone(), at.clone())).collect();
-        let paths = typed.into_iter().map(|(name, path, _)| (name, path)).collect();
         let node = Node { name, address, labels, paths, user, port, identity };
         check_node(&node, &places, around.directories, &mut notes.mistakes);
         nodes.push((node, at));
     }
-    nodes.into_iter().map(|(node, _)| node).collect()
+    (nodes.into_iter().map(|(node, _)| node).collect(), followers)
+}
+
+impl Follower {
+    /// As a node, for what is the same for both: its roots.
+    #[must_use]
+    pub(crate) fn as_node(&self) -> Node {
+        Node {
+            name: self.name.clone(),
+            address: String::new(),
+            labels: self.labels.clone(),
+            paths: self.paths.clone(),
+            user: None,
+            port: None,
+            identity: None,
+        }
+    }
 }
 
 /// All labels of nodes, as typed; none without any node.

@@ -1,7 +1,7 @@
 //! What `config show` prints.
 
 use super::check::Loaded;
-use super::mask::masked;
+use super::mask::{MASK, is_secret, masked};
 use crate::toml::Raw;
 
 impl Loaded {
@@ -13,6 +13,10 @@ impl Loaded {
                 Raw::Text(url) if key.starts_with("discovery.") && key.ends_with(".url") => {
                     Raw::Text(masked(url)).show()
                 }
+                Raw::Text(url) if key.starts_with("store.") && url.contains("://") => {
+                    Raw::Text(masked(url)).show()
+                }
+                _ if key.starts_with("store.options.") && is_secret(key) => Raw::Text(MASK.to_owned()).show(),
                 raw => raw.show(),
             };
             format!("{key} = {value}  # {origin}")

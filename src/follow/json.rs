@@ -6,13 +6,12 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, Options};
-use crate::model::words::words;
 
 const NAME: &str = "follow.json";
 
 /// How a follower is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "&'static str", try_from = "String")]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum State {
     /// It has not had what is published yet, and is at it.
     Starting,
@@ -27,13 +26,18 @@ pub(crate) enum State {
     Refused,
 }
 
-words!(State {
-    Starting => "starting",
-    Current => "current",
-    Degraded => "degraded",
-    Stale => "stale",
-    Refused => "refused",
-});
+impl State {
+    /// The word in `follow.json`, in the status in the store, and for systemd.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            State::Starting => "starting",
+            State::Current => "current",
+            State::Degraded => "degraded",
+            State::Stale => "stale",
+            State::Refused => "refused",
+        }
+    }
+}
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -59,12 +59,17 @@ pub(super) fn spec(head: &Head, config: &Config, asked: &Asked) -> Spec {
         dry_run: asked.dry_run,
         reload_always: false,
         accept: asked.accept.clone(),
-        released: Vec::new(),
+        released: released(head),
         parallel: 1,
         bandwidth: None,
         reload_timeout: RELOAD_TIMEOUT,
         trash: TRASH,
     }
+}
+
+/// Deletions that were released on Main need not be released here again.
+fn released(head: &Head) -> Vec<String> {
+    head.directories.iter().flat_map(|directory| directory.accepted.iter().cloned()).collect()
 }
 
 /// Mode and owner of a directory's root.

@@ -14,11 +14,13 @@ use super::json::{Standing, State};
 use super::run::{Outcome, Passed};
 use super::startup::{Mode, Options};
 use super::{Asked, Config, Follower, Machine};
+use crate::config::{Sources, load};
 use crate::node::Accept;
+use crate::site::{Access, Locking, Services};
 use crate::store::names::Area;
 use crate::store::upload::{Upload, UploadedChange};
 use crate::store::{Objects, envelope, upload};
-use crate::sync::Silent;
+use crate::sync::{Options as Run, Silent};
 
 fn now() -> SystemTime {
     SystemTime::now()
@@ -369,4 +371,160 @@ fn an_upload_that_did_not_reach_the_store_is_sent_by_the_next_pass() {
     fs::remove_dir_all(&taken).unwrap();
     site.follow();
     assert_eq!(site.upload(1).len(), 1);
+}
+
+/// A real Main, whose `rec` is beside the node's.
+struct Both(Site);
+
+impl Both {
+    fn new(settings: &str) -> Both {
+        let both = Both(Site::new());
+        let path = |name: &str| both.0.path(name).display().to_string();
+        fs::create_dir(path("main-rec")).unwrap();
+        let key = fs::read_to_string(path("node.pub")).unwrap();
+        let text = format!(
+            "[sync]\nstate_dir = '{}'\n[store]\nurl = 'file://{}'\n[[node]]\nname = 'mds1'\nvia = 'store'\nkey = '{}'\n\
+             [[directory]]\nname = 'rec'\npath = '{}'\ndirection = 'both'\nsettle = '0s'\n{settings}",
+            path("main-state"),
+            path("store"),
+            key.trim(),
+            path("main-rec"),
+        );
+        fs::write(path("config.toml"), text).unwrap();
+        both
+    }
+
+    fn main(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.0.path("main-rec").join(name)).ok()
+    }
+
+    fn set_main(&self, name: &str, content: &str) {
+        fs::write(self.0.path("main-rec").join(name), content).unwrap();
+    }
+
+    /// Main takes in what was uploaded.
+    fn take_in(&mut self) -> crate::report::Report {
+        let sources = Sources {
+            file_was_named: true,
+            file: self.0.path("config.toml"),
+            env: Vec::new(),
+            overrides: Vec::new(),
+            home: self.0.path("main-home"),
+            host_name: "main".to_owned(),
+            replaced: None,
+        };
+        let config = load(&sources).unwrap().config;
+        let services = Services::new(now, new_id);
+        let mut main = crate::site::Site::open(config, Locking::Try, Access::Change, services).unwrap();
+        main.take_uploads(Arc::clone(&self.0.objects), "01JCLUSTER".to_owned()).unwrap();
+        let report = main.sync(&Run::default()).unwrap();
+        let taken = main.settle_uploads().unwrap();
+        self.0.taken = taken.get("mds1").copied().unwrap_or(0);
+        report
+    }
+
+    /// Main takes in what was uploaded, and publishes what it has then.
+    fn publish(&mut self) -> crate::report::Report {
+        let report = self.take_in();
+        self.0.main.get_mut("rec").unwrap().clear();
+        for entry in fs::read_dir(self.0.path("main-rec")).unwrap().flatten() {
+            if entry.file_type().unwrap().is_file() {
+                let (name, content) =
+                    (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+                self.0.set("rec", &name, &content);
+            }
+        }
+        self.0.0.publish();
+        report
+    }
+}
+
+#[test]
+fn recordings_go_both_ways_and_deletions_stick() {
+    let mut both = Both::new("");
+    for name in ["m1.wav", "m2.wav", "m3.wav"] {
+        both.set_main(name, name);
+    }
+    both.publish();
+    both.0.follow();
+    both.0.record("n1.wav", "of the node");
+    both.0.record("n2.wav", "of the node too");
+    both.0.follow();
+    assert_eq!(both.0.standing().taken, 0);
+
+    let report = both.publish();
+    assert_eq!((report.exit_code(), both.0.taken), (0, 1), "{report:?}");
+    let told: Vec<String> = report.changes.iter().map(|change| change.path.escaped()).collect();
+    assert_eq!(told, ["n1.wav", "n2.wav"], "what goes to the node is told there");
+    assert_eq!(both.main("n1.wav").as_deref(), Some("of the node"));
+    both.0.follow();
+    assert_eq!(both.0.standing().taken, 1);
+    assert_eq!(both.0.has("rec/n1.wav").as_deref(), Some("of the node"));
+
+    // Deleted on the node, and on Main.
+    fs::remove_file(both.0.path("rec/n1.wav")).unwrap();
+    fs::remove_file(both.0.path("main-rec/m1.wav")).unwrap();
+    both.0.follow();
+    both.publish();
+    assert_eq!((both.main("n1.wav"), both.0.taken), (None, 2));
+    both.0.follow();
+    let files = |both: &Both| {
+        both.0.files().keys().filter(|name| name.starts_with("rec")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(files(&both), ["rec/m2.wav", "rec/m3.wav", "rec/n2.wav"]);
+    for _ in 0..2 {
+        both.0.follow();
+        let report = both.publish();
+        assert!(report.changes.is_empty() && report.exit_code() == 0, "{report:?}");
+    }
+    assert_eq!(files(&both), ["rec/m2.wav", "rec/m3.wav", "rec/n2.wav"]);
+    assert!(both.main("m1.wav").is_none() && both.main("n1.wav").is_none());
+}
+
+#[test]
+fn a_change_that_the_node_did_not_know_of_is_a_conflict() {
+    for (policy, main_wins) in [("", true), ("conflict = 'newer'\n", false)] {
+        let mut both = Both::new(policy);
+        both.set_main("a.wav", "both");
+        both.set_main("b.wav", "both");
+        both.publish();
+        both.0.follow();
+        both.0.copy("store", "old");
+        both.set_main("a.wav", "main's");
+        let own = fs::File::options().write(true).open(both.0.path("main-rec/a.wav")).unwrap();
+        own.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+        // Main publishes its change, and the node has not seen that when it makes its own.
+        both.publish();
+        both.0.record("a.wav", "node's");
+        let mut away = both.0.follower();
+        away.config.store.url = format!("file://{}", both.0.path("old").display());
+        assert_eq!(both.0.pass_of(&away).exit_code, 0);
+        both.0.copy("old/v1/nodes", "store/v1/");
+        let report = both.publish();
+        let winner = if main_wins { "main's" } else { "node's" };
+        assert_eq!(both.main("a.wav").as_deref(), Some(winner), "{report:?}");
+        both.0.follow();
+        assert_eq!(both.0.has("rec/a.wav").as_deref(), Some(winner));
+    }
+}
+
+#[test]
+fn an_upload_that_its_node_has_not_signed_is_not_taken_in() {
+    let mut both = Both::new("");
+    both.set_main("m1.wav", "m1");
+    both.publish();
+    both.0.follow();
+    both.0.record("n1.wav", "of the node");
+    both.0.follow();
+    let area = Area::node("mds1").unwrap();
+    let good = both.0.objects.get(&area.upload(1), 1 << 20).unwrap().unwrap();
+    let mut bad = good.clone();
+    let end = bad.len() - 3;
+    bad[end] ^= 1;
+    both.0.objects.put(&area.upload(1), &bad).unwrap();
+    let report = both.take_in();
+    assert_eq!((report.exit_code(), both.0.taken, both.main("n1.wav")), (41, 0, None), "{report:?}");
+    both.0.objects.put(&area.upload(1), &good).unwrap();
+    both.take_in();
+    assert_eq!((both.0.taken, both.main("n1.wav").is_some()), (1, true));
 }

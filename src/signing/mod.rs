@@ -22,6 +22,16 @@ pub(crate) fn sign(identity: &Path, namespace: &str, message: &[u8]) -> anyhow::
     }
 }
 
+/// The public key that belongs to a private one, without its comment.
+pub(crate) fn public_key(identity: &Path) -> anyhow::Result<PublicKey> {
+    let text = fs::read(identity).with_context(|| format!("reading {}", identity.display()))?;
+    let key = match PrivateKey::from_openssh(&text) {
+        Ok(key) => key.public_key().clone(),
+        Err(_) => ssh_keygen::public_key(identity)?,
+    };
+    Ok(PublicKey::from(key.key_data().clone()))
+}
+
 /// Which of `keys` has signed `message`, where exactly these bytes are its signature.
 pub(crate) fn signer<'k>(
     pem: &str,

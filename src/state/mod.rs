@@ -13,6 +13,7 @@
 //! | `running.json` | which run has begun and has not ended |
 //! | `told.json` | what the cron job has told of what is wrong |
 //! | `taken.json` | the last upload of each follower that was taken in |
+//! | `store.json` | which store this Main publishes in, under which lease, and what it has published last |
 //! | `history.db` | what each run did; nothing depends on it |
 //!
 //! Every file is replaced in one step and carries a checksum and a version where trusting a wrong one could
@@ -65,6 +66,7 @@ const EDGES: &str = "edges";
 /// There is one while a run is going on, and after one that did not end.
 const RUNNING: &str = "running.json";
 const TOLD: &str = "told.json";
+const STORE: &str = "store.json";
 const NEXT_EDGES: &str = "edges-next";
 const TAKEN: &str = "taken.json";
 
@@ -253,6 +255,21 @@ impl StateDir {
     /// Saves the answers of discovery. The caller holds the lock.
     pub(crate) fn save_answers(&self, answers: &Answers) -> anyhow::Result<()> {
         write(&self.path.join(DISCOVERY), &sealed::seal(answers)?)
+    }
+
+    /// What Main knows of the store in which it publishes, as it was saved.
+    pub(crate) fn published<T: DeserializeOwned>(&self) -> anyhow::Result<Option<T>> {
+        let path = self.path.join(STORE);
+        let Some(bytes) = read(&path)? else { return Ok(None) };
+        let known = sealed::open(&bytes).with_context(|| {
+            format!("{} is damaged; move it away and run `xds-sync store claim`", path.display())
+        });
+        known.map(Some)
+    }
+
+    /// Saves it. The caller holds the lock.
+    pub(crate) fn save_published(&self, known: &impl Serialize) -> anyhow::Result<()> {
+        write(&self.path.join(STORE), &sealed::seal(known)?)
     }
 
     /// What the cron job has told, as it was saved; what cannot be read is told again.

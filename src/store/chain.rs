@@ -40,6 +40,8 @@ pub struct Newest {
     pub head: Head,
     /// Its hash, as an object.
     pub hash: Sha256,
+    /// Number and hash of the last publication there is: that of a Main which had lost its lease counts here.
+    pub tip: (u64, Sha256),
     /// Main's key that signed the lease or, where there is one, the sign of life: the one to trust from here on.
     pub key: PublicKey,
 }
@@ -145,6 +147,14 @@ struct Chain<'a> {
     seen: Option<&'a Seen>,
 }
 
+/// How far the publications go.
+struct Walked {
+    /// The newest that the lease allows.
+    head: (Head, Sha256),
+    /// Number and hash of the last there is.
+    tip: (u64, Sha256),
+}
+
 /// What is asked for first, in one round trip.
 struct First {
     alive: Option<Alive>,
@@ -173,17 +183,25 @@ impl Chain<'_> {
         }
         let named = alive.as_ref().map_or(0, |alive| alive.seq).max(lease.prev_seq);
         let start = self.seen.map_or(0, |seen| seen.seq).max(named);
-        if start == 0 && self.is_missing(1)? {
+        // Of a store that was lost and made anew, the lease alone knows how far the first one had come.
+        let is_new = self.seen.is_none_or(|seen| lease.epoch > seen.epoch);
+        if is_new
+            && start <= lease.prev_seq
+            && self.is_missing(start.max(1))?
+            && self.is_missing(start + 1)?
+        {
             return Ok(Found::Empty(lease));
         }
-        let (head, hash) = self.walk(&lease, alive.as_ref(), start.max(1))?;
+        let start =
+            if is_new && start == lease.prev_seq && self.is_missing(start)? { start + 1 } else { start };
+        let Walked { head: (head, hash), tip } = self.walk(&lease, alive.as_ref(), start.max(1))?;
         if let Some(seen) = self.seen
             && (head.seq, lease.epoch) == (seen.seq, seen.epoch)
         {
             return Ok(Found::Same(alive));
         }
         let key = self.signer(&lease, alive.is_some())?;
-        Ok(Found::New(Box::new(Newest { lease, alive, head, hash, key })))
+        Ok(Found::New(Box::new(Newest { lease, alive, head, hash, tip, key })))
     }
 
     /// What mostly says that nothing is new, asked for side by side.
@@ -227,7 +245,13 @@ impl Chain<'_> {
         };
         let Some(mut found) = lease(self.objects, self.keys, epoch.max(1))? else {
             // An empty place is more often one that is not mounted than one that was wiped.
-            return match newest_epoch(self.objects)? {
+            let newest = newest_epoch(self.objects)?;
+            if newest > epoch {
+                // It was lost, and made anew by a Main that remembers it.
+                let gone = || StoreError::Tampered(format!("{} is not there", names::lease(newest)));
+                return lease(self.objects, self.keys, newest)?.ok_or_else(gone);
+            }
+            return match newest {
                 0 => Err(StoreError::Unreachable(format!("there is no store at {place}"))),
                 newest => Err(rollback(&format!(
                     "the newest lease at {place} is {newest}, and {epoch} was seen before"
@@ -257,7 +281,7 @@ impl Chain<'_> {
     }
 
     /// The newest publication that the lease allows, from the one with this number on.
-    fn walk(&self, lease: &Lease, alive: Option<&Alive>, start: u64) -> Result<(Head, Sha256), StoreError> {
+    fn walk(&self, lease: &Lease, alive: Option<&Alive>, start: u64) -> Result<Walked, StoreError> {
         let place = self.objects.place();
         let missing = || match self.seen {
             Some(seen) if seen.seq >= start => {
@@ -298,7 +322,7 @@ impl Chain<'_> {
         if best.0.cluster != lease.cluster || best.0.epoch > lease.epoch {
             return Err(StoreError::Tampered(format!("{} is not of this lease", names::head(best.0.seq))));
         }
-        Ok(best)
+        Ok(Walked { head: best, tip: (last.0.seq, last.1) })
     }
 
     fn check_seen(&self, (head, hash): &(Head, Sha256)) -> Result<(), StoreError> {

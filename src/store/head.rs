@@ -95,6 +95,9 @@ pub struct HeadDirectory {
     pub settle_ms: u64,
     /// Reloads that are due after a change.
     pub reload: Vec<String>,
+    /// Tokens of deletions that an administrator has released: a node need not be asked again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<String>,
     /// Mode and owner of the root.
     pub root: Option<StoredMeta>,
     /// The object that is its tree, and its length.
@@ -306,6 +309,7 @@ pub(crate) mod tests {
             exclude: vec!["*.bak".to_owned()],
             settle_ms: 2000,
             reload: vec!["moh".to_owned()],
+            accepted: Vec::new(),
             root: Some(StoredMeta { mode: 0o2775, user: None, group: Some("www-data".to_owned()) }),
             tree: Sha256::of(b"tree"),
             tree_len: 4,

@@ -64,6 +64,22 @@ pub fn newest(objects: &dyn Objects, pinned: &PublicKey) -> Result<Trusted, Stor
     Err(StoreError::Tampered(format!("{} has more than {MAX_ROTATIONS} keys", names::TRUST)))
 }
 
+/// All of Main's keys, oldest first. The first one signs itself: who reads this trusts the place, or knows one of the keys.
+pub fn all(objects: &dyn Objects) -> Result<Vec<PublicKey>, StoreError> {
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for n in 1..=MAX_ROTATIONS {
+        let name = names::trust(n);
+        let Some(object) = objects.get(&name, MAX_SMALL)? else { return Ok(keys) };
+        let unreadable = || StoreError::Tampered(format!("{name} has no key"));
+        let signer = match keys.last() {
+            Some(last) => last.clone(),
+            None => claims(&object).ok_or_else(unreadable)?,
+        };
+        keys.push(open(&object, &signer, n, &name)?);
+    }
+    Err(StoreError::Tampered(format!("{} has more than {MAX_ROTATIONS} keys", names::TRUST)))
+}
+
 /// The key that follows `key`.
 fn open(object: &[u8], key: &PublicKey, n: u64, name: &str) -> Result<PublicKey, StoreError> {
     let next: Trust = envelope::open(object, std::slice::from_ref(key), name)?;

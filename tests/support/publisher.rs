@@ -125,6 +125,7 @@ impl Publisher {
             max_add: None,
             owner: None,
             exclude: Vec::new(),
+            accepted: Vec::new(),
             settle_ms: 0,
             reload: if name == "moh" { self.reload.clone() } else { Vec::new() },
             root: None,

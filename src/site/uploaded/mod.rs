@@ -15,7 +15,6 @@ use crate::state::StateDir;
 use crate::store::{Objects, StoreError};
 
 use session::UploadedSession;
-use uploads::Uploads;
 
 /// What a follower's session is made of, whoever it is of.
 #[derive(Clone)]
