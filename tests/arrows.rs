@@ -67,6 +67,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "report",
             "snapshot",
             "state",
+            "store",
             "sync",
             "threads",
             "watch",

@@ -18,12 +18,14 @@ mod named;
 mod nodes;
 mod progress;
 mod publish;
+mod publish_key;
 mod restore;
 mod restore_text;
 mod serve;
 mod signals;
 mod status;
 mod steps;
+mod store;
 mod sync;
 mod ui;
 mod watch;
@@ -116,6 +118,8 @@ enum Command {
     Join(join::Args),
     Leave(leave::Args),
     Agent(agent::Args),
+    Publish(publish::Args),
+    Store(store::Args),
     Completions(completions::Args),
 }
 
@@ -207,6 +211,8 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Join(args) => join::run(context, &args),
         Command::Leave(args) => leave::run(context, &args),
         Command::Agent(args) => agent::run(&args),
+        Command::Publish(args) => publish::run(context, &args),
+        Command::Store(args) => store::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
     }
 }

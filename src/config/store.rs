@@ -49,7 +49,11 @@ fn url(raw: &Raw) -> Converted<String> {
 fn events(raw: &Raw) -> Converted<String> {
     let url = text(raw)?;
     let is_known = ["nats://", "tls://", "exec:/"].iter().any(|scheme| url.starts_with(scheme));
-    if is_known { Ok(url) } else { Err(format!("expected a URL such as \"nats://10.0.0.1:4222\", found '{url}'")) }
+    if is_known {
+        Ok(url)
+    } else {
+        Err(format!("expected a URL such as \"nats://10.0.0.1:4222\", found '{url}'"))
+    }
 }
 
 fn option(raw: &Raw) -> Converted<String> {

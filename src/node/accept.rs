@@ -200,7 +200,9 @@ mod tests {
 
     #[test]
     fn what_is_said_of_following_is_left_to_who_follows() {
-        let accept = parse("roots = ['/srv/moh']\n[store]\nurl = 'file:///srv/store'\n[follow.startup]\nmode = 'sync'\n");
+        let accept = parse(
+            "roots = ['/srv/moh']\n[store]\nurl = 'file:///srv/store'\n[follow.startup]\nmode = 'sync'\n",
+        );
         assert_eq!(accept.unwrap().roots, [Path::new("/srv/moh")]);
         let error = parse("[stores]\nurl = 'file:///srv/store'\n").unwrap_err().to_string();
         assert!(error.contains("unknown key stores"), "{error}");

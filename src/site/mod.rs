@@ -11,6 +11,7 @@ mod lock;
 mod machine;
 mod rotation;
 mod ssh;
+pub(crate) mod store;
 
 use std::fmt;
 use std::path::PathBuf;

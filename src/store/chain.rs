@@ -185,10 +185,15 @@ impl Chain<'_> {
         let start = self.seen.map_or(0, |seen| seen.seq).max(named);
         // Of a store that was lost and made anew, the lease alone knows how far the first one had come.
         let is_new = self.seen.is_none_or(|seen| lease.epoch > seen.epoch);
-        if is_new && start <= lease.prev_seq && self.is_missing(start.max(1))? && self.is_missing(start + 1)? {
+        if is_new
+            && start <= lease.prev_seq
+            && self.is_missing(start.max(1))?
+            && self.is_missing(start + 1)?
+        {
             return Ok(Found::Empty(lease));
         }
-        let start = if is_new && start == lease.prev_seq && self.is_missing(start)? { start + 1 } else { start };
+        let start =
+            if is_new && start == lease.prev_seq && self.is_missing(start)? { start + 1 } else { start };
         let Walked { head: (head, hash), tip } = self.walk(&lease, alive.as_ref(), start.max(1))?;
         if let Some(seen) = self.seen
             && (head.seq, lease.epoch) == (seen.seq, seen.epoch)

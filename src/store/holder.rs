@@ -144,7 +144,8 @@ impl Holder {
         match envelope::open::<Lease>(&object, keys, &name) {
             Err(StoreError::Tampered(why)) => {
                 let text = String::from_utf8_lossy(&object);
-                let claimed = text.split_once("-----END SSH SIGNATURE-----\n").map_or("", |(_, payload)| payload);
+                let claimed =
+                    text.split_once("-----END SSH SIGNATURE-----\n").map_or("", |(_, payload)| payload);
                 let claimed = serde_json::from_str::<Lease>(claimed).ok().map(|lease| lease.main);
                 match claimed.filter(|name| names::is_name(name)) {
                     Some(holder) => Err(StoreError::Held {
@@ -180,7 +181,9 @@ impl Holder {
         let place = self.objects.place();
         let set_back = |what: String| Err(StoreError::Tampered(format!("rollback: {place} {what}")));
         if lease.cluster != record.cluster {
-            return Err(StoreError::Tampered(format!("{place} is another store than this Main has published in")));
+            return Err(StoreError::Tampered(format!(
+                "{place} is another store than this Main has published in"
+            )));
         }
         if lease.epoch < record.epoch || tip.0 < record.seq {
             return set_back(format!(
@@ -245,7 +248,10 @@ impl Holder {
     pub fn init(&self, new_id: &str, record: Option<&Record>) -> Result<Record, StoreError> {
         let objects = &*self.objects;
         if chain::newest_epoch(objects)? > 0 {
-            return match self.standing(record).and_then(|standing| self.check_held(&standing).map(|()| standing)) {
+            return match self
+                .standing(record)
+                .and_then(|standing| self.check_held(&standing).map(|()| standing))
+            {
                 // The same once more is no mistake.
                 Ok(standing) => self.remember(&standing),
                 Err(error) => Err(error.while_doing("there is a store already")),
@@ -298,9 +304,10 @@ impl Holder {
         if lease.main_id == self.id && !is_released {
             return self.remember(&standing);
         }
-        let is_stale = standing.alive.as_ref().is_some_and(|alive| {
-            read_rfc3339(&alive.expires).is_some_and(|expires| expires < (self.now)())
-        });
+        let is_stale = standing
+            .alive
+            .as_ref()
+            .is_some_and(|alive| read_rfc3339(&alive.expires).is_some_and(|expires| expires < (self.now)()));
         let holder = lease.main.clone();
         let held = |detail: String| Err(StoreError::Held { holder: holder.clone(), detail });
         match force {
@@ -385,7 +392,13 @@ impl Holder {
         }
     }
 
-    fn add_key(&self, signer: &std::path::Path, key: &PublicKey, cluster: &str, n: u64) -> Result<(), StoreError> {
+    fn add_key(
+        &self,
+        signer: &std::path::Path,
+        key: &PublicKey,
+        cluster: &str,
+        n: u64,
+    ) -> Result<(), StoreError> {
         let next = Trust { v: FORMAT, cluster: cluster.to_owned(), n, key: text_of(key)?, time: self.time() };
         match create_or_own(&*self.objects, &names::trust(n), &seal(signer, &next)?)? {
             Created::New => Ok(()),

@@ -87,9 +87,8 @@ pub fn read_tree(objects: &dyn Objects, directory: &HeadDirectory) -> Result<Sto
 /// The trees of the newest publication.
 pub fn last_trees(holder: &Holder, standing: &Standing) -> Result<BTreeMap<String, StoredTree>, StoreError> {
     let Some((head, _)) = &standing.head else { return Ok(BTreeMap::new()) };
-    let read = |directory: &HeadDirectory| {
-        Ok((directory.name.clone(), read_tree(&*holder.objects, directory)?))
-    };
+    let read =
+        |directory: &HeadDirectory| Ok((directory.name.clone(), read_tree(&*holder.objects, directory)?));
     head.directories.iter().map(read).collect()
 }
 
@@ -137,22 +136,31 @@ pub fn publish(
         match directory.found {
             Some((found, source)) => {
                 let empty = StoredTree::default();
-                let before = trees.get(&name).unwrap_or(&empty);
-                let (directory, outcome) = put_directory(holder, directory.settings, &found, &source, before)?;
+                let hash = last.as_ref().and_then(|last| Some(last.directory(&name)?.tree));
+                let before = Before { stored: trees.get(&name).unwrap_or(&empty), hash };
+                let (directory, outcome) =
+                    put_directory(holder, directory.settings, &found, &source, &before)?;
                 published.push(directory);
                 outcomes.push(outcome);
             }
             None => published.extend(last.as_ref().and_then(|last| last.directory(&name)).cloned()),
         }
     }
-    let is_same = last.as_ref().is_some_and(|last| last.nodes == nodes && same(&last.directories, &published));
+    let is_same =
+        last.as_ref().is_some_and(|last| last.nodes == nodes && same(&last.directories, &published));
     let signed_by_own = !has_new_key && is_signed_by_own(holder, &standing)?;
     if is_same && signed_by_own {
         reach(Point::StoreAlive).map_err(|error| StoreError::Local(error.to_string()))?;
         holder.check_not_fenced(&standing)?;
         holder.put_alive(&standing, false)?;
         let seq = last.map_or(0, |last| last.seq);
-        return Ok(Outcome { record: holder.remember(&standing)?, seq, is_new: false, directories: outcomes, warnings });
+        return Ok(Outcome {
+            record: holder.remember(&standing)?,
+            seq,
+            is_new: false,
+            directories: outcomes,
+            warnings,
+        });
     }
     let record = put_head(holder, standing, nodes, published, "publish")?;
     Ok(Outcome { seq: record.seq, record, is_new: true, directories: outcomes, warnings })
@@ -215,7 +223,10 @@ pub(super) fn put_head(
         let (other, _) = super::chain::head(&*holder.objects, &standing.keys, head.seq)?
             .ok_or_else(|| StoreError::Unreachable(format!("{name} was there and is not there any more")))?;
         return Err(StoreError::Held {
-            detail: format!("{} has published {} at the same time: it has this Main's lease", other.main, head.seq),
+            detail: format!(
+                "{} has published {} at the same time: it has this Main's lease",
+                other.main, head.seq
+            ),
             holder: other.main,
         });
     }
@@ -229,14 +240,23 @@ pub(super) fn put_head(
     holder.remember(&standing)
 }
 
+/// What a directory was in the publication before.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    stored: &'a StoredTree,
+    /// The object that its tree is; none: it was not published.
+    hash: Option<Sha256>,
+}
+
 /// Puts the contents of a directory that the store lacks there, and its tree.
 fn put_directory(
     holder: &Holder,
     settings: HeadDirectory,
     found: &Tree,
     source: &SourceFn,
-    before: &StoredTree,
+    before: &Before<'_>,
 ) -> Result<(HeadDirectory, DirectoryOutcome), StoreError> {
+    let Before { stored: before, hash: last_hash } = *before;
     let wanted = settled(found, &before.tree);
     let mut parts = Parts::default();
     let mut requests: Vec<BlobRequest> = Vec::new();
@@ -262,7 +282,7 @@ fn put_directory(
         return Err(StoreError::Local(format!("the tree of {} is too long", settings.name)));
     }
     let hash = Sha256::of(&object);
-    if settings_tree(before, &tree) != Some(hash) {
+    if last_hash != Some(hash) {
         reach(Point::StoreTree).map_err(|error| StoreError::Local(error.to_string()))?;
         put_object(&*holder.objects, &hash, &object)?;
     }
@@ -275,12 +295,6 @@ fn put_directory(
         ..settings
     };
     Ok((directory, outcome))
-}
-
-/// The hash of the tree before, where this is the same.
-fn settings_tree(before: &StoredTree, tree: &Tree) -> Option<Sha256> {
-    let same = (before.tree == *tree).then(|| tree::encode(&before.tree, &before.parts).ok()).flatten();
-    same.map(|object| Sha256::of(&object))
 }
 
 /// With the parts of what was taken from the tree before, because it changed while it was read.

@@ -90,7 +90,11 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
 }
 
 /// What the last scan of a directory saw.
-fn of_scan(main: &mut dyn MainSide, directory: &DirectorySpec, scanned: &Scanned) -> Result<Origin, NodeError> {
+fn of_scan(
+    main: &mut dyn MainSide,
+    directory: &DirectorySpec,
+    scanned: &Scanned,
+) -> Result<Origin, NodeError> {
     let source = main.source(&directory.name)?;
     let tree = main.tree(&directory.name, None)?;
     Ok(Origin {

@@ -14,8 +14,8 @@ mod version;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, bail};
 
@@ -145,7 +145,8 @@ impl Search<'_> {
             ledger.roots.insert(directory.name.clone(), id);
             self.environment.state.save_ledger(&ledger)?;
         }
-        let root = main.root_meta(&directory.name).with_context(|| format!("{} has no root", directory.name))?;
+        let root =
+            main.root_meta(&directory.name).with_context(|| format!("{} has no root", directory.name))?;
         Ok((main.tree(&directory.name, None)?, root.mode))
     }
 
