@@ -2,6 +2,10 @@
 //! temporary directory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/wait.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod wait;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -330,7 +334,11 @@ fn one_main_alone_publishes() {
     assert_eq!((passive.code, &passive.json()["store"]["holder"]), (Some(4), &Value::from("spare")));
     let sync = site.run(&["sync"]);
     assert_eq!(sync.code, Some(4), "{}{}", sync.stdout, sync.stderr);
-    assert!(sync.stdout.contains("nothing was published") && sync.stdout.contains("spare"), "{}", sync.stdout);
+    assert!(
+        sync.stdout.contains("nothing was published") && sync.stdout.contains("spare"),
+        "{}",
+        sync.stdout
+    );
 
     let wrong = site.run(&["store", "claim", "--force", "other"]);
     assert_eq!(wrong.code, Some(4), "{}", wrong.stderr);
@@ -460,11 +468,12 @@ fn a_publication_of_many_parts_is_cut() {
     fs::write(site.path("moh/big.wav"), &content).unwrap();
     let sparse = fs::File::create(site.path("moh/sparse")).unwrap();
     sparse.set_len(8 << 20).unwrap();
+    drop(sparse);
     site.ok(&["publish"]);
     let tree = site.tree(1, "moh");
     let parts = tree["big.wav"]["parts"].as_array().unwrap();
     assert_eq!((parts.len(), &parts[1]["plain_len"]), (2, &Value::from(5)));
-    assert_eq!(tree["sparse"]["parts"][0]["enc"], "zero");
+    assert_eq!(tree["sparse"]["parts"][0]["enc"], "zero", "{}", tree["sparse"]);
     assert!(site.objects().iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>() < 20 << 20);
 }
 
@@ -488,4 +497,108 @@ fn mistakes_are_named() {
     }
     fs::write(site.config("main"), good).unwrap();
     site.ok(&["config", "check"]);
+}
+
+/// Where cargo builds, and `scripts/setup test` puts what tests need.
+fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"))
+}
+
+/// moto's S3, in a place of its own made by `scripts/setup test`.
+struct Moto {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Moto {
+    fn start() -> Moto {
+        let server = target().join("moto/bin/moto_server");
+        assert!(server.exists(), "{} is missing: run scripts/setup test", server.display());
+        // Given back at once: whoever takes it in between makes the test fail, and no other.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(server);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let moto = Moto { process, port };
+        wait::eventually("an answer of moto", wait::LIMIT, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let bucket = format!("http://127.0.0.1:{port}/bucket");
+        let made = Command::new("curl").args(["-sf", "-X", "PUT", &bucket]).status().unwrap();
+        assert!(made.success());
+        moto
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_bucket_is_a_store() {
+    let moto = Moto::start();
+    let mut site = Site::new();
+    site.url = "s3://bucket/xds".to_owned();
+    for name in ["main", "spare"] {
+        site.main(name, "key");
+        let text = fs::read_to_string(site.config(name)).unwrap();
+        let options = format!(
+            "url = \"s3://bucket/xds\"\noptions = {{ endpoint = \"http://127.0.0.1:{}\", region = \"eu-west-1\", access_key_id \
+             = \"a\", secret_access_key = \"very-secret\" }}\n",
+            moto.port
+        );
+        fs::write(site.config(name), text.replace("url = \"s3://bucket/xds\"\n", &options)).unwrap();
+    }
+    let shown = site.ok(&["config", "show"]).stdout;
+    assert!(!shown.contains("very-secret") && shown.contains("store.url"), "{shown}");
+    site.fails(&["publish"], 41, "store init");
+    site.ok(&["store", "check"]);
+    site.ok(&["store", "init"]);
+    for n in 0..20 {
+        site.write(&format!("moh/{n}.wav"), &format!("file {n}"));
+    }
+    site.ok(&["publish"]);
+    site.write("moh/3.wav", "another");
+    let published = site.ok(&["publish", "--json"]).json();
+    assert_eq!(published["store"]["seq"], 2);
+    let verified = site.ok(&["store", "verify", "--json"]).json();
+    assert_eq!(verified["verify"]["publications"], 2, "{verified}");
+    assert_eq!(site.run_as("spare", &["store", "claim"]).code, Some(4));
+    site.ok(&["store", "gc"]);
+    drop(moto);
+    let gone = site.run(&["publish"]);
+    assert_eq!(gone.code, Some(41), "{}", gone.stderr);
+}
+
+/// The program in docs/store.md, as it stands there.
+fn git_helper(site: &Site) -> String {
+    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/store.md")).unwrap();
+    let start = docs.find("```sh\n#!/bin/sh").expect("docs/store.md has a helper for git") + "```sh\n".len();
+    let script = &docs[start..start + docs[start..].find("```").unwrap()];
+    let repository = site.path("repository.git");
+    let made = Command::new("git").args(["init", "-q", "--bare"]).arg(&repository).status().unwrap();
+    assert!(made.success());
+    let helper = site.path("xds-store-git");
+    fs::write(&helper, script.replace("/srv/xds-store.git", repository.to_str().unwrap())).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("exec:{}", helper.display())
+}
+
+#[test]
+fn a_git_repository_is_a_store_by_the_program_of_the_documentation() {
+    let mut site = Site::new();
+    site.url = git_helper(&site);
+    site.main("main", "key");
+    site.main("spare", "key");
+    site.ok(&["store", "check"]);
+    site.fails(&["publish"], 41, "store init");
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    site.ok(&["publish"]);
+    site.write("moh/a.wav", "two");
+    site.ok(&["publish"]);
+    site.ok(&["store", "verify"]);
+    assert_eq!(site.run_as("spare", &["store", "claim"]).code, Some(4));
 }
