@@ -28,6 +28,7 @@ pub mod restore;
 mod room;
 mod result;
 mod spec;
+mod survey;
 mod sweep;
 mod throttle;
 mod timely;
@@ -59,6 +60,7 @@ pub use metered::{Phase, Progress, Silent};
 pub use result::state_of;
 pub(crate) use spec::FOLLOWER;
 pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
+pub use survey::{FoundOnMain, Survey, Surveyed, survey};
 
 /// Reaches nodes. Over ssh in earnest; a test may hand out sessions of its own.
 pub trait Connect: Sync {

@@ -19,12 +19,14 @@ mod named;
 mod nodes;
 mod progress;
 mod publish;
+mod publish_key;
 mod restore;
 mod restore_text;
 mod serve;
 mod signals;
 mod status;
 mod steps;
+mod store;
 mod sync;
 mod ui;
 mod watch;
@@ -118,6 +120,8 @@ enum Command {
     Leave(leave::Args),
     Follow(follow::Args),
     Agent(agent::Args),
+    Publish(publish::Args),
+    Store(store::Args),
     Completions(completions::Args),
 }
 
@@ -210,6 +214,8 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Leave(args) => leave::run(context, &args),
         Command::Follow(args) => follow::run(context, &args),
         Command::Agent(args) => agent::run(&args),
+        Command::Publish(args) => publish::run(context, &args),
+        Command::Store(args) => store::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
     }
 }

@@ -11,6 +11,8 @@ pub const USAGE: u8 = 1;
 pub const INCOMPATIBLE: u8 = 2;
 /// A root is missing, unmounted or not the marked one; nothing was deleted.
 pub const ROOT: u8 = 3;
+/// The store's lease is held by another Main.
+pub const LEASE: u8 = 4;
 /// `-n --exit-code`: there are differences.
 pub const DIFFERENCES: u8 = 6;
 /// A signal ended the run.
@@ -29,7 +31,7 @@ pub const ALL_LOST: u8 = 41;
 pub const RELOAD: u8 = 42;
 /// A conflict waits for a decision.
 pub const CONFLICT: u8 = 43;
-/// What lies in a store is not what was signed, or is older than what was seen before.
+/// What lies in the store is not what was signed, or is older than what was seen before.
 pub const TAMPERED: u8 = 50;
 /// A bug.
 pub const INTERNAL: u8 = 70;
@@ -37,11 +39,12 @@ pub const INTERNAL: u8 = 70;
 pub const LOCKED: u8 = 75;
 
 /// When several apply, the first of these is reported.
-const PRECEDENCE: [u8; 14] = [
+const PRECEDENCE: [u8; 15] = [
     USAGE,
     LOCKED,
     INTERNAL,
     INTERRUPTED,
+    LEASE,
     TAMPERED,
     ROOT,
     DELETE_GUARD,
@@ -55,7 +58,7 @@ const PRECEDENCE: [u8; 14] = [
 ];
 
 /// The one code that stands for all of `codes`; [`IN_STEP`] for none.
-pub(crate) fn first_of(codes: &[u8]) -> u8 {
+pub fn first_of(codes: &[u8]) -> u8 {
     PRECEDENCE.into_iter().find(|code| codes.contains(code)).unwrap_or(IN_STEP)
 }
 
@@ -148,7 +151,8 @@ impl Stage {
             | Stage::Transfer
             | Stage::Commit
             | Stage::State
-            | Stage::History => PARTIAL,
+            | Stage::History
+            | Stage::Publish => PARTIAL,
         }
     }
 }
@@ -307,5 +311,6 @@ mod tests {
         assert_eq!(first_of(&[41, 20, 70, 40]), 70);
         assert_eq!(first_of(&[70, 75]), 75);
         assert_eq!(first_of(&[75, 1]), 1);
+        assert_eq!([first_of(&[3, 50, 4]), first_of(&[50, 3]), first_of(&[4, 20])], [4, 50, 20]);
     }
 }

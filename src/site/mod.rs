@@ -11,6 +11,7 @@ mod lock;
 mod machine;
 mod rotation;
 mod ssh;
+pub(crate) mod store;
 mod uploaded;
 
 use std::collections::BTreeMap;
@@ -236,8 +237,28 @@ impl Site {
         spec
     }
 
-    /// From now on nodes that follow the store take part in runs, with what they have uploaded there. `cluster` is the store's
-    /// ULID.
+    /// From now on nodes that follow the store take part in runs, with what they have uploaded there, if there are any and this
+    /// Main has a store.
+    pub(crate) fn join_followers(&mut self) -> anyhow::Result<()> {
+        if self.config().followers.is_empty() {
+            return Ok(());
+        }
+        match self.store_record()? {
+            Some(record) => self.take_uploads(self.store()?.objects, record.cluster),
+            None => Ok(()),
+        }
+    }
+
+    /// A run for these nodes alone; `None`: there are none.
+    pub(crate) fn take_in(&self, options: &Options) -> anyhow::Result<Option<Report>> {
+        if self.ssh.followers.is_none() {
+            return Ok(None);
+        }
+        let nodes = self.config().followers.iter().map(|node| node.name.clone()).collect();
+        self.sync(&Options { nodes, ..options.clone() }).map(Some)
+    }
+
+    /// The same, of a store that is open. `cluster` is its ULID.
     pub(crate) fn take_uploads(&mut self, objects: Arc<dyn Objects>, cluster: String) -> anyhow::Result<()> {
         let key = |node: &config::Follower| {
             let key = PublicKey::from_openssh(&node.key);

@@ -1,7 +1,9 @@
 //! Objects under names: all that is asked of a store. What is behind it is a directory, a service, or a program.
 
+mod exec;
 mod files;
 mod service;
+mod services;
 #[cfg(test)]
 pub(crate) mod memory;
 
@@ -69,6 +71,16 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Objects>, StoreError> {
     let scheme = spec.url.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
         "file" => Ok(Arc::new(files::open(spec)?)),
+        "s3" => Ok(Arc::new(services::s3(spec)?)),
+        #[cfg(feature = "gcs-untested")]
+        "gs" => Ok(Arc::new(services::gcs(spec)?)),
+        #[cfg(feature = "azure-untested")]
+        "az" => Ok(Arc::new(services::azure(spec)?)),
+        "exec" => Ok(Arc::new(exec::Exec::open(&spec.url)?)),
+        "gs" | "az" => Err(StoreError::Local(format!(
+            "{}: this xds-sync was built without the feature for that service (gcs-untested, azure-untested)",
+            spec.url
+        ))),
         _ => Err(StoreError::Local(format!(
             "store.url: expected a URL such as \"file:///srv/xds-store\", found '{}'",
             spec.url
