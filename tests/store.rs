@@ -521,7 +521,9 @@ impl Moto {
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
         let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let moto = Moto { process, port };
-        wait::eventually("an answer of moto", wait::LIMIT, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait::eventually("an answer of moto", wait::LIMIT, || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         let bucket = format!("http://127.0.0.1:{port}/bucket");
         let made = Command::new("curl").args(["-sf", "-X", "PUT", &bucket]).status().unwrap();
         assert!(made.success());
