@@ -58,6 +58,7 @@ use rendezvous::Rendezvous;
 pub use main_side::{BlobSource, MainSide, MainStage};
 pub use metered::{Phase, Progress, Silent};
 pub use result::state_of;
+pub(crate) use spec::FOLLOWER;
 pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
 pub use survey::{FoundOnMain, Survey, Surveyed, survey};
 
@@ -307,7 +308,7 @@ impl<'a> Run<'a> {
         if accepted {
             lock(&self.used_tokens).insert(token.to_owned());
         }
-        accepted
+        accepted || self.spec.released.iter().any(|released| released == token)
     }
 
     /// Reports what Main's trash of a directory gave up, if anything.

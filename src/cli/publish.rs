@@ -10,8 +10,10 @@ use super::{Context, exit, load, signals};
 use crate::logging;
 use crate::model::Size;
 use crate::model::escape::clean;
+use crate::record;
 use crate::report::exit::IN_STEP;
-use crate::report::{Halted, Problem, Report, words};
+use crate::report::status::Scope;
+use crate::report::{Halted, NodeReport, Problem, Report, Stage, words};
 use crate::site::store::{Asked, Publication, holder_of};
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::sync::Options;
@@ -140,14 +142,33 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
     let stop = signals::stop_flag()?;
     let services = Services { stop: stop.clone(), ..load::services() };
     let access = if args.dry_run { Access::ReadOnly } else { Access::Change };
-    let site = Site::open(config, Locking::Try, access, services)?;
+    let mut site = Site::open(config, Locking::Try, access, services)?;
+    site.join_followers()?;
     signals::begin_run(&stop);
     let options =
         Options { dry_run: args.dry_run, accept: args.accept_deletes.clone(), ..Options::default() };
     // What nodes have uploaded is taken in here first, as edges of a run like any other.
-    let taken = BTreeMap::new();
-    let published = site.publish(&options, Asked::ByHand, &taken)?;
+    let mut taken_in = site.take_in(&options)?;
+    let taken = site.settle_uploads()?;
+    let mut published = site.publish(&options, Asked::ByHand, &taken)?;
+    if let Some(report) = &mut taken_in {
+        let code = report.exit_code();
+        let nodes: Vec<String> = report.nodes.iter().map(|node| node.name.clone()).collect();
+        record::run(site.state(), report, code, Scope { nodes: &nodes, directories: &[] });
+        published.problems.extend(lost(report));
+        published.problems.append(&mut report.problems);
+        published.halted.append(&mut report.halted);
+    }
     Ok((site.config().main.name.clone(), published))
+}
+
+/// Nodes whose uploads were not taken in, and why.
+fn lost(report: &Report) -> Vec<Problem> {
+    let lost = |node: &NodeReport| {
+        let detail = format!("what {} uploaded is not taken in: {}", node.name, node.error.as_ref()?);
+        Some(Problem { node: Some(node.name.clone()), ..Problem::failure(Stage::Connect, detail) })
+    };
+    report.nodes.iter().filter_map(lost).collect()
 }
 
 /// The exit code of a publication that did not fail as a whole.
@@ -241,17 +262,16 @@ pub(super) fn after_run(site: &Site, report: &mut Report) -> u8 {
     if site.config().store.is_none() {
         return IN_STEP;
     }
-    let failure = |detail: String| Problem::failure(crate::report::Stage::Publish, detail);
-    match site.publish(&Options::default(), Asked::AfterRun, &BTreeMap::new()) {
+    let failure = |detail: String| Problem::failure(Stage::Publish, detail);
+    let taken = site.settle_uploads();
+    match taken.and_then(|taken| site.publish(&Options::default(), Asked::AfterRun, &taken)) {
         Ok(publication) => {
             log::info!("{}", summary(false, &publication));
             let code = code_of(&publication);
             report.problems.extend(publication.halted.iter().map(|halted| failure(halt(halted))));
             report.problems.extend(publication.problems);
             let warnings = publication.warnings.into_iter();
-            report
-                .problems
-                .extend(warnings.map(|warning| Problem::warning(crate::report::Stage::Publish, warning)));
+            report.problems.extend(warnings.map(|warning| Problem::warning(Stage::Publish, warning)));
             code
         }
         Err(error) => {

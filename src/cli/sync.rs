@@ -201,7 +201,7 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     let services = Services { progress, stop: Arc::clone(&stop), ..load::services() };
     let access = if args.dry_run { Access::ReadOnly } else { Access::Change };
     let open = |locking| Site::open(config.clone(), locking, access, services.clone());
-    let site = match open(Locking::Try) {
+    let mut site = match open(Locking::Try) {
         Err(error) if args.wait && error.is::<Locked>() => {
             context.ui.message(&format!("{error}; waiting for its end"));
             open(Locking::Wait)?
@@ -214,6 +214,10 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     load::check_nodes(&args.nodes, site.config())?;
     load::check_any_node(context, site.nodes())?;
 
+    // Where the store does not answer, nothing can be published either, and that is told.
+    if let Err(error) = site.join_followers() {
+        log::warn!("what nodes uploaded is not taken in: {error:#}");
+    }
     signals::begin_run(&stop);
     let mut report = site.sync(&Options {
         dry_run: args.dry_run,

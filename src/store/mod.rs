@@ -27,6 +27,7 @@ pub mod names;
 pub mod objects;
 pub mod publish;
 pub mod rollback;
+pub mod status;
 pub mod tree;
 pub mod trust;
 pub mod upload;
