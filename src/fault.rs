@@ -11,22 +11,30 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 
 macro_rules! points {
-    ($($(#[$doc:meta])* $point:ident = $name:literal,)*) => {
+    (
+        run { $($(#[$doc:meta])* $point:ident = $name:literal,)* }
+        publication { $($(#[$store_doc:meta])* $store_point:ident = $store_name:literal,)* }
+    ) => {
         /// A step of which a test may make the last one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Point {
             $($(#[$doc])* $point,)*
+            $($(#[$store_doc])* $store_point,)*
         }
 
         impl Point {
-            /// Every point, in the order in which a run first meets them.
+            /// Every point of a run, in the order in which it first meets them.
             pub const ALL: &[Point] = &[$(Point::$point,)*];
+
+            /// Every point of a publication, likewise.
+            pub const OF_STORE: &[Point] = &[$(Point::$store_point,)*];
 
             /// Its name.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
                     $(Point::$point => $name,)*
+                    $(Point::$store_point => $store_name,)*
                 }
             }
         }
@@ -34,6 +42,7 @@ macro_rules! points {
 }
 
 points! {
+    run {
     /// A hash cache takes the place of the one before.
     CacheRename = "cache.rename",
     /// `.xds-sync`, its stage or its trash is opened, and made where it is missing.
@@ -116,6 +125,10 @@ points! {
     Reload = "reload",
     /// It has succeeded, and that is not on record.
     Reloaded = "reloaded",
+    /// All nodes are done, and the ledger is not on disk.
+    Ledger = "ledger",
+    }
+    publication {
     /// A part of a file is about to be put into the store.
     StorePart = "store.part",
     /// A tree is.
@@ -124,8 +137,7 @@ points! {
     StoreHead = "store.head",
     /// A sign of life is, which names the newest head.
     StoreAlive = "store.alive",
-    /// All nodes are done, and the ledger is not on disk.
-    Ledger = "ledger",
+    }
 }
 
 impl fmt::Display for Point {

@@ -28,6 +28,7 @@ pub mod restore;
 mod room;
 mod result;
 mod spec;
+mod survey;
 mod sweep;
 mod throttle;
 mod timely;
@@ -57,7 +58,9 @@ use rendezvous::Rendezvous;
 pub use main_side::{BlobSource, MainSide, MainStage};
 pub use metered::{Phase, Progress, Silent};
 pub use result::state_of;
+pub(crate) use spec::FOLLOWER;
 pub use spec::{DirectorySpec, EdgeSpec, NodeSpec, Options, Spec};
+pub use survey::{FoundOnMain, Survey, Surveyed, survey};
 
 /// Reaches nodes. Over ssh in earnest; a test may hand out sessions of its own.
 pub trait Connect: Sync {
@@ -305,7 +308,7 @@ impl<'a> Run<'a> {
         if accepted {
             lock(&self.used_tokens).insert(token.to_owned());
         }
-        accepted
+        accepted || self.spec.released.iter().any(|released| released == token)
     }
 
     /// Reports what Main's trash of a directory gave up, if anything.

@@ -16,7 +16,7 @@ use modules::{Module, Names, edges, on_circles};
 use sources::sources;
 
 /// Module → modules that it may use. What is not listed here does not exist.
-const ARROWS: [(&str, &[&str]); 30] = [
+const ARROWS: [(&str, &[&str]); 31] = [
     ("model", &[]),
     ("fault", &[]),
     ("threads", &["fault"]),
@@ -59,6 +59,7 @@ const ARROWS: [(&str, &[&str]); 30] = [
         &[
             "config",
             "discovery",
+            "disk",
             "enroll",
             "host",
             "model",
@@ -67,14 +68,23 @@ const ARROWS: [(&str, &[&str]); 30] = [
             "report",
             "snapshot",
             "state",
+            "store",
             "sync",
             "threads",
+            "transfer",
             "watch",
         ],
     ),
     (
         "daemon",
         &["config", "model", "node", "record", "report", "site", "snapshot", "state", "sync", "watch"],
+    ),
+    (
+        "follow",
+        &[
+            "config", "disk", "durable", "fault", "model", "node", "plan", "record", "reload", "report",
+            "site", "snapshot", "state", "store", "sync", "toml", "transfer", "version",
+        ],
     ),
     ("record", &["logging", "model", "report", "state"]),
     ("cli", &["*"]),

@@ -49,7 +49,8 @@ fn check(context: &Context) -> anyhow::Result<u8> {
     match load::config_with_origins(context) {
         Ok(Loaded { config, warnings, .. }) => {
             warnings.iter().for_each(|warning| context.ui.message(&clean(warning)));
-            let (directories, nodes) = (config.directories.len(), config.nodes.len());
+            let (directories, nodes) =
+                (config.directories.len(), config.nodes.len() + config.followers.len());
             let found = match config.discovery.is_used() {
                 true => ", and those that 'xds-sync nodes list' finds",
                 false => "",

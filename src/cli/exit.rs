@@ -10,8 +10,9 @@ use super::ui::Ui;
 use crate::config::Mistakes;
 use crate::host;
 use crate::model::escape::clean;
-use crate::report::exit::{IN_STEP, LOCKED, PARTIAL, USAGE};
+use crate::report::exit::{ALL_LOST, IN_STEP, INCOMPATIBLE, LEASE, LOCKED, PARTIAL, TAMPERED, USAGE};
 use crate::site::Locked;
+use crate::store::StoreError;
 
 /// The code of a command that did what it was asked to.
 pub(super) const DONE: u8 = IN_STEP;
@@ -79,10 +80,23 @@ fn advice(error: &anyhow::Error) -> &'static str {
 pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     if error.is::<Locked>() {
         LOCKED
+    } else if let Some(error) = error.downcast_ref::<StoreError>() {
+        of_store(error)
     } else if error.is::<Incomplete>() {
         PARTIAL
     } else {
         USAGE
+    }
+}
+
+/// The code of what went wrong with a store.
+pub(super) fn of_store(error: &StoreError) -> u8 {
+    match error {
+        StoreError::Unreachable(_) | StoreError::Refused(_) => ALL_LOST,
+        StoreError::Tampered(_) => TAMPERED,
+        StoreError::Incompatible(_) => INCOMPATIBLE,
+        StoreError::Held { .. } => LEASE,
+        StoreError::Local(_) => USAGE,
     }
 }
 

@@ -47,7 +47,7 @@ fn parse(text: &str) -> Option<Fault> {
         "panic" => What::Panic,
         errno => What::Fails(errno.parse().ok()?),
     };
-    let point = Point::ALL.iter().find(|point| point.name() == name)?;
+    let point = Point::ALL.iter().chain(Point::OF_STORE).find(|point| point.name() == name)?;
     Some(Fault { point: *point, nth: nth.parse().ok()?, met: AtomicU64::new(0), what })
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::exit::StepContext as _;
-use super::publish::{self, Publish};
+use super::publish_key::{self, Publish};
 use super::steps::Steps;
 use super::{Context, candidates, exit, load};
 use crate::config::{Config, Directory};
@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let config = load::config(context)?;
     load::check_directories(&args.adopt, &config)?;
     let web = web::Site::default();
-    publish::check(&web, args.publish)?;
+    publish_key::check(&web, args.publish)?;
     if args.watch {
         service::check()?;
         let file = load::config_path(context);
@@ -126,7 +126,7 @@ fn perform(
     let is_watched = args.watch || service::is_enabled();
     let cron = cron_job(config, &config_file, is_watched, steps);
     steps.attempt("cron job", cron);
-    let published = publish::run(web, config, &config_file, args.publish, steps);
+    let published = publish_key::run(web, config, &config_file, args.publish, steps);
     let port = steps.attempt("publish", published);
     steps.only_changes(args.takeover);
     next_steps(config, &pair, port, steps).step("install")?;
@@ -318,8 +318,8 @@ fn cron_job(config: &Config, config_file: &Path, is_watched: bool, steps: &mut S
 /// HOST, or HOST:PORT.
 fn main_address(host: &str, port: Option<u16>) -> String {
     match port {
-        Some(port) if port != publish::HTTPS && host.contains(':') => format!("[{host}]:{port}"),
-        Some(port) if port != publish::HTTPS => format!("{host}:{port}"),
+        Some(port) if port != publish_key::HTTPS && host.contains(':') => format!("[{host}]:{port}"),
+        Some(port) if port != publish_key::HTTPS => format!("{host}:{port}"),
         _ => host.to_owned(),
     }
 }

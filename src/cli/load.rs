@@ -138,7 +138,7 @@ pub(super) fn show_discovery(context: &Context, known: &KnownNodes) {
 
 /// Fails where no node is known although every source has answered: a list that was lost must not look like success.
 pub(super) fn check_any_node(context: &Context, known: &KnownNodes) -> anyhow::Result<()> {
-    if known.config().nodes.is_empty() && known.is_complete() {
+    if known.config().nodes.is_empty() && known.config().followers.is_empty() && known.is_complete() {
         if let Some(main) = obeyed_main(&known.config().sync.state_dir) {
             bail!("this host is a media server of {}: run this there", escape_for_people(main.as_bytes()));
         }

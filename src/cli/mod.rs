@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod conflicts;
 mod exit;
+mod follow;
 #[cfg(debug_assertions)]
 mod faults;
 mod history;
@@ -18,12 +19,14 @@ mod named;
 mod nodes;
 mod progress;
 mod publish;
+mod publish_key;
 mod restore;
 mod restore_text;
 mod serve;
 mod signals;
 mod status;
 mod steps;
+mod store;
 mod sync;
 mod ui;
 mod watch;
@@ -115,7 +118,10 @@ enum Command {
     Serve(serve::Args),
     Join(join::Args),
     Leave(leave::Args),
+    Follow(follow::Args),
     Agent(agent::Args),
+    Publish(publish::Args),
+    Store(store::Args),
     Completions(completions::Args),
 }
 
@@ -147,7 +153,7 @@ impl Context {
 pub fn command() -> clap::Command {
     let command = <Cli as clap::CommandFactory>::command().max_term_width(80);
     // These read no configuration of Main's.
-    let without_config = ["join", "leave", "agent", "completions"];
+    let without_config = ["join", "leave", "follow", "agent", "completions"];
     without_config.into_iter().fold(command, |command, name| {
         let hidden = clap::Arg::new("config").long("config").value_name("FILE").hide(true);
         command.mut_subcommand(name, |sub| sub.arg(hidden))
@@ -206,7 +212,10 @@ fn run(context: &Context, command: Command) -> anyhow::Result<u8> {
         Command::Serve(args) => serve::run(context, &args),
         Command::Join(args) => join::run(context, &args),
         Command::Leave(args) => leave::run(context, &args),
+        Command::Follow(args) => follow::run(context, &args),
         Command::Agent(args) => agent::run(&args),
+        Command::Publish(args) => publish::run(context, &args),
+        Command::Store(args) => store::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
     }
 }

@@ -1,118 +1,283 @@
-//! Publishing Main's key, as a step of `init`.
+//! `xds-sync publish`: what Main has, into its store.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::ValueEnum;
+use serde::Serialize;
 
-use super::steps::Steps;
-use crate::config::Config;
-use crate::enroll::key;
-use crate::enroll::publish::{self, KEY_NAME, Served, Site};
-use crate::host;
-use crate::hub::downloads;
+use super::{Context, exit, load, signals};
+use crate::logging;
+use crate::model::Size;
+use crate::model::escape::clean;
+use crate::record;
+use crate::report::exit::IN_STEP;
+use crate::report::status::Scope;
+use crate::report::{Halted, NodeReport, Problem, Report, Stage, words};
+use crate::site::store::{Asked, Publication, holder_of};
+use crate::site::{self, Access, Locking, Services, Site};
+use crate::sync::Options;
 
-/// Who serves the public key to nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Publish {
-    /// XiVO's nginx where there is one, else the hub
-    #[default]
-    Auto,
-    /// XiVO's nginx
-    Nginx,
-    /// The hub, `xds-sync serve`, where nodes reach it
-    Hub,
-    /// Nobody: you bring the key to the nodes by other means
-    None,
+const EXAMPLES: &str = "\
+Examples:
+  xds-sync publish              publish what Main has now; where
+                                nothing is new, nothing is made
+  xds-sync publish --dry-run    show what would be new
+  xds-sync publish --accept-deletes TOKEN
+                                publish deletions that a guard
+                                stopped
+
+Exit codes:
+  0  published, or nothing is new
+  1  usage or configuration error
+  3  a root is missing or another one
+  4  the lease is another Main's
+ 20  interrupted by a signal
+ 23  some entries failed
+ 25  the delete guard refused
+ 41  there is no store, or it refuses
+ 50  the store was tampered with
+ 75  another run is going on";
+
+/// Publish what Main has, for nodes that fetch it by themselves
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// Show what would be new; write nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Publish the deletions of this token, which a guard stopped
+    #[arg(long, value_name = "TOKEN", num_args = 1..)]
+    accept_deletes: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
-/// The port of a URL that has none.
-pub(super) const HTTPS: u16 = 443;
-/// Where `--publish hub` lets a hub listen that only this host could reach.
-const OPEN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// How the hub is started: as the package's service, or by hand.
-const START: &str = "`systemctl enable --now xds-sync-serve` (or `xds-sync serve`)";
-
-/// Refuses what this host cannot do, before anything is changed.
-pub(super) fn check(site: &Site, how: Publish) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        how != Publish::Nginx || site.has_nginx(),
-        "there is no nginx in XiVO's layout: {}/https-available and https-enabled are missing; use `--publish hub`",
-        site.locations.display()
-    );
-    Ok(())
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    store: Store<'a>,
+    published: bool,
+    dry_run: bool,
+    exit_code: u8,
+    directories: Vec<Directory<'a>>,
+    halted: Vec<PrintedHalt<'a>>,
+    problems: Vec<String>,
 }
 
-/// Publishes the key and returns the port at which nodes find it; `None` when it is published nowhere.
-pub(super) fn run(
-    site: &Site,
-    config: &Config,
-    config_file: &Path,
-    how: Publish,
-    steps: &mut Steps,
-) -> anyhow::Result<Option<u16>> {
-    if how == Publish::None {
-        steps.note("publish", "nowhere, as requested");
-        return Ok(None);
+/// The store, as all commands print it.
+#[derive(Serialize)]
+pub(super) struct Store<'a> {
+    pub(super) holder: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) epoch: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Directory<'a> {
+    name: &'a str,
+    files: u64,
+    bytes: u64,
+    created: u64,
+    updated: u64,
+    deleted: u64,
+    held: u64,
+}
+
+#[derive(Serialize)]
+struct PrintedHalt<'a> {
+    directory: &'a str,
+    guard: &'static str,
+    detail: &'a str,
+    token: Option<&'a str>,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
+    if !args.dry_run {
+        logging::use_syslog(logging::DEFAULT_FACILITY);
     }
-    let copied = site.copy_key(&key::public_path(&config.ssh.identity))?;
-    steps.ensured("publish", copied, &site.certs.join(KEY_NAME).display().to_string());
-    match how {
-        Publish::Hub => hub(config, config_file, steps).map(Some),
-        Publish::Nginx => nginx(site, steps).map(Some),
-        _ if site.has_nginx() => nginx(site, steps).map(Some),
-        _ => {
-            let listen = config.hub.listen;
-            let open = if listen.ip().is_loopback() { "`xds-sync init --publish hub`, then " } else { "" };
-            if is_served(listen.port()) {
-                steps.note("publish", &format!("the hub serves it on port {}", listen.port()));
-                return Ok(Some(listen.port()));
-            }
-            steps.note(
-                "publish",
-                &format!("no nginx of XiVO here: {open}{START} serves it on port {}", listen.port()),
-            );
-            Ok(Some(listen.port()))
+    if let Some(role) = site::standby(Path::new(site::HA_CONFIG))? {
+        context.ui.aside(&format!(
+            "this host is not the master ({} says {role:?}): nothing to do",
+            site::HA_CONFIG
+        ));
+        return Ok(exit::DONE);
+    }
+    let published = publish(context, args);
+    let (name, publication) = match published {
+        Ok(published) => published,
+        Err(error) => return tell_holder(context, args.json, error),
+    };
+    let code = code_of(&publication);
+    let text = match args.json {
+        true => json(&name, args.dry_run, &publication, code)?,
+        false => text(args.dry_run, &publication),
+    };
+    log::info!("{}", summary(args.dry_run, &publication));
+    publication.warnings.iter().for_each(|warning| context.ui.message(&format!("warning: {warning}")));
+    if !args.json {
+        publication.halted.iter().for_each(|halted| context.ui.error(&halt(halted)));
+        publication.problems.iter().for_each(|problem| context.ui.error(&clean(&problem.detail)));
+    }
+    context.ui.result(text.as_bytes())?;
+    Ok(code)
+}
+
+/// Where the lease is another Main's, machines are told whose.
+pub(super) fn tell_holder(context: &Context, is_json: bool, error: anyhow::Error) -> anyhow::Result<u8> {
+    if is_json && let Some(holder) = holder_of(&error) {
+        let store = Store { holder, epoch: None, seq: None };
+        let text = serde_json::to_string(&BTreeMap::from([("store", store)]))? + "\n";
+        context.ui.result(text.as_bytes())?;
+    }
+    Err(error)
+}
+
+fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publication)> {
+    let config = load::config(context)?;
+    site::store::spec_of(&config)?;
+    let stop = signals::stop_flag()?;
+    let services = Services { stop: stop.clone(), ..load::services() };
+    let access = if args.dry_run { Access::ReadOnly } else { Access::Change };
+    let mut site = Site::open(config, Locking::Try, access, services)?;
+    site.join_followers()?;
+    signals::begin_run(&stop);
+    let options =
+        Options { dry_run: args.dry_run, accept: args.accept_deletes.clone(), ..Options::default() };
+    // What nodes have uploaded is taken in here first, as edges of a run like any other.
+    let mut taken_in = site.take_in(&options)?;
+    let taken = site.settle_uploads()?;
+    let mut published = site.publish(&options, Asked::ByHand, &taken)?;
+    if let Some(report) = &mut taken_in {
+        let code = report.exit_code();
+        let nodes: Vec<String> = report.nodes.iter().map(|node| node.name.clone()).collect();
+        record::run(site.state(), report, code, Scope { nodes: &nodes, directories: &[] });
+        published.problems.extend(lost(report));
+        published.problems.append(&mut report.problems);
+        published.halted.append(&mut report.halted);
+    }
+    Ok((site.config().main.name.clone(), published))
+}
+
+/// Nodes whose uploads were not taken in, and why.
+fn lost(report: &Report) -> Vec<Problem> {
+    let lost = |node: &NodeReport| {
+        let detail = format!("what {} uploaded is not taken in: {}", node.name, node.error.as_ref()?);
+        Some(Problem { node: Some(node.name.clone()), ..Problem::failure(Stage::Connect, detail) })
+    };
+    report.nodes.iter().filter_map(lost).collect()
+}
+
+/// The exit code of a publication that did not fail as a whole.
+pub(super) fn code_of(publication: &Publication) -> u8 {
+    let report = Report {
+        run: String::new(),
+        started: std::time::SystemTime::UNIX_EPOCH,
+        duration: std::time::Duration::ZERO,
+        dry_run: false,
+        nodes: Vec::new(),
+        changes: Vec::new(),
+        halted: publication.halted.clone(),
+        problems: publication.problems.clone(),
+        interrupted: false,
+    };
+    report.exit_code()
+}
+
+fn json(name: &str, dry_run: bool, publication: &Publication, exit_code: u8) -> anyhow::Result<String> {
+    let directories = publication.directories.iter().map(|outcome| Directory {
+        name: &outcome.name,
+        files: outcome.files,
+        bytes: outcome.bytes,
+        created: outcome.created,
+        updated: outcome.updated,
+        deleted: outcome.deleted,
+        held: outcome.held,
+    });
+    let halted = publication.halted.iter().map(|halted| PrintedHalt {
+        directory: &halted.directory,
+        guard: halted.guard.into(),
+        detail: &halted.detail,
+        token: halted.token.as_deref(),
+    });
+    let printed = Printed {
+        store: Store { holder: name, epoch: Some(publication.epoch), seq: Some(publication.seq) },
+        published: publication.is_new && !dry_run,
+        dry_run,
+        exit_code,
+        directories: directories.collect(),
+        halted: halted.collect(),
+        problems: publication.problems.iter().map(|problem: &Problem| problem.detail.clone()).collect(),
+    };
+    Ok(serde_json::to_string(&printed)? + "\n")
+}
+
+fn text(dry_run: bool, publication: &Publication) -> String {
+    let mut text = String::new();
+    for outcome in &publication.directories {
+        let changes = outcome.created + outcome.updated + outcome.deleted;
+        if changes + outcome.held == 0 {
+            continue;
+        }
+        let held = if outcome.held > 0 { format!(", {} held back", outcome.held) } else { String::new() };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{}: {} created, {} updated, {} deleted{held}; {} with {}",
+            outcome.name,
+            outcome.created,
+            outcome.updated,
+            outcome.deleted,
+            words::count(outcome.files, "file", "files"),
+            Size(outcome.bytes)
+        );
+    }
+    text + &summary(dry_run, publication) + "\n"
+}
+
+/// One line.
+pub(super) fn summary(dry_run: bool, publication: &Publication) -> String {
+    match (publication.is_new, dry_run) {
+        (true, true) => format!("publication {} would be made", publication.seq + 1),
+        (true, false) => format!("publication {} is made", publication.seq),
+        (false, _) if publication.seq == 0 => "nothing was published yet".to_owned(),
+        (false, _) => format!("nothing is new: publication {} stands", publication.seq),
+    }
+}
+
+/// What a guard holds back, and what releases it.
+pub(super) fn halt(halted: &Halted) -> String {
+    let release = match &halted.token {
+        Some(token) => format!("; if that is right: xds-sync publish --accept-deletes {token}"),
+        None => String::new(),
+    };
+    clean(&format!("{} stays as it was published: {}{release}", halted.directory, halted.detail))
+}
+
+/// Publishes after a run, where there is a store. Returns the code that this adds to the run's.
+pub(super) fn after_run(site: &Site, report: &mut Report) -> u8 {
+    if site.config().store.is_none() {
+        return IN_STEP;
+    }
+    let failure = |detail: String| Problem::failure(Stage::Publish, detail);
+    let taken = site.settle_uploads();
+    match taken.and_then(|taken| site.publish(&Options::default(), Asked::AfterRun, &taken)) {
+        Ok(publication) => {
+            log::info!("{}", summary(false, &publication));
+            let code = code_of(&publication);
+            report.problems.extend(publication.halted.iter().map(|halted| failure(halt(halted))));
+            report.problems.extend(publication.problems);
+            let warnings = publication.warnings.into_iter();
+            report.problems.extend(warnings.map(|warning| Problem::warning(Stage::Publish, warning)));
+            code
+        }
+        Err(error) => {
+            let code = exit::code_of(&error);
+            report.problems.push(failure(format!("nothing was published: {}", exit::line_of(&error))));
+            code
         }
     }
-}
-
-/// Whether something answers here: the hub, unless somebody else has its port.
-fn is_served(port: u16) -> bool {
-    let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    TcpStream::connect_timeout(&here, Duration::from_secs(1)).is_ok()
-}
-
-fn nginx(site: &Site, steps: &mut Steps) -> anyhow::Result<u16> {
-    for download in downloads::all(host::program_content().context("reading this program")?) {
-        let copied = site.copy_download(download.name, &download.content)?;
-        site.copy_download(&format!("{}.sha256", download.name), download.checksum_file().as_bytes())?;
-        steps.ensured("download", copied, &format!("{} (SHA-256 {})", download.name, download.sha256()));
-    }
-    match site.serve_with_nginx()? {
-        Served::Made => steps.changed("publish", "added to nginx, which serves it now"),
-        Served::Unread(why) => {
-            steps.changed("publish", &format!("added to nginx, which serves it once it runs: {why}"));
-        }
-        Served::Kept => steps.note("publish", "kept in nginx"),
-        Served::By(file) => steps.note("publish", &format!("nginx serves it already: {}", file.display())),
-    }
-    Ok(HTTPS)
-}
-
-fn hub(config: &Config, config_file: &Path, steps: &mut Steps) -> anyhow::Result<u16> {
-    let listen = config.hub.listen;
-    if !listen.ip().is_loopback() {
-        let state =
-            if is_served(listen.port()) { "and runs".to_owned() } else { format!("start it with {START}") };
-        steps.note("hub", &format!("kept at {listen}: {state}"));
-        return Ok(listen.port());
-    }
-    let file = config_file.with_file_name("conf.d").join("hub.toml");
-    let open = SocketAddr::new(OPEN, listen.port());
-    publish::set_hub_listen(&file, open)?;
-    steps.changed("hub", &format!("opened at {open} in {}: start it with {START}", file.display()));
-    Ok(open.port())
 }

@@ -5,12 +5,12 @@ mod cron;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Context, by_daemon, candidates, exit, init, load, signals};
+use super::{Context, by_daemon, candidates, exit, init, load, publish, signals};
 use crate::config::{Config, Mistakes};
 use crate::daemon::control::SyncRequest;
 use crate::logging;
 use crate::record;
-use crate::report::exit::{DIFFERENCES, IN_STEP, LOCKED};
+use crate::report::exit::{DIFFERENCES, IN_STEP, LOCKED, first_of};
 use crate::report::status::Scope;
 use crate::report::text::Verbosity;
 use crate::report::{Report, json, text};
@@ -34,6 +34,7 @@ Exit codes:
   1  usage or configuration error
   2  agent missing or incompatible
   3  a root is missing or another one
+  4  the store's lease is another Main's
   6  -n --exit-code: differences
  20  interrupted by a signal
  23  some entries failed
@@ -43,6 +44,7 @@ Exit codes:
  41  all nodes are unreachable
  42  files are right, a reload failed
  43  a conflict waits for a decision
+ 50  the store was tampered with
  70  internal error
  75  another run is going on";
 
@@ -199,7 +201,7 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     let services = Services { progress, stop: Arc::clone(&stop), ..load::services() };
     let access = if args.dry_run { Access::ReadOnly } else { Access::Change };
     let open = |locking| Site::open(config.clone(), locking, access, services.clone());
-    let site = match open(Locking::Try) {
+    let mut site = match open(Locking::Try) {
         Err(error) if args.wait && error.is::<Locked>() => {
             context.ui.message(&format!("{error}; waiting for its end"));
             open(Locking::Wait)?
@@ -212,6 +214,10 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     load::check_nodes(&args.nodes, site.config())?;
     load::check_any_node(context, site.nodes())?;
 
+    // Where the store does not answer, nothing can be published either, and that is told.
+    if let Err(error) = site.join_followers() {
+        log::warn!("what nodes uploaded is not taken in: {error:#}");
+    }
     signals::begin_run(&stop);
     let mut report = site.sync(&Options {
         dry_run: args.dry_run,
@@ -222,7 +228,10 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
         accept: args.accept_deletes.clone(),
         ..Options::default()
     })?;
-    let code = match report.exit_code() {
+    // What one node or directory was asked for says nothing of the rest.
+    let is_full = args.nodes.is_empty() && args.directories.is_empty() && !report.interrupted;
+    let published = if is_full && !args.dry_run { publish::after_run(&site, &mut report) } else { IN_STEP };
+    let code = match first_of(&[report.exit_code(), published]) {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
         code => code,
     };

@@ -114,6 +114,13 @@ pub trait Endpoint: Send {
     /// Changes nothing.
     fn tree(&mut self, directory: &str, like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError>;
 
+    /// What both ends had in common before the host's changes, where it knows that better than Main, who has `base` on record.
+    /// `None`: it does not.
+    fn common(&self, directory: &str, base: &Tree) -> Option<Tree> {
+        let _ = (directory, base);
+        None
+    }
+
     /// Of each owner, what this host can set: names that it does not know become `None`. Changes nothing.
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError>;
 

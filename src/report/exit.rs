@@ -11,6 +11,8 @@ pub const USAGE: u8 = 1;
 pub const INCOMPATIBLE: u8 = 2;
 /// A root is missing, unmounted or not the marked one; nothing was deleted.
 pub const ROOT: u8 = 3;
+/// The store's lease is held by another Main.
+pub const LEASE: u8 = 4;
 /// `-n --exit-code`: there are differences.
 pub const DIFFERENCES: u8 = 6;
 /// A signal ended the run.
@@ -29,17 +31,21 @@ pub const ALL_LOST: u8 = 41;
 pub const RELOAD: u8 = 42;
 /// A conflict waits for a decision.
 pub const CONFLICT: u8 = 43;
+/// What lies in the store is not what was signed, or is older than what was seen before.
+pub const TAMPERED: u8 = 50;
 /// A bug.
 pub const INTERNAL: u8 = 70;
 /// Another run holds the lock.
 pub const LOCKED: u8 = 75;
 
 /// When several apply, the first of these is reported.
-const PRECEDENCE: [u8; 13] = [
+const PRECEDENCE: [u8; 15] = [
     USAGE,
     LOCKED,
     INTERNAL,
     INTERRUPTED,
+    LEASE,
+    TAMPERED,
     ROOT,
     DELETE_GUARD,
     ALL_LOST,
@@ -52,7 +58,7 @@ const PRECEDENCE: [u8; 13] = [
 ];
 
 /// The one code that stands for all of `codes`; [`IN_STEP`] for none.
-pub(super) fn first_of(codes: &[u8]) -> u8 {
+pub fn first_of(codes: &[u8]) -> u8 {
     PRECEDENCE.into_iter().find(|code| codes.contains(code)).unwrap_or(IN_STEP)
 }
 
@@ -145,7 +151,8 @@ impl Stage {
             | Stage::Transfer
             | Stage::Commit
             | Stage::State
-            | Stage::History => PARTIAL,
+            | Stage::History
+            | Stage::Publish => PARTIAL,
         }
     }
 }
@@ -304,5 +311,6 @@ mod tests {
         assert_eq!(first_of(&[41, 20, 70, 40]), 70);
         assert_eq!(first_of(&[70, 75]), 75);
         assert_eq!(first_of(&[75, 1]), 1);
+        assert_eq!([first_of(&[3, 50, 4]), first_of(&[50, 3]), first_of(&[4, 20])], [4, 50, 20]);
     }
 }

@@ -309,6 +309,8 @@ pub enum Stage {
     Reload,
     State,
     History,
+    /// Into the store.
+    Publish,
     /// A bug: the thread of a node panicked.
     Internal,
 }
@@ -324,6 +326,7 @@ word_table!(Stage {
     Reload => "reload",
     State => "state",
     History => "history",
+    Publish => "publish",
     Internal => "internal",
 });
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -42,12 +43,16 @@ pub(crate) fn lock(state: &StateDir, is_waited_for: impl Fn() -> bool) -> anyhow
             return Ok(lock);
         }
         if !is_waited_for() {
-            let path = state.path().join("lock");
-            let since = fs::metadata(&path).and_then(|metadata| metadata.modified()).ok();
-            bail!(Locked { pid: Lock::holder(&path), since: since.map(rfc3339) });
+            bail!(locked(&state.path().join("lock")));
         }
         thread::sleep(POLL);
     }
+}
+
+/// Who holds a lock.
+pub(crate) fn locked(path: &Path) -> Locked {
+    let since = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    Locked { pid: Lock::holder(path), since: since.map(rfc3339) }
 }
 
 #[cfg(test)]

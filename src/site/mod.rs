@@ -11,20 +11,27 @@ mod lock;
 mod machine;
 mod rotation;
 mod ssh;
+pub(crate) mod store;
+mod uploaded;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use crate::config::{Config, Directory, Node};
+use anyhow::Context as _;
+use ssh_key::PublicKey;
+
+use crate::config::{self, Config, Directory, Node};
 use crate::enroll::rotate;
 use crate::host;
 use crate::model::escape::clean;
 use crate::node::{Attempt, NodeError, NodeSession, RootDescription};
 use crate::report::{Problem, Report, Stage};
 use crate::state::{Identity, Lock, StateDir};
+use crate::store::Objects;
 use crate::sync::{self, Connect as _, Environment, MainSide, Options, Progress, Silent, Spec};
 use crate::threads::side_by_side;
 
@@ -32,10 +39,11 @@ pub(crate) use disks::node_disk;
 pub(crate) use ha::{PATH as HA_CONFIG, standby};
 pub use known::KnownNodes;
 pub use lock::Locked;
-pub(crate) use lock::lock;
+pub(crate) use lock::{lock, locked};
 pub(crate) use machine::machine;
 pub(crate) use rotation::RotationEnd;
 use ssh::Ssh;
+use uploaded::Followers;
 
 /// The epoch of a Main that has never been taken over from another host.
 const FIRST_EPOCH: u64 = 1;
@@ -221,7 +229,49 @@ impl Site {
     pub fn spec(&self, options: &Options) -> Spec {
         // A row that was dropped may have been a node, and may be one again.
         let knows_all_nodes = self.nodes.problems().is_empty();
-        Spec::new(self.config(), options, knows_all_nodes)
+        let mut spec = Spec::new(self.config(), options, knows_all_nodes);
+        if self.ssh.followers.is_some() {
+            let followers = &self.config().followers;
+            followers.iter().for_each(|node| spec.add_follower(self.config(), &node.as_node(), options));
+        }
+        spec
+    }
+
+    /// From now on nodes that follow the store take part in runs, with what they have uploaded there, if there are any and this
+    /// Main has a store.
+    pub(crate) fn join_followers(&mut self) -> anyhow::Result<()> {
+        if self.config().followers.is_empty() {
+            return Ok(());
+        }
+        match self.store_record()? {
+            Some(record) => self.take_uploads(self.store()?.objects, record.cluster),
+            None => Ok(()),
+        }
+    }
+
+    /// A run for these nodes alone; `None`: there are none.
+    pub(crate) fn take_in(&self, options: &Options) -> anyhow::Result<Option<Report>> {
+        if self.ssh.followers.is_none() {
+            return Ok(None);
+        }
+        let nodes = self.config().followers.iter().map(|node| node.name.clone()).collect();
+        self.sync(&Options { nodes, ..options.clone() }).map(Some)
+    }
+
+    /// The same, of a store that is open. `cluster` is its ULID.
+    pub(crate) fn take_uploads(&mut self, objects: Arc<dyn Objects>, cluster: String) -> anyhow::Result<()> {
+        let key = |node: &config::Follower| {
+            let key = PublicKey::from_openssh(&node.key);
+            Ok((node.name.clone(), key.with_context(|| format!("the key of {} cannot be read", node.name))?))
+        };
+        let keys = self.config().followers.iter().map(key).collect::<anyhow::Result<_>>()?;
+        self.ssh.followers = Some(Followers::new(objects, cluster, self.state.clone(), keys)?);
+        Ok(())
+    }
+
+    /// After a run: the last upload of each follower that was taken in, for the next publication, which has what came of it.
+    pub(crate) fn settle_uploads(&self) -> anyhow::Result<BTreeMap<String, u64>> {
+        self.ssh.followers.as_ref().map_or_else(|| Ok(BTreeMap::new()), Followers::settle)
     }
 
     /// Carries out one run. Its report includes what went wrong with finding nodes.

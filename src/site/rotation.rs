@@ -76,6 +76,13 @@ impl Site {
             return Ok(Rotated { new_key, nodes, end: RotationEnd::NoneMoved(old.clone()) });
         }
         if !continues {
+            if config.store.is_some() {
+                // While the old key is there to appoint the new one: nodes that follow the store know no other.
+                let handed_over = self.store().and_then(|holder| Ok(holder.hand_over_key(&next)?));
+                handed_over.context(
+                    "letting the new key follow the old one in the store; the old one stays in use",
+                )?;
+            }
             rotate::switch(identity)?;
         }
         let end = if away > 0 {

@@ -1,4 +1,4 @@
-//! The way to the nodes: sessions with their agents over ssh.
+//! The way to the nodes: sessions with their agents over ssh, or with what they have uploaded.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use crate::model::escape::clean;
 use crate::node::ssh::{Connector, HostKeys, NodeOptions, OwnConfig, ShellOutput, SshOptions};
 use crate::node::{Accept, Hello, NodeError, NodeErrorKind, NodeSession};
 use crate::site::machine;
+use crate::site::uploaded::Followers;
 use crate::state::{Identity, StateDir};
 use crate::sync::Connect;
 
@@ -26,6 +27,8 @@ pub(super) struct Ssh {
     state_dir: PathBuf,
     /// Whether ssh is told of somebody else who holds the keys.
     has_agent: bool,
+    /// Nodes that are not reached over ssh at all.
+    pub(super) followers: Option<Followers>,
 }
 
 /// What this host accepts where it is somebody's node.
@@ -69,6 +72,7 @@ impl Ssh {
             key: ssh.identity.clone(),
             state_dir: config.sync.state_dir.clone(),
             has_agent: ssh.options.iter().any(is_agent),
+            followers: None,
         })
     }
 
@@ -122,6 +126,9 @@ impl Ssh {
 
 impl Connect for Ssh {
     fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        if let Some(followers) = self.followers.as_ref().filter(|followers| followers.has(node)) {
+            return followers.connect(node);
+        }
         let known = self.nodes.iter().find(|known| known.name == node);
         let known = known.ok_or_else(|| {
             NodeError::new(NodeErrorKind::Unreachable, format!("no node is named {}", clean(node)))

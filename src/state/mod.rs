@@ -12,6 +12,7 @@
 //! | `status.json`, `last-success` | how the last run went |
 //! | `running.json` | which run has begun and has not ended |
 //! | `told.json` | what the cron job has told of what is wrong |
+//! | `taken.json` | the last upload of each follower that was taken in |
 //! | `store.json` | which store this Main publishes in, under which lease, and what it has published last |
 //! | `history.db` | what each run did; nothing depends on it |
 //!
@@ -24,6 +25,7 @@ pub mod history;
 pub mod ledger;
 pub(crate) mod lock;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -66,6 +68,7 @@ const RUNNING: &str = "running.json";
 const TOLD: &str = "told.json";
 const STORE: &str = "store.json";
 const NEXT_EDGES: &str = "edges-next";
+const TAKEN: &str = "taken.json";
 
 /// The last good answers of discovery.
 pub(crate) const DISCOVERY: &str = "discovery.json";
@@ -280,6 +283,21 @@ impl StateDir {
         let path = self.path.join(TOLD);
         durable::replace(&path, &serde_json::to_vec(told)?, Options::PRIVATE)
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The last upload of each node that Main has taken in from the store with this id.
+    pub(crate) fn taken(&self, store: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+        let path = self.path.join(TAKEN);
+        let Some(bytes) = read(&path)? else { return Ok(BTreeMap::new()) };
+        let (of, taken): (String, BTreeMap<String, u64>) = sealed::open(&bytes).with_context(|| {
+            format!("{} is damaged; move it away to take in again what is in the store", path.display())
+        })?;
+        Ok(if of == store { taken } else { BTreeMap::new() })
+    }
+
+    /// Saves it. The caller holds the lock.
+    pub(crate) fn save_taken(&self, store: &str, taken: &BTreeMap<String, u64>) -> anyhow::Result<()> {
+        write(&self.path.join(TAKEN), &sealed::seal(&(store, taken))?)
     }
 
     /// Records that a run begins. Returns the one before, if it did not end.

@@ -13,8 +13,6 @@ use super::{Objects, PART, Sha256, StoreError};
 use crate::transfer::{BlobRequest, Sink, Source};
 
 const LEVEL: i32 = 3;
-/// Zeros are told in pieces of this length at most.
-const HOLE: u64 = u64::MAX;
 
 /// A stretch of content, at most [`PART`] bytes, as an object.
 #[must_use]
@@ -154,7 +152,7 @@ impl Source for StoreSource {
                     missing = Some(why);
                     Ok(())
                 }
-                (Job::Part(part, skip), Fetched::Nothing) => sink.hole((part.plain_len() - skip).min(HOLE)),
+                (Job::Part(part, skip), Fetched::Nothing) => sink.hole(part.plain_len() - skip),
                 (Job::End(result), _) => sink.end(missing.take().map_or_else(|| result.clone(), Err)),
             }
         };
@@ -180,9 +178,12 @@ pub(crate) mod tests {
     use crate::model::{Digest, RelPathBuf};
     use crate::store::objects::memory::Memory;
 
+    /// The index of a request, its bytes, and how it ended.
+    type Blob = (usize, Vec<u8>, Option<Result<(), String>>);
+
     /// Keeps what it is given.
     #[derive(Default)]
-    pub(crate) struct Kept(pub(crate) Vec<(usize, Vec<u8>, Option<Result<(), String>>)>);
+    pub(crate) struct Kept(pub(crate) Vec<Blob>);
 
     impl Sink for Kept {
         fn begin(&mut self, index: usize) -> anyhow::Result<()> {

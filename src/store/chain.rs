@@ -262,7 +262,7 @@ impl Chain<'_> {
             epoch = found.epoch + 1;
             match lease(self.objects, self.keys, epoch)? {
                 Some(next) if next.cluster == found.cluster && next.prev_seq >= found.prev_seq => {
-                    found = next
+                    found = next;
                 }
                 Some(_) => {
                     return Err(StoreError::Tampered(format!(
@@ -357,7 +357,7 @@ impl Chain<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::panic, clippy::unwrap_used)]
 mod tests {
     use std::path::PathBuf;
 

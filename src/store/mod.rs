@@ -16,8 +16,10 @@
 mod ahead;
 pub mod blobs;
 pub mod chain;
+pub mod check;
 pub mod envelope;
 mod error;
+pub mod gc;
 pub mod head;
 pub mod holder;
 pub mod lease;
@@ -25,9 +27,12 @@ pub mod names;
 pub mod objects;
 pub(crate) mod pass;
 pub mod publish;
+pub mod rollback;
+pub mod status;
 pub mod tree;
 pub mod trust;
 pub mod upload;
+pub mod verify;
 
 pub use error::StoreError;
 pub use names::Sha256;

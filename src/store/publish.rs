@@ -136,9 +136,10 @@ pub fn publish(
         match directory.found {
             Some((found, source)) => {
                 let empty = StoredTree::default();
-                let before = trees.get(&name).unwrap_or(&empty);
+                let hash = last.as_ref().and_then(|last| Some(last.directory(&name)?.tree));
+                let before = Before { stored: trees.get(&name).unwrap_or(&empty), hash };
                 let (directory, outcome) =
-                    put_directory(holder, directory.settings, &found, &source, before)?;
+                    put_directory(holder, directory.settings, &found, &source, &before)?;
                 published.push(directory);
                 outcomes.push(outcome);
             }
@@ -239,14 +240,23 @@ pub(super) fn put_head(
     holder.remember(&standing)
 }
 
+/// What a directory was in the publication before.
+#[derive(Clone, Copy)]
+struct Before<'a> {
+    stored: &'a StoredTree,
+    /// The object that its tree is; none: it was not published.
+    hash: Option<Sha256>,
+}
+
 /// Puts the contents of a directory that the store lacks there, and its tree.
 fn put_directory(
     holder: &Holder,
     settings: HeadDirectory,
     found: &Tree,
     source: &SourceFn,
-    before: &StoredTree,
+    before: &Before<'_>,
 ) -> Result<(HeadDirectory, DirectoryOutcome), StoreError> {
+    let Before { stored: before, hash: last_hash } = *before;
     let wanted = settled(found, &before.tree);
     let mut parts = Parts::default();
     let mut requests: Vec<BlobRequest> = Vec::new();
@@ -272,7 +282,7 @@ fn put_directory(
         return Err(StoreError::Local(format!("the tree of {} is too long", settings.name)));
     }
     let hash = Sha256::of(&object);
-    if settings_tree(before, &tree) != Some(hash) {
+    if last_hash != Some(hash) {
         reach(Point::StoreTree).map_err(|error| StoreError::Local(error.to_string()))?;
         put_object(&*holder.objects, &hash, &object)?;
     }
@@ -285,12 +295,6 @@ fn put_directory(
         ..settings
     };
     Ok((directory, outcome))
-}
-
-/// The hash of the tree before, where this is the same.
-fn settings_tree(before: &StoredTree, tree: &Tree) -> Option<Sha256> {
-    let same = (before.tree == *tree).then(|| tree::encode(&before.tree, &before.parts).ok()).flatten();
-    same.map(|object| Sha256::of(&object))
 }
 
 /// With the parts of what was taken from the tree before, because it changed while it was read.

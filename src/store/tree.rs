@@ -79,9 +79,14 @@ impl Parts {
         }
     }
 
+    /// Every part of something.
+    pub fn stored(&self) -> impl Iterator<Item = &Part> {
+        self.0.values().flat_map(|parts| parts.iter())
+    }
+
     /// Every object that is a part of something.
     pub fn objects(&self) -> impl Iterator<Item = Sha256> {
-        self.0.values().flat_map(|parts| parts.iter()).filter_map(|part| match part {
+        self.stored().filter_map(|part| match part {
             Part::Stored { object, .. } => Some(*object),
             Part::Zeros(_) => None,
         })

@@ -243,6 +243,7 @@ impl<'a> EdgeRun<'a> {
                 None
             }
         };
+        let base = base.map(|base| session.common(self.name(), &base).map_or(base, Arc::new));
         // A base that was never agreed on knows some paths only, if any.
         let base = base.filter(|base| is_agreed || !base.is_empty());
         let kept = self.kept();

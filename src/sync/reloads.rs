@@ -60,6 +60,9 @@ fn looks(edges: &[EdgeRun<'_>], kind: &str, digest: impl Fn(&EdgeRun<'_>) -> Dig
 /// owed, also if this run restores it. That is saved at once, because a run that is killed after its files are in place
 /// still owes their reload.
 pub(super) fn before_changes(run: &Run<'_>, node: &mut NodeRun<'_>) {
+    if node.spec.is_follower {
+        return;
+    }
     let name = &node.spec.name;
     let kinds: BTreeSet<&String> = node.edges.iter().flat_map(|edge| &edge.directory().reload).collect();
     let mut is_new = false;
@@ -91,6 +94,10 @@ fn save(run: &Run<'_>, node: &mut NodeRun<'_>) {
 
 /// Carries out the reloads that are owed on a node. The files of every directory that names one of them are in place.
 pub(super) fn reload(run: &Run<'_>, node: &mut NodeRun<'_>, kinds: Kinds) -> Result<(), NodeError> {
+    // A follower sees to its own.
+    if node.spec.is_follower {
+        return Ok(());
+    }
     let _permit = run.permits.take();
     for kind in kinds.of(&node.edges) {
         let outcome = reload_one(run, node, &kind)?;

@@ -24,7 +24,7 @@ pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
     let mut directories = Vec::new();
     let problems = report.problems.len();
     for edge in &node.edges {
-        directories.push(report_edge(edge, dry_run, report));
+        directories.push(report_edge(edge, (dry_run, node.spec.is_follower), report));
     }
     report.problems.extend(node.problems);
     let error = match node.failure {
@@ -58,7 +58,11 @@ pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
     });
 }
 
-fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> DirectoryReport {
+fn report_edge(
+    edge: &EdgeRun<'_>,
+    (dry_run, is_follower): (bool, bool),
+    report: &mut Report,
+) -> DirectoryReport {
     let (result, name, node) = (&edge.result, edge.name(), edge.node);
     let mut directory = DirectoryReport::new(name);
     match &edge.state {
@@ -78,7 +82,11 @@ fn report_edge(edge: &EdgeRun<'_>, dry_run: bool, report: &mut Report) -> Direct
     }
     add_problems(edge, &confirmed, report);
     let ids = result.trash_ids();
-    let changes = confirmed.into_changes(&result.plan.notes);
+    let mut changes = confirmed.into_changes(&result.plan.notes);
+    if is_follower {
+        // What goes there is told of there, once it has come.
+        changes.retain(|change| change.to == Side::Main || !change.kind.is_difference());
+    }
     let mut notes = 0;
     for change in &changes {
         directory.count(change.kind);
@@ -227,7 +235,7 @@ mod tests {
             problems: Vec::new(),
             interrupted: false,
         };
-        (report_edge(&edge, false, &mut report), report)
+        (report_edge(&edge, (false, false), &mut report), report)
     }
 
     fn path(number: usize) -> RelPathBuf {

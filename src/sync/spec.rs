@@ -9,6 +9,9 @@ use crate::model::{Digest, Direction, Owner, RelPathBuf, TrashKeep};
 use crate::plan::Policy;
 use crate::snapshot::ScanSpec;
 
+/// What stands for the address of a node that Main never connects to.
+pub(crate) const FOLLOWER: &str = "store";
+
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Spec {
@@ -27,6 +30,8 @@ pub struct Spec {
     pub reload_always: bool,
     /// Tokens of halted plans that may go ahead.
     pub accept: Vec<String>,
+    /// Those that an administrator has released elsewhere: they may be of no use here.
+    pub released: Vec<String>,
     /// Most nodes at work at once.
     pub parallel: usize,
     /// Bytes a second of file content for all nodes together; `None`: unlimited.
@@ -63,6 +68,8 @@ pub struct NodeSpec {
     pub address: String,
     /// The directories in which it has a part.
     pub edges: Vec<EdgeSpec>,
+    /// Whether it follows the store: what it is to get is put in place there by itself, and told of there.
+    pub is_follower: bool,
 }
 
 /// One directory on one node.
@@ -129,6 +136,7 @@ impl Spec {
             dry_run: options.dry_run,
             reload_always: options.reload_always || config.sync.reload == ReloadPolicy::Always,
             accept: options.accept.clone(),
+            released: Vec::new(),
             parallel: config.sync.parallel,
             bandwidth: config.sync.bandwidth,
             reload_timeout: config.sync.reload_timeout,
@@ -142,6 +150,25 @@ impl Spec {
 }
 
 impl Spec {
+    /// Adds a node that follows the store: what it has uploaded of two-way directories is taken in.
+    pub(crate) fn add_follower(&mut self, config: &Config, node: &Node, options: &Options) {
+        if let Some(all) = &mut self.all_nodes {
+            all.push(node.name.clone());
+        }
+        if !options.nodes.is_empty() && !options.nodes.contains(&node.name) {
+            return;
+        }
+        let two_way = self.directories.iter().filter(|directory| directory.is_two_way());
+        let edges = two_way.filter_map(|spec| {
+            let directory = config.directories.iter().find(|directory| directory.name == spec.name)?;
+            let scan = options.scan(config, directory, Some(node));
+            directory.is_for(node).then(|| EdgeSpec { directory: Arc::clone(spec), scan })
+        });
+        let edges = edges.collect();
+        let address = FOLLOWER.to_owned();
+        self.nodes.push(NodeSpec { name: node.name.clone(), address, edges, is_follower: true });
+    }
+
     /// The directory with this name.
     #[must_use]
     pub fn directory(&self, name: &str) -> Option<&DirectorySpec> {
@@ -182,6 +209,7 @@ fn node_spec(
                 scan: options.scan(config, directory, Some(node)),
             })
             .collect(),
+        is_follower: false,
     }
 }
 

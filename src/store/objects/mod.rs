@@ -1,12 +1,15 @@
 //! Objects under names: all that is asked of a store. What is behind it is a directory, a service, or a program.
 
+mod exec;
 mod files;
 pub mod hub;
 mod service;
+mod services;
 #[cfg(test)]
 pub(crate) mod memory;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,11 +56,15 @@ pub struct StoreSpec {
     pub url: String,
     /// What `object_store` calls them, for services.
     pub options: BTreeMap<String, String>,
+    /// A file with certificates to trust beside the system's (PEM).
+    pub ca: Option<PathBuf>,
+    /// The only way there: `http://USER:PASSWORD@HOST:PORT`. Else it is as the environment says.
+    pub proxy: Option<String>,
 }
 
 impl std::fmt::Debug for StoreSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Options hold credentials.
+        // Options and the proxy hold credentials.
         f.debug_struct("StoreSpec").field("url", &self.url).finish_non_exhaustive()
     }
 }
@@ -80,6 +87,16 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Objects>, StoreError> {
     let scheme = spec.url.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
         "file" => Ok(Arc::new(files::open(spec)?)),
+        "s3" => Ok(Arc::new(services::s3(spec)?)),
+        #[cfg(feature = "gcs-untested")]
+        "gs" => Ok(Arc::new(services::gcs(spec)?)),
+        #[cfg(feature = "azure-untested")]
+        "az" => Ok(Arc::new(services::azure(spec)?)),
+        "exec" => Ok(Arc::new(exec::Exec::open(&spec.url)?)),
+        "gs" | "az" => Err(StoreError::Local(format!(
+            "{}: this xds-sync was built without the feature for that service (gcs-untested, azure-untested)",
+            spec.url
+        ))),
         _ => Err(StoreError::Local(format!(
             "store.url: expected a URL such as \"file:///srv/xds-store\", found '{}'",
             spec.url

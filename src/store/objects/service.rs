@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(objects.get(&name, 5).unwrap().unwrap(), b"three");
         assert!(matches!(objects.get(&name, 4), Err(StoreError::Tampered(_))), "too long");
         objects.put(&names::lease(1), b"").unwrap();
-        assert_eq!(objects.list(names::HEADS).unwrap(), [name.clone()]);
+        assert_eq!(objects.list(names::HEADS).unwrap(), std::slice::from_ref(&name));
         for _ in 0..2 {
             objects.delete(&name).unwrap();
         }

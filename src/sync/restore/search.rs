@@ -81,7 +81,9 @@ pub fn search<'a>(
         throttle: Throttle::new(spec.bandwidth),
     };
     let is_meant = |name: &str| host.is_none_or(|host| host == name);
-    let edges = spec.nodes.iter().filter(|node| is_meant(&node.name)).filter_map(|node| {
+    // Nothing of what a follower has can be had from here.
+    let nodes = spec.nodes.iter().filter(|node| is_meant(&node.name) && !node.is_follower);
+    let edges = nodes.filter_map(|node| {
         let edge = node.edges.iter().find(|edge| edge.directory.name == directory.name)?;
         Some((&node.name, &edge.scan))
     });

@@ -1,0 +1,39 @@
+//! `xds-sync follow`: a node that fetches by itself what Main has published, and uploads what it has recorded.
+//!
+//! A pass is a run of [`sync`](crate::sync) whose Main is a verified publication ([`upstream`]) and whose one node is this host:
+//! the same planner, guards, transfer, trash, reloads and report. Before it the publication is verified and written down
+//! ([`trusted`]), and its contents are fetched ([`prefetch`]); after it, what the plan had for Main is in the store
+//! ([`pending`]). The service ([`service`]) decides when there is a pass.
+
+mod config;
+mod json;
+mod pending;
+mod prefetch;
+mod run;
+mod service;
+mod spec;
+mod startup;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
+mod told;
+mod trees;
+mod trusted;
+mod upload;
+mod upstream;
+
+use crate::durable::Points;
+use crate::fault::Point;
+
+pub(crate) use config::Config;
+pub(crate) use run::{Follower, Machine, Passed};
+pub(crate) use service::{Clock, Message, Service};
+pub(crate) use spec::Asked;
+
+/// What this node remembers is written as Main's state is.
+const POINTS: Points = Points {
+    write: Some(Point::StateWrite),
+    sync: Some(Point::StateSync),
+    rename: Some(Point::StateRename),
+    dir_sync: Some(Point::StateDirSync),
+};

@@ -1,0 +1,433 @@
+//! One pass: verify what is published, write that down, bring this node in step with it, upload what is new here, tell.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ssh_key::{PrivateKey, PublicKey};
+
+use super::config::Config;
+use super::pending::Pending;
+use super::prefetch::prefetch;
+use super::spec::{Asked, root_meta, spec, subscribed};
+use super::trees::Trees;
+use super::trusted::{Trusted, TrustedFile, pinned_key};
+use super::upstream::{Draft, Upstream};
+use crate::model::escape::clean;
+use crate::model::read_rfc3339;
+use crate::node::{Accept, NodeError, NodeSession};
+use crate::report::exit::{
+    ALL_LOST, CONFLICT, IN_STEP, INCOMPATIBLE, PARTIAL, RELOAD, TAMPERED, TIMEOUT, first_of,
+};
+use crate::report::{NodeReport, NodeState, Problem, Report, Stage};
+use crate::site;
+use crate::state::{Identity, StateDir};
+use crate::store::chain::{self, Found};
+use crate::store::head::Head;
+use crate::store::lease::Alive;
+use crate::store::names::Area;
+use crate::store::{self, Objects, StoreError};
+use crate::sync::{self, Connect, Environment, FOLLOWER, MainSide, Progress};
+
+/// What a follower needs of its machine.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    pub(crate) now: fn() -> SystemTime,
+    pub(crate) new_id: fn() -> String,
+}
+
+/// A node that follows a store.
+#[derive(Clone)]
+pub(crate) struct Follower {
+    /// What may be touched on this node.
+    pub(crate) accept: Accept,
+    pub(crate) config: Config,
+    pub(crate) machine: Machine,
+    pub(crate) progress: Arc<dyn Progress + Send>,
+    /// Once it is set, a pass ends at its next safe place.
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// How a pass ended, as far as it was about the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// This node has what is published.
+    Current,
+    /// Not all of it; why.
+    Degraded(String),
+    /// Nobody has renewed the publication for too long: there may be a newer one that is withheld.
+    Stale(String),
+    /// The store does not answer.
+    Unreachable(String),
+    /// What lies there is not believed, or the store refuses.
+    Refused(String),
+}
+
+/// What came of a pass.
+#[derive(Debug)]
+pub(crate) struct Passed {
+    pub(crate) report: Report,
+    pub(crate) exit_code: u8,
+    pub(crate) outcome: Outcome,
+    /// What this node has verified, if anything.
+    pub(crate) trusted: Option<Trusted>,
+    /// The last upload that Main has acknowledged.
+    pub(crate) taken: u64,
+}
+
+/// Nothing was done, because of this.
+struct Stopped {
+    error: StoreError,
+    /// What was verified all the same.
+    trusted: Option<Box<Trusted>>,
+}
+
+impl Stopped {
+    fn by(error: StoreError, trusted: Trusted) -> Stopped {
+        Stopped { error, trusted: Some(Box::new(trusted)) }
+    }
+}
+
+/// What a publication is followed with.
+struct Verified {
+    objects: Arc<dyn Objects>,
+    area: Area,
+    trusted: Trusted,
+    /// Whether this node has never verified anything before.
+    is_first: bool,
+    /// Why there may be a newer publication than this.
+    stale: Option<String>,
+}
+
+/// By how much clocks may differ.
+const SKEW: Duration = Duration::from_secs(5 * 60);
+/// How long a publication can be believed to be the newest that nobody has renewed.
+const UNRENEWED: Duration = Duration::from_secs(24 * 60 * 60);
+/// The place of what this node remembers, in its state directory.
+const DIR: &str = "follow";
+
+/// This host is the one node of its runs.
+impl Connect for Follower {
+    fn connect(&self, _: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        Ok(Box::new(self.disk()))
+    }
+}
+
+impl Follower {
+    /// Where this node keeps what it remembers of following.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.accept.state_dir.join(DIR)
+    }
+
+    /// The state of its runs.
+    pub(crate) fn state(&self) -> anyhow::Result<StateDir> {
+        let state = StateDir::open(&self.dir())?;
+        if state.identity()?.is_none() {
+            // Whatever a root of this node has agreed on that is not on record, it was with another Main: an epoch that nothing
+            // is later than has it merged without a base.
+            state.save_identity(&Identity { id: (self.machine.new_id)(), epoch: u64::MAX })?;
+        }
+        Ok(state)
+    }
+
+    fn disk(&self) -> crate::node::Local {
+        let progress: Arc<AtomicU64> = Arc::default();
+        site::node_disk(&self.accept, self.machine.now, self.machine.new_id, &progress)
+    }
+
+    /// One pass, under the lock that the caller holds. `Err`: something of this node itself.
+    pub(crate) fn pass(&self, state: &StateDir, asked: &Asked) -> anyhow::Result<Passed> {
+        let started = (self.machine.now)();
+        let file = TrustedFile::in_dir(&self.dir());
+        let before = file.read()?;
+        let pinned = pinned_key(&self.config.main_key)?;
+        let passed = match self.verify(&file, &pinned, before, asked) {
+            // Only what is new may be a replay.
+            Ok(Verified { stale: Some(detail), trusted, .. }) if trusted.applied != Some(trusted.on()) => {
+                return Ok(self.withheld(started, asked, &detail, trusted));
+            }
+            Ok(verified) => self.run(state, &file, verified, asked)?,
+            Err(stopped) => Err(stopped),
+        };
+        match passed {
+            Ok(passed) => Ok(passed),
+            Err(Stopped { error: StoreError::Local(detail), .. }) => anyhow::bail!(detail),
+            Err(stopped) => Ok(self.stopped(started, asked, stopped)),
+        }
+    }
+
+    /// Finds the newest publication, and writes down that this node has seen it before anything else is done with it.
+    fn verify(
+        &self,
+        file: &TrustedFile,
+        pinned: &PublicKey,
+        before: Option<Trusted>,
+        asked: &Asked,
+    ) -> Result<Verified, Stopped> {
+        let kept = before.clone();
+        let stopped = |error| Stopped { error: file.explain(error), trusted: kept.clone().map(Box::new) };
+        let objects = store::open(&self.config.store).map_err(stopped)?;
+        let key = before.as_ref().map_or(Ok(pinned.clone()), |before| before.key(pinned)).map_err(stopped)?;
+        let seen = before.as_ref().map(Trusted::seen);
+        let found = chain::newest(&*objects, &key, seen.as_ref()).map_err(stopped)?;
+        let place = objects.place().to_owned();
+        let is_first = before.is_none();
+        let (trusted, alive) = match (found, before) {
+            (Found::New(newest), before) => {
+                let alive = newest.alive.clone();
+                let trusted = Trusted::of(*newest, pinned, before.as_ref()).map_err(stopped)?;
+                (trusted, alive)
+            }
+            (Found::Same(alive), Some(before)) => (before, alive),
+            (Found::Same(_) | Found::Empty(_), _) => {
+                let detail = format!("nothing is published at {place} yet: run `xds-sync publish` on Main");
+                return Err(stopped(StoreError::Unreachable(detail)));
+            }
+        };
+        let stale = self.stale(&place, &trusted.head, alive.as_ref());
+        if !asked.dry_run && stale.is_none() && Some(&trusted) != kept.as_ref() {
+            file.save(&trusted).map_err(|error| stopped(StoreError::local(&error)))?;
+        }
+        let area = Area::node(&self.config.name)
+            .ok_or_else(|| stopped(StoreError::Local("follow.name is no name of a node".to_owned())))?;
+        Ok(Verified { objects, area, trusted, is_first, stale })
+    }
+
+    /// Why there may be a newer publication that the store withholds, if there may.
+    fn stale(&self, place: &str, head: &Head, alive: Option<&Alive>) -> Option<String> {
+        let until = match alive {
+            Some(alive) => read_rfc3339(&alive.expires),
+            None => read_rfc3339(&head.time).map(|time| time + UNRENEWED),
+        };
+        let now = (self.machine.now)();
+        if until.is_some_and(|until| now <= until + SKEW) {
+            return None;
+        }
+        let since = alive.map_or(&head.time, |alive| &alive.issued);
+        Some(format!(
+            "{place} is stale: {} has not renewed publication {} since {since}; it publishes no more, or the store withholds what \
+             it publishes",
+            clean(&head.main),
+            head.seq
+        ))
+    }
+
+    /// Brings this node in step with a publication.
+    fn run(
+        &self,
+        state: &StateDir,
+        file: &TrustedFile,
+        verified: Verified,
+        asked: &Asked,
+    ) -> anyhow::Result<Result<Passed, Stopped>> {
+        let Verified { objects, area, mut trusted, is_first, stale } = verified;
+        let head = trusted.head.clone();
+        let taken = head.node(&self.config.name).map_or(0, |node| node.taken);
+        let mut pending = Pending::read(&self.dir())?;
+        pending.forget(taken, asked.dry_run);
+        let listed = if is_first { uploads(&*objects, &area) } else { Ok(0) };
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) => return Ok(Err(Stopped::by(error, trusted))),
+        };
+        let last = [listed, taken, trusted.uploaded, pending.last()].into_iter().max().unwrap_or(0);
+        let pending = Arc::new(Mutex::new(pending));
+        let draft = Draft {
+            cluster: head.cluster.clone(),
+            node: self.config.name.clone(),
+            seq: last + 1,
+            on: trusted.on(),
+            identity: self.config.identity.clone(),
+            now: self.machine.now,
+        };
+        let mut upstream = Upstream::new(Arc::clone(&objects), area.clone(), draft, Arc::clone(&pending));
+        let trees = Trees::in_dir(&self.dir());
+        for directory in subscribed(&head, &self.config) {
+            match trees.get(&*objects, directory) {
+                Ok(stored) => upstream.add(&directory.name, stored, root_meta(directory)),
+                Err(error) => return Ok(Err(Stopped::by(error, trusted))),
+            }
+        }
+        let spec = spec(&head, &self.config, asked);
+        let fetched = match trusted.applied == Some(trusted.on()) {
+            true => Ok(BTreeMap::new()),
+            false => {
+                let run = (self.machine.new_id)();
+                prefetch(&mut self.disk(), &upstream, state, (&spec, asked), &run, &self.stop)
+            }
+        };
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
+            Err(error) => return Ok(Err(Stopped::by(error, trusted))),
+        };
+        let failure = upstream.failure();
+        let mut report = sync::run(&self.environment(state, upstream), &spec)?;
+        add_bytes(&mut report, &fetched);
+        let mut failures: Vec<StoreError> =
+            failure.lock().unwrap_or_else(PoisonError::into_inner).take().into_iter().collect();
+        if !asked.dry_run {
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            match pending.send(&*objects, &area) {
+                Ok(sent) => trusted.uploaded = sent.unwrap_or(0).max(trusted.uploaded),
+                Err(error) => failures.push(error.while_doing("uploading")),
+            }
+        }
+        report.problems.extend(self.unknown(&head));
+        report.problems.extend(stale.as_ref().map(|detail| Problem::failure(Stage::Connect, detail)));
+        let own = report.exit_code();
+        for error in &failures {
+            report.problems.push(Problem::failure(Stage::Transfer, clean(error.detail())));
+        }
+        let (exit_code, outcome) = judge(own, stale, failures, &report);
+        if !asked.dry_run && matches!(own, IN_STEP | CONFLICT | RELOAD) && !report.interrupted {
+            trusted.applied = Some(trusted.on());
+            trees.keep_only(&head);
+        }
+        if !asked.dry_run {
+            file.save(&trusted)?;
+        }
+        Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), taken }))
+    }
+
+    fn environment<'a>(&'a self, state: &'a StateDir, upstream: Upstream) -> Environment<'a> {
+        let main: Box<dyn MainSide> = Box::new(upstream);
+        Environment {
+            state,
+            connect: self,
+            main: Mutex::new(main),
+            now: &self.machine.now,
+            new_id: &self.machine.new_id,
+            progress: &*self.progress,
+            stop: &self.stop,
+            shared: None,
+            may_reload: &|_, _| true,
+        }
+    }
+
+    /// What Main does not know of this node, and so takes nothing of what it records.
+    fn unknown(&self, head: &Head) -> Option<Problem> {
+        let name = &self.config.name;
+        let add = "as `via = \"store\"` and `key = …` of a [[node]] there; until then nothing that is recorded here is taken in";
+        let Some(node) = head.node(name) else {
+            let detail = format!("{} does not know {name}: add it {add}", clean(&head.main));
+            return Some(Problem::warning(Stage::Config, detail));
+        };
+        let own = PrivateKey::read_openssh_file(&self.config.identity).ok()?;
+        let known = PublicKey::from_openssh(&node.key).ok()?;
+        (own.public_key().key_data() != known.key_data()).then(|| {
+            let detail = format!(
+                "{} knows another key of {name} than {}: put the right one {add}",
+                clean(&head.main),
+                self.config.identity.display()
+            );
+            Problem::warning(Stage::Config, detail)
+        })
+    }
+
+    /// A pass that came to nothing because of something of this node itself.
+    pub(super) fn broken(&self, detail: &str) -> Passed {
+        let started = (self.machine.now)();
+        let mut report = self.report_of(started, &Asked::default(), NodeState::Partial, detail.to_owned());
+        report.problems.push(Problem::failure(Stage::State, detail));
+        let outcome = Outcome::Degraded(detail.to_owned());
+        Passed { report, exit_code: PARTIAL, outcome, trusted: None, taken: 0 }
+    }
+
+    /// The report of a pass that did nothing.
+    fn stopped(&self, started: SystemTime, asked: &Asked, stopped: Stopped) -> Passed {
+        let Stopped { error, trusted } = stopped;
+        let detail = clean(error.detail());
+        let (state, exit_code, outcome) = match &error {
+            StoreError::Tampered(_) => (NodeState::Refused, TAMPERED, Outcome::Refused(detail.clone())),
+            StoreError::Refused(_) | StoreError::Held { .. } => {
+                (NodeState::Refused, ALL_LOST, Outcome::Refused(detail.clone()))
+            }
+            StoreError::Incompatible(_) => {
+                (NodeState::Incompatible, INCOMPATIBLE, Outcome::Refused(detail.clone()))
+            }
+            StoreError::Unreachable(_) | StoreError::Local(_) => {
+                (NodeState::Unreachable, ALL_LOST, Outcome::Unreachable(detail.clone()))
+            }
+        };
+        let report = self.report_of(started, asked, state, detail);
+        Passed { report, exit_code, outcome, trusted: trusted.map(|trusted| *trusted), taken: 0 }
+    }
+
+    /// The report of a pass that found nothing but what may be a replay.
+    fn withheld(&self, started: SystemTime, asked: &Asked, detail: &str, trusted: Trusted) -> Passed {
+        let report = self.report_of(started, asked, NodeState::Timeout, detail.to_owned());
+        let outcome = Outcome::Stale(detail.to_owned());
+        Passed { report, exit_code: TIMEOUT, outcome, trusted: Some(trusted), taken: 0 }
+    }
+
+    fn report_of(&self, started: SystemTime, asked: &Asked, state: NodeState, error: String) -> Report {
+        let node = NodeReport {
+            name: self.config.name.clone(),
+            address: FOLLOWER.to_owned(),
+            state,
+            error: Some(error),
+            interrupted: false,
+            directories: Vec::new(),
+            reloads: Vec::new(),
+        };
+        Report {
+            run: (self.machine.new_id)(),
+            started,
+            duration: (self.machine.now)().duration_since(started).unwrap_or_default(),
+            dry_run: asked.dry_run,
+            nodes: vec![node],
+            changes: Vec::new(),
+            halted: Vec::new(),
+            problems: Vec::new(),
+            interrupted: false,
+        }
+    }
+}
+
+/// The number of the last upload that a store has of a node.
+fn uploads(objects: &dyn Objects, area: &Area) -> Result<u64, StoreError> {
+    let listed = objects.list(&area.uploads())?;
+    Ok(listed.iter().filter_map(|name| area.upload_in(name)).max().unwrap_or(0))
+}
+
+/// Adds what came before the run to what came in it.
+fn add_bytes(report: &mut Report, fetched: &BTreeMap<String, u64>) {
+    for directory in report.nodes.iter_mut().flat_map(|node| &mut node.directories) {
+        directory.bytes += fetched.get(&directory.name).copied().unwrap_or(0);
+    }
+}
+
+/// How a run ended whose own exit code is `own`.
+fn judge(own: u8, stale: Option<String>, failures: Vec<StoreError>, report: &Report) -> (u8, Outcome) {
+    let of_store = failures.into_iter().map(|error| {
+        let detail = clean(error.detail());
+        match error {
+            StoreError::Tampered(_) => (TAMPERED, Outcome::Refused(detail)),
+            StoreError::Refused(_) | StoreError::Incompatible(_) | StoreError::Held { .. } => {
+                (ALL_LOST, Outcome::Refused(detail))
+            }
+            StoreError::Unreachable(_) => (ALL_LOST, Outcome::Unreachable(detail)),
+            StoreError::Local(_) => (PARTIAL, Outcome::Degraded(detail)),
+        }
+    });
+    let of_stale = stale.map(|detail| (TIMEOUT, Outcome::Stale(detail)));
+    match of_store.chain(of_stale).max_by_key(|(code, _)| *code) {
+        Some((code, outcome)) => (first_of(&[own, code]), outcome),
+        // A host whose Asterisk is not up yet has its files; the reload stays owed.
+        None if matches!(own, IN_STEP | CONFLICT | RELOAD) => (own, Outcome::Current),
+        None => (own, Outcome::Degraded(why(report))),
+    }
+}
+
+/// Why a run has not done everything, as far as one line says it.
+fn why(report: &Report) -> String {
+    let halted = report.halted.iter().map(|halted| &halted.detail);
+    let lost = report.nodes.iter().filter_map(|node| node.error.as_ref());
+    let failed = report.problems.iter().filter(|problem| problem.fails).map(|problem| &problem.detail);
+    let reload =
+        report.nodes.iter().flat_map(|node| &node.reloads).filter_map(|reload| reload.detail.as_ref());
+    let first = halted.chain(lost).chain(failed).chain(reload).next();
+    first.map_or_else(|| "something was left undone".to_owned(), |why| clean(why))
+}

@@ -1,0 +1,116 @@
+//! What a run of a follower is to do: as a run of Main's for this node alone would.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::config::Config;
+use crate::model::{Meta, Owner, TrashKeep, TrashMax};
+use crate::plan::Policy;
+use crate::snapshot::ScanSpec;
+use crate::store::head::{Head, HeadDirectory};
+use crate::sync::{DirectorySpec, EdgeSpec, FOLLOWER, NodeSpec, Spec};
+
+/// As Main has it where nothing else is configured there.
+const TRASH: TrashKeep =
+    TrashKeep { seconds: 30 * 24 * 3600, min_seconds: 3 * 24 * 3600, size: TrashMax::Percent(25) };
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What was asked for on the command line.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    /// Stop after planning.
+    pub(crate) dry_run: bool,
+    /// Tokens of halted plans that may go ahead.
+    pub(crate) accept: Vec<String>,
+}
+
+/// The directories of a publication that this node has.
+pub(super) fn subscribed<'h>(head: &'h Head, config: &Config) -> Vec<&'h HeadDirectory> {
+    let none = Vec::new();
+    let labels = match &config.labels {
+        Some(labels) => labels,
+        None => head.node(&config.name).map_or(&none, |node| &node.labels),
+    };
+    head.directories.iter().filter(|directory| directory.is_for(labels)).collect()
+}
+
+/// The run that brings this node in step with a publication.
+pub(super) fn spec(head: &Head, config: &Config, asked: &Asked) -> Spec {
+    let directories: Vec<(&HeadDirectory, Arc<DirectorySpec>)> = subscribed(head, config)
+        .into_iter()
+        .map(|directory| (directory, Arc::new(directory_spec(head, directory))))
+        .collect();
+    let edges = directories.iter().map(|(directory, spec)| EdgeSpec {
+        directory: Arc::clone(spec),
+        scan: scan_spec(head, directory, |directory| root_on(head, &config.name, directory)),
+    });
+    let node = NodeSpec {
+        name: config.name.clone(),
+        address: FOLLOWER.to_owned(),
+        edges: edges.collect(),
+        is_follower: false,
+    };
+    Spec {
+        main: head.main.clone(),
+        directories: directories.into_iter().map(|(_, spec)| spec).collect(),
+        all_nodes: Some(vec![node.name.clone()]),
+        nodes: vec![node],
+        dry_run: asked.dry_run,
+        reload_always: false,
+        accept: asked.accept.clone(),
+        released: released(head),
+        parallel: 1,
+        bandwidth: None,
+        reload_timeout: RELOAD_TIMEOUT,
+        trash: TRASH,
+    }
+}
+
+/// Deletions that were released on Main need not be released here again.
+fn released(head: &Head) -> Vec<String> {
+    head.directories.iter().flat_map(|directory| directory.accepted.iter().cloned()).collect()
+}
+
+/// Mode and owner of a directory's root.
+pub(super) fn root_meta(directory: &HeadDirectory) -> Option<Meta> {
+    directory.root.as_ref().map(Meta::from)
+}
+
+/// Where this node keeps a directory.
+fn root_on(head: &Head, node: &str, directory: &HeadDirectory) -> PathBuf {
+    let own = head.node(node).and_then(|node| node.paths.get(&directory.name));
+    own.map_or_else(|| Path::new(&directory.path).to_owned(), PathBuf::from)
+}
+
+fn directory_spec(head: &Head, directory: &HeadDirectory) -> DirectorySpec {
+    DirectorySpec {
+        name: directory.name.clone(),
+        direction: directory.direction,
+        policy: Policy {
+            delete: directory.delete,
+            conflict: directory.conflict,
+            max_delete: directory.max_delete,
+            max_change: directory.max_change,
+            max_add: directory.max_add,
+        },
+        owner: directory.owner.as_ref().map(Owner::from),
+        reload: directory.reload.clone(),
+        scan: scan_spec(head, directory, |directory| PathBuf::from(&directory.path)),
+    }
+}
+
+fn scan_spec(head: &Head, directory: &HeadDirectory, root: impl Fn(&HeadDirectory) -> PathBuf) -> ScanSpec {
+    let others = head.directories.iter().filter(|other| other.name != directory.name);
+    ScanSpec {
+        directory: directory.name.clone(),
+        root: root(directory),
+        direction: directory.direction,
+        exclude: directory.exclude.clone(),
+        other_roots: others.map(&root).collect(),
+        settle: Duration::from_millis(directory.settle_ms),
+        complete: Vec::new(),
+        hold_young: false,
+        checksum: false,
+    }
+}

@@ -1,0 +1,373 @@
+//! Main as a verified publication shows it: the trees of the head, with what this node has uploaded since laid over them. What
+//! a run would put in place on Main becomes an upload.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+
+use super::pending::{Changes, Pending};
+use super::upload::Uploading;
+use crate::disk::marker::Marker;
+use crate::model::{
+    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space,
+    Step, TrashKeep, Tree, rfc3339,
+};
+use crate::node::{Attempt, Endpoint, NodeError, NodeErrorKind, PreparedRoot, Refusal, TrashReader};
+use crate::reload::ReloadRequest;
+use crate::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
+use crate::store::blobs::{StoreSource, get_object};
+use crate::store::names::Area;
+use crate::store::tree::{Part, Parts, StoredTree};
+use crate::store::upload::{On, Upload, UploadedChange, UploadedDirectory};
+use crate::store::{FORMAT, Objects, Sha256, StoreError, upload};
+use crate::sync::{BlobSource, MainSide, MainStage};
+use crate::transfer::trash::{TrashEntry, TrashId};
+use crate::transfer::{BlobRequest, Received, Sink, Source};
+
+/// What is known of an upload before anything is in it.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    /// The store's ULID.
+    pub(super) cluster: String,
+    /// This node's name.
+    pub(super) node: String,
+    /// The number that it will have.
+    pub(super) seq: u64,
+    /// The publication that this run follows.
+    pub(super) on: On,
+    /// What it is signed with.
+    pub(super) identity: PathBuf,
+    pub(super) now: fn() -> SystemTime,
+}
+
+/// One directory of the publication.
+struct Published {
+    /// With all uploads laid over it.
+    tree: Arc<Tree>,
+    /// Where its contents are.
+    parts: Arc<Parts>,
+    /// Mode and owner of its root.
+    root: Option<Meta>,
+}
+
+/// Main's end of the edges of this node.
+pub(super) struct Upstream {
+    objects: Arc<dyn Objects>,
+    /// This node's, in the store.
+    area: Area,
+    draft: Draft,
+    pending: Arc<Mutex<Pending>>,
+    directories: HashMap<String, Published>,
+    /// Contents that were uploaded in this run.
+    uploaded: Arc<Mutex<Parts>>,
+    /// What this run has changed.
+    changes: Changes,
+    /// Why the store could not give what it was asked for, where all of a run depends on that.
+    failure: Arc<Mutex<Option<StoreError>>>,
+    is_dry: bool,
+}
+
+/// A source that remembers why it was lost.
+struct Remembering {
+    source: StoreSource,
+    failure: Arc<Mutex<Option<StoreError>>>,
+}
+
+impl Source for Remembering {
+    fn send(&mut self, wanted: &[BlobRequest], sink: &mut dyn Sink) -> anyhow::Result<()> {
+        self.source.send(wanted, sink).inspect_err(|error| {
+            if let Some(error) = error.downcast_ref::<StoreError>() {
+                *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+            }
+        })
+    }
+}
+
+impl Upstream {
+    pub(super) fn new(
+        objects: Arc<dyn Objects>,
+        area: Area,
+        draft: Draft,
+        pending: Arc<Mutex<Pending>>,
+    ) -> Upstream {
+        Upstream {
+            objects,
+            area,
+            draft,
+            pending,
+            directories: HashMap::new(),
+            uploaded: Arc::default(),
+            changes: Changes::new(),
+            failure: Arc::default(),
+            is_dry: true,
+        }
+    }
+
+    /// With a directory of the publication.
+    pub(super) fn add(&mut self, name: &str, stored: StoredTree, root: Option<Meta>) {
+        let (tree, uploaded) = {
+            let pending = self.pending();
+            (pending.laid_over(name, &stored.tree), pending.contents())
+        };
+        let mut parts = stored.parts;
+        parts.extend(uploaded);
+        let published = Published { tree: Arc::new(tree), parts: Arc::new(parts), root };
+        self.directories.insert(name.to_owned(), published);
+    }
+
+    /// A directory's tree, with all uploads laid over it.
+    pub(super) fn tree_of(&self, directory: &str) -> Option<Arc<Tree>> {
+        Some(Arc::clone(&self.directories.get(directory)?.tree))
+    }
+
+    /// Its contents.
+    pub(super) fn contents_of(&self, directory: &str) -> Option<StoreSource> {
+        let parts = Arc::clone(&self.directories.get(directory)?.parts);
+        Some(StoreSource::new(Arc::clone(&self.objects), Area::main(), parts))
+    }
+
+    /// Where it is told why the store could not give what it was asked for.
+    pub(super) fn failure(&self) -> Arc<Mutex<Option<StoreError>>> {
+        Arc::clone(&self.failure)
+    }
+
+    /// Mode and owner of its root.
+    pub(super) fn root_of(&self, directory: &str) -> Option<Meta> {
+        self.directories.get(directory)?.root.clone()
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn published(&self, directory: &str) -> Result<&Published, NodeError> {
+        self.directories
+            .get(directory)
+            .ok_or_else(|| misuse(&format!("{directory} is not in the publication")))
+    }
+
+    /// Lays actions over a directory, and keeps them as an upload.
+    fn upload(&mut self, directory: &str, actions: &[Action]) -> anyhow::Result<()> {
+        let published = self.published(directory)?;
+        let (base, contents) = (Arc::clone(&published.tree), Arc::clone(&published.parts));
+        let mut changes = self.changes.clone();
+        let of_directory = changes.entry(directory.to_owned()).or_default();
+        for (path, now) in actions.iter().flat_map(results) {
+            let expected = base.get(&path).cloned();
+            let change = UploadedChange { path: path.clone(), expected, now };
+            // What this run has made of it before is not what Main has.
+            let first = of_directory.remove(&path).map(|before| before.expected);
+            let expected = first.unwrap_or(change.expected);
+            of_directory.insert(path, UploadedChange { expected, ..change });
+        }
+        for action in actions {
+            if let Step::Move { from_expected: Entry::File(file), .. } = &action.step {
+                // Main may have deleted its own by the time that it gets this.
+                self.copy(contents.get(&file.digest).map(|parts| &**parts).unwrap_or_default())?;
+            }
+        }
+        self.keep(&changes)?;
+        let laid: BTreeMap<RelPathBuf, Option<Entry>> = actions.iter().flat_map(results).collect();
+        if let Some(published) = self.directories.get_mut(directory) {
+            published.tree = Arc::new(base.with(&laid));
+        }
+        self.changes = changes;
+        Ok(())
+    }
+
+    /// Copies parts of Main's into this node's area.
+    fn copy(&self, parts: &[Part]) -> Result<(), StoreError> {
+        for part in parts {
+            let Part::Stored { object, len, .. } = part else { continue };
+            if let Some(bytes) = get_object(&*self.objects, &Area::main(), object, *len)? {
+                self.objects.create(&self.area.object(object), &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down all that this run has changed so far.
+    fn keep(&self, changes: &Changes) -> anyhow::Result<()> {
+        let uploaded = self.uploaded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (mut directories, mut encoded) = (Vec::new(), Vec::new());
+        for (name, of_directory) in changes {
+            let listed: Vec<UploadedChange> = of_directory.values().cloned().collect();
+            let mut parts = uploaded.clone();
+            parts.extend((*self.published(name)?.parts).clone());
+            let object = upload::encode(&listed, &parts)?;
+            directories.push(UploadedDirectory {
+                name: name.clone(),
+                root: String::new(),
+                changes: Some(Sha256::of(&object)),
+                changes_len: object.len() as u64,
+            });
+            let (_, contents) = upload::decode(&object)?;
+            encoded.push((object, contents));
+        }
+        let Draft { cluster, node, seq, on, identity, now } = &self.draft;
+        let upload = Upload {
+            v: FORMAT,
+            cluster: cluster.clone(),
+            node: node.clone(),
+            seq: *seq,
+            time: rfc3339(now()),
+            on: *on,
+            directories,
+        };
+        self.pending().put(upload, identity, changes.clone(), &encoded).context("an upload cannot be kept")
+    }
+}
+
+/// What an action makes of paths.
+fn results(action: &Action) -> Vec<(RelPathBuf, Option<Entry>)> {
+    let result = (action.path.clone(), action.result().cloned());
+    match &action.step {
+        Step::Move { from, .. } => vec![(from.clone(), None), result],
+        _ => vec![result],
+    }
+}
+
+fn misuse(what: &str) -> NodeError {
+    NodeError::new(NodeErrorKind::Lost, what)
+}
+
+impl Endpoint for Upstream {
+    fn begin(&mut self, _: &str, dry_run: bool) -> Result<(), NodeError> {
+        self.is_dry = dry_run;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), NodeError> {
+        Ok(())
+    }
+
+    fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
+        let Some(Published { tree, .. }) = self.directories.get(&spec.directory) else {
+            return Ok(Scanned::unusable("it is not in the publication".to_owned()));
+        };
+        Ok(Scanned {
+            // A directory of another cluster is another directory.
+            root: Root::Marked(Marker { id: self.draft.cluster.clone(), generation: None }),
+            digest: tree_digest(tree),
+            loaded: loaded_digest(tree),
+            entries: tree.len() as u64,
+            settled: !tree.iter().any(|(_, entry)| entry.is_opaque()),
+            free: Space::UNKNOWN,
+            leftovers: false,
+        })
+    }
+
+    fn tree(&mut self, directory: &str, _: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
+        Ok(Arc::clone(&self.published(directory)?.tree))
+    }
+
+    fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
+        // Which of them Main knows shows when Main takes the upload in.
+        Ok(owners.to_vec())
+    }
+
+    fn prepare(
+        &mut self,
+        _: &str,
+        _: &TrashKeep,
+        _: Option<&Meta>,
+    ) -> Result<Attempt<PreparedRoot>, NodeError> {
+        Ok(Ok(PreparedRoot { id: self.draft.cluster.clone(), pruned: Pruned::default() }))
+    }
+
+    fn clear_stage(&mut self, _: &str) -> Result<Attempt<()>, NodeError> {
+        Ok(Ok(()))
+    }
+
+    fn stage(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        source: &mut dyn Source,
+    ) -> Result<Received, NodeError> {
+        Ok(self.staging(directory)?.stage(wanted, source))
+    }
+
+    fn send(
+        &mut self,
+        directory: &str,
+        wanted: &[BlobRequest],
+        sink: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        let mut source = self.contents_of(directory).ok_or_else(|| misuse("it is not in the publication"))?;
+        source.send(wanted, sink).map_err(|error| misuse(&format!("{error:#}")))
+    }
+
+    fn commit(&mut self, directory: &str, actions: &[Action]) -> Result<Vec<Outcome>, NodeError> {
+        if self.is_dry {
+            return Err(misuse("a change in a dry run"));
+        }
+        let outcome = match self.upload(directory, actions) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        Ok(vec![outcome; actions.len()])
+    }
+
+    fn agree(&mut self, _: &str, _: &str) -> Result<Attempt<()>, NodeError> {
+        Ok(Ok(()))
+    }
+
+    fn trashed(&mut self, _: &str) -> Result<Vec<TrashEntry>, NodeError> {
+        Ok(Vec::new())
+    }
+
+    fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError> {
+        Ok(ReloadOutcome { name: request.name.clone(), state: ReloadState::NotNeeded, detail: None })
+    }
+}
+
+/// A store has no trash.
+impl TrashReader for Upstream {
+    fn versions(&mut self, _: &str, _: &RelPath) -> Result<Attempt<Vec<TrashEntry>>, NodeError> {
+        Ok(Ok(Vec::new()))
+    }
+
+    fn recall(
+        &mut self,
+        _: &str,
+        _: &TrashId,
+        paths: &[RelPathBuf],
+    ) -> Result<Vec<Attempt<Entry>>, NodeError> {
+        Ok(paths.iter().map(|_| Err(Refusal::new("a store has no trash"))).collect())
+    }
+
+    fn send_trashed(
+        &mut self,
+        _: &str,
+        _: &TrashId,
+        _: &[BlobRequest],
+        _: &mut dyn Sink,
+    ) -> Result<(), NodeError> {
+        Err(misuse("a store has no trash"))
+    }
+}
+
+impl MainSide for Upstream {
+    fn source(&self, directory: &str) -> Result<BlobSource, NodeError> {
+        let source = self.contents_of(directory).ok_or_else(|| misuse("it is not in the publication"))?;
+        let failure = Arc::clone(&self.failure);
+        Ok(Arc::new(move || Box::new(Remembering { source: source.clone(), failure: Arc::clone(&failure) })))
+    }
+
+    fn staging(&self, directory: &str) -> Result<Box<dyn MainStage>, NodeError> {
+        self.published(directory)?;
+        Ok(Box::new(Uploading {
+            objects: Arc::clone(&self.objects),
+            area: self.area.clone(),
+            uploaded: Arc::clone(&self.uploaded),
+        }))
+    }
+
+    fn root_meta(&mut self, directory: &str) -> Option<Meta> {
+        self.root_of(directory)
+    }
+}

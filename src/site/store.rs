@@ -1,0 +1,236 @@
+//! Main's store: who Main is there, and what it publishes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, Directory, Follower};
+use crate::enroll::rotate;
+use crate::model::Tree;
+use crate::report::{Halted, Problem};
+use crate::site::Site;
+use crate::store::head::{HeadDirectory, HeadNode, StoredMeta, StoredOwner};
+use crate::store::holder::{Holder, Record, Standing};
+use crate::store::publish::{self, DirectoryOutcome, Published};
+use crate::store::{self, Sha256, StoreError, StoreSpec};
+use crate::sync::{self, Options, Survey, Surveyed};
+
+/// What a publication came to.
+#[derive(Debug)]
+pub struct Publication {
+    /// The newest publication; 0: none.
+    pub seq: u64,
+    /// The lease.
+    pub epoch: u64,
+    /// Whether there is a new one, or would be.
+    pub is_new: bool,
+    /// Each directory that is published.
+    pub directories: Vec<DirectoryOutcome>,
+    /// Directories that stay as they were published.
+    pub halted: Vec<Halted>,
+    /// What else went wrong.
+    pub problems: Vec<Problem>,
+    /// What nodes will not like.
+    pub warnings: Vec<String>,
+}
+
+/// When Main publishes by itself, and not because somebody asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// By a person.
+    ByHand,
+    /// After a run.
+    AfterRun,
+}
+
+impl Site {
+    /// Opens the store of the configuration.
+    pub fn store(&self) -> anyhow::Result<Holder> {
+        let config = self.config();
+        let spec = spec_of(config)?;
+        let identity = config.ssh.identity.clone();
+        Ok(Holder {
+            objects: store::open(&spec)?,
+            name: config.main.name.clone(),
+            id: self.identity().id.clone(),
+            previous: rotate::previous(&identity),
+            identity,
+            now: Arc::clone(&self.services.now),
+        })
+    }
+
+    /// What this Main remembers of its store.
+    pub fn store_record(&self) -> anyhow::Result<Option<Record>> {
+        self.state.published()
+    }
+
+    /// Remembers it.
+    pub fn save_store_record(&self, record: &Record) -> anyhow::Result<()> {
+        if self.store_record()?.as_ref() == Some(record) {
+            return Ok(());
+        }
+        self.state.save_published(record)
+    }
+
+    /// Publishes what stands on Main. The caller holds the lock, and has taken in what nodes uploaded: `taken` has the last
+    /// upload of each that is part of it.
+    pub fn publish(
+        &self,
+        options: &Options,
+        asked: Asked,
+        taken: &BTreeMap<String, u64>,
+    ) -> anyhow::Result<Publication> {
+        let holder = self.store()?;
+        let standing = holder.standing(self.store_record()?.as_ref())?;
+        holder.check_held(&standing)?;
+        if let Some(waits) = waits_for_people(&standing, asked) {
+            return Ok(waits);
+        }
+        let trees = publish::last_trees(&holder, &standing)?;
+        let last: BTreeMap<String, Tree> =
+            trees.iter().map(|(name, stored)| (name.clone(), stored.tree.clone())).collect();
+        let nodes = self.head_nodes(&standing, taken);
+        let spec = self.spec(&Options { nodes: Vec::new(), directories: Vec::new(), ..options.clone() });
+        let environment = self.environment();
+        sync::survey(&environment, &spec, &last, |survey| {
+            let Survey { directories, halted, problems } = survey;
+            let published = directories.into_iter().filter_map(|surveyed| self.published(surveyed)).collect();
+            if options.dry_run {
+                return Ok(previewed(&standing, &nodes, published, &last, halted, problems));
+            }
+            let done = publish::publish(&holder, standing, nodes, published, &trees)?;
+            self.save_store_record(&done.record)?;
+            Ok(Publication {
+                seq: done.seq,
+                epoch: done.record.epoch,
+                is_new: done.is_new,
+                directories: done.directories,
+                halted,
+                problems,
+                warnings: done.warnings,
+            })
+        })?
+    }
+
+    /// The nodes of the next head, as they are configured now.
+    pub(crate) fn head_nodes(&self, standing: &Standing, taken: &BTreeMap<String, u64>) -> Vec<HeadNode> {
+        let before = |name: &str| {
+            let node = standing.head.as_ref().and_then(|(head, _)| head.node(name));
+            node.map_or(0, |node| node.taken)
+        };
+        let node = |follower: &Follower| HeadNode {
+            name: follower.name.clone(),
+            key: follower.key.clone(),
+            labels: follower.labels.clone(),
+            paths: follower
+                .paths
+                .iter()
+                .map(|(directory, path)| (directory.clone(), path.display().to_string()))
+                .collect(),
+            taken: taken.get(&follower.name).copied().unwrap_or(0).max(before(&follower.name)),
+        };
+        self.config().followers.iter().map(node).collect()
+    }
+
+    fn published(&self, surveyed: Surveyed) -> Option<Published> {
+        let name = &surveyed.directory.name;
+        let directory = self.config().directories.iter().find(|directory| directory.name == *name)?;
+        let accepted = surveyed.found.as_ref().and_then(|found| found.accepted.clone());
+        let root = surveyed.found.as_ref().and_then(|found| found.root.as_ref());
+        let settings = HeadDirectory {
+            accepted: accepted.into_iter().collect(),
+            root: root.map(StoredMeta::from),
+            ..settings(directory)
+        };
+        Some(Published { settings, found: surveyed.found.map(|found| (found.tree, found.source)) })
+    }
+}
+
+/// The store that a configuration names.
+pub(crate) fn spec_of(config: &Config) -> anyhow::Result<StoreSpec> {
+    let store = config.store.as_ref().context(
+        "there is no store in the configuration: add a section [store] with url = \"file:///srv/xds-store\"",
+    )?;
+    Ok(StoreSpec { url: store.url.clone(), options: store.options.clone(), ..StoreSpec::default() })
+}
+
+/// What a head says of a directory beside its tree.
+fn settings(directory: &Directory) -> HeadDirectory {
+    HeadDirectory {
+        name: directory.name.clone(),
+        path: directory.path.display().to_string(),
+        direction: directory.direction,
+        labels: directory.labels.clone(),
+        delete: directory.delete,
+        conflict: directory.conflict,
+        max_delete: directory.max_delete,
+        max_change: directory.max_change,
+        max_add: directory.max_add,
+        owner: directory.owner.as_ref().map(StoredOwner::from),
+        exclude: directory.exclude.clone(),
+        settle_ms: u64::try_from(directory.settle.as_millis()).unwrap_or(u64::MAX),
+        reload: directory.reload.clone(),
+        accepted: Vec::new(),
+        root: None,
+        tree: Sha256([0; 32]),
+        tree_len: 0,
+        files: 0,
+        bytes: 0,
+    }
+}
+
+/// After a rollback, what Main has now is published when a person says so: the next run would undo it otherwise.
+fn waits_for_people(standing: &Standing, asked: Asked) -> Option<Publication> {
+    let (head, _) = standing.head.as_ref()?;
+    let waits = asked == Asked::AfterRun && head.reason.starts_with("rollback:");
+    waits.then(|| Publication {
+        seq: head.seq,
+        epoch: standing.lease.epoch,
+        is_new: false,
+        directories: Vec::new(),
+        halted: Vec::new(),
+        problems: Vec::new(),
+        warnings: vec![format!(
+            "publication {} is a rollback: what Main has now is published by `xds-sync publish` alone",
+            head.seq
+        )],
+    })
+}
+
+fn previewed(
+    standing: &Standing,
+    nodes: &[HeadNode],
+    published: Vec<Published>,
+    last: &BTreeMap<String, Tree>,
+    halted: Vec<Halted>,
+    problems: Vec<Problem>,
+) -> Publication {
+    let empty = Tree::default();
+    let preview = |directory: &Published| {
+        let (found, _) = directory.found.as_ref()?;
+        let name = &directory.settings.name;
+        Some(publish::preview(name, found, last.get(name).unwrap_or(&empty)))
+    };
+    let directories: Vec<DirectoryOutcome> = published.iter().filter_map(preview).collect();
+    let head = standing.head.as_ref().map(|(head, _)| head);
+    let changed = |outcome: &DirectoryOutcome| outcome.created + outcome.updated + outcome.deleted > 0;
+    Publication {
+        seq: head.map_or(0, |head| head.seq),
+        epoch: standing.lease.epoch,
+        is_new: head.is_none_or(|head| head.nodes != nodes) || directories.iter().any(changed),
+        directories,
+        halted,
+        problems,
+        warnings: Vec::new(),
+    }
+}
+
+/// Whether an error says that the lease is another Main's: its name.
+#[must_use]
+pub(crate) fn holder_of(error: &anyhow::Error) -> Option<&str> {
+    match error.downcast_ref() {
+        Some(StoreError::Held { holder, .. }) => Some(holder),
+        _ => None,
+    }
+}

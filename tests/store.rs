@@ -1,0 +1,606 @@
+//! The indirect way as an administrator has it: the program, with a store in a real directory. Nothing here leaves its own
+//! temporary directory.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "support/wait.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod wait;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const END: &str = "-----END SSH SIGNATURE-----\n";
+
+/// A Main with one pushed directory, and a store beside it.
+struct Site {
+    dir: TempDir,
+    url: String,
+}
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("{}{}", self.stdout, self.stderr))
+    }
+}
+
+impl Site {
+    fn new() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("store")).unwrap();
+        let url = format!("file://{}", dir.path().join("store").display());
+        let site = Site { dir, url };
+        site.main("main", "key");
+        fs::create_dir(site.path("moh")).unwrap();
+        fs::create_dir(site.path("recordings")).unwrap();
+        site
+    }
+
+    /// A Main with its own state, and a key that may be another's.
+    fn main(&self, name: &str, key: &str) {
+        let identity = self.path(key);
+        if !identity.exists() {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&identity);
+            assert!(keygen.status().unwrap().success());
+        }
+        let text = format!(
+            "[main]\nname = {name:?}\nhost = \"main.example.org\"\n[ssh]\nidentity = {identity:?}\n[sync]\nstate_dir = {:?}\n\
+             [store]\nurl = {:?}\n[[directory]]\nname = \"moh\"\npath = {:?}\nsettle = \"0s\"\n[[directory]]\nname = \
+             \"recordings\"\npath = {:?}\ndirection = \"both\"\nsettle = \"0s\"\n[[node]]\nname = \"mds1\"\nvia = \"store\"\n\
+             key = {:?}\nlabels = [\"paris\"]\n",
+            self.path(&format!("{name}-state")),
+            self.url,
+            self.path("moh"),
+            self.path("recordings"),
+            NODE_KEY,
+        );
+        fs::write(self.config(name), text).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn config(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.toml"))
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn command(&self, main: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+        command
+            .env_clear()
+            .env("HOME", self.dir.path())
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .args(["--config", self.config(main).to_str().unwrap()])
+            .args(args)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run_as(&self, main: &str, args: &[&str]) -> Ran {
+        ran(&mut self.command(main, args))
+    }
+
+    fn run(&self, args: &[&str]) -> Ran {
+        self.run_as("main", args)
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> Ran {
+        let ran = self.run(args);
+        assert_eq!(ran.code, Some(0), "{args:?}: {}{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    #[track_caller]
+    fn fails(&self, args: &[&str], code: i32, says: &str) -> Ran {
+        let ran = self.run(args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}{}", ran.stdout, ran.stderr);
+        assert!(ran.stderr.contains(says), "{says}: {}", ran.stderr);
+        ran
+    }
+
+    fn object(&self, name: &str) -> PathBuf {
+        self.path("store").join(name)
+    }
+
+    /// A head as it lies in the store: signature and what is signed.
+    fn head(&self, seq: u64) -> (String, String) {
+        let text = fs::read_to_string(self.object(&format!("v1/heads/{seq:020}.xds"))).unwrap();
+        let at = text.find(END).unwrap() + END.len();
+        (text[..at].to_owned(), text[at..].to_owned())
+    }
+
+    fn head_json(&self, seq: u64) -> Value {
+        serde_json::from_str(&self.head(seq).1).unwrap()
+    }
+
+    fn heads(&self) -> usize {
+        fs::read_dir(self.object("v1/heads")).map_or(0, |heads| heads.count())
+    }
+
+    /// The lines of a directory's tree in a publication, by path.
+    fn tree(&self, seq: u64, directory: &str) -> BTreeMap<String, Value> {
+        let head = self.head_json(seq);
+        let directories = head["directories"].as_array().unwrap();
+        let found = directories.iter().find(|found| found["name"] == directory).unwrap();
+        let hash = found["tree"].as_str().unwrap();
+        let object = fs::read(self.object(&format!("v1/o/{}/{hash}", &hash[..2]))).unwrap();
+        let text = zstd::stream::decode_all(&object[..]).unwrap();
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines
+            .map(|line| {
+                let line: Value = serde_json::from_slice(line).unwrap();
+                (line["path"].as_str().unwrap().to_owned(), line)
+            })
+            .collect()
+    }
+
+    /// Every file below the store.
+    fn objects(&self) -> Vec<PathBuf> {
+        files(&self.path("store"))
+    }
+}
+
+const NODE_KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ node";
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.output().unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sha256(path: &Path) -> String {
+    let output = Command::new("sha256sum").arg(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_publication_is_signed_and_named_by_what_it_is() {
+    let site = Site::new();
+    site.fails(&["publish"], 41, "store init");
+    site.ok(&["store", "init"]);
+    site.ok(&["store", "init"]);
+    site.write("moh/jazz/a.wav", "jazz");
+    site.write("recordings/1.wav", "recorded");
+    fs::set_permissions(site.path("moh/jazz/a.wav"), fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink("a.wav", site.path("moh/jazz/b.wav")).unwrap();
+    let dry = site.ok(&["publish", "-n", "--json"]).json();
+    assert_eq!((&dry["published"], site.heads()), (&Value::Bool(false), 0));
+    let published = site.ok(&["publish", "--json"]).json();
+    assert_eq!(published["published"], true, "{published}");
+    assert_eq!(published["store"]["seq"], 1);
+
+    let (signature, payload) = site.head(1);
+    let signers = site.path("signers");
+    let key = fs::read_to_string(site.path("key.pub")).unwrap();
+    fs::write(&signers, format!("main {key}")).unwrap();
+    fs::write(site.path("signature"), signature).unwrap();
+    for (said, good) in [(payload.clone(), true), (payload + " ", false)] {
+        fs::write(site.path("payload"), said).unwrap();
+        let mut verify = Command::new("ssh-keygen");
+        verify.args(["-Y", "verify", "-I", "main", "-n", "xds-sync-head@v1", "-f"]).arg(&signers);
+        verify.arg("-s").arg(site.path("signature")).stdin(fs::File::open(site.path("payload")).unwrap());
+        verify.stdout(Stdio::null()).stderr(Stdio::null());
+        assert_eq!(verify.status().unwrap().success(), good);
+    }
+    let objects = files(&site.object("v1/o"));
+    assert!(objects.len() >= 4, "{objects:?}");
+    for object in objects {
+        assert_eq!(sha256(&object), object.file_name().unwrap().to_str().unwrap());
+    }
+    let head = site.head_json(1);
+    assert_eq!(head["nodes"][0]["name"], "mds1");
+    assert_eq!((&head["seq"], &head["reason"]), (&Value::from(1), &Value::from("publish")));
+    let tree = site.tree(1, "moh");
+    assert_eq!(tree["jazz"]["type"], "dir");
+    assert_eq!(
+        (&tree["jazz/a.wav"]["mode"], &tree["jazz/a.wav"]["size"]),
+        (&Value::from("0640"), &Value::from(4))
+    );
+    assert_eq!(tree["jazz/b.wav"]["link"], "a.wav");
+    let digest = blake3::hash(b"jazz").to_hex().to_string();
+    assert_eq!(tree["jazz/a.wav"]["digest"], digest.as_str());
+    site.ok(&["store", "verify"]);
+    site.ok(&["store", "check"]);
+}
+
+#[test]
+fn nothing_new_makes_no_head_and_a_change_costs_what_it_is() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    for n in 0..50 {
+        site.write(&format!("moh/{n}.wav"), &format!("file {n}"));
+    }
+    site.ok(&["publish"]);
+    let before = site.objects();
+    let again = site.ok(&["publish", "--json"]).json();
+    assert_eq!((&again["published"], &again["store"]["seq"]), (&Value::Bool(false), &Value::from(1)));
+    assert_eq!(site.objects(), before);
+    site.write("moh/7.wav", "another");
+    fs::remove_file(site.path("moh/8.wav")).unwrap();
+    let changed = site.ok(&["publish", "--json"]).json();
+    let moh = &changed["directories"][0];
+    assert_eq!((&moh["updated"], &moh["deleted"]), (&Value::from(1), &Value::from(1)), "{changed}");
+    // One part, one tree, one head.
+    assert_eq!(site.objects().len(), before.len() + 3);
+    assert_eq!(site.head_json(2)["prev"], sha256(&site.object("v1/heads/00000000000000000001.xds")).as_str());
+    assert!(!site.tree(2, "moh").contains_key("8.wav"));
+}
+
+#[test]
+fn what_is_not_what_its_name_says_is_named() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "a sound");
+    site.ok(&["publish"]);
+    for object in site.objects() {
+        let good = fs::read(&object).unwrap();
+        let mut bad = good.clone();
+        let at = bad.len() / 2;
+        bad[at] ^= 1;
+        fs::write(&object, &bad).unwrap();
+        let name = object.file_name().unwrap().to_str().unwrap();
+        let shown = if object.starts_with(site.object("v1/alive")) { "sign of life" } else { name };
+        site.fails(&["store", "verify"], 50, shown);
+        fs::write(&object, good).unwrap();
+    }
+    fs::remove_file(files(&site.object("v1/o")).pop().unwrap()).unwrap();
+    site.fails(&["store", "verify"], 50, "missing");
+}
+
+#[test]
+fn a_guard_holds_back_what_would_delete_too_much() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    for n in 0..30 {
+        site.write(&format!("moh/{n}.wav"), &format!("file {n}"));
+    }
+    site.ok(&["publish"]);
+    for n in 0..20 {
+        fs::remove_file(site.path(&format!("moh/{n}.wav"))).unwrap();
+    }
+    let halted = site.run(&["publish", "--json"]);
+    assert_eq!(halted.code, Some(25));
+    let halted = halted.json();
+    let token = halted["halted"][0]["token"].as_str().unwrap().to_owned();
+    assert_eq!((halted["halted"][0]["guard"].as_str(), site.heads()), (Some("max_delete"), 1));
+    site.ok(&["publish", "--accept-deletes", &token]);
+    assert_eq!(site.tree(2, "moh").len(), 10);
+    assert_eq!(site.head_json(2)["directories"][0]["accepted"][0], token.as_str());
+    // A disk that is not mounted is no deletion.
+    fs::rename(site.path("moh"), site.path("elsewhere")).unwrap();
+    site.fails(&["publish"], 3, "moh");
+    assert_eq!(site.heads(), 2);
+}
+
+#[test]
+fn one_main_alone_publishes() {
+    let site = Site::new();
+    site.main("spare", "key");
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    site.ok(&["publish"]);
+    let claim = site.run_as("spare", &["store", "claim", "--json"]);
+    assert_eq!((claim.code, &claim.json()["store"]["holder"]), (Some(4), &Value::from("main")));
+    let init = site.run_as("spare", &["store", "init"]);
+    assert_eq!(init.code, Some(4), "{}", init.stderr);
+    let publish = site.run_as("spare", &["publish", "--json"]);
+    assert_eq!((publish.code, &publish.json()["store"]["holder"]), (Some(4), &Value::from("main")));
+
+    site.ok(&["store", "release"]);
+    site.fails(&["publish"], 4, "released");
+    let claim = site.run_as("spare", &["store", "claim"]);
+    assert_eq!(claim.code, Some(0), "{}", claim.stderr);
+    let published = site.run_as("spare", &["publish", "--json"]);
+    assert_eq!(published.code, Some(0), "{}", published.stderr);
+    let passive = site.run(&["publish", "--json"]);
+    assert_eq!((passive.code, &passive.json()["store"]["holder"]), (Some(4), &Value::from("spare")));
+    let sync = site.run(&["sync"]);
+    assert_eq!(sync.code, Some(4), "{}{}", sync.stdout, sync.stderr);
+    assert!(
+        sync.stdout.contains("nothing was published") && sync.stdout.contains("spare"),
+        "{}",
+        sync.stdout
+    );
+
+    let wrong = site.run(&["store", "claim", "--force", "other"]);
+    assert_eq!(wrong.code, Some(4), "{}", wrong.stderr);
+    site.ok(&["store", "claim", "--force", "spare"]);
+    site.write("moh/a.wav", "two");
+    site.ok(&["publish"]);
+    assert_eq!(site.run_as("spare", &["publish"]).code, Some(4));
+    assert_eq!(site.ok(&["store", "verify", "--json"]).json()["verify"]["wrong"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_main_that_was_set_back_publishes_nothing() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    site.ok(&["publish"]);
+    let copy = site.path("copy");
+    let copied = Command::new("cp").arg("-a").arg(site.path("store")).arg(&copy).status().unwrap();
+    assert!(copied.success());
+    site.write("moh/a.wav", "two");
+    site.ok(&["publish"]);
+    fs::remove_dir_all(site.path("store")).unwrap();
+    fs::rename(&copy, site.path("store")).unwrap();
+    site.fails(&["publish"], 50, "rollback");
+    // One that was lost is made anew, and goes on where it was.
+    fs::remove_dir_all(site.path("store")).unwrap();
+    site.fails(&["publish"], 41, "no store");
+    fs::create_dir(site.path("store")).unwrap();
+    site.fails(&["publish"], 41, "store init");
+    site.ok(&["store", "init"]);
+    let published = site.ok(&["publish", "--json"]).json();
+    assert_eq!(
+        (&published["store"]["seq"], &published["store"]["epoch"]),
+        (&Value::from(3), &Value::from(2))
+    );
+    site.ok(&["store", "verify"]);
+}
+
+#[test]
+fn a_publisher_that_is_killed_anywhere_leaves_the_old_one_or_the_new_one() {
+    for point in ["store.part", "store.tree", "store.head", "store.alive", "state.rename"] {
+        let site = Site::new();
+        site.ok(&["store", "init"]);
+        site.write("moh/a.wav", "one");
+        site.ok(&["publish"]);
+        site.write("moh/a.wav", "two");
+        let mut killed = site.command("main", &["publish"]);
+        let killed = ran(killed.env("XDS_FAULT", format!("{point}=kill")));
+        assert_eq!(killed.code, None, "{point} is never met: {}", killed.stderr);
+        site.ok(&["store", "verify"]);
+        let published = site.ok(&["publish", "--json"]).json();
+        assert_eq!(published["store"]["seq"], 2, "{point}");
+        assert_eq!(site.heads(), 2, "{point}");
+        assert_eq!(site.tree(2, "moh")["a.wav"]["digest"], blake3::hash(b"two").to_hex().as_str());
+        let alive = fs::read_to_string(site.object("v1/alive/0000000001.xds")).unwrap();
+        assert!(alive.contains("\"seq\": 2"), "{alive}");
+    }
+}
+
+#[test]
+fn an_older_publication_comes_back_and_stays_until_somebody_says_otherwise() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    site.write("recordings/1.wav", "first");
+    site.ok(&["publish"]);
+    site.write("moh/a.wav", "two");
+    site.write("recordings/2.wav", "second");
+    site.ok(&["publish"]);
+    site.ok(&["store", "rollback", "1"]);
+    assert_eq!(site.head_json(3)["reason"], "rollback:1");
+    assert_eq!(site.tree(3, "moh")["a.wav"]["digest"], blake3::hash(b"one").to_hex().as_str());
+    assert_eq!(site.tree(3, "recordings").len(), 2, "what was recorded since stays");
+    site.ok(&["sync"]);
+    assert_eq!(site.heads(), 3, "a run does not undo it");
+    site.ok(&["publish"]);
+    assert_eq!(site.tree(4, "moh")["a.wav"]["digest"], blake3::hash(b"two").to_hex().as_str());
+    site.fails(&["store", "rollback", "77"], 1, "no publication 77");
+    let list = site.ok(&["store", "list", "--json"]).json();
+    let seqs: Vec<_> =
+        list["publications"].as_array().unwrap().iter().map(|one| one["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, [4, 3, 2, 1]);
+}
+
+#[test]
+fn a_run_publishes_too() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    site.ok(&["sync", "-n"]);
+    assert_eq!(site.heads(), 0);
+    site.ok(&["sync"]);
+    assert_eq!(site.heads(), 1);
+    site.ok(&["sync"]);
+    assert_eq!(site.heads(), 1);
+}
+
+#[test]
+fn garbage_goes_after_a_day_and_nothing_else_does() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    site.ok(&["publish"]);
+    let orphan = sha256(&site.path("moh/a.wav"));
+    // As a publisher leaves it that was killed.
+    let path = site.object(&format!("v1/o/{}/{orphan}", &orphan[..2]));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::copy(site.path("moh/a.wav"), &path).unwrap();
+    let needed = site.tree(1, "moh")["a.wav"]["parts"][0]["o"].as_str().unwrap().to_owned();
+    let is_orphan = needed != orphan;
+    let collected = site.ok(&["store", "gc", "--json"]).json();
+    assert_eq!(collected["gc"]["condemned"], u64::from(is_orphan), "{collected}");
+    assert!(path.exists());
+    let again = site.ok(&["store", "gc", "--json"]).json();
+    assert_eq!((&again["gc"]["condemned"], &again["gc"]["deleted"]), (&Value::from(0), &Value::from(0)));
+    site.ok(&["store", "verify"]);
+}
+
+#[test]
+fn a_publication_of_many_parts_is_cut() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    let mut content = Vec::new();
+    let mut reader = blake3::Hasher::new().finalize_xof();
+    content.resize((16 << 20) + 5, 0);
+    reader.fill(&mut content);
+    fs::write(site.path("moh/big.wav"), &content).unwrap();
+    let sparse = fs::File::create(site.path("moh/sparse")).unwrap();
+    sparse.set_len(8 << 20).unwrap();
+    drop(sparse);
+    site.ok(&["publish"]);
+    let tree = site.tree(1, "moh");
+    let parts = tree["big.wav"]["parts"].as_array().unwrap();
+    assert_eq!((parts.len(), &parts[1]["plain_len"]), (2, &Value::from(5)));
+    assert_eq!(tree["sparse"]["parts"][0]["enc"], "zero", "{}", tree["sparse"]);
+    assert!(site.objects().iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>() < 20 << 20);
+}
+
+#[test]
+fn mistakes_are_named() {
+    let site = Site::new();
+    let good = fs::read_to_string(site.config("main")).unwrap();
+    for (from, to, says) in [
+        ("via = \"store\"", "via = \"post\"", "expected one of \"ssh\", \"store\""),
+        ("key = \"ssh", "key = \"none", "expected a public key"),
+        ("labels = [\"paris\"]\n", "address = \"10.0.0.1\"\n", "leave it out"),
+        ("via = \"store\"\n", "address = \"10.0.0.1\"\n", "only a node with via"),
+        ("[store]\nurl", "[store]\nurls", "url"),
+        ("url = \"file:///", "url = \"ftp:///", "expected a URL such as"),
+    ] {
+        fs::write(site.config("main"), good.replacen(from, to, 1)).unwrap();
+        let ran = site.run(&["config", "check"]);
+        let said = ran.stdout.clone() + &ran.stderr;
+        assert_eq!(ran.code, Some(1), "{to}: {said}");
+        assert!(said.contains(says) && said.contains("main.toml:"), "{to}: {said}");
+    }
+    fs::write(site.config("main"), good).unwrap();
+    site.ok(&["config", "check"]);
+}
+
+/// Where cargo builds, and `scripts/setup test` puts what tests need.
+fn target() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"))
+}
+
+/// moto's S3, in a place of its own made by `scripts/setup test`.
+struct Moto {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Moto {
+    fn start() -> Moto {
+        let server = target().join("moto/bin/moto_server");
+        assert!(server.exists(), "{} is missing: run scripts/setup test", server.display());
+        // Given back at once: whoever takes it in between makes the test fail, and no other.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(server);
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let moto = Moto { process, port };
+        wait::eventually("an answer of moto", wait::LIMIT, || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        let bucket = format!("http://127.0.0.1:{port}/bucket");
+        let made = Command::new("curl").args(["-sf", "-X", "PUT", &bucket]).status().unwrap();
+        assert!(made.success());
+        moto
+    }
+}
+
+impl Drop for Moto {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_bucket_is_a_store() {
+    let moto = Moto::start();
+    let mut site = Site::new();
+    site.url = "s3://bucket/xds".to_owned();
+    for name in ["main", "spare"] {
+        site.main(name, "key");
+        let text = fs::read_to_string(site.config(name)).unwrap();
+        let options = format!(
+            "url = \"s3://bucket/xds\"\noptions = {{ endpoint = \"http://127.0.0.1:{}\", region = \"eu-west-1\", access_key_id \
+             = \"a\", secret_access_key = \"very-secret\" }}\n",
+            moto.port
+        );
+        fs::write(site.config(name), text.replace("url = \"s3://bucket/xds\"\n", &options)).unwrap();
+    }
+    let shown = site.ok(&["config", "show"]).stdout;
+    assert!(!shown.contains("very-secret") && shown.contains("store.url"), "{shown}");
+    site.fails(&["publish"], 41, "store init");
+    site.ok(&["store", "check"]);
+    site.ok(&["store", "init"]);
+    for n in 0..20 {
+        site.write(&format!("moh/{n}.wav"), &format!("file {n}"));
+    }
+    site.ok(&["publish"]);
+    site.write("moh/3.wav", "another");
+    let published = site.ok(&["publish", "--json"]).json();
+    assert_eq!(published["store"]["seq"], 2);
+    let verified = site.ok(&["store", "verify", "--json"]).json();
+    assert_eq!(verified["verify"]["publications"], 2, "{verified}");
+    assert_eq!(site.run_as("spare", &["store", "claim"]).code, Some(4));
+    site.ok(&["store", "gc"]);
+    drop(moto);
+    let gone = site.run(&["publish"]);
+    assert_eq!(gone.code, Some(41), "{}", gone.stderr);
+}
+
+/// The program in docs/store.md, as it stands there.
+fn git_helper(site: &Site) -> String {
+    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/store.md")).unwrap();
+    let start = docs.find("```sh\n#!/bin/sh").expect("docs/store.md has a helper for git") + "```sh\n".len();
+    let script = &docs[start..start + docs[start..].find("```").unwrap()];
+    let repository = site.path("repository.git");
+    let made = Command::new("git").args(["init", "-q", "--bare"]).arg(&repository).status().unwrap();
+    assert!(made.success());
+    let helper = site.path("xds-store-git");
+    fs::write(&helper, script.replace("/srv/xds-store.git", repository.to_str().unwrap())).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("exec:{}", helper.display())
+}
+
+#[test]
+fn a_git_repository_is_a_store_by_the_program_of_the_documentation() {
+    let mut site = Site::new();
+    site.url = git_helper(&site);
+    site.main("main", "key");
+    site.main("spare", "key");
+    site.ok(&["store", "check"]);
+    site.fails(&["publish"], 41, "store init");
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    site.ok(&["publish"]);
+    site.write("moh/a.wav", "two");
+    site.ok(&["publish"]);
+    site.ok(&["store", "verify"]);
+    assert_eq!(site.run_as("spare", &["store", "claim"]).code, Some(4));
+}
