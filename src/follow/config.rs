@@ -67,11 +67,34 @@ fn written(mut reader: Reader<'_>) -> Option<Config> {
 }
 
 fn store(mut reader: Reader<'_>) -> Option<StoreSpec> {
-    let url = reader.required("url", toml::text);
+    let url = reader.required("url", url);
+    let ca = reader.optional("ca", path);
+    let proxy = reader.optional("proxy", proxy);
+    // Events only say that it is worth looking; who hears none looks every `interval`.
+    reader.leave("events");
     let options = reader.table("options").map(|table| table.names(toml::text)).unwrap_or_default();
     reader.finish();
     let options: BTreeMap<_, _> = options.into_iter().map(|(name, value, _)| (name, value)).collect();
-    Some(StoreSpec { url: url?, options })
+    Some(StoreSpec { url: url?, options, ca, proxy })
+}
+
+/// What a store's URL may begin with.
+const SCHEMES: [&str; 6] = ["file:///", "s3://", "https://", "gs://", "az://", "exec:/"];
+
+fn url(raw: &Raw) -> Converted<String> {
+    let url = toml::text(raw)?;
+    let is_known = SCHEMES.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
+    if is_known && !url.chars().any(char::is_whitespace) {
+        return Ok(url.trim_end_matches('/').to_owned());
+    }
+    Err(format!("expected a URL such as \"file:///srv/xds-store\" or \"s3://bucket/prefix\", found '{url}'"))
+}
+
+fn proxy(raw: &Raw) -> Converted<String> {
+    let proxy = toml::text(raw)?;
+    let is_known = ["http://", "https://"].iter().any(|scheme| proxy.starts_with(scheme));
+    // It may have a password.
+    if is_known { Ok(proxy) } else { Err("expected a URL such as \"http://proxy:3128\"".to_owned()) }
 }
 
 /// All but where the store is.
@@ -190,6 +213,9 @@ mod tests {
             mistakes[8].contains("follow.startup.retry_paus") && mistakes[8].contains("retry_pause"),
             "{error}"
         );
+        let error =
+            parse("[store]\nurl = 'ftp://x'\nproxy = 'proxy:3128'\n[follow]\nname = 'mds1'\n").unwrap_err();
+        assert_eq!(error.0.len(), 2, "{error}");
         let error = parse("[follow]\nname = 'mds1'\n").unwrap_err().to_string();
         assert!(error.contains("[store]"), "{error}");
         let error = parse("[store]\nurl = 'file:///srv'\n").unwrap_err().to_string();

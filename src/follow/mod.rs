@@ -14,6 +14,7 @@ mod service;
 mod spec;
 mod startup;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 mod told;
 mod trees;

@@ -81,7 +81,13 @@ pub(crate) struct Passed {
 struct Stopped {
     error: StoreError,
     /// What was verified all the same.
-    trusted: Option<Trusted>,
+    trusted: Option<Box<Trusted>>,
+}
+
+impl Stopped {
+    fn by(error: StoreError, trusted: Trusted) -> Stopped {
+        Stopped { error, trusted: Some(Box::new(trusted)) }
+    }
 }
 
 /// What a publication is followed with.
@@ -161,7 +167,7 @@ impl Follower {
         asked: &Asked,
     ) -> Result<Verified, Stopped> {
         let kept = before.clone();
-        let stopped = |error| Stopped { error: file.explain(error), trusted: kept.clone() };
+        let stopped = |error| Stopped { error: file.explain(error), trusted: kept.clone().map(Box::new) };
         let objects = store::open(&self.config.store).map_err(stopped)?;
         let key = before.as_ref().map_or(Ok(pinned.clone()), |before| before.key(pinned)).map_err(stopped)?;
         let seen = before.as_ref().map(Trusted::seen);
@@ -224,7 +230,7 @@ impl Follower {
         let listed = if is_first { uploads(&*objects, &area) } else { Ok(0) };
         let listed = match listed {
             Ok(listed) => listed,
-            Err(error) => return Ok(Err(Stopped { error, trusted: Some(trusted) })),
+            Err(error) => return Ok(Err(Stopped::by(error, trusted))),
         };
         let last = [listed, taken, trusted.uploaded, pending.last()].into_iter().max().unwrap_or(0);
         let pending = Arc::new(Mutex::new(pending));
@@ -241,7 +247,7 @@ impl Follower {
         for directory in subscribed(&head, &self.config) {
             match trees.get(&*objects, directory) {
                 Ok(stored) => upstream.add(&directory.name, stored, root_meta(directory)),
-                Err(error) => return Ok(Err(Stopped { error, trusted: Some(trusted) })),
+                Err(error) => return Ok(Err(Stopped::by(error, trusted))),
             }
         }
         let spec = spec(&head, &self.config, asked);
@@ -254,7 +260,7 @@ impl Follower {
         };
         let fetched = match fetched {
             Ok(fetched) => fetched,
-            Err(error) => return Ok(Err(Stopped { error, trusted: Some(trusted) })),
+            Err(error) => return Ok(Err(Stopped::by(error, trusted))),
         };
         let failure = upstream.failure();
         let mut report = sync::run(&self.environment(state, upstream), &spec)?;
@@ -346,7 +352,7 @@ impl Follower {
             }
         };
         let report = self.report_of(started, asked, state, detail);
-        Passed { report, exit_code, outcome, trusted, taken: 0 }
+        Passed { report, exit_code, outcome, trusted: trusted.map(|trusted| *trusted), taken: 0 }
     }
 
     /// The report of a pass that found nothing but what may be a replay.

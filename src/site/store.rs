@@ -170,7 +170,7 @@ pub(crate) fn spec_of(config: &Config) -> anyhow::Result<StoreSpec> {
     let store = config.store.as_ref().context(
         "there is no store in the configuration: add a section [store] with url = \"file:///srv/xds-store\"",
     )?;
-    Ok(StoreSpec { url: store.url.clone(), options: store.options.clone() })
+    Ok(StoreSpec { url: store.url.clone(), options: store.options.clone(), ..StoreSpec::default() })
 }
 
 /// What a head says of a directory beside its tree.

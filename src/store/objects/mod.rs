@@ -8,6 +8,7 @@ mod services;
 pub(crate) mod memory;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::StoreError;
@@ -44,11 +45,15 @@ pub struct StoreSpec {
     pub url: String,
     /// What `object_store` calls them, for services.
     pub options: BTreeMap<String, String>,
+    /// A file with certificates to trust beside the system's (PEM).
+    pub ca: Option<PathBuf>,
+    /// The only way there: `http://USER:PASSWORD@HOST:PORT`. Else it is as the environment says.
+    pub proxy: Option<String>,
 }
 
 impl std::fmt::Debug for StoreSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Options hold credentials.
+        // Options and the proxy hold credentials.
         f.debug_struct("StoreSpec").field("url", &self.url).finish_non_exhaustive()
     }
 }

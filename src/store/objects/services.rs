@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 use rustls::crypto::ring;
 
 use super::StoreSpec;
@@ -21,8 +21,10 @@ const RETRIES: Duration = Duration::from_secs(30);
 /// Opens `s3://BUCKET/PREFIX`.
 pub(super) fn s3(spec: &StoreSpec) -> Result<Service, StoreError> {
     let (bucket, prefix) = bucket_and_prefix(spec)?;
-    let mut builder =
-        AmazonS3Builder::new().with_bucket_name(bucket).with_client_options(client()).with_retry(retry());
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_client_options(client(spec)?)
+        .with_retry(retry());
     for (name, value) in &spec.options {
         let key: AmazonS3ConfigKey = option(name)?;
         // One that is not encrypted is meant, where it is written so.
@@ -40,7 +42,7 @@ pub(super) fn gcs(spec: &StoreSpec) -> Result<Service, StoreError> {
     let (bucket, prefix) = bucket_and_prefix(spec)?;
     let mut builder = object_store::gcp::GoogleCloudStorageBuilder::new()
         .with_bucket_name(bucket)
-        .with_client_options(client())
+        .with_client_options(client(spec)?)
         .with_retry(retry());
     for (name, value) in &spec.options {
         builder = builder.with_config(option(name)?, value);
@@ -54,7 +56,7 @@ pub(super) fn azure(spec: &StoreSpec) -> Result<Service, StoreError> {
     let (container, prefix) = bucket_and_prefix(spec)?;
     let mut builder = object_store::azure::MicrosoftAzureBuilder::new()
         .with_container_name(container)
-        .with_client_options(client())
+        .with_client_options(client(spec)?)
         .with_retry(retry());
     for (name, value) in &spec.options {
         builder = builder.with_config(option(name)?, value);
@@ -81,10 +83,20 @@ fn option<K: std::str::FromStr>(name: &str) -> Result<K, StoreError> {
     })
 }
 
-fn client() -> ClientOptions {
+fn client(spec: &StoreSpec) -> Result<ClientOptions, StoreError> {
     // This program has one stack for TLS; whoever installed it first did the same.
     let _ = ring::default_provider().install_default();
-    ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST)
+    let mut client = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST);
+    if let Some(proxy) = &spec.proxy {
+        client = client.with_proxy_url(proxy);
+    }
+    if let Some(ca) = &spec.ca {
+        let wrong = |why: String| StoreError::Local(format!("store.ca: {}: {why}", ca.display()));
+        let pem = std::fs::read(ca).map_err(|error| wrong(error.to_string()))?;
+        let all = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
+        client = all.into_iter().fold(client, ClientOptions::with_root_certificate);
+    }
+    Ok(client)
 }
 
 fn retry() -> RetryConfig {
