@@ -8,10 +8,14 @@ mod publisher;
 mod wait;
 
 use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -31,15 +35,18 @@ impl Node {
     }
 
     fn configure(&self, follow: &str, startup: &str) {
+        self.configure_at(&format!("url = 'file://{}'", self.0.path("store").display()), follow, startup);
+    }
+
+    fn configure_at(&self, store: &str, follow: &str, startup: &str) {
         let path = |name: &str| self.0.path(name).display().to_string();
         let text = format!(
             "roots = ['{}', '{}']\nstate_dir = '{}'\n[reload]\nmoh = ['sh', '-c', 'echo reloaded >>{}']\n\
-             [store]\nurl = 'file://{}'\n[follow]\nname = 'mds1'\nmain_key = '{}'\nidentity = '{}'\n{follow}\n{startup}",
+             [store]\n{store}\n[follow]\nname = 'mds1'\nmain_key = '{}'\nidentity = '{}'\n{follow}\n{startup}",
             path("moh"),
             path("rec"),
             path("state"),
             path("reloads"),
-            path("store"),
             path("main.pub"),
             path("node"),
         );
@@ -387,6 +394,20 @@ impl<'n> Main<'n> {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Its hub, and the port that it listens at.
+    fn serve(&self) -> (Hub, u16) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.0.0.dir.path());
+        command.env("XDS_SYNC_CONFIG", self.0.0.path("config.toml"));
+        command.args(["serve", "--listen", "127.0.0.1:0"]).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let line = lines.find(|line| line.contains("/store (")).expect("the hub to serve the store");
+        thread::spawn(move || lines.for_each(drop));
+        let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once('/')).unwrap().0;
+        (Hub(child), port.parse().unwrap())
+    }
+
     fn write(&self, path: &str, content: &str) {
         fs::write(self.0.0.path(&format!("main-{path}")), content).unwrap();
     }
@@ -398,6 +419,106 @@ impl<'n> Main<'n> {
     fn remove(&self, path: &str) {
         fs::remove_file(self.0.0.path(&format!("main-{path}"))).unwrap();
     }
+}
+
+struct Hub(Child);
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A proxy that leads to one port, whatever it is asked for, for who knows its password. What it was asked for comes back.
+fn proxy(to: u16) -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asked, is_asked) = channel();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut head = BufReader::new(client.try_clone().unwrap());
+            let lines: Vec<String> =
+                head.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+            // `user:secret`
+            let is_known = lines
+                .iter()
+                .any(|line| line.eq_ignore_ascii_case("proxy-authorization: basic dXNlcjpzZWNyZXQ="));
+            let mut client = client;
+            if !is_known {
+                let _ = client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+                continue;
+            }
+            let _ = asked.send(lines.first().cloned().unwrap_or_default());
+            let mut hub = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let (mut from, mut back) = (client.try_clone().unwrap(), hub.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from, &mut back));
+            thread::spawn(move || io::copy(&mut hub, &mut client));
+        }
+    });
+    (port, is_asked)
+}
+
+#[test]
+fn through_the_hub_a_publication_is_here_as_soon_as_it_is_made() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.write("moh/a.wav", "one");
+    main.run(0, &["publish"]);
+    let (hub, port) = main.serve();
+    let ca = node.0.path("main-state/hub/certificate.pem");
+    let store = format!("url = 'https://localhost:{port}/store'\nca = '{}'", ca.display());
+    // Nothing but what the hub tells makes it look again.
+    node.configure_at(&store, "interval = '1h'\n", "");
+    let mut service = Service::start(&node);
+    service.until_ready();
+    assert_eq!(node.0.has("moh/a.wav").as_deref(), Some("one"));
+    node.0.record("n1.wav", "of the node");
+    main.write("moh/a.wav", "two");
+    main.run(0, &["publish"]);
+    eventually("what was published to be here", LIMIT, || node.0.has("moh/a.wav").as_deref() == Some("two"));
+    eventually("the recording to be on Main", LIMIT, || {
+        main.run(0, &["publish"]);
+        main.has("rec/n1.wav").as_deref() == Some("of the node")
+    });
+    service.stop();
+
+    // A key that Main does not know, and a hub that is not there.
+    let key = fs::read(node.0.path("main")).unwrap();
+    fs::write(node.0.path("node"), key).unwrap();
+    let refused = node.run(&["--once"]);
+    assert_eq!(refused.status.code(), Some(41), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("not signed with the key"), "{refused:?}");
+    drop(hub);
+    let gone = node.run(&["--once"]);
+    assert_eq!(gone.status.code(), Some(41), "{gone:?}");
+    assert_eq!(node.0.has("moh/a.wav").as_deref(), Some("two"));
+}
+
+#[test]
+fn a_proxy_may_be_the_only_way_to_the_hub() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.write("moh/a.wav", "one");
+    main.run(0, &["publish"]);
+    let (_hub, port) = main.serve();
+    let (proxy, asked) = proxy(port);
+    let ca = node.0.path("main-state/hub/certificate.pem");
+    for (user, code) in [("user:wrong", 41), ("user:secret", 0)] {
+        // Nobody listens there.
+        let store = format!(
+            "url = 'https://localhost:1/store'\nca = '{}'\nproxy = 'http://{user}@127.0.0.1:{proxy}'",
+            ca.display()
+        );
+        node.configure_at(&store, "", "");
+        let output = node.run(&["--once"]);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        let told = [output.stdout, output.stderr].concat();
+        assert!(!String::from_utf8_lossy(&told).contains("wrong"), "its password is told");
+    }
+    assert_eq!(asked.recv().unwrap(), "CONNECT localhost:1 HTTP/1.1");
+    assert_eq!(node.0.has("moh/a.wav").as_deref(), Some("one"));
 }
 
 #[test]

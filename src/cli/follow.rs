@@ -73,7 +73,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
     let stop: Arc<AtomicBool> = Arc::default();
     let (outbox, inbox) = channel();
-    take_signals(outbox, Arc::clone(&stop))?;
+    take_signals(outbox.clone(), Arc::clone(&stop))?;
     let progress: Arc<dyn Progress + Send> = Arc::new(Silent);
     let clock = Clock {
         monotonic: host::monotonic,
@@ -81,7 +81,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         pid: host::pid(),
         notify: host::notify_systemd,
     };
-    let service = Service { follower: follower(progress, stop), clock, inbox };
+    let service = Service { follower: follower(progress, stop), clock, inbox, outbox };
     let served = service.serve();
     served.or_else(locked)
 }

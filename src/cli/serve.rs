@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 /// The store, for nodes that follow it through this hub.
 fn store_of(context: &Context, config: &Config) -> anyhow::Result<Option<hub::Store>> {
     let Some(store) = &config.store else { return Ok(None) };
-    let spec = StoreSpec { url: store.url.clone(), options: store.options.clone() };
+    let spec = StoreSpec { url: store.url.clone(), options: store.options.clone(), ..StoreSpec::default() };
     let followers = load::read_followers(context)?;
     let member = |follower: Follower| {
         let key = PublicKey::from_openssh(&follower.key).ok()?;

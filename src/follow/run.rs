@@ -28,7 +28,7 @@ use crate::store::chain::{self, Found};
 use crate::store::head::Head;
 use crate::store::lease::Alive;
 use crate::store::names::Area;
-use crate::store::{self, Objects, StoreError};
+use crate::store::{self, Asker, Objects, StoreError};
 use crate::sync::{self, Connect, Environment, FOLLOWER, MainSide, Progress};
 
 /// What a follower needs of its machine.
@@ -158,6 +158,12 @@ impl Follower {
         }
     }
 
+    /// The store, for this node.
+    pub(super) fn open_store(&self) -> Result<Arc<dyn Objects>, StoreError> {
+        let Config { store, name, identity, .. } = &self.config;
+        store::open_for_node(store, Asker { name, identity, clock: self.machine.now })
+    }
+
     /// Finds the newest publication, and writes down that this node has seen it before anything else is done with it.
     fn verify(
         &self,
@@ -168,7 +174,7 @@ impl Follower {
     ) -> Result<Verified, Stopped> {
         let kept = before.clone();
         let stopped = |error| Stopped { error: file.explain(error), trusted: kept.clone().map(Box::new) };
-        let objects = store::open(&self.config.store).map_err(stopped)?;
+        let objects = self.open_store().map_err(stopped)?;
         let key = before.as_ref().map_or(Ok(pinned.clone()), |before| before.key(pinned)).map_err(stopped)?;
         let seen = before.as_ref().map(Trusted::seen);
         let found = chain::newest(&*objects, &key, seen.as_ref()).map_err(stopped)?;

@@ -1,10 +1,11 @@
 //! The service: when there is a pass, what systemd and `follow.json` are told, and how it ends.
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use super::listen::{self, Known};
 use super::run::{Follower, Passed};
 use super::spec::Asked;
 use super::startup::Startup;
@@ -46,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) follower: Follower,
     pub(crate) clock: Clock,
     pub(crate) inbox: Receiver<Message>,
+    /// The other end of it, for whoever listens for publications.
+    pub(crate) outbox: Sender<Message>,
 }
 
 /// How far the service has come.
@@ -57,6 +60,8 @@ struct Course {
     is_ready: bool,
     /// What was said last in the log of what is wrong.
     said: Option<String>,
+    /// What has been seen, for whoever listens.
+    known: Known,
 }
 
 impl Course {
@@ -81,7 +86,10 @@ impl Service {
             has_succeeded: false,
             is_ready: false,
             said: None,
+            known: Known::default(),
         };
+        // Before the first pass: what is published meanwhile is not missed.
+        listen::start(self.follower.clone(), course.known.clone(), self.outbox.clone(), self.clock.chance);
         self.follower.starting(course.startup.attempt());
         if course.startup.is_ready_at_once() {
             self.ready(&mut course, "ready at once; the files are fetched meanwhile");
@@ -126,6 +134,9 @@ impl Service {
         };
         let is_waited_for = !course.is_ready && failed.is_none_or(|failed| !failed.gives_up_waiting);
         let standing = passed.state(course.has_succeeded, is_waited_for || course.startup.is_ready_at_once());
+        if let Some(trusted) = &passed.trusted {
+            course.known.set((trusted.epoch, trusted.head.seq));
+        }
         self.follower.tell(&passed, standing, course.attempt(failed.is_some()));
         self.record(course, state, &mut passed);
         let why = passed.outcome.why().unwrap_or_default();

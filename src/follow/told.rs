@@ -8,7 +8,7 @@ use crate::model::{ChangeKind, ReloadState, read_rfc3339, rfc3339};
 use crate::store::names::Area;
 use crate::store::status::NodeStatus;
 use crate::store::upload::On;
-use crate::store::{self, FORMAT, envelope};
+use crate::store::{FORMAT, envelope};
 use crate::version;
 
 /// Main is told of what has not changed no more often than this.
@@ -150,7 +150,7 @@ impl Follower {
             uploaded: standing.uploaded,
             error: standing.error.clone(),
         };
-        let objects = store::open(&self.config.store)?;
+        let objects = self.open_store()?;
         objects.put(&area.status(), &envelope::seal(&self.config.identity, &status)?)?;
         Ok(true)
     }

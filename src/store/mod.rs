@@ -36,7 +36,7 @@ pub mod verify;
 
 pub use error::StoreError;
 pub use names::Sha256;
-pub use objects::{Created, Objects, StoreSpec, open};
+pub use objects::{Asker, Created, Objects, StoreSpec, open, open_for_node};
 
 /// The format that this program writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;

@@ -14,10 +14,11 @@ use crate::store::envelope::tests::Keys;
 use crate::store::head::tests::{directory, head};
 use crate::store::lease::{Alive, Lease};
 use crate::store::names::{self, Area};
-use crate::store::objects::hub::{HubSpec, open};
 use crate::store::objects::memory::Memory;
 use crate::store::tree::Parts;
-use crate::store::{FORMAT, MAX_PART, MAX_SMALL, Sha256, blobs, envelope, tree};
+use crate::store::{
+    Asker, FORMAT, MAX_PART, MAX_SMALL, Sha256, StoreSpec, blobs, envelope, open_for_node, tree,
+};
 
 /// A hub that serves a store, in which Main has published for two nodes.
 struct Site {
@@ -108,15 +109,13 @@ impl Site {
 
     /// The store as the node with this name sees it, that has this key.
     fn node(&self, name: &str, seed: u8) -> Arc<dyn Objects> {
-        let spec = HubSpec {
+        let spec = StoreSpec {
             url: format!("https://localhost:{}/store", self.hub.address.port()),
-            name: name.to_owned(),
-            identity: self.identity(seed),
             ca: Some(self.hub.certificate()),
-            proxy: None,
-            clock: SystemTime::now,
+            ..StoreSpec::default()
         };
-        open(spec).unwrap()
+        let asker = Asker { name, identity: &self.identity(seed), clock: SystemTime::now };
+        open_for_node(&spec, asker).unwrap()
     }
 }
 

@@ -10,7 +10,7 @@ use reqwest::header::{AUTHORIZATION, IF_NONE_MATCH};
 use reqwest::redirect::Policy;
 use reqwest::{Method, Proxy, StatusCode, Url};
 
-use super::{Created, Objects};
+use super::{Asker, Created, Objects, StoreSpec};
 use crate::fetch::{self, Trust};
 use crate::store::{StoreError, pass};
 
@@ -29,25 +29,13 @@ const MAX_REFUSAL: u64 = 1024;
 /// Longest list of names.
 const MAX_LIST: u64 = 64 << 20;
 
-/// What a node needs to use a hub.
-#[derive(Clone, Debug)]
-pub struct HubSpec {
-    /// `https://HOST[:PORT]/store`
-    pub url: String,
-    /// The node's name on Main.
-    pub name: String,
-    /// The private key that it signs with.
-    pub identity: PathBuf,
-    /// A file with the hub's certificate, or that of its authority; `None`: an authority of this system.
-    pub ca: Option<PathBuf>,
-    /// `http://[USER:PASSWORD@]HOST:PORT`; `None`: as the environment says (`HTTPS_PROXY`, `NO_PROXY`).
-    pub proxy: Option<String>,
-    /// The time.
-    pub clock: fn() -> SystemTime,
-}
-
 struct Hub {
-    spec: HubSpec,
+    /// As the configuration has it.
+    url: String,
+    /// The node that asks, and what it signs with.
+    name: String,
+    identity: PathBuf,
+    clock: fn() -> SystemTime,
     /// Ends with a slash.
     base: Url,
     client: Client,
@@ -55,7 +43,7 @@ struct Hub {
 }
 
 /// Opens the store of a hub. Nothing is asked of it yet.
-pub fn open(spec: HubSpec) -> Result<Arc<dyn Objects>, StoreError> {
+pub(super) fn open(spec: &StoreSpec, asker: Asker<'_>) -> Result<Arc<dyn Objects>, StoreError> {
     let wrong = |why: String| StoreError::Local(format!("store.url = \"{}\": {why}", spec.url));
     let base = Url::parse(&format!("{}/", spec.url.trim_end_matches('/')));
     let base = base.map_err(|error| wrong(error.to_string()))?;
@@ -79,7 +67,15 @@ pub fn open(spec: HubSpec) -> Result<Arc<dyn Objects>, StoreError> {
         client = client.proxy(proxy);
     }
     let client = client.build().map_err(|error| wrong(error.to_string()))?;
-    Ok(Arc::new(Hub { spec, base, client, pass: Mutex::default() }))
+    Ok(Arc::new(Hub {
+        url: spec.url.clone(),
+        name: asker.name.to_owned(),
+        identity: asker.identity.to_owned(),
+        clock: asker.clock,
+        base,
+        client,
+        pass: Mutex::default(),
+    }))
 }
 
 impl Hub {
@@ -89,14 +85,14 @@ impl Hub {
 
     /// A pass that is good for some minutes more.
     fn pass(&self) -> Result<String, StoreError> {
-        let now = (self.spec.clock)();
+        let now = (self.clock)();
         let mut held = self.pass.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((made, pass)) = &*held
             && now.duration_since(*made).is_ok_and(|age| age < PASS)
         {
             return Ok(pass.clone());
         }
-        let pass = pass::make(&self.spec.identity, &self.spec.name, now)?;
+        let pass = pass::make(&self.identity, &self.name, now)?;
         *held = Some((now, pass.clone()));
         Ok(pass)
     }
@@ -114,20 +110,18 @@ impl Hub {
             true => "; name the hub's certificate with store.ca in node.toml",
             false => "",
         };
-        StoreError::Unreachable(format!("{}: {error:#}{advice}", self.spec.url))
+        StoreError::Unreachable(format!("{}: {error:#}{advice}", self.url))
     }
 
     /// At most `limit` bytes of an answer.
     fn body(&self, answer: Response, name: &str, limit: u64) -> Result<Vec<u8>, StoreError> {
         let mut body = Vec::new();
         let read = answer.take(limit.saturating_add(1)).read_to_end(&mut body);
-        read.map_err(|error| {
-            StoreError::Unreachable(format!("{}: {name} broke off: {error}", self.spec.url))
-        })?;
+        read.map_err(|error| StoreError::Unreachable(format!("{}: {name} broke off: {error}", self.url)))?;
         if body.len() as u64 > limit {
             return Err(StoreError::Tampered(format!(
                 "{}: {name} has more than the {limit} bytes that it may have",
-                self.spec.url
+                self.url
             )));
         }
         Ok(body)
@@ -140,8 +134,7 @@ impl Hub {
         // Without a reason the status has to do.
         let _ = answer.take(MAX_REFUSAL).read_to_string(&mut why);
         let why = why.lines().next().unwrap_or_default().trim();
-        let detail =
-            format!("{}: {name}: {status}{}{why}", self.spec.url, if why.is_empty() { "" } else { ": " });
+        let detail = format!("{}: {name}: {status}{}{why}", self.url, if why.is_empty() { "" } else { ": " });
         let may_pass = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
         if may_pass { StoreError::Unreachable(detail) } else { StoreError::Refused(detail) }
     }
@@ -183,17 +176,16 @@ impl Objects for Hub {
         }
         let names = self.body(answer, prefix, MAX_LIST)?;
         let names = String::from_utf8(names);
-        let names =
-            names.map_err(|_| StoreError::Tampered(format!("{}: a list is no text", self.spec.url)))?;
+        let names = names.map_err(|_| StoreError::Tampered(format!("{}: a list is no text", self.url)))?;
         Ok(names.lines().filter(|name| name.starts_with(prefix)).map(str::to_owned).collect())
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
-        Err(StoreError::Refused(format!("{}: {name}: a hub deletes nothing", self.spec.url)))
+        Err(StoreError::Refused(format!("{}: {name}: a hub deletes nothing", self.url)))
     }
 
     fn place(&self) -> &str {
-        &self.spec.url
+        &self.url
     }
 
     fn wait(&self, (epoch, seq): (u64, u64), longest: Duration) -> Result<bool, StoreError> {

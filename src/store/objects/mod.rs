@@ -2,16 +2,16 @@
 
 mod exec;
 mod files;
-pub mod hub;
+mod hub;
 mod service;
 mod services;
 #[cfg(test)]
 pub(crate) mod memory;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::StoreError;
 
@@ -82,6 +82,22 @@ pub fn create_or_own(objects: &dyn Objects, name: &str, bytes: &[u8]) -> Result<
     }
 }
 
+/// A node that asks for itself: a hub answers nobody else.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Its name on Main.
+    pub name: &'a str,
+    /// The private key that it signs with.
+    pub identity: &'a Path,
+    /// The time.
+    pub clock: fn() -> SystemTime,
+}
+
+/// Opens the store at a place, for a node: it may be a hub.
+pub fn open_for_node(spec: &StoreSpec, asker: Asker<'_>) -> Result<Arc<dyn Objects>, StoreError> {
+    if spec.url.starts_with("https:") { hub::open(spec, asker) } else { open(spec) }
+}
+
 /// Opens the store at a place.
 pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Objects>, StoreError> {
     let scheme = spec.url.split_once(':').map_or("", |(scheme, _)| scheme);
@@ -95,6 +111,10 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Objects>, StoreError> {
         "exec" => Ok(Arc::new(exec::Exec::open(&spec.url)?)),
         "gs" | "az" => Err(StoreError::Local(format!(
             "{}: this xds-sync was built without the feature for that service (gcs-untested, azure-untested)",
+            spec.url
+        ))),
+        "https" => Err(StoreError::Local(format!(
+            "{}: that is a hub, which serves the store to nodes; Main's own `[store]` names the store itself",
             spec.url
         ))),
         _ => Err(StoreError::Local(format!(

@@ -1,0 +1,68 @@
+//! Listens for publications, where the store tells of them: a hint for the service to look, and nothing more. Whatever is
+//! missed here the slow poll finds.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::run::Follower;
+use super::service::Message;
+
+/// How long one question waits for its answer.
+const LONGEST: Duration = Duration::from_secs(55);
+/// After a hint, and before the question that follows one that failed: by then the service has looked, as a rule.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between questions that fail again and again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The newest publication that the service has seen, by epoch and number; zeros: none yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known(Arc<Mutex<(u64, u64)>>);
+
+impl Known {
+    pub(super) fn set(&self, known: (u64, u64)) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    fn get(&self) -> (u64, u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Listens until the service ends, in a thread of its own that nobody waits for.
+pub(super) fn start(follower: Follower, known: Known, outbox: Sender<Message>, chance: fn() -> f64) {
+    let listen = move || {
+        let mut pause = SHORTEST_PAUSE;
+        // What was known when the service was last told.
+        let mut told = None;
+        while !follower.stop.load(Ordering::Relaxed) {
+            let heard = follower.open_store().and_then(|store| match store.can_wait() {
+                true => store.wait(known.get(), LONGEST).map(Some),
+                false => Ok(None),
+            });
+            pause = match heard {
+                // This store tells nothing.
+                Ok(None) => return,
+                Ok(Some(false)) => {
+                    pause = SHORTEST_PAUSE;
+                    continue;
+                }
+                Ok(Some(true)) if outbox.send(Message::Hint).is_err() => return,
+                Ok(Some(true)) => {
+                    // A service that could not take what it was told of has its own pauses.
+                    let is_stuck = told.replace(known.get()) == Some(known.get());
+                    if is_stuck { (pause * 2).min(LONGEST_PAUSE) } else { SHORTEST_PAUSE }
+                }
+                // The service meets with it as well, and says so.
+                Err(_) => (pause * 2).min(LONGEST_PAUSE),
+            };
+            // Many nodes lose their hub at the same moment, and shall not come back at one.
+            thread::sleep(pause.mul_f64(1.0 + chance()));
+        }
+    };
+    // Without it there is the slow poll.
+    let started = thread::Builder::new().name("listen".to_owned()).spawn(listen);
+    drop(started);
+}
