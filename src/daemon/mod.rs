@@ -10,6 +10,7 @@ mod duty;
 mod lane;
 pub(crate) mod live;
 mod main_watch;
+mod order;
 pub(crate) mod run;
 
 use std::collections::VecDeque;

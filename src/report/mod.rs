@@ -9,6 +9,7 @@ pub mod exit;
 pub(crate) mod json;
 mod lines;
 pub(crate) mod mail;
+mod newer;
 mod places;
 mod remedy;
 pub(crate) mod running;
@@ -31,6 +32,7 @@ use crate::model::words::words as word_table;
 use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
 
 pub use confirm::{Confirmed, FailedChange, confirmed};
+pub use newer::{Newer, NewerNode};
 
 /// What one run did, or in a dry run what it would do.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +93,21 @@ pub enum NodeState {
     AgentMissing,
     /// It fell silent.
     Timeout,
+}
+
+impl NodeState {
+    /// Whether the node was not reached, or not to the end.
+    #[must_use]
+    pub fn is_lost(self) -> bool {
+        match self {
+            NodeState::Ok | NodeState::Partial => false,
+            NodeState::Unreachable
+            | NodeState::Refused
+            | NodeState::Incompatible
+            | NodeState::AgentMissing
+            | NodeState::Timeout => true,
+        }
+    }
 }
 
 /// One edge's part in a run.

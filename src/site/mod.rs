@@ -394,7 +394,7 @@ mod tests {
 
         let mut report = site.sync(&Options::default()).unwrap();
         assert_eq!((report.run.as_str(), report.started, report.exit_code()), (&*new_id(), now(), 0));
-        record::run(site.state(), &mut report, 0, Scope { nodes: &[], directories: &[] });
+        record::run(site.state(), &mut report, 0, Scope::default());
         let status = Status::parse(&site.state().status().unwrap().unwrap()).unwrap();
         assert_eq!(status.exit_code, Some(0));
         drop(site);
