@@ -69,6 +69,8 @@ pub(crate) enum Own {
     Up(String, std::collections::BTreeMap<String, String>),
     Down(String, NodeError),
     Released(u64, String),
+    /// A round has changed a directory on Main; these nodes are about to get that.
+    Merged(String, Vec<String>),
     Over(u64, Box<run::Over>),
     /// The nodes that discovery found.
     Found(Box<Config>),

@@ -65,6 +65,8 @@ pub(super) struct Running {
     pub(super) released: Box<dyn Fn(&str) + Send + Sync>,
     /// See [`Environment::may_reload`].
     pub(super) may_reload: MayReload,
+    /// See [`Environment::merged`].
+    pub(super) merged: Box<dyn Fn(&str, &[String]) + Send + Sync>,
 }
 
 /// How a run ended.
@@ -94,6 +96,7 @@ impl Running {
             connect: &sessions,
             shared: Some(&self.shared.runs),
             may_reload: &*self.may_reload,
+            merged: &*self.merged,
             progress: &*self.progress,
             ..environment
         };

@@ -213,6 +213,7 @@ impl Site {
             stop,
             shared: None,
             may_reload: &|_, _| true,
+            merged: &|_, _| (),
         }
     }
 

@@ -250,3 +250,40 @@ fn once_it_does_what_is_due_and_ends() {
     cluster["mds1"].stop_sshd();
     cluster.main.xds_sync(["watch", "--once"]).exits(41);
 }
+
+#[test]
+fn what_runs_put_in_place_themselves_starts_no_further_run() {
+    let both = "[[directory]]\nname = \"recordings\"\npath = \"/var/lib/xivo/sounds/recordings\"\ndirection = \"both\"\n\
+                settle = \"0s\"\ndelete = \"propagate\"\n";
+    let cluster = Cluster::new().nodes(3).without_asterisk().more_config(both).build();
+    let (main, nodes) = (&cluster.main, ["mds1", "mds2", "mds3"]);
+    main.write(format!("{RECORDINGS}/first.wav"), wav(80));
+    let _daemon = start(main, &nodes);
+    let runs = || live(main)["runs"].as_u64().unwrap();
+    let before = runs();
+    // An echo of one would be a run of its own, or come with the run for the next one: never with all of them.
+    for turn in 0..6 {
+        let (node, path) = (nodes[turn % 3], format!("{RECORDINGS}/call{turn}.wav"));
+        cluster[node].sh(format!("cp {RECORDINGS}/first.wav {path}")).ok();
+        for host in cluster.hosts() {
+            eventually(&format!("{path} on {}", host.name), LIMIT, || host.exists(&path));
+        }
+        await_idle(main, &nodes);
+    }
+    assert_eq!(runs() - before, 6, "one for each recording");
+
+    // Somebody else's changes of the same files are changes.
+    main.sh(format!("echo edited >{RECORDINGS}/call0.wav")).ok();
+    cluster["mds3"].sh(format!("echo edited >{RECORDINGS}/call1.wav; rm {RECORDINGS}/call2.wav")).ok();
+    for host in cluster.hosts() {
+        eventually("both edits are there", LIMIT, || {
+            host.sh(format!("cd {RECORDINGS} && grep -q edited call0.wav && grep -q edited call1.wav")).success()
+        });
+        eventually("what was removed is gone", LIMIT, || !host.exists(format!("{RECORDINGS}/call2.wav")));
+    }
+    // Also where a run had removed them.
+    cluster["mds2"].sh(format!("cp {RECORDINGS}/first.wav {RECORDINGS}/call2.wav")).ok();
+    for host in cluster.hosts() {
+        eventually("it is there again", LIMIT, || host.exists(format!("{RECORDINGS}/call2.wav")));
+    }
+}

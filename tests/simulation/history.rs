@@ -355,6 +355,7 @@ impl History {
                 stop: &AtomicBool::new(false),
                 shared: None,
                 may_reload: &|_, _| true,
+                merged: &|_, _| (),
             };
             let options = Options { dry_run, accept: accept.to_vec(), ..Options::default() };
             sync::run(&environment, &Spec::new(&world.config, &options, true))

@@ -96,10 +96,10 @@ impl Watcher {
         }
     }
 
-    /// Waits until something has happened, or [`Watcher::wake`] was called.
+    /// Waits until there may be something to tell, or [`Watcher::wake`] was called.
     fn wait(&self, watches: &Watches) -> Result<(), Errno> {
         let mut fds = [PollFd::new(watches, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        match poll(&mut fds, watches.again_after().as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }
