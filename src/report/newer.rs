@@ -133,7 +133,8 @@ mod tests {
         let of = |name: &str| Some(name.to_owned());
         earlier.problems = vec![Problem { node: of("mds1"), directory: of("dialplan"), ..detail }];
         let status = after(&earlier, whole("mds1"));
-        let states: Vec<_> = status.nodes.iter().map(|node| (&*node.name, node.state, node.exit_code)).collect();
+        let states: Vec<_> =
+            status.nodes.iter().map(|node| (&*node.name, node.state, node.exit_code)).collect();
         assert_eq!(states, [("mds1", NodeState::Ok, 0), ("mds2", NodeState::Ok, 0)]);
         assert!(status.nodes[0].owed.is_empty());
         assert_eq!((status.status_code, status.halted.len(), status.problems.len()), (0, 0, 0));

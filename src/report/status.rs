@@ -155,7 +155,9 @@ impl Status {
         let after = report.nodes.iter().map(|node| match known(&node.name) {
             // Whatever a run would have come to that somebody has ended.
             Some(known) if node.interrupted => known.clone(),
-            Some(known) if scope.is_outdated(&node.name, None) && node.directories.is_empty() => known.clone(),
+            Some(known) if scope.is_outdated(&node.name, None) && node.directories.is_empty() => {
+                known.clone()
+            }
             before => node_after(before, &self.halted, report, node, ended, scope),
         });
         let mut after: Vec<NodeStatus> = after.collect();
@@ -494,7 +496,8 @@ mod tests {
         let status = after(&Status::default(), &first, FULL);
         assert_eq!(status.status_code, 40);
         let only = ["mds1".to_owned()];
-        let status = after(&status, &later(1, vec![node("mds1")]), Scope { nodes: &only, ..Scope::default() });
+        let status =
+            after(&status, &later(1, vec![node("mds1")]), Scope { nodes: &only, ..Scope::default() });
         assert_eq!((status.exit_code, status.status_code), (Some(0), 40));
         assert_eq!(after(&status, &later(2, vec![node("mds1")]), FULL).status_code, 0);
         let mut interrupted = later(0, vec![node("mds1")]);
@@ -530,7 +533,8 @@ mod tests {
         first.problems = vec![problem(Stage::Discovery)];
         let status = after(&Status::default(), &first, FULL);
         let only = ["moh".to_owned()];
-        let status = after(&status, &later(1, vec![node("mds1")]), Scope { directories: &only, ..Scope::default() });
+        let status =
+            after(&status, &later(1, vec![node("mds1")]), Scope { directories: &only, ..Scope::default() });
         let mds1 = &status.nodes[0];
         assert_eq!((mds1.state, mds1.last_success.clone()), (NodeState::Partial, None));
         assert_ne!(mds1.exit_code, 0);

@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use super::gather::{Gather, Kind};
 use super::inotify::{Seen, WatchLimits, Watches};
-use super::queues::{Layout, NodeResult, Queues, RunPlan};
 use super::own_writes::{Left, OwnWrites};
+use super::queues::{Layout, NodeResult, Queues, RunPlan};
 use super::{Coalesce, Dirt};
 use crate::disk::{HeldRoot, Stamp};
 use crate::model::{RelPath, RelPathBuf};

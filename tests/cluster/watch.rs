@@ -277,7 +277,8 @@ fn what_runs_put_in_place_themselves_starts_no_further_run() {
     cluster["mds3"].sh(format!("echo edited >{RECORDINGS}/call1.wav; rm {RECORDINGS}/call2.wav")).ok();
     for host in cluster.hosts() {
         eventually("both edits are there", LIMIT, || {
-            host.sh(format!("cd {RECORDINGS} && grep -q edited call0.wav && grep -q edited call1.wav")).success()
+            host.sh(format!("cd {RECORDINGS} && grep -q edited call0.wav && grep -q edited call1.wav"))
+                .success()
         });
         eventually("what was removed is gone", LIMIT, || !host.exists(format!("{RECORDINGS}/call2.wav")));
     }

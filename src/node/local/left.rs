@@ -14,5 +14,6 @@ pub(super) fn left_by(actions: &[Action], committed: &Committed) -> Vec<(RelPath
     });
     let gone = gone.map(|path| (path.clone(), Left::Gone));
     // What stands there now may stand where something has gone from.
-    gone.chain(committed.placed.iter().map(|placed| (placed.path.clone(), Left::There(placed.stamp)))).collect()
+    gone.chain(committed.placed.iter().map(|placed| (placed.path.clone(), Left::There(placed.stamp))))
+        .collect()
 }

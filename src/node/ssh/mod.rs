@@ -81,8 +81,8 @@ impl Connector {
     /// Connects to a node and shakes hands with its agent.
     pub fn connect(&self, address: &str, node: &NodeOptions, hello: &Hello) -> Result<Remote, NodeError> {
         let target = Target::new(&self.options, address, node)?;
-        let control = Control::new(&self.options.control_dir, &self.count)
-            .map_err(|error| self.no_socket(&error))?;
+        let control =
+            Control::new(&self.options.control_dir, &self.count).map_err(|error| self.no_socket(&error))?;
         let session = self.runtime.block_on(self.open(&target, &control))?;
         let (peer, input, output) =
             SshPeer::start(&self.runtime, session, control, &self.options.agent, self.options.timeout)?;
