@@ -27,7 +27,7 @@ use crate::site::{Access, Services, Site};
 use crate::snapshot::ScanSpec;
 use crate::state::StateDir;
 use crate::sync::Silent;
-use crate::watch::{Coalesce, Gather, Layout, OwnWrites, Queues};
+use crate::watch::{Coalesce, Gather, Layout, OwnWrites, Queues, backoff};
 
 /// How often directories without events are looked at.
 const POLL: Duration = Duration::from_secs(30);
@@ -178,7 +178,7 @@ impl<'a> Duty<'a> {
                             Told::Seen(seen) => Own::Seen(node.clone(), seen),
                         });
                     },
-                    chance: machine.chance,
+                    pause: &|failures| backoff(failures, (machine.chance)()),
                     now: machine.monotonic,
                 });
             })?);

@@ -288,3 +288,32 @@ fn what_runs_put_in_place_themselves_starts_no_further_run() {
         eventually("it is there again", LIMIT, || host.exists(format!("{RECORDINGS}/call2.wav")));
     }
 }
+
+#[test]
+fn killed_in_the_middle_of_a_file_the_next_one_goes_on_and_nothing_stays() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let daemon = start(main, &["mds1"]);
+    cluster.slow_down("mds1", "8mbit");
+    main.sh(format!("head -c 20000000 /dev/urandom >{SOUNDS}/.t && mv {SOUNDS}/.t {SOUNDS}/large.wav")).ok();
+    let staged = || mds1.sh(format!("find {SOUNDS}/.xds-sync/stage -type f -size +1000k")).text();
+    eventually("a part of the file to be there", LIMIT, || !staged().is_empty());
+    daemon.signal(Signal::KILL);
+    let _ = daemon.wait();
+    assert!(!mds1.exists(format!("{SOUNDS}/large.wav")));
+    assert_eq!(live(main), Value::Null, "nobody is asked where nobody listens");
+
+    cluster.speed_up("mds1");
+    let daemon = start(main, &["mds1"]);
+    main.await_syslog("did not end: it was killed");
+    main.tree(SOUNDS).assert_same(&mds1.tree(SOUNDS));
+    assert_eq!(staged(), "");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for(Duration::from_secs(20)).exits(0);
+    for host in cluster.hosts() {
+        eventually(&format!("no process of ours to be on {}", host.name), LIMIT, || {
+            !host.sh("pgrep -x 'xds-sync|ssh'").success()
+        });
+    }
+    assert_eq!(main.sh("ls -A /var/lib/xds-sync/ssh").ok(), "", "no socket of either");
+}
