@@ -28,6 +28,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::escape::plain;
 use crate::model::words::words as word_table;
 use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
 
@@ -348,7 +349,7 @@ impl Problem {
     /// A problem that leaves the run incomplete.
     #[must_use]
     pub fn failure(stage: Stage, detail: impl Into<String>) -> Problem {
-        let detail = detail.into();
+        let detail = plain(&detail.into());
         Problem { stage, node: None, directory: None, path: None, detail, fails: true }
     }
 

@@ -24,7 +24,8 @@ fn the_worked_example_does_what_lsyncd_did() {
     let main = &cluster.main;
     for node in &cluster.nodes {
         let address = &node.address;
-        main.sh(format!("ssh -i /root/.ssh/rsync_xds -o StrictHostKeyChecking=accept-new {address} true")).ok();
+        main.sh(format!("ssh -i /root/.ssh/rsync_xds -o StrictHostKeyChecking=accept-new {address} true"))
+            .ok();
         node.write(format!("{SOUNDS}/own.wav"), "the node's own");
     }
     main.write(format!("{DIALPLAN}/10-doors.conf"), "[doors]\nexten => 7,1,Hangup()\n");
@@ -41,7 +42,10 @@ fn the_worked_example_does_what_lsyncd_did() {
     main.write(format!("{SOUNDS}/later.wav"), "later");
     for node in &cluster.nodes {
         await_file(node, &format!("{SOUNDS}/later.wav"), "later");
-        assert!(!node.exists(format!("{SOUNDS}/hello.bak")) && !node.exists(format!("{SOUNDS}/recordings/call.wav")));
+        assert!(
+            !node.exists(format!("{SOUNDS}/hello.bak"))
+                && !node.exists(format!("{SOUNDS}/recordings/call.wav"))
+        );
         assert!(node.exists(format!("{SOUNDS}/own.wav")), "delete = false");
     }
     eventually("lsyncd to tell its status", LIMIT, || main.exists("/run/lsyncd.status"));

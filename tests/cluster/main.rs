@@ -35,6 +35,7 @@ mod recordings;
 mod reloads;
 mod roots;
 mod slow_node;
+mod terminal;
 mod told;
 mod watch;
 mod whose_fault;
