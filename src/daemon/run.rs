@@ -50,6 +50,9 @@ pub(super) type UnderWay = Weak<Shared>;
 /// Asked with a node and a kind of reload.
 pub(super) type MayReload = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
+/// Told a directory and nodes.
+pub(super) type Merged = Box<dyn Fn(&str, &[String]) + Send + Sync>;
+
 /// A run that begins.
 pub(super) struct Running {
     pub(super) site: Arc<Site>,
@@ -66,7 +69,7 @@ pub(super) struct Running {
     /// See [`Environment::may_reload`].
     pub(super) may_reload: MayReload,
     /// See [`Environment::merged`].
-    pub(super) merged: Box<dyn Fn(&str, &[String]) + Send + Sync>,
+    pub(super) merged: Merged,
 }
 
 /// How a run ended.
