@@ -39,6 +39,7 @@ fn empty() -> Fake {
         entries: 0,
         settled: true,
         free: Default::default(),
+        mount: String::new(),
         leftovers: false,
     };
     Fake {

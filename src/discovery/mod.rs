@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 
 use crate::config::{self, Config, Directory, Discovery, Node};
-use crate::model::escape::clean;
+use crate::model::escape::{clean, plain};
 use crate::model::{Zone, read_rfc3339, rfc3339};
 use crate::state::{Answer, Answers, DISCOVERY, Named};
 use rows::{MOST, RawAnswer, Row, Taken, Validated, Validator};
@@ -158,7 +158,7 @@ impl Discovered {
             Some(last) => format!("its answer of {} is used: {}", last.told, names(&last.nodes)),
             None => "there is no earlier answer to go by".to_owned(),
         };
-        self.failures.push(clean(&format!("{}: {why}; {instead}", source.label())));
+        self.failures.push(clean(&plain(&format!("{}: {why}; {instead}", source.label()))));
         if let Some(Last { answer, nodes, .. }) = last {
             self.keep(source, answer.clone());
             self.add(config, source, nodes, Some(&answer.at));

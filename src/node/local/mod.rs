@@ -24,7 +24,7 @@ use super::accept::Accept;
 use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
-use crate::disk::{Found, HeldRoot, OwnIdentity, Owners, acl};
+use crate::disk::{self, Found, HeldRoot, OwnIdentity, Owners, acl};
 use crate::durable;
 use crate::model::{Action, Entry, Meta, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
@@ -370,6 +370,7 @@ impl Endpoint for Local {
             entries: snapshot.tree.len() as u64,
             settled: snapshot.settled,
             free: snapshot.free,
+            mount: snapshot.held.as_ref().and_then(disk::mount_point).unwrap_or_default(),
             // What lies in the stage of a prepared directory was put there by this run.
             leftovers: prepared.is_none() && snapshot.held.as_ref().is_some_and(transfer::has_leftovers),
         };
