@@ -61,8 +61,10 @@ impl MainWatch {
             if state.is_over {
                 return;
             }
-            if let Some(new) = state.new.take() {
-                watches = new;
+            if let Some(new) = state.new.take()
+                && let Some(old) = std::mem::replace(&mut watches, new)
+            {
+                tell(old.rest());
             }
         }
     }

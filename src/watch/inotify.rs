@@ -212,6 +212,12 @@ impl Watches {
         (!self.undecided.is_empty()).then_some(UNDECIDED_AGAIN)
     }
 
+    /// What [`Watches::read`] has not told yet, for the last time. Whose doing it was is not known.
+    #[must_use]
+    pub fn rest(self) -> Vec<Seen> {
+        self.undecided
+    }
+
     /// Tells apart what our own commits did. In a directory in which one is under way that cannot be said yet.
     fn without_own(&mut self, seen: Vec<Seen>) -> Vec<Seen> {
         let mut told = Vec::new();

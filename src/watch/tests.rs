@@ -484,12 +484,19 @@ fn what_a_commit_of_our_own_left_is_no_news_until_somebody_changes_it() {
     assert_eq!(disk.seen(), ["Own new", "Own old", "Created other", "Complete other"]);
     assert_eq!(disk.watches.again_after(), None);
 
-    // Somebody gives it another mode, and its time back.
+    // Somebody gives it another mode.
     fs::set_permissions(root.join("new"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(disk.seen(), ["Touched new"]);
     fs::write(root.join("old"), "x").unwrap();
     fs::remove_file(root.join("old")).unwrap();
     assert_eq!(disk.seen().last().unwrap(), "Removed old");
+
+    // Watches that end tell what they could not yet.
+    let commit = own.begin("d");
+    fs::write(root.join("late"), "x").unwrap();
+    assert_eq!(disk.seen(), [""; 0]);
+    drop(commit);
+    assert_eq!(disk.watches.rest().len(), 2, "made and closed");
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Watcher {
     /// Tells what happens until the session ends, or Main is gone.
     pub(super) fn run<W: Write>(&self, heartbeat: &Heartbeat<'_, W>) {
         let mut watches: Option<Watches> = None;
+        let mut left = Vec::new();
         loop {
             {
                 let mut state = self.lock();
@@ -73,16 +74,19 @@ impl Watcher {
                 if state.is_over {
                     return;
                 }
-                if let Some(new) = state.new.take() {
-                    watches = new;
+                if let Some(new) = state.new.take()
+                    && let Some(old) = std::mem::replace(&mut watches, new)
+                {
+                    left = old.rest();
                 }
             }
             let Some(known) = &mut watches else { continue };
-            if self.wait(known).is_err() {
+            if left.is_empty() && self.wait(known).is_err() {
                 watches = None;
                 continue;
             }
-            let seen = known.read().unwrap_or_default();
+            let mut seen = std::mem::take(&mut left);
+            seen.extend(known.read().unwrap_or_default());
             if seen.is_empty() {
                 continue;
             }
