@@ -11,7 +11,7 @@ use std::time::Duration;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use syslog::{Facility, Formatter3164, LoggerBackend};
 
-use crate::model::escape::clean;
+use crate::model::escape::{clean, plain};
 
 /// The name of all lines: `grep xivo-xds-sync /var/log/syslog` shows everything.
 pub(crate) const IDENT: &str = "xivo-xds-sync";
@@ -130,8 +130,11 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let text = clean(&record.args().to_string());
-        if record.level() <= Level::Warn && record.target() != SYSLOG_ONLY {
+        let text = record.args().to_string();
+        // What tells of files alone tells their names as they are.
+        let is_trouble = record.level() <= Level::Warn;
+        let text = clean(&if is_trouble { plain(&text) } else { text });
+        if is_trouble && record.target() != SYSLOG_ONLY {
             (self.console)(record.level(), &text);
         }
         self.to_syslog(record.level(), &text);

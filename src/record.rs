@@ -74,8 +74,10 @@ fn history(state: &StateDir, record: &RunRecord) -> Option<String> {
 fn status(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>) -> anyhow::Result<()> {
     // A status that cannot be read says nothing; the new one replaces it.
     let before = state.status()?.and_then(|text| Status::parse(&text).ok()).unwrap_or_default();
-    state.save_status(before.after(report, exit_code, scope).to_json().as_bytes())?;
-    if exit_code == IN_STEP && scope.is_full() {
+    let after = before.after(report, exit_code, scope);
+    state.save_status(after.to_json().as_bytes())?;
+    let is_outdated = scope.newer.is_some() && after.status_code != IN_STEP;
+    if exit_code == IN_STEP && scope.is_full() && !is_outdated {
         state.stamp_last_success(report.started + report.duration)?;
     }
     Ok(())
@@ -98,7 +100,7 @@ mod tests {
     use crate::report::samples;
     use crate::state::Asked;
 
-    const FULL: Scope<'_> = Scope { nodes: &[], directories: &[] };
+    const FULL: Scope<'_> = Scope { nodes: &[], directories: &[], newer: None };
 
     fn state() -> (tempfile::TempDir, StateDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -121,7 +123,7 @@ mod tests {
         assert!(!stamp.exists());
 
         let only = ["mds1".to_owned()];
-        run(&state, &mut samples::report(Vec::new()), 0, Scope { nodes: &only, directories: &[] });
+        run(&state, &mut samples::report(Vec::new()), 0, Scope { nodes: &only, ..Scope::default() });
         assert!(!stamp.exists(), "it was not for all nodes");
         let mut report = samples::report(Vec::new());
         run(&state, &mut report, 0, FULL);

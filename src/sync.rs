@@ -100,6 +100,8 @@ pub struct Environment<'a> {
     /// Whether a reload of this kind that is due on this node is carried out now. Otherwise it stays owed to a later run,
     /// and the report does not speak of it.
     pub may_reload: &'a (dyn Fn(&str, &str) -> bool + Sync),
+    /// Told when a round has changed a directory on Main, with the nodes that are about to get that. All others lack it.
+    pub merged: &'a (dyn Fn(&str, &[String]) + Sync),
 }
 
 /// What runs have in common that go on side by side in one process.

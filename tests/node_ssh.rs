@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use xds_sync::model::{Digest, Direction};
@@ -39,6 +39,7 @@ fn empty() -> Fake {
         entries: 0,
         settled: true,
         free: Default::default(),
+        mount: String::new(),
         leftovers: false,
     };
     Fake {
@@ -163,13 +164,6 @@ impl Sshd {
         }
     }
 
-    /// The process ids of its connections.
-    fn sessions(&self) -> Vec<u32> {
-        let id = self.running.as_ref().unwrap().id();
-        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-        children.split_whitespace().map(|id| id.parse().unwrap()).collect()
-    }
-
     fn options(&self) -> SshOptions {
         options(self.dir.path(), self.port)
     }
@@ -197,8 +191,6 @@ fn options(dir: &Path, port: u16) -> SshOptions {
         options: vec![],
         traffic_class: "cs1".to_owned(),
         timeout: LONG,
-        persist: None,
-        now: SystemTime::now,
         has_aes: true,
         own_config: OwnConfig::default(),
         control_dir: dir.join("control"),
@@ -599,114 +591,4 @@ fn the_users_own_options_hold_where_they_may() {
     assert!(fs::read_to_string(sshd.at("state/known_hosts")).unwrap().contains("127.0.0.1"));
     drop(listening);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
-}
-
-/// The process ids of ssh masters below `dir`.
-fn masters(dir: &Path) -> Vec<u32> {
-    let needle = dir.join("control").to_string_lossy().into_owned();
-    let ids = fs::read_dir("/proc").unwrap().flatten().filter_map(|process| {
-        let line = fs::read(process.path().join("cmdline")).ok()?;
-        let is_ours = String::from_utf8_lossy(&line).contains(&needle);
-        is_ours.then(|| process.file_name().to_str()?.parse().ok())?
-    });
-    ids.collect()
-}
-
-fn keeping(sshd: &Sshd) -> SshOptions {
-    SshOptions { persist: Some(LONG), ..sshd.options() }
-}
-
-/// The first contact is not kept: what it is made from changes with it.
-fn make_known(sshd: &Sshd) {
-    connect(&Connector::new(keeping(sshd)).unwrap()).unwrap();
-    await_that("the first contact is over", || masters(sshd.dir.path()).is_empty());
-}
-
-fn run_with(options: SshOptions) {
-    let mut remote = connect(&Connector::new(options).unwrap()).unwrap();
-    remote.scan(&spec("moh")).unwrap();
-}
-
-#[test]
-fn a_kept_connection_serves_the_next_run_and_goes_when_none_is_to_be_kept() {
-    let sshd = Sshd::start();
-    make_known(&sshd);
-    run_with(keeping(&sshd));
-    let first = masters(sshd.dir.path());
-    assert_eq!(first.len(), 1, "it outlives its run");
-    for _ in 0..3 {
-        run_with(keeping(&sshd));
-        assert_eq!(masters(sshd.dir.path()), first, "the same one");
-    }
-    let connector = Connector::new(keeping(&sshd)).unwrap();
-    let both = [connect(&connector).unwrap(), connect(&connector).unwrap()];
-    assert_eq!(masters(sshd.dir.path()), first, "two at once");
-    drop(both);
-    let control = fs::metadata(sshd.at("control")).unwrap();
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&control.permissions()) & 0o777, 0o700);
-
-    run_with(sshd.options());
-    await_that("nothing is kept any more", || masters(sshd.dir.path()).is_empty());
-}
-
-#[test]
-fn a_kept_connection_is_not_used_when_what_it_was_made_from_has_changed() {
-    let sshd = Sshd::start();
-    let config = sshd.at("ssh_config");
-    fs::write(&config, "").unwrap();
-    let own = OwnConfig { files: vec![config.clone()], sets_ciphers: false };
-    let options = || SshOptions { own_config: own.clone(), ..keeping(&sshd) };
-    make_known(&sshd);
-    run_with(options());
-    let mut before = masters(sshd.dir.path());
-    let mut renewed = |what: &str, options: SshOptions| {
-        run_with(options);
-        await_that(what, || masters(sshd.dir.path()).len() == 1);
-        let now = masters(sshd.dir.path());
-        assert_ne!(now, before, "{what}");
-        before = now;
-    };
-    renewed("an option", SshOptions { options: vec!["Compression=yes".into()], ..options() });
-    renewed("the option is gone", options());
-    fs::write(&config, "# edited\n").unwrap();
-    renewed("ssh_config", options());
-    let key = fs::read(sshd.at("identity")).unwrap();
-    fs::remove_file(sshd.at("identity")).unwrap();
-    fs::write(sshd.at("identity"), key).unwrap();
-    fs::set_permissions(sshd.at("identity"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    renewed("the key", options());
-    // Its time is over.
-    let age = SshOptions { persist: Some(Duration::from_nanos(1)), ..options() };
-    renewed("old age, and another lifetime", age.clone());
-    renewed("old age", age);
-    run_with(sshd.options());
-}
-
-#[test]
-fn a_kept_connection_that_broke_is_made_anew() {
-    let mut sshd = Sshd::start();
-    make_known(&sshd);
-    let signal = |signal: &str, ids: &[u32]| {
-        let ids = ids.iter().map(u32::to_string);
-        assert!(Command::new("kill").arg(signal).args(ids).status().unwrap().success());
-    };
-    run_with(keeping(&sshd));
-    let first = masters(sshd.dir.path());
-    // The node has gone without a word.
-    let sessions = sshd.sessions();
-    signal("-STOP", &sessions);
-    run_with(keeping(&sshd));
-    let second = masters(sshd.dir.path());
-    assert!(second.iter().any(|id| !first.contains(id)), "{first:?} {second:?}");
-    signal("-KILL", &sessions);
-    // It restarts.
-    let sessions = sshd.sessions();
-    sshd.stop();
-    signal("-KILL", &sessions);
-    sshd.run();
-    run_with(keeping(&sshd));
-    // And here somebody kills ssh.
-    signal("-KILL", &masters(sshd.dir.path()));
-    run_with(keeping(&sshd));
-    run_with(sshd.options());
 }

@@ -15,6 +15,8 @@
 
 #[path = "simulation/check.rs"]
 mod check;
+#[path = "simulation/daemon.rs"]
+mod daemon;
 #[path = "simulation/disk.rs"]
 mod disk;
 #[path = "simulation/history.rs"]

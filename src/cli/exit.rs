@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::ui::Ui;
 use crate::config::Mistakes;
 use crate::host;
-use crate::model::escape::clean;
+use crate::model::escape::{clean, plain};
 use crate::report::exit::{ALL_LOST, IN_STEP, INCOMPATIBLE, LEASE, LOCKED, PARTIAL, TAMPERED, USAGE};
 use crate::site::{self, Locked};
 use crate::store::StoreError;
@@ -94,19 +94,6 @@ pub(super) fn line_of(error: &anyhow::Error) -> String {
     clean(&plain(&format!("{error:#}")))
 }
 
-/// Without the system's numbers, which say nothing that its words do not.
-fn plain(text: &str) -> String {
-    let mut parts = text.split(" (os error ");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.split_once(')') {
-            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => plain.push_str(rest),
-            _ => plain.extend([" (os error ", part]),
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::{Context as _, anyhow};
@@ -126,17 +113,6 @@ mod tests {
                 let advice = advice(&error);
                 assert!(advice.contains(words) && advice.is_empty() == words.is_empty(), "{advice}");
             }
-        }
-    }
-
-    #[test]
-    fn words_do_without_numbers() {
-        for (text, expected) in [
-            ("a: No such file or directory (os error 2)", "a: No such file or directory"),
-            ("a: b (os error 2): c (os error 13); d", "a: b: c; d"),
-            ("a (os error x)", "a (os error x)"),
-        ] {
-            assert_eq!(plain(text), expected);
         }
     }
 

@@ -112,7 +112,7 @@ fn once(context: &Context, args: &Args, follower: &Follower) -> anyhow::Result<u
     if !args.dry_run {
         let has_files = passed.trusted.as_ref().is_some_and(|trusted| trusted.applied.is_some());
         follower.tell(&passed, passed.state(has_files, false), 1);
-        let scope = Scope { nodes: &[], directories: &[] };
+        let scope = Scope::default();
         record::run(&state, &mut passed.report, passed.exit_code, scope);
     }
     // The pass is over, and its exit code stands even where its report cannot be printed.

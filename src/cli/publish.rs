@@ -154,7 +154,7 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
     if let Some(report) = &mut taken_in {
         let code = report.exit_code();
         let nodes: Vec<String> = report.nodes.iter().map(|node| node.name.clone()).collect();
-        record::run(site.state(), report, code, Scope { nodes: &nodes, directories: &[] });
+        record::run(site.state(), report, code, Scope { nodes: &nodes, ..Scope::default() });
         published.problems.extend(lost(report));
         published.problems.append(&mut report.problems);
         published.halted.append(&mut report.halted);

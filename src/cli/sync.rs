@@ -240,7 +240,7 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     {
         known.fill_in(&mut report);
     }
-    let scope = Scope { nodes: &args.nodes, directories: &args.directories };
+    let scope = Scope { nodes: &args.nodes, directories: &args.directories, newer: None };
     record::run(site.state(), &mut report, code, scope);
     if args.cron
         && let Err(error) = cron::say(context, site.state(), &report)

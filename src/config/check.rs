@@ -225,7 +225,6 @@ fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
             &format!("options: '{repeated}' has no effect: an earlier value of the same option counts"),
         );
     }
-    let persist = reader.get("persist", typed("0s"), convert::persist);
     reader.finish();
     Some(Ssh {
         user: user?,
@@ -235,7 +234,6 @@ fn ssh(mut reader: Reader<'_>, home: &Path) -> Option<Ssh> {
         host_keys: host_keys?,
         agent: agent?,
         options: options?,
-        persist: persist?,
     })
 }
 

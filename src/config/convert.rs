@@ -58,14 +58,6 @@ pub(super) fn settle(raw: &Raw) -> Converted<Duration> {
     }
 }
 
-/// How long something is kept; none: not at all.
-pub(super) fn persist(raw: &Raw) -> Converted<Option<Duration>> {
-    match duration(raw)? {
-        persist if persist > DAY => Err("must be at most \"1day\"".to_owned()),
-        persist => Ok(Some(persist).filter(|persist| !persist.is_zero())),
-    }
-}
-
 /// Bytes a second; none: unlimited.
 pub(super) fn bandwidth(raw: &Raw) -> Converted<Option<u64>> {
     let text = text(raw)?;

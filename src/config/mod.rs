@@ -89,8 +89,6 @@ pub struct Ssh {
     pub agent: String,
     /// Further `ssh -o` options.
     pub options: Vec<String>,
-    /// How long a connection is kept for later runs; none: for no other.
-    pub persist: Option<Duration>,
 }
 
 /// What to do with the key of a host that was never seen before. A changed key is always refused.

@@ -27,7 +27,7 @@ use crate::site::{Access, Services, Site};
 use crate::snapshot::ScanSpec;
 use crate::state::StateDir;
 use crate::sync::{MainSide, Silent};
-use crate::watch::{Coalesce, Gather, Layout, Queues};
+use crate::watch::{Coalesce, Gather, Layout, OwnWrites, Queues, backoff};
 
 /// How often directories without events are looked at.
 const POLL: Duration = Duration::from_secs(30);
@@ -84,6 +84,8 @@ pub(super) struct Duty<'a> {
     under_way: UnderWay,
     /// Main's disk, as often as runs went on side by side: each has caches in memory.
     mains: Vec<Box<dyn MainSide>>,
+    /// What all of them have put in place.
+    own_writes: Arc<OwnWrites>,
     begun: BTreeMap<u64, Begun>,
     pub(super) asked: VecDeque<(SyncRequest, Sender<Event>)>,
     nodes: BTreeMap<String, NodeState>,
@@ -135,6 +137,7 @@ impl<'a> Duty<'a> {
             threads: Vec::new(),
             under_way: Weak::new(),
             mains: Vec::new(),
+            own_writes: Arc::default(),
             begun: BTreeMap::new(),
             asked: VecDeque::new(),
             nodes,
@@ -179,12 +182,17 @@ impl<'a> Duty<'a> {
                             Told::Seen(seen) => Own::Seen(node.clone(), seen),
                         });
                     },
-                    chance: machine.chance,
+                    pause: &|failures| backoff(failures, (machine.chance)()),
                     now: machine.monotonic,
                 });
             })?);
         }
         Ok(())
+    }
+
+    /// Main's disk, for a run or a watch.
+    fn main_disk(&mut self) -> Box<dyn MainSide> {
+        self.mains.pop().unwrap_or_else(|| self.site.main_disk(&self.own_writes))
     }
 
     fn machine(&self) -> &Machine {
@@ -224,7 +232,7 @@ impl<'a> Duty<'a> {
         let config = self.site.config();
         let specs: Vec<ScanSpec> =
             config.directories.iter().map(|directory| config.scan_spec(directory, None, false)).collect();
-        let mut main = self.mains.pop().unwrap_or_else(|| self.site.main_disk());
+        let mut main = self.main_disk();
         let watching = main.watch(&specs);
         self.mains.push(main);
         let Ok(Watching { roots, watches }) = watching else { return };

@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::node::{NodeError, NodeErrorKind, NodeSession};
 use crate::snapshot::ScanSpec;
-use crate::watch::{Seen, backoff};
+use crate::watch::Seen;
 
 /// What a lane tells of its node.
 pub(super) enum Told {
@@ -27,7 +27,8 @@ pub(super) struct LaneWork<'a> {
     /// The directories that the node changes too.
     pub(super) watched: &'a [ScanSpec],
     pub(super) tell: &'a dyn Fn(Told),
-    pub(super) chance: fn() -> f64,
+    /// How long to wait after so many failures in a row.
+    pub(super) pause: &'a dyn Fn(u32) -> Duration,
     pub(super) now: fn() -> Duration,
 }
 
@@ -137,7 +138,7 @@ impl Lane {
             }
             self.changed.notify_all();
             (work.tell)(Told::Down(error));
-            let pause = backoff(failures, (work.chance)());
+            let pause = (work.pause)(failures);
             let is_waiting = |state: &mut State| state.wanted == 0 && !state.is_over;
             drop(self.changed.wait_timeout_while(self.lock(), pause, is_waiting));
         }
@@ -237,4 +238,45 @@ fn watch(session: &mut dyn NodeSession, specs: &[ScanSpec]) -> Result<BTreeMap<S
 
 fn ending() -> NodeError {
     NodeError::new(NodeErrorKind::Lost, "the service is ending")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::watch::backoff;
+
+    /// An hour and more, in which every pause passes at once.
+    #[test]
+    fn a_node_that_is_away_for_an_hour_is_tried_less_and_less_often_and_told_each_time() {
+        const TRIES: usize = 20;
+        let (lane, pauses, told) = (Lane::new().unwrap(), Mutex::new(Vec::new()), Mutex::new(0));
+        let elapsed = || pauses.lock().unwrap().iter().sum::<Duration>();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                lane.run(&LaneWork {
+                    connect: &|| Err(NodeError::new(NodeErrorKind::Unreachable, "no route")),
+                    watched: &[],
+                    tell: &|_| {
+                        *told.lock().unwrap() += 1;
+                        if *told.lock().unwrap() == TRIES {
+                            lane.end();
+                        }
+                    },
+                    pause: &|failures| {
+                        pauses.lock().unwrap().push(backoff(failures, 0.0));
+                        Duration::ZERO
+                    },
+                    now: || Duration::ZERO,
+                });
+            });
+        });
+        let seconds: Vec<u64> = pauses.lock().unwrap().iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert!(seconds[10..].iter().all(|pause| *pause == 300), "{seconds:?}");
+        assert!(elapsed() > Duration::from_secs(3600) && *told.lock().unwrap() == TRIES);
+        assert_eq!(lane.take().err().unwrap().detail, "the service is ending", "whoever waits is told");
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Live {
     pub(crate) next_run: Option<String>,
     /// Runs under way.
     pub(crate) running: usize,
+    /// Runs that have begun since the configuration was read.
+    pub(crate) runs: u64,
     pub(crate) nodes: Vec<LiveNode>,
     /// Directories of which no events come, so that they are looked at regularly.
     pub(crate) polled: Vec<Polled>,

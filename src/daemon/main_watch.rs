@@ -43,7 +43,8 @@ impl MainWatch {
         loop {
             let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
             fds.extend(watches.iter().map(|watches| PollFd::new(watches, PollFlags::IN)));
-            match poll(&mut fds, None) {
+            let again = watches.as_ref().and_then(Watches::again_after);
+            match poll(&mut fds, again.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 // Without it nothing more is seen; full runs go on.
                 Err(_) => return,
@@ -60,8 +61,10 @@ impl MainWatch {
             if state.is_over {
                 return;
             }
-            if let Some(new) = state.new.take() {
-                watches = new;
+            if let Some(new) = state.new.take()
+                && let Some(old) = std::mem::replace(&mut watches, new)
+            {
+                tell(old.rest());
             }
         }
     }

@@ -10,6 +10,7 @@ mod duty;
 mod lane;
 pub(crate) mod live;
 mod main_watch;
+mod order;
 pub(crate) mod run;
 
 use std::collections::VecDeque;
@@ -68,6 +69,8 @@ pub(crate) enum Own {
     Up(String, std::collections::BTreeMap<String, String>),
     Down(String, NodeError),
     Released(u64, String),
+    /// A round has changed a directory on Main; these nodes are about to get that.
+    Merged(String, Vec<String>),
     Over(u64, Box<run::Over>),
     /// The nodes that discovery found.
     Found(Box<Config>),

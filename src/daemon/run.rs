@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::model::escape::clean;
@@ -20,12 +20,14 @@ use crate::sync::{self, Connect, Environment, MainSide, Options, Progress};
 use crate::watch::NodeResult;
 
 use super::lane::Lane;
+use super::order::{Order, Turns};
 
 /// What the runs have in common that are under way at the same time. The lock is held as long as any of them is.
 pub(super) struct Shared {
     pub(super) runs: sync::Shared,
     /// Held while a run leaves its record.
     recording: Mutex<()>,
+    order: Mutex<Order>,
     state: StateDir,
     _lock: Lock,
 }
@@ -41,7 +43,7 @@ impl Drop for Shared {
 
 impl Shared {
     pub(super) fn new(runs: sync::Shared, state: StateDir, lock: Lock) -> Arc<Shared> {
-        Arc::new(Shared { runs, recording: Mutex::default(), state, _lock: lock })
+        Arc::new(Shared { runs, recording: Mutex::default(), order: Mutex::default(), state, _lock: lock })
     }
 }
 
@@ -56,6 +58,9 @@ const HELD: Duration = Duration::from_secs(2);
 
 /// Asked with a node and a kind of reload.
 pub(super) type MayReload = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
+/// Told a directory and nodes.
+pub(super) type Merged = Box<dyn Fn(&str, &[String]) + Send + Sync>;
 
 /// A run that begins.
 pub(super) struct Running {
@@ -76,6 +81,8 @@ pub(super) struct Running {
     pub(super) released: Box<dyn Fn(&str) + Send + Sync>,
     /// See [`Environment::may_reload`].
     pub(super) may_reload: MayReload,
+    /// See [`Environment::merged`].
+    pub(super) merged: Merged,
 }
 
 /// How a run ended.
@@ -97,6 +104,8 @@ impl Running {
             site: &self.site,
             lanes: &self.lanes,
             taken: Mutex::default(),
+            order: &self.shared.order,
+            turns: Mutex::default(),
             released: &*self.released,
         };
         let mut environment = self.site.environment();
@@ -105,6 +114,7 @@ impl Running {
             connect: &sessions,
             shared: Some(&self.shared.runs),
             may_reload: &*self.may_reload,
+            merged: &*self.merged,
             progress: &*self.progress,
             ..environment
         };
@@ -126,7 +136,7 @@ impl Running {
             Ok((mut report, published)) => {
                 let (code, store) = published.unwrap_or_default();
                 exit_code = first_of(&[report.exit_code(), code]);
-                self.record(&mut report, exit_code);
+                self.record(&mut report, exit_code, &lock(&sessions.turns));
                 (Ok(report), self.publishes.then_some(store))
             }
             Err(error) => (Err(error), None),
@@ -171,15 +181,20 @@ impl Running {
         text
     }
 
-    fn record(&self, report: &mut Report, exit_code: u8) {
-        let _one_at_a_time = self.shared.recording.lock().unwrap_or_else(PoisonError::into_inner);
+    fn record(&self, report: &mut Report, exit_code: u8, turns: &Turns) {
+        let _one_at_a_time = lock(&self.shared.recording);
         let store = [STORE.to_owned()];
         let nodes = if self.only_publishes { &store[..] } else { &self.options.nodes };
-        let scope = Scope { nodes, directories: &self.options.directories };
+        let newer = lock(&self.shared.order).newer(turns);
+        let newer = Some(&newer).filter(|newer| !newer.nodes.is_empty());
+        let scope = Scope { nodes, directories: &self.options.directories, newer };
         if self.is_asked || is_worth_telling(report, exit_code) {
             record::run(self.site.state(), report, exit_code, scope);
         } else {
             record::uneventful(self.site.state(), report, exit_code, scope);
+        }
+        if !report.dry_run {
+            lock(&self.shared.order).record(report, turns);
         }
     }
 }
@@ -199,12 +214,15 @@ struct Sessions<'a> {
     site: &'a Site,
     lanes: &'a BTreeMap<String, Lane>,
     taken: Mutex<BTreeSet<String>>,
+    order: &'a Mutex<Order>,
+    /// When the run was done with each node.
+    turns: Mutex<Turns>,
     released: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Sessions<'_> {
-    fn taken(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn taken(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        lock(&self.taken)
     }
 }
 
@@ -221,6 +239,9 @@ impl Connect for Sessions<'_> {
     }
 
     fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
+        // Before another run can have it.
+        let turn = lock(self.order).next();
+        lock(&self.turns).insert(node.to_owned(), turn);
         if self.taken().remove(node)
             && let Some(lane) = self.lanes.get(node)
         {
@@ -246,7 +267,7 @@ pub(super) fn results(
     names_reload: impl Fn(&str, &str) -> bool,
 ) -> BTreeMap<String, NodeResult> {
     let result = |node: &NodeReport| {
-        let mut result = NodeResult { lost: is_lost(node.state), ..NodeResult::default() };
+        let mut result = NodeResult { lost: node.state.is_lost(), ..NodeResult::default() };
         for directory in &node.directories {
             if directory.state == DirectoryState::Partial {
                 result.failed.insert(directory.name.clone());
@@ -268,15 +289,8 @@ pub(super) fn results(
     report.nodes.iter().map(result).collect()
 }
 
-fn is_lost(state: NodeState) -> bool {
-    match state {
-        NodeState::Ok | NodeState::Partial => false,
-        NodeState::Unreachable
-        | NodeState::Refused
-        | NodeState::Incompatible
-        | NodeState::AgentMissing
-        | NodeState::Timeout => true,
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {

@@ -21,8 +21,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 
 use crate::config::{self, Config, Directory, Discovery, Node};
-use crate::model::escape::clean;
-use crate::model::rfc3339;
+use crate::model::escape::{clean, plain};
+use crate::model::{Zone, read_rfc3339, rfc3339};
 use crate::state::{Answer, Answers, DISCOVERY, Named};
 use rows::{MOST, RawAnswer, Row, Taken, Validated, Validator};
 use workers_list::Worker;
@@ -42,6 +42,8 @@ pub(crate) struct Machine<'a> {
     /// The addresses of a name; may block.
     pub(crate) lookup: &'a (dyn Fn(&str) -> Vec<IpAddr> + Sync),
     pub(crate) now: SystemTime,
+    /// In which people read times.
+    pub(crate) zone: Zone,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +86,12 @@ pub(crate) fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -
     let mut discovered = Discovered::default();
     for (source, answer) in sources.iter().zip(answers) {
         // The configuration may have changed since.
-        let again = |answer| Last { answer, nodes: validator.nodes(RawAnswer::again(&answer.nodes)).0 };
-        let last = last.0.get(source.name()).map(again).filter(|last| !last.nodes.is_empty());
+        let last = last.0.get(source.name()).map(|answer| Last {
+            told: read_rfc3339(&answer.at).map_or_else(|| answer.at.clone(), |at| machine.zone.tell(at)),
+            nodes: validator.nodes(RawAnswer::again(&answer.nodes)).0,
+            answer,
+        });
+        let last = last.filter(|last| !last.nodes.is_empty());
         match validator.validate(answer) {
             Validated::Nodes(nodes, dropped) => {
                 discovered.named(config, source, nodes, &dropped, machine.now);
@@ -100,6 +106,8 @@ pub(crate) fn discover(config: &Config, machine: &Machine<'_>, last: &Answers) -
 /// The last good answer of a source, and the nodes in it.
 struct Last<'a> {
     answer: &'a Answer,
+    /// When it was given, for people.
+    told: String,
     nodes: Vec<Node>,
 }
 
@@ -139,7 +147,7 @@ impl Discovered {
              deleted. If that is right, remove {}",
             source.label(),
             names(gone),
-            last.answer.at,
+            last.told,
             config.sync.state_dir.join(DISCOVERY).display(),
         )));
         self.keep(source, last.answer.clone());
@@ -147,11 +155,11 @@ impl Discovered {
 
     fn failed(&mut self, config: &Config, source: &NodeSource<'_>, why: &str, last: Option<Last<'_>>) {
         let instead = match &last {
-            Some(last) => format!("its answer of {} is used: {}", last.answer.at, names(&last.nodes)),
+            Some(last) => format!("its answer of {} is used: {}", last.told, names(&last.nodes)),
             None => "there is no earlier answer to go by".to_owned(),
         };
-        self.failures.push(clean(&format!("{}: {why}; {instead}", source.label())));
-        if let Some(Last { answer, nodes }) = last {
+        self.failures.push(clean(&plain(&format!("{}: {why}; {instead}", source.label()))));
+        if let Some(Last { answer, nodes, .. }) = last {
             self.keep(source, answer.clone());
             self.add(config, source, nodes, Some(&answer.at));
         }

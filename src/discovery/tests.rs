@@ -28,6 +28,7 @@ fn found(config: &Config, last: &Answers) -> Discovered {
         addresses: vec!["10.0.0.1".parse().unwrap()],
         lookup: &|name| if name == "alias" { vec!["10.0.0.1".parse().unwrap()] } else { Vec::new() },
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045),
+        zone: Zone::of(jiff::tz::TimeZone::fixed(jiff::tz::offset(1))),
     };
     discover(config, &machine, last)
 }

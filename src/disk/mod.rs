@@ -8,6 +8,7 @@ pub mod acl;
 pub mod holes;
 mod identity;
 pub mod marker;
+mod mount;
 pub mod owner;
 mod resolve;
 pub mod root;
@@ -16,6 +17,7 @@ pub mod stamp;
 mod walk;
 
 pub use identity::OwnIdentity;
+pub use mount::mount_point;
 pub use owner::Owners;
 pub use resolve::resolved;
 pub use root::{Found, HeldRoot, MissingRoot, open_beneath};

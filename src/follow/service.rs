@@ -158,7 +158,7 @@ impl Service {
     fn record(&self, course: &mut Course, state: &StateDir, passed: &mut Passed) {
         let why = passed.outcome.why().map(str::to_owned);
         let is_news = why != course.said || passed.did_something();
-        let scope = Scope { nodes: &[], directories: &[] };
+        let scope = Scope::default();
         match is_news {
             true => record::run(state, &mut passed.report, passed.exit_code, scope),
             false => record::uneventful(state, &passed.report, passed.exit_code, scope),

@@ -34,6 +34,20 @@ pub fn clean(text: &str) -> String {
     parts.collect()
 }
 
+/// A sentence without the system's numbers of errors, which say nothing that its words do not.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => plain.push_str(rest),
+            _ => plain.extend([" (os error ", part]),
+        }
+    }
+    plain
+}
+
 /// The bytes that [`escape`] made this text of; none when it is no such text.
 #[must_use]
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
@@ -107,6 +121,17 @@ mod tests {
         ] {
             assert_eq!(escape(bytes), machines);
             assert_eq!(escape_for_people(bytes), people);
+        }
+    }
+
+    #[test]
+    fn words_do_without_numbers() {
+        for (text, expected) in [
+            ("a: No such file or directory (os error 2)", "a: No such file or directory"),
+            ("a: b (os error 2): c (os error 13); d", "a: b: c; d"),
+            ("a (os error x)", "a (os error x)"),
+        ] {
+            assert_eq!(plain(text), expected);
         }
     }
 

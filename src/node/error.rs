@@ -5,6 +5,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::escape::plain;
+
 /// Why a session is over, and with it the host's part in a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeError {
@@ -36,7 +38,7 @@ pub enum NodeErrorKind {
 impl NodeError {
     /// An error of this kind.
     pub fn new(kind: NodeErrorKind, detail: impl Into<String>) -> NodeError {
-        NodeError { kind, detail: detail.into(), epoch: None }
+        NodeError { kind, detail: plain(&detail.into()), epoch: None }
     }
 }
 
@@ -62,7 +64,7 @@ pub type Attempt<T> = Result<T, Refusal>;
 impl Refusal {
     /// A refusal with this reason, in one line.
     pub fn new(detail: impl Into<String>) -> Refusal {
-        Refusal { detail: detail.into(), errno: None }
+        Refusal { detail: plain(&detail.into()), errno: None }
     }
 
     /// The class of the system's error, where the system refused.
@@ -83,7 +85,7 @@ impl From<anyhow::Error> for Refusal {
             let io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
             io.or_else(|| cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error()))
         });
-        Refusal { detail: format!("{error:#}"), errno }
+        Refusal { detail: plain(&format!("{error:#}")), errno }
     }
 }
 
@@ -113,7 +115,7 @@ mod tests {
             (anyhow::Error::new(rustix::io::Errno::NOSPC).context("/srv"), true),
             (anyhow::anyhow!("its marker is gone"), false),
         ] {
-            let text = format!("{error:#}");
+            let text = plain(&format!("{error:#}"));
             let refusal = Refusal::from(error);
             assert_eq!(refusal.io_kind(), kind.then_some(io::ErrorKind::StorageFull), "{refusal}");
             assert_eq!(refusal.to_string(), text);

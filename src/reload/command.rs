@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use crate::model::escape::plain;
+
 /// What a program said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -41,8 +43,8 @@ pub(super) fn run(
     deadline: Instant,
 ) -> Result<Answer, String> {
     let (program, arguments) = command.split_first().ok_or("the command is empty")?;
-    let child =
-        spawn(program, arguments, environment).map_err(|error| format!("cannot run {program}: {error}"))?;
+    let child = spawn(program, arguments, environment)
+        .map_err(|error| plain(&format!("cannot run {program}: {error}")))?;
     let mut running =
         Running { child, ended: false, keep, stdout: Vec::new(), line: Vec::new(), stderr: Vec::new() };
     match running.wait(deadline) {
@@ -256,6 +258,6 @@ mod tests {
     fn a_program_that_is_not_there_is_named() {
         let command = ["xds-sync-no-such-program".to_owned()];
         let why = run(&command, &[], |line| line, Instant::now() + LONG).unwrap_err();
-        assert_eq!(why, "cannot run xds-sync-no-such-program: No such file or directory (os error 2)");
+        assert_eq!(why, "cannot run xds-sync-no-such-program: No such file or directory");
     }
 }

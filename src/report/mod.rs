@@ -9,6 +9,7 @@ pub mod exit;
 pub(crate) mod json;
 mod lines;
 pub(crate) mod mail;
+mod newer;
 mod places;
 mod remedy;
 pub(crate) mod running;
@@ -27,10 +28,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::escape::plain;
 use crate::model::words::words as word_table;
 use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
 
 pub use confirm::{Confirmed, FailedChange, confirmed};
+pub use newer::{Newer, NewerNode};
 
 /// What one run did, or in a dry run what it would do.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +94,21 @@ pub enum NodeState {
     AgentMissing,
     /// It fell silent.
     Timeout,
+}
+
+impl NodeState {
+    /// Whether the node was not reached, or not to the end.
+    #[must_use]
+    pub fn is_lost(self) -> bool {
+        match self {
+            NodeState::Ok | NodeState::Partial => false,
+            NodeState::Unreachable
+            | NodeState::Refused
+            | NodeState::Incompatible
+            | NodeState::AgentMissing
+            | NodeState::Timeout => true,
+        }
+    }
 }
 
 /// One edge's part in a run.
@@ -334,7 +352,7 @@ impl Problem {
     /// A problem that leaves the run incomplete.
     #[must_use]
     pub fn failure(stage: Stage, detail: impl Into<String>) -> Problem {
-        let detail = detail.into();
+        let detail = plain(&detail.into());
         Problem { stage, node: None, directory: None, path: None, detail, fails: true }
     }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{ALL_LOST, CONFLICT, IN_STEP, PARTIAL, RELOAD, SOME_LOST, first_of};
 use super::{
-    DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, NodesOwn, PathNote, Problem, Report,
+    DirectoryReport, DirectoryState, Halted, Newer, NodeReport, NodeState, NodesOwn, PathNote, Problem,
+    Report,
 };
 use crate::model::{ChangeKind, ReloadOutcome, ReloadState, rfc3339};
 
@@ -66,13 +67,15 @@ pub struct DirectoryStatus {
     pub own: Option<NodesOwn>,
 }
 
-/// What a run was for; empty lists mean all.
+/// What a run speaks for; empty lists mean all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scope<'a> {
     /// `--node`.
     pub nodes: &'a [String],
     /// `--dir`.
     pub directories: &'a [String],
+    /// What later runs have recorded before it.
+    pub newer: Option<&'a Newer>,
 }
 
 impl Scope<'_> {
@@ -90,8 +93,19 @@ impl Scope<'_> {
         self.directories.is_empty() || self.directories.iter().any(|known| known == directory)
     }
 
+    /// Whether a later run speaks for a node, or for its directory.
+    fn is_outdated(&self, node: &str, directory: Option<&str>) -> bool {
+        self.newer.is_some_and(|newer| match directory {
+            Some(directory) => newer.has(node, directory),
+            None => newer.has_node(node),
+        })
+    }
+
     /// Whether the run speaks for what concerns this node and directory; `None` concerns all.
     fn covers(&self, node: Option<&str>, directory: Option<&str>) -> bool {
+        if node.is_some_and(|node| self.is_outdated(node, directory)) {
+            return false;
+        }
         node.map_or(self.nodes.is_empty(), |node| self.has_node(node))
             && directory.map_or(self.directories.is_empty(), |directory| self.has_directory(directory))
     }
@@ -112,6 +126,12 @@ impl Status {
     /// What is known after one more run, which was no dry run.
     #[must_use]
     pub fn after(&self, report: &Report, exit_code: u8, scope: Scope<'_>) -> Status {
+        let is_lost = |name: &str| self.nodes.iter().any(|node| node.name == name && node.state.is_lost());
+        let left = scope.newer.map(|newer| newer.leave_out(report, is_lost));
+        let (report, exit_code) = match &left {
+            Some(left) if left != report => (left, left.exit_code()),
+            _ => (report, exit_code),
+        };
         let ended = rfc3339(report.started + report.duration);
         let nodes = self.nodes_after(report, &ended, scope);
 
@@ -135,6 +155,9 @@ impl Status {
         let after = report.nodes.iter().map(|node| match known(&node.name) {
             // Whatever a run would have come to that somebody has ended.
             Some(known) if node.interrupted => known.clone(),
+            Some(known) if scope.is_outdated(&node.name, None) && node.directories.is_empty() => {
+                known.clone()
+            }
             before => node_after(before, &self.halted, report, node, ended, scope),
         });
         let mut after: Vec<NodeStatus> = after.collect();
@@ -205,7 +228,7 @@ fn node_after(
     ended: &str,
     scope: Scope<'_>,
 ) -> NodeStatus {
-    let known = if scope.directories.is_empty() {
+    let known = if scope.directories.is_empty() && !scope.is_outdated(&node.name, None) {
         after_all_directories(before, report, node)
     } else {
         after_some_directories(before, halted_before, report, node, scope)
@@ -254,7 +277,7 @@ fn after_all_directories(before: Option<&NodeStatus>, report: &Report, node: &No
         directories.clone_from(&before.directories);
         reloads.extend(still_told(before, node));
     }
-    let (state, exit_code) = match is_lost(node.state) {
+    let (state, exit_code) = match node.state.is_lost() {
         true => (node.state, code),
         false if code == IN_STEP && are_in_step(&directories, &reloads) => (NodeState::Ok, IN_STEP),
         false => (NodeState::Partial, code),
@@ -272,7 +295,10 @@ fn after_some_directories(
     scope: Scope<'_>,
 ) -> Known {
     let code = report.node_exit_code(node);
-    let was_looked_at = |name: &str| scope.has_directory(name) && !node.directories.is_empty();
+    let was_looked_at = |name: &str| {
+        let is_meant = scope.has_directory(name) && !scope.is_outdated(&node.name, Some(name));
+        is_meant && !node.directories.is_empty()
+    };
     let mut directories = directories_of(before, report, node);
     let mut reloads = node.reloads.clone();
     if let Some(before) = before {
@@ -280,12 +306,12 @@ fn after_some_directories(
         directories.extend(others.cloned());
         reloads.extend(still_told(before, node));
     }
-    let (state, exit_code) = match is_lost(node.state) {
+    let (state, exit_code) = match node.state.is_lost() {
         true => (node.state, code),
         false if code == IN_STEP && are_in_step(&directories, &reloads) => (NodeState::Ok, IN_STEP),
         // That it was lost before is over: it was reached now. What was wrong with it besides is not.
         false => {
-            let was_there = |before: &&NodeStatus| !is_lost(before.state);
+            let was_there = |before: &&NodeStatus| !before.state.is_lost();
             let mut codes = vec![code, before.filter(was_there).map_or(IN_STEP, |before| before.exit_code)];
             codes.extend(code_of_halts(&node.name, &directories, halted_before));
             codes.extend(codes_of(&directories, &reloads));
@@ -320,17 +346,6 @@ fn codes_of(directories: &[DirectoryStatus], reloads: &[ReloadOutcome]) -> impl 
         (reloads.iter().any(is_owed), RELOAD),
     ];
     codes.into_iter().filter(|(is_wrong, _)| *is_wrong).map(|(_, code)| code)
-}
-
-fn is_lost(state: NodeState) -> bool {
-    match state {
-        NodeState::Ok | NodeState::Partial => false,
-        NodeState::Unreachable
-        | NodeState::Refused
-        | NodeState::Incompatible
-        | NodeState::AgentMissing
-        | NodeState::Timeout => true,
-    }
 }
 
 fn are_in_step(directories: &[DirectoryStatus], reloads: &[ReloadOutcome]) -> bool {
@@ -403,7 +418,7 @@ mod tests {
     use super::*;
     use crate::report::{Guard, Stage};
 
-    const FULL: Scope<'static> = Scope { nodes: &[], directories: &[] };
+    const FULL: Scope<'static> = Scope { nodes: &[], directories: &[], newer: None };
 
     /// A run of the given nodes, `minutes` after the first.
     fn later(minutes: u64, nodes: Vec<NodeReport>) -> Report {
@@ -445,7 +460,7 @@ mod tests {
     fn a_run_for_one_node_speaks_for_it_alone() {
         let status = after(&Status::default(), &later(0, vec![node("mds1"), lost("mds2")]), FULL);
         let only = ["mds1".to_owned()];
-        let scope = Scope { nodes: &only, directories: &[] };
+        let scope = Scope { nodes: &only, ..Scope::default() };
         let status = after(&status, &later(9, vec![lost("mds1")]), scope);
         let states: Vec<_> =
             status.nodes.iter().map(|node| (&*node.name, node.state, &node.since[14..16])).collect();
@@ -455,7 +470,7 @@ mod tests {
     #[test]
     fn the_code_is_that_of_what_is_known_and_the_order_stays() {
         let only = ["mds2".to_owned()];
-        let one = Scope { nodes: &only, directories: &[] };
+        let one = Scope { nodes: &only, ..Scope::default() };
         let all = || vec![lost("mds1"), node("mds2"), lost("mds3")];
         let full = after(&Status::default(), &later(0, all()), FULL);
         assert_eq!(full.status_code, 40);
@@ -481,7 +496,8 @@ mod tests {
         let status = after(&Status::default(), &first, FULL);
         assert_eq!(status.status_code, 40);
         let only = ["mds1".to_owned()];
-        let status = after(&status, &later(1, vec![node("mds1")]), Scope { nodes: &only, directories: &[] });
+        let status =
+            after(&status, &later(1, vec![node("mds1")]), Scope { nodes: &only, ..Scope::default() });
         assert_eq!((status.exit_code, status.status_code), (Some(0), 40));
         assert_eq!(after(&status, &later(2, vec![node("mds1")]), FULL).status_code, 0);
         let mut interrupted = later(0, vec![node("mds1")]);
@@ -517,7 +533,8 @@ mod tests {
         first.problems = vec![problem(Stage::Discovery)];
         let status = after(&Status::default(), &first, FULL);
         let only = ["moh".to_owned()];
-        let status = after(&status, &later(1, vec![node("mds1")]), Scope { nodes: &[], directories: &only });
+        let status =
+            after(&status, &later(1, vec![node("mds1")]), Scope { directories: &only, ..Scope::default() });
         let mds1 = &status.nodes[0];
         assert_eq!((mds1.state, mds1.last_success.clone()), (NodeState::Partial, None));
         assert_ne!(mds1.exit_code, 0);
@@ -547,7 +564,7 @@ mod tests {
     /// directories with their states, and owed reloads.
     fn known(before: NodeReport, now: NodeReport, directories: &[String]) -> String {
         let first = after(&Status::default(), &later(0, vec![before]), FULL);
-        let status = after(&first, &later(1, vec![now]), Scope { nodes: &[], directories });
+        let status = after(&first, &later(1, vec![now]), Scope { directories, ..Scope::default() });
         let node = &status.nodes[0];
         let directories = node.directories.iter().map(|of| format!("{}:{:?}", of.name, of.state));
         let directories = directories.collect::<Vec<_>>().join(",");
@@ -651,7 +668,7 @@ mod tests {
         let first = after(&Status::default(), &later(0, vec![lost("mds1")]), FULL);
         let only = ["mds1".to_owned()];
         let now = with(&[("moh", DirectoryState::Partial)]);
-        let status = after(&first, &later(1, vec![now]), Scope { nodes: &only, directories: &[] });
+        let status = after(&first, &later(1, vec![now]), Scope { nodes: &only, ..Scope::default() });
         assert_eq!((status.nodes[0].state, status.nodes[0].exit_code), (NodeState::Partial, 23));
     }
 

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use crate::config::Config;
 use crate::discovery::{Discovered, DiscoveredNode, Machine, discover};
 use crate::host;
+use crate::model::Zone;
 use crate::report::exit::{ALL_LOST, IN_STEP, SOME_LOST};
 use crate::report::{Problem, Stage};
 use crate::state::{Answers, StateDir};
@@ -34,7 +35,8 @@ impl KnownNodes {
         let mut addresses = host::addresses();
         // Nodes may reach Main by an address that none of its interfaces has.
         addresses.extend(host::lookup(&own.host));
-        let machine = Machine { names, addresses, lookup: &host::lookup, now };
+        let machine =
+            Machine { names, addresses, lookup: &host::lookup, now, zone: Zone::of(host::time_zone()) };
         let mut discovered = discover(&config, &machine, &last);
         discovered.warnings.extend(damage);
         config.nodes.extend(discovered.nodes.iter().map(|found| found.node.clone()));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::host;
-use crate::model::rfc3339;
+use crate::model::Zone;
 use crate::state::{Lock, StateDir};
 
 /// A blocking flock(2) would not see the signal that ends the wait.
@@ -19,7 +19,7 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Locked {
     pid: Option<u32>,
-    /// In RFC 3339.
+    /// By the clock on the wall.
     since: Option<String>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn lock(state: &StateDir, is_waited_for: impl Fn() -> bool) -> anyhow
 /// Who holds a lock.
 pub(crate) fn locked(path: &Path) -> Locked {
     let since = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-    Locked { pid: Lock::holder(path), since: since.map(rfc3339) }
+    Locked { pid: Lock::holder(path), since: since.map(|since| Zone::of(host::time_zone()).tell(since)) }
 }
 
 #[cfg(test)]
@@ -74,7 +74,8 @@ mod tests {
         let file = fs::File::options().write(true).open(state.path().join("lock")).unwrap();
         file.set_modified(std::time::SystemTime::UNIX_EPOCH - Duration::from_secs(1)).unwrap();
         let text = lock(&state, || false).unwrap_err().to_string();
-        assert!(text.ends_with(", since 1970-01-01T00:00:00Z"), "{text}");
+        let epoch = Zone::of(host::time_zone()).tell(std::time::SystemTime::UNIX_EPOCH);
+        assert!(text.ends_with(&format!(", since {epoch}")), "{text}");
         // The holder goes while somebody waits.
         let held = std::cell::Cell::new(Some(held));
         let waits = || {

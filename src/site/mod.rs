@@ -185,10 +185,10 @@ impl Site {
         self.ssh.identity()
     }
 
-    /// Main's disk, for runs that go on side by side.
-    pub(crate) fn main_disk(&self) -> Box<dyn MainSide> {
+    /// Main's disk, for runs that go on side by side and tell those who watch it what they have put in place.
+    pub(crate) fn main_disk(&self, own_writes: &Arc<OwnWrites>) -> Box<dyn MainSide> {
         let Services { now, new_id, stop, .. } = &self.services;
-        Box::new(disks::main_disk(&self.state, now, new_id, stop))
+        Box::new(disks::main_disk(&self.state, now, new_id, stop).sharing(Arc::clone(own_writes)))
     }
 
     /// Whether the machine with this id is Main itself.
@@ -214,13 +214,14 @@ impl Site {
         Environment {
             state: &self.state,
             connect: &self.ssh,
-            main: Mutex::new(self.main_disk()),
+            main: Mutex::new(self.main_disk(&Arc::default())),
             now: &**now,
             new_id: &**new_id,
             progress: &**progress,
             stop,
             shared: None,
             may_reload: &|_, _| true,
+            merged: &|_, _| (),
         }
     }
 
@@ -448,7 +449,7 @@ mod tests {
 
         let mut report = site.sync(&Options::default()).unwrap();
         assert_eq!((report.run.as_str(), report.started, report.exit_code()), (&*new_id(), now(), 0));
-        record::run(site.state(), &mut report, 0, Scope { nodes: &[], directories: &[] });
+        record::run(site.state(), &mut report, 0, Scope::default());
         let status = Status::parse(&site.state().status().unwrap().unwrap()).unwrap();
         assert_eq!(status.exit_code, Some(0));
         drop(site);

@@ -54,8 +54,6 @@ impl Ssh {
             options: ssh.options.clone(),
             traffic_class: config.sync.traffic_class.clone(),
             timeout: config.sync.timeout,
-            persist: ssh.persist,
-            now: host::now,
             has_aes: host::has_aes(),
             own_config: host::home().map(|home| OwnConfig::read(&home)).unwrap_or_default(),
             control_dir: state.path().join("ssh"),

@@ -12,6 +12,7 @@ use super::limits::Budget;
 use super::rules::Rules;
 use crate::disk::acl::{self, Acl};
 use crate::disk::{HeldRoot, OWN_DIR, Owners, Stamp};
+use crate::model::escape::plain;
 use crate::model::path::{NAME_MAX, PATH_MAX};
 use crate::model::{Busy, Digest, Entry, EntryProblem, File, Meta, Owner, RelPath, Symlink};
 
@@ -270,8 +271,7 @@ pub(super) fn unreadable(error: Errno) -> Entry {
 
 /// An error in the system's words, without its number.
 pub(super) fn words(error: Errno) -> String {
-    let text = io::Error::from(error).to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+    plain(&io::Error::from(error).to_string())
 }
 
 /// Opens what is at a path below the root and leaves its access time, where that is permitted: it takes

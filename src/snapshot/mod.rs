@@ -109,6 +109,8 @@ pub struct Scanned {
     pub settled: bool,
     /// The room on the root's filesystem.
     pub free: Space,
+    /// Where that is mounted; empty where it is not known.
+    pub mount: String,
     /// Whether earlier runs have left anything in the root's stage, of whatever age.
     pub leftovers: bool,
 }
@@ -125,6 +127,7 @@ impl Scanned {
             entries: 0,
             settled: true,
             free: Space::default(),
+            mount: String::new(),
             leftovers: false,
         }
     }

@@ -144,7 +144,11 @@ fn too_little_room(directory: &DirectorySpec, member: &Member<'_>, plan: &EdgePl
     // What others put into a two-way directory must not hold up the rest of it.
     let lacking = room::lacking(&plan.actions, member.scanned.free, directory.is_two_way())?;
     let root = member.root.display();
-    Some(Halt::new(Guard::FreeSpace, format!("on the disk of {root} {lacking}")))
+    let mount = match &*member.scanned.mount {
+        "" => String::new(),
+        mount => format!(", mounted at {mount},"),
+    };
+    Some(Halt::new(Guard::FreeSpace, format!("on the disk of {root}{mount} {lacking}")))
 }
 
 /// What a root's trash has to keep is beyond its limit by `excess` bytes: nothing more may go there.

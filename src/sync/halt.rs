@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::escape::plain;
 use crate::model::{RelPath, RelPathBuf, Tree};
 use crate::report::Guard;
 
@@ -24,6 +25,7 @@ const EXAMPLES: usize = 3;
 
 impl Halt {
     pub(super) fn new(guard: Guard, detail: String) -> Halt {
+        let detail = plain(&detail);
         Halt { guard, detail, token: None, paths: Vec::new(), restore: Vec::new() }
     }
 

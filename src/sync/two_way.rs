@@ -158,6 +158,7 @@ fn merge(run: &Run<'_>, plan: &RoundPlan, nodes: &mut [NodeRun<'_>]) -> Option<A
         (committed.unwrap_or_else(lost), main.trashed(name))
     };
     pulled::forget(run, name);
+    (run.env.merged)(name, &plan.members);
     let after = applied::apply_done(&plan.origin.tree, actions, &outcomes);
     let found = kept::apply_kept(&plan.origin.found, actions, &outcomes);
     let all_done = outcomes.iter().all(|outcome| outcome.as_ref().is_some_and(Outcome::is_done));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::model::escape::clean;
+use crate::model::escape::{clean, plain};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl fmt::Display for Mistake {
             origin => format!("{origin}: {}", self.message),
         };
         // A message may quote what was typed, and one mistake is one line.
-        f.write_str(&clean(&line))
+        f.write_str(&clean(&plain(&line)))
     }
 }
 

@@ -10,13 +10,16 @@ use crate::model::{Room, Shortage, Size, Space};
 pub(super) struct StageRoom {
     space: Space,
     room: Room,
+    /// And where its disk is mounted.
     root: String,
 }
 
 impl StageRoom {
     pub(super) fn of(own: &OwnDir) -> StageRoom {
         let space = disk::space(own.stage());
-        StageRoom { space, room: Room::of(space), root: own.root().path().display().to_string() }
+        let mount = disk::mount_point(own.stage()).map(|mount| format!(" (mounted at {mount})"));
+        let root = format!("{}{}", own.root().path().display(), mount.unwrap_or_default());
+        StageRoom { space, room: Room::of(space), root }
     }
 
     /// Sets room for a file of `size` bytes aside, or says why there is none.

@@ -32,6 +32,8 @@ pub enum Kind {
     Directory,
     /// It was removed, or moved away.
     Removed,
+    /// A run of ours has put it there: it is whole, and no news.
+    Own,
 }
 
 /// What has changed in which directory and waits for a run.
@@ -63,7 +65,13 @@ impl Gather {
         let pending = self.directories.entry(directory.to_owned()).or_default();
         let in_burst = pending.seen.is_some_and(|seen| now < seen + QUIET) && pending.lead.is_none();
         match kind {
+            Kind::Own => {
+                pending.unsure.remove(path);
+                pending.completes(now, path, settle);
+                return;
+            }
             Kind::Created => {
+                pending.complete.remove(path);
                 if pending.unsure.len() < MOST_UNSURE {
                     pending.unsure.insert(path.to_owned(), now + settle);
                 } else {

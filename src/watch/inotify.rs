@@ -4,24 +4,31 @@
 //! scan looks into. A watch is made on a directory that is held open, so that nobody can redirect it, and before the
 //! directory is read, so that nothing in it is missed. Where a root cannot be watched as a whole it is to be polled.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
+use rustix::event::Timespec;
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fstatfs, statat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::gather::Kind;
-use crate::disk::{HeldRoot, OWN_DIR};
+use super::own_writes::OwnWrites;
+use crate::disk::{HeldRoot, OWN_DIR, Stamp};
 use crate::model::{RelPath, RelPathBuf};
 use crate::snapshot::Rules;
 
 /// Events that are read at a time.
 const MOST_EVENTS: usize = 4096;
 const BUFFER: usize = 64 * 1024;
+/// Most events that wait for a commit of our own to be over. Beyond it anything may have happened.
+const MOST_UNDECIDED: usize = 20_000;
+/// How soon they are looked at again: ten milliseconds.
+const UNDECIDED_AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// What a directory is watched for. A root is watched for its own end as well.
 const MASK: WatchFlags = WatchFlags::CLOSE_WRITE
     .union(WatchFlags::MOVED_TO)
@@ -96,6 +103,9 @@ pub struct Watches {
     dirs: HashMap<i32, (String, Box<[u8]>)>,
     /// Bytes of these paths.
     bytes: usize,
+    own: Arc<OwnWrites>,
+    /// What happened in directories in which a commit of our own is under way.
+    undecided: Vec<Seen>,
 }
 
 #[derive(Debug)]
@@ -108,15 +118,16 @@ struct WatchedRoot {
 }
 
 impl Watches {
-    /// Watches on nothing. The error names the setting that allows more.
-    pub fn new(limits: WatchLimits) -> Result<Watches, String> {
+    /// Watches on nothing. What `own` explains is told as such. The error names the setting that allows more.
+    pub fn new(limits: WatchLimits, own: Arc<OwnWrites>) -> Result<Watches, String> {
         let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(|error| match error {
             Errno::MFILE => "the kernel gives no further inotify instance: raise \
                              fs.inotify.max_user_instances with sysctl"
                 .to_owned(),
             error => format!("inotify cannot be used: {}", io::Error::from(error)),
         })?;
-        Ok(Watches { inotify, limits, roots: HashMap::new(), dirs: HashMap::new(), bytes: 0 })
+        let (roots, dirs) = (HashMap::new(), HashMap::new());
+        Ok(Watches { inotify, limits, roots, dirs, bytes: 0, own, undecided: Vec::new() })
     }
 
     /// Watches a root from now on. The error says why it is to be polled.
@@ -184,15 +195,55 @@ impl Watches {
                 }
             }
         }
-        let mut seen = Vec::new();
+        let mut seen = mem::take(&mut self.undecided);
         if events.len() > self.limits.events {
             self.overflow(&mut seen);
-            return Ok(seen);
+        } else {
+            for (watch, flags, name) in events {
+                self.take(watch, flags, &name, &mut seen);
+            }
         }
-        for (watch, flags, name) in events {
-            self.take(watch, flags, &name, &mut seen);
+        Ok(self.without_own(seen))
+    }
+
+    /// After how long [`Watches::read`] may have something, though nothing happens until then.
+    #[must_use]
+    pub fn again_after(&self) -> Option<Timespec> {
+        (!self.undecided.is_empty()).then_some(UNDECIDED_AGAIN)
+    }
+
+    /// What [`Watches::read`] has not told yet, for the last time. Whose doing it was is not known.
+    #[must_use]
+    pub fn rest(self) -> Vec<Seen> {
+        self.undecided
+    }
+
+    /// Tells apart what our own commits did. In a directory in which one is under way that cannot be said yet.
+    fn without_own(&mut self, seen: Vec<Seen>) -> Vec<Seen> {
+        let mut told = Vec::new();
+        for mut seen in seen {
+            if let Seen::Path { root, path, kind } = &mut seen {
+                if self.own.is_under_way(root) {
+                    self.undecided.push(seen);
+                    continue;
+                }
+                let held = self.roots.get(root).map(|root| &root.held);
+                let now = || {
+                    let fd = held?.open_at(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).ok()?;
+                    fstat(&fd).ok().map(|stat| Stamp::of(&stat))
+                };
+                if self.own.explains(root, path, *kind, now) {
+                    *kind = Kind::Own;
+                }
+            }
+            told.push(seen);
         }
-        Ok(seen)
+        if self.undecided.len() > MOST_UNDECIDED {
+            let roots: BTreeSet<String> =
+                mem::take(&mut self.undecided).iter().map(|seen| seen.root().to_owned()).collect();
+            told.extend(roots.into_iter().map(|root| Seen::Whole { root }));
+        }
+        told
     }
 
     fn take(&mut self, watch: i32, flags: ReadFlags, name: &[u8], seen: &mut Vec<Seen>) {

@@ -9,6 +9,7 @@ mod coalesce;
 mod dirt;
 mod gather;
 mod inotify;
+mod own_writes;
 mod queues;
 #[cfg(test)]
 mod tests;
@@ -18,4 +19,5 @@ pub use coalesce::Coalesce;
 pub use dirt::Dirt;
 pub use gather::{Gather, Kind};
 pub use inotify::{Seen, WatchLimits, Watches};
+pub use own_writes::{Left, OwnCommit, OwnWrites};
 pub use queues::{Layout, NodeResult, Queues, RunPlan};

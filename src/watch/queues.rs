@@ -276,6 +276,12 @@ impl Queues {
         }
     }
 
+    /// How many runs have begun.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.last_number
+    }
+
     /// When [`Queues::next_run`] may have another answer, if nothing else happens.
     #[must_use]
     pub fn next_due(&self, now: Duration) -> Option<Duration> {

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::gather::{Gather, Kind};
 use super::inotify::{Seen, WatchLimits, Watches};
+use super::own_writes::{Left, OwnWrites};
 use super::queues::{Layout, NodeResult, Queues, RunPlan};
 use super::{Coalesce, Dirt};
-use crate::disk::HeldRoot;
+use crate::disk::{HeldRoot, Stamp};
 use crate::model::{RelPath, RelPathBuf};
 use crate::snapshot::Rules;
 
@@ -334,6 +336,7 @@ fn a_week_of_events_leaves_nothing_behind() {
 struct Disk {
     dir: tempfile::TempDir,
     watches: Watches,
+    own: Arc<OwnWrites>,
 }
 
 fn disk(limits: WatchLimits, exclude: &[&str]) -> (Disk, Result<(), String>) {
@@ -341,11 +344,12 @@ fn disk(limits: WatchLimits, exclude: &[&str]) -> (Disk, Result<(), String>) {
     for name in ["a/b", "skip/deep", ".xds-sync/stage"] {
         fs::create_dir_all(dir.path().join(name)).unwrap();
     }
-    let mut watches = Watches::new(limits).unwrap();
+    let own = Arc::new(OwnWrites::default());
+    let mut watches = Watches::new(limits, Arc::clone(&own)).unwrap();
     let exclude: Vec<String> = exclude.iter().map(|&glob| glob.to_owned()).collect();
     let rules = Rules::new(&exclude, Vec::new()).unwrap();
     let added = watches.add("d", HeldRoot::open(dir.path()).unwrap(), rules);
-    (Disk { dir, watches }, added)
+    (Disk { dir, watches, own }, added)
 }
 
 impl Disk {
@@ -456,4 +460,52 @@ fn a_root_that_goes_is_told() {
     assert_eq!(disk.seen(), ["Gone"]);
     fs::rename(&moved, &root).unwrap();
     assert!(RelPath::new(b"x").is_ok());
+}
+
+#[test]
+fn what_a_commit_of_our_own_left_is_no_news_until_somebody_changes_it() {
+    let (mut disk, added) = disk(WatchLimits::default(), &[]);
+    added.unwrap();
+    let (root, own) = (disk.root().to_owned(), Arc::clone(&disk.own));
+    let stage = root.join(".xds-sync/stage/blob");
+    fs::write(root.join("old"), "x").unwrap();
+    disk.seen();
+
+    let commit = own.begin("d");
+    fs::write(&stage, "y").unwrap();
+    fs::rename(&stage, root.join("new")).unwrap();
+    fs::rename(root.join("old"), root.join(".xds-sync/old")).unwrap();
+    assert_eq!(disk.seen(), [""; 0], "until it is over nobody can say whose that is");
+    assert!(disk.watches.again_after().is_some());
+    fs::write(root.join("other"), "z").unwrap();
+    let stamp = Stamp::of(&rustix::fs::lstat(root.join("new")).unwrap());
+    commit.leave([(path("new"), Left::There(stamp)), (path("old"), Left::Gone)]);
+    drop(commit);
+    assert_eq!(disk.seen(), ["Own new", "Own old", "Created other", "Complete other"]);
+    assert_eq!(disk.watches.again_after(), None);
+
+    // Somebody gives it another mode.
+    fs::set_permissions(root.join("new"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(disk.seen(), ["Touched new"]);
+    fs::write(root.join("old"), "x").unwrap();
+    fs::remove_file(root.join("old")).unwrap();
+    assert_eq!(disk.seen().last().unwrap(), "Removed old");
+
+    // Watches that end tell what they could not yet.
+    let commit = own.begin("d");
+    fs::write(root.join("late"), "x").unwrap();
+    assert_eq!(disk.seen(), [""; 0]);
+    drop(commit);
+    assert_eq!(disk.watches.rest().len(), 2, "made and closed");
+}
+
+#[test]
+fn an_own_file_is_whole_and_no_dirt() {
+    let mut gather = Gather::default();
+    gather.add(ms(0), "d", &path("a"), Kind::Own, SETTLE);
+    assert!(!gather.has("d"));
+    assert_eq!(gather.next_due(|_| true), None);
+    assert_eq!(gather.complete(ms(500), "d"), [path("a")]);
+    gather.add(ms(600), "d", &path("a"), Kind::Created, SETTLE);
+    assert!(gather.complete(ms(600), "d").is_empty(), "somebody writes it again");
 }

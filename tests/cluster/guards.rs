@@ -142,6 +142,8 @@ fn a_full_node_halts_alone_and_goes_on_when_there_is_room() {
     assert_eq!(dry.changes(), run.changes());
     assert!(!run.changes().iter().any(|change| change.starts_with("moh mds1")), "{:?}", run.changes());
     assert_eq!(run.json["halted"][0]["guard"], "free_space");
+    let (moh, detail) = ("/var/lib/xivo/moh", run.json["halted"][0]["detail"].as_str().unwrap());
+    assert!(detail.contains(&format!("on the disk of {moh}, mounted at {moh}, ")), "{detail}");
     assert!(!mds1.exists(song) && mds1.exists(sounds("a.wav")) && cluster["mds2"].exists(song));
     mds1.sh("mount -o remount,size=64m /var/lib/xivo/moh").ok();
     main.sync_json([""; 0]).exits(0);

@@ -250,3 +250,70 @@ fn once_it_does_what_is_due_and_ends() {
     cluster["mds1"].stop_sshd();
     cluster.main.xds_sync(["watch", "--once"]).exits(41);
 }
+
+#[test]
+fn what_runs_put_in_place_themselves_starts_no_further_run() {
+    let both = "[[directory]]\nname = \"recordings\"\npath = \"/var/lib/xivo/sounds/recordings\"\ndirection = \"both\"\n\
+                settle = \"0s\"\ndelete = \"propagate\"\n";
+    let cluster = Cluster::new().nodes(3).without_asterisk().more_config(both).build();
+    let (main, nodes) = (&cluster.main, ["mds1", "mds2", "mds3"]);
+    main.write(format!("{RECORDINGS}/first.wav"), wav(80));
+    let _daemon = start(main, &nodes);
+    let runs = || live(main)["runs"].as_u64().unwrap();
+    let before = runs();
+    // An echo of one would be a run of its own, or come with the run for the next one: never with all of them.
+    for turn in 0..6 {
+        let (node, path) = (nodes[turn % 3], format!("{RECORDINGS}/call{turn}.wav"));
+        cluster[node].sh(format!("cp {RECORDINGS}/first.wav {path}")).ok();
+        for host in cluster.hosts() {
+            eventually(&format!("{path} on {}", host.name), LIMIT, || host.exists(&path));
+        }
+        await_idle(main, &nodes);
+    }
+    assert_eq!(runs() - before, 6, "one for each recording");
+
+    // Somebody else's changes of the same files are changes.
+    main.sh(format!("echo edited >{RECORDINGS}/call0.wav")).ok();
+    cluster["mds3"].sh(format!("echo edited >{RECORDINGS}/call1.wav; rm {RECORDINGS}/call2.wav")).ok();
+    for host in cluster.hosts() {
+        eventually("both edits are there", LIMIT, || {
+            host.sh(format!("cd {RECORDINGS} && grep -q edited call0.wav && grep -q edited call1.wav"))
+                .success()
+        });
+        eventually("what was removed is gone", LIMIT, || !host.exists(format!("{RECORDINGS}/call2.wav")));
+    }
+    // Also where a run had removed them.
+    cluster["mds2"].sh(format!("cp {RECORDINGS}/first.wav {RECORDINGS}/call2.wav")).ok();
+    for host in cluster.hosts() {
+        eventually("it is there again", LIMIT, || host.exists(format!("{RECORDINGS}/call2.wav")));
+    }
+}
+
+#[test]
+fn killed_in_the_middle_of_a_file_the_next_one_goes_on_and_nothing_stays() {
+    let cluster = Cluster::new().nodes(1).without_asterisk().build();
+    let (main, mds1) = (&cluster.main, &cluster["mds1"]);
+    let daemon = start(main, &["mds1"]);
+    cluster.slow_down("mds1", "8mbit");
+    main.sh(format!("head -c 20000000 /dev/urandom >{SOUNDS}/.t && mv {SOUNDS}/.t {SOUNDS}/large.wav")).ok();
+    let staged = || mds1.sh(format!("find {SOUNDS}/.xds-sync/stage -type f -size +1000k")).text();
+    eventually("a part of the file to be there", LIMIT, || !staged().is_empty());
+    daemon.signal(Signal::KILL);
+    let _ = daemon.wait();
+    assert!(!mds1.exists(format!("{SOUNDS}/large.wav")));
+    assert_eq!(live(main), Value::Null, "nobody is asked where nobody listens");
+
+    cluster.speed_up("mds1");
+    let daemon = start(main, &["mds1"]);
+    main.await_syslog("did not end: it was killed");
+    main.tree(SOUNDS).assert_same(&mds1.tree(SOUNDS));
+    assert_eq!(staged(), "");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for(Duration::from_secs(20)).exits(0);
+    for host in cluster.hosts() {
+        eventually(&format!("no process of ours to be on {}", host.name), LIMIT, || {
+            !host.sh("pgrep -x 'xds-sync|ssh'").success()
+        });
+    }
+    assert_eq!(main.sh("ls -A /var/lib/xds-sync/ssh").ok(), "", "no socket of either");
+}

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use xds_sync::model::NodeChange;
 use xds_sync::report::Report;
 use xds_sync::state::StateDir;
 
 use super::disk::{self, Listing, Thing};
 use super::history::{DIRECTORIES, History, Listings};
 use super::script::{BOTH, PUSH, Setup};
-use super::world::names_and_contents;
+use super::world::{World, names_and_contents};
 
 impl History {
     /// Nodes and Main that do not agree on a base merge without one.
@@ -348,4 +349,29 @@ pub(super) fn check_excluded(
         }
     }
     Ok(())
+}
+
+/// Everything on every host, what is ours included.
+pub(super) fn everything(world: &World) -> Listing {
+    let mut all = Listing::new();
+    for host in 0..=world.nodes {
+        for dir in [PUSH, BOTH] {
+            let root = world.root(host, dir);
+            for (path, seen) in
+                disk::list(&root, None).into_iter().chain(disk::list(&root.join(".xds-sync"), None))
+            {
+                all.insert(format!("{host} {dir} {path}"), seen);
+            }
+        }
+    }
+    all
+}
+
+pub(super) fn lines(report: &Report) -> String {
+    // A dry run has put nothing into the trash, and so has no ids.
+    let changes =
+        report.changes.iter().map(|change| format!("{:?}", NodeChange { id: None, ..change.clone() }));
+    let halted = report.halted.iter().map(|halted| format!("{halted:?}"));
+    let problems = report.problems.iter().map(|problem| format!("{problem:?}"));
+    changes.chain(halted).chain(problems).collect::<Vec<_>>().join("\n  ")
 }

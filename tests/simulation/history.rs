@@ -8,13 +8,13 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use xds_sync::model::NodeChange;
 use xds_sync::node::Local;
 use xds_sync::report::Report;
 use xds_sync::state::StateDir;
 use xds_sync::sync::{self, Environment, Options, Silent, Spec};
 
-use super::check::{check_contents, check_excluded, numbers};
+use super::check::{check_contents, check_excluded, everything, lines, numbers};
+use super::daemon::{ByDaemon, Daemon};
 use super::disk::{self, Listing, Thing};
 use super::net::{Net, words};
 use super::script::{BOTH, Fault, PUSH, Run, Script, Setting, Step};
@@ -46,6 +46,8 @@ pub struct History {
     uncovered: BTreeSet<(usize, usize, String)>,
     /// Nodes answer in the opposite order.
     backwards: bool,
+    /// While it lives.
+    pub(super) daemon: Option<Daemon>,
 }
 
 /// What stands at the paths of each host's directories.
@@ -70,6 +72,7 @@ impl History {
             images: BTreeSet::new(),
             uncovered: BTreeSet::new(),
             backwards,
+            daemon: None,
         }
     }
 
@@ -100,6 +103,8 @@ impl History {
             Step::Run(run) => {
                 self.run(run)?;
             }
+            Step::Turn(run) => self.turn(run)?,
+            Step::Settle => self.settle()?,
             Step::Configure(setting) => self.configure(*setting),
             Step::Converge => self.converge()?,
             Step::Image { node } => {
@@ -178,6 +183,8 @@ impl History {
     fn configure(&mut self, setting: Setting) {
         let before = self.world.list_all();
         self.world.configure(setting);
+        // It begins anew.
+        self.daemon = None;
         for ((host, dir), listing) in self.world.list_all() {
             let known = before.get(&(host, dir));
             let is_new = |path: &String| {
@@ -213,6 +220,8 @@ impl History {
         for by in self.changed.values_mut() {
             by.remove(&node);
         }
+        // Its machine has begun anew as well, or looks at the whole of it.
+        self.daemon = None;
         self.merged = true;
         self.troubled = true;
         self.buried.clear();
@@ -223,7 +232,17 @@ impl History {
         self.go(run, &[])
     }
 
-    fn go(&mut self, run: &Run, accept: &[String]) -> Result<Ran, String> {
+    pub(super) fn go(&mut self, run: &Run, accept: &[String]) -> Result<Ran, String> {
+        self.go_with(run, &Options { accept: accept.to_vec(), ..Options::default() }, None)
+    }
+
+    /// A run of the daemon, or of a process of its own.
+    pub(super) fn go_with(
+        &mut self,
+        run: &Run,
+        options: &Options,
+        by: Option<&ByDaemon>,
+    ) -> Result<Ran, String> {
         if !run.faults.is_empty() || !run.cuts.is_empty() {
             self.troubled = true;
         }
@@ -233,11 +252,11 @@ impl History {
             self.world.loaded.lock().unwrap().entry(node).or_insert(now);
         }
         let calm = run.faults.is_empty() && run.cuts.is_empty();
-        let planned = if run.dry_first && calm { Some(self.dry_run(run)?) } else { None };
+        let planned = if run.dry_first && calm && by.is_none() { Some(self.dry_run(run)?) } else { None };
         let before = self.world.list_all();
         self.world.clock.advance(Duration::from_millis(10));
         let edited = Arc::new(Mutex::new(Vec::new()));
-        let report = self.carry_out(run, accept, false, &edited)?;
+        let report = self.carry_out(run, options, by, &edited)?;
         self.world.clock.advance(Duration::from_millis(10));
         let edited = std::mem::take(&mut *edited.lock().unwrap());
         // What people changed meanwhile did not come from the run.
@@ -256,7 +275,7 @@ impl History {
         if !touched.contains(&(0, PUSH)) && before[&(0, PUSH)] != after[&(0, PUSH)] {
             return Err("Main's pushed directory was changed by a run".to_owned());
         }
-        if accept.is_empty() && edited.is_empty() {
+        if options.accept.is_empty() && edited.is_empty() {
             self.check_guard(&before, &after)?;
             self.check_uncovered(&before, &after)?;
         }
@@ -291,27 +310,38 @@ impl History {
 
     fn dry_run(&self, run: &Run) -> Result<Report, String> {
         let before = everything(&self.world);
-        let report = self.carry_out(run, &[], true, &Arc::default())?;
+        let options = Options { dry_run: true, ..Options::default() };
+        let report = self.carry_out(run, &options, None, &Arc::default())?;
         if everything(&self.world) != before {
             return Err("a dry run changed something".to_owned());
         }
         report.ok_or_else(|| "a dry run was killed".to_owned())
     }
 
-    fn carry_out(&self, run: &Run, accept: &[String], dry_run: bool, edited: &Edited) -> Result<Ran, String> {
+    fn carry_out(
+        &self,
+        run: &Run,
+        options: &Options,
+        by: Option<&ByDaemon>,
+        edited: &Edited,
+    ) -> Result<Ran, String> {
         let world = &self.world;
+        let own = by.map(|by| by.own.clone());
+        let own = move |host: usize| own.as_ref().map_or_else(Arc::default, |own| Arc::clone(&own[host]));
         let disk = {
             let (base, setup) = (world.base.clone(), world.setup.clone());
             let (clock, ids, loaded) = (world.clock.clone(), world.ids.clone(), Arc::clone(&world.loaded));
+            let own = own.clone();
             Arc::new(move |node| {
-                world::local(
+                let options = world::local(
                     base.clone(),
                     setup.clone(),
                     clock.clone(),
                     ids.clone(),
                     Arc::clone(&loaded),
                     node,
-                )
+                );
+                (options, own(node))
             })
         };
         let mut run = run.clone();
@@ -319,7 +349,7 @@ impl History {
             run.order.reverse();
         }
         let run = &run;
-        let in_order = world.setup.parallel >= world.nodes;
+        let in_order = world.setup.parallel >= world.nodes && by.is_none();
         let net = Net::new(run, world.nodes, in_order, world.base.clone(), world.clock.clone(), disk);
         let streams = Arc::clone(&net.streams);
         let hang_up = move || {
@@ -340,7 +370,7 @@ impl History {
                 world::edit(&root, clock.read(), op);
             }
         };
-        let faults: Vec<Fault> = if dry_run { Vec::new() } else { run.faults.clone() };
+        let faults: Vec<Fault> = if options.dry_run { Vec::new() } else { run.faults.clone() };
         watch::begin(faults, world.setup.exchange, Box::new(edit), Box::new(hang_up.clone()));
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let state = StateDir::open(&world.state_dir(0))?;
@@ -348,16 +378,20 @@ impl History {
             let environment = Environment {
                 state: &state,
                 connect: &net,
-                main: Mutex::new(Box::new(Local::new(world.local(0)))),
+                main: Mutex::new(Box::new(Local::new(world.local(0)).sharing(own(0)))),
                 now: &move || clock.read(),
                 new_id: &move || ids.next(),
                 progress: &Silent,
                 stop: &AtomicBool::new(false),
                 shared: None,
                 may_reload: &|_, _| true,
+                merged: &|directory, members| {
+                    if let Some(by) = by {
+                        by.merged.lock().unwrap().push((directory.to_owned(), members.to_vec()));
+                    }
+                },
             };
-            let options = Options { dry_run, accept: accept.to_vec(), ..Options::default() };
-            sync::run(&environment, &Spec::new(&world.config, &options, true))
+            sync::run(&environment, &Spec::new(&world.config, options, true))
         }));
         hang_up();
         let broken = net.settle();
@@ -391,7 +425,8 @@ impl History {
         fs::rename(&root, &away).unwrap();
         fs::create_dir(&root).unwrap();
         let known = self.world.state_dir(0).join("ledger.json").exists();
-        let ran = self.carry_out(&Run::default(), &[], false, &Arc::default());
+        self.daemon = None;
+        let ran = self.carry_out(&Run::default(), &Options::default(), None, &Arc::default());
         fs::remove_dir_all(&root).unwrap();
         fs::rename(&away, &root).unwrap();
         let report = ran?;
@@ -457,29 +492,4 @@ impl History {
         }
         Ok(())
     }
-}
-
-/// Everything on every host, what is ours included.
-fn everything(world: &World) -> Listing {
-    let mut all = Listing::new();
-    for host in 0..=world.nodes {
-        for dir in [PUSH, BOTH] {
-            let root = world.root(host, dir);
-            for (path, seen) in
-                disk::list(&root, None).into_iter().chain(disk::list(&root.join(".xds-sync"), None))
-            {
-                all.insert(format!("{host} {dir} {path}"), seen);
-            }
-        }
-    }
-    all
-}
-
-pub fn lines(report: &Report) -> String {
-    // A dry run has put nothing into the trash, and so has no ids.
-    let changes =
-        report.changes.iter().map(|change| format!("{:?}", NodeChange { id: None, ..change.clone() }));
-    let halted = report.halted.iter().map(|halted| format!("{halted:?}"));
-    let problems = report.problems.iter().map(|problem| format!("{problem:?}"));
-    changes.chain(halted).chain(problems).collect::<Vec<_>>().join("\n  ")
 }

@@ -15,13 +15,14 @@ use xds_sync::node::{
     Remote, agent,
 };
 use xds_sync::sync::Connect;
+use xds_sync::watch::OwnWrites;
 
 use super::script::Run;
 use super::watch;
 use super::world::VirtualClock;
 
 /// Makes the disk of the node with this number.
-pub type Disk = Arc<dyn Fn(usize) -> LocalOptions + Send + Sync>;
+pub type Disk = Arc<dyn Fn(usize) -> (LocalOptions, Arc<OwnWrites>) + Send + Sync>;
 
 /// An agent's thread, and of which node; the error is what it panicked with.
 type Agent = (usize, JoinHandle<Result<(), String>>);
@@ -106,10 +107,10 @@ impl Net {
         let agent = std::thread::spawn(move || {
             watch::become_host(node);
             let served = catch_unwind(AssertUnwindSafe(|| {
-                let options = options(node);
+                let (options, own) = options(node);
                 let progress = Arc::clone(&options.progress);
                 let accept = accept(&base, node);
-                let mut local = Local::new(options);
+                let mut local = Local::new(options).sharing(own);
                 let output = far.clone();
                 let _ = agent::serve(far, output, &mut local, &accept, &progress);
             }));

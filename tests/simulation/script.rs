@@ -66,6 +66,10 @@ pub enum Step {
         seconds: u64,
     },
     Run(Run),
+    /// The daemon does what is due; the first run of it is this one. Nodes that are away are away for all of them.
+    Turn(Run),
+    /// The daemon, until nothing is due: then a full run finds nothing to do.
+    Settle,
     /// The administrator changes the configuration.
     Configure(Setting),
     /// All nodes are there and nothing fails, until nothing is left to do.
@@ -229,6 +233,8 @@ impl Script {
         };
         // Half of all histories are of good times: then more is known about how they must end.
         let calm = random.chance(40);
+        // In some of them a daemon lives.
+        let with_daemon = random.chance(40);
         let twice = random.chance(30);
         let mut maker = Maker { random, nodes, contents: 0 };
         let mut steps = Vec::new();
@@ -253,9 +259,15 @@ impl Script {
             } else {
                 maker.trouble(&mut steps);
             }
+            if with_daemon && maker.random.chance(60) {
+                steps.push(Step::Settle);
+            }
             if maker.random.chance(70) {
                 steps.push(Step::Converge);
             }
+        }
+        if with_daemon {
+            maker.let_the_daemon_run(&mut steps);
         }
         Script { nodes, setup, twice, steps }
     }
@@ -283,7 +295,7 @@ impl Script {
             }
         }
         for (at, step) in self.steps.iter().enumerate() {
-            let Step::Run(run) = step else { continue };
+            let (Step::Run(run) | Step::Turn(run)) = step else { continue };
             let mut simpler = Vec::new();
             for fault in 0..run.faults.len() {
                 let mut run = run.clone();
@@ -307,7 +319,7 @@ impl Script {
             }
             for run in simpler {
                 let mut steps = self.steps.clone();
-                steps[at] = Step::Run(run);
+                steps[at] = if matches!(step, Step::Turn(_)) { Step::Turn(run) } else { Step::Run(run) };
                 all.push(with(steps));
             }
         }
@@ -391,6 +403,17 @@ impl Maker {
             run.cuts.push((1 + self.random.below(self.nodes), self.random.below(reach) as i64));
         }
         Step::Run(run)
+    }
+
+    /// Most runs are the daemon's; the others are processes of their own beside it.
+    fn let_the_daemon_run(&mut self, steps: &mut [Step]) {
+        for step in steps {
+            if let Step::Run(run) = step
+                && self.random.chance(75)
+            {
+                *step = Step::Turn(Run { dry_first: false, ..run.clone() });
+            }
+        }
     }
 
     fn fault(&mut self) -> Fault {

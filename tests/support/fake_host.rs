@@ -156,6 +156,7 @@ impl Endpoint for Fake {
             entries,
             settled: true,
             free: Space { block: 1, free_blocks: 7, ..Space::default() },
+            mount: "/srv".to_owned(),
             leftovers: true,
         })
     }

@@ -162,10 +162,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let (Ok(None), Some(pid)) = (self.child.try_wait(), self.pid()) {
-            let _ = kill_process(pid, Signal::KILL);
+        match (self.child.try_wait(), self.pid()) {
+            // `nsenter` ends with what it started, and not before that has gone.
+            (Ok(None), Some(pid)) => _ = kill_process(pid, Signal::KILL),
+            _ => _ = self.child.kill(),
         }
-        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -8,6 +8,7 @@ use super::super::{Context, exit, load};
 use super::{EXAMPLES, Nodes, table};
 use crate::config::Node;
 use crate::model::escape::escape_for_people;
+use crate::model::{Zone, read_rfc3339};
 use crate::site::KnownNodes;
 
 /// The source of a node that stands in the configuration.
@@ -38,6 +39,8 @@ struct Listed<'a> {
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let known = load::nodes(context)?;
     let nodes: Vec<Listed<'_>> = known.config().nodes.iter().map(|node| listed(node, &known)).collect();
+    let zone = context.zone();
+    let row = |node: &Listed<'_>| row(node, &zone);
     let text = match args.json {
         true => serde_json::to_string(&Nodes { nodes })? + "\n",
         // A script reads rows alone.
@@ -62,9 +65,10 @@ fn listed<'a>(node: &'a Node, known: &'a KnownNodes) -> Listed<'a> {
     }
 }
 
-fn row(node: &Listed<'_>) -> [String; 5] {
+fn row(node: &Listed<'_>, zone: &Zone) -> [String; 5] {
+    let tell = |at: &str| read_rfc3339(at).map_or_else(|| at.to_owned(), |time| zone.tell(time));
     let source = match node.last_good {
-        Some(at) => format!("{}, last answer of {at}", node.source),
+        Some(at) => format!("{}, last answer of {}", node.source, tell(at)),
         None => node.source.to_owned(),
     };
     let labels = node.labels.join(",");

@@ -59,6 +59,7 @@ impl Duty<'_> {
             since: rfc3339(self.since),
             next_run: self.next_full.map(|at| rfc3339(time + at.saturating_sub(now))),
             running: self.begun.len(),
+            runs: core.queues.begun(),
             nodes: self.nodes.iter().map(node).collect(),
             polled: self.polled.iter().cloned().collect(),
         }

@@ -266,7 +266,7 @@ impl Duty<'_> {
     pub(super) fn start(&mut self, shared: &Arc<Shared>, plan: RunPlan, options: Options, begun: Begun) {
         let tell = Arc::new(self.teller());
         let RunPlan { number, nodes, .. } = plan;
-        let released = Arc::clone(&tell);
+        let (released, merged) = (Arc::clone(&tell), Arc::clone(&tell));
         let core = Arc::clone(&self.core);
         let monotonic = self.machine().monotonic;
         let is_a_persons = begun.asked.is_some() && !begun.is_full;
@@ -291,6 +291,9 @@ impl Duty<'_> {
             is_asked: begun.asked.is_some(),
             is_for_cron: begun.asked.as_ref().is_some_and(|(request, _)| request.cron),
             released: Box::new(move |node| released(Own::Released(number, node.to_owned()))),
+            merged: Box::new(move |directory, members| {
+                merged(Own::Merged(directory.to_owned(), members.to_vec()));
+            }),
             may_reload: Box::new(move |node, kind| {
                 let mut core = core.lock().unwrap_or_else(PoisonError::into_inner);
                 if is_a_persons {
@@ -302,7 +305,7 @@ impl Duty<'_> {
                 core.reloads.may_reload(monotonic(), node, kind, more)
             }),
         };
-        let main = self.mains.pop().unwrap_or_else(|| self.site.main_disk());
+        let main = self.main_disk();
         self.begun.insert(number, begun);
         let started = thread::Builder::new().name("run".to_owned()).spawn(move || {
             let over = running.carry_out(main);

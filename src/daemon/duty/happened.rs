@@ -15,7 +15,7 @@ use crate::model::escape::{clean, escape_for_people};
 use crate::node::NodeError;
 use crate::report::text::{Style, Verbosity};
 use crate::report::{json, text};
-use crate::watch::Seen;
+use crate::watch::{Dirt, Seen};
 
 impl Duty<'_> {
     pub(in crate::daemon) fn take(&mut self, own: Own) {
@@ -25,6 +25,7 @@ impl Duty<'_> {
             Own::Up(node, polled) => self.up(&node, polled),
             Own::Down(node, error) => self.down(&node, error),
             Own::Released(run, node) => self.core().queues.released(run, &node),
+            Own::Merged(directory, members) => self.merged(&directory, &members),
             Own::Over(run, over) => self.over(run, *over),
             Own::Found(config) => self.found(&config),
         }
@@ -56,6 +57,16 @@ impl Duty<'_> {
         }
         if moved && host.is_none() {
             self.watch_main_again = Some(now + WATCH_AGAIN / 10);
+        }
+    }
+
+    /// What has come to Main is due to all nodes that were not in that round. Main's events do not tell it: they are of our
+    /// own making.
+    fn merged(&mut self, directory: &str, members: &[String]) {
+        let now = self.now();
+        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in self.nodes.keys().filter(|node| !members.contains(*node)) {
+            core.queues.mark(now, directory, Some(node), &Dirt::whole());
         }
     }
 

@@ -64,6 +64,7 @@ impl Watcher {
     /// Tells what happens until the session ends, or Main is gone.
     pub(super) fn run<W: Write>(&self, heartbeat: &Heartbeat<'_, W>) {
         let mut watches: Option<Watches> = None;
+        let mut left = Vec::new();
         loop {
             {
                 let mut state = self.lock();
@@ -73,16 +74,19 @@ impl Watcher {
                 if state.is_over {
                     return;
                 }
-                if let Some(new) = state.new.take() {
-                    watches = new;
+                if let Some(new) = state.new.take()
+                    && let Some(old) = std::mem::replace(&mut watches, new)
+                {
+                    left = old.rest();
                 }
             }
             let Some(known) = &mut watches else { continue };
-            if self.wait(known).is_err() {
+            if left.is_empty() && self.wait(known).is_err() {
                 watches = None;
                 continue;
             }
-            let seen = known.read().unwrap_or_default();
+            let mut seen = std::mem::take(&mut left);
+            seen.extend(known.read().unwrap_or_default());
             if seen.is_empty() {
                 continue;
             }
@@ -96,10 +100,10 @@ impl Watcher {
         }
     }
 
-    /// Waits until something has happened, or [`Watcher::wake`] was called.
+    /// Waits until there may be something to tell, or [`Watcher::wake`] was called.
     fn wait(&self, watches: &Watches) -> Result<(), Errno> {
         let mut fds = [PollFd::new(watches, PollFlags::IN), PollFd::new(&self.wake, PollFlags::IN)];
-        match poll(&mut fds, None) {
+        match poll(&mut fds, watches.again_after().as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
         }

@@ -1,6 +1,7 @@
 //! This host's own disk as an [`Endpoint`].
 
 mod describe;
+mod left;
 mod prepare;
 #[cfg(test)]
 mod tests;
@@ -17,12 +18,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 
+use self::left::left_by;
 use self::prepare::Prepared;
 use super::accept::{Accept, READ_ONLY};
 use super::endpoint::{Endpoint, KeyChange, MainKeys, PreparedRoot, Watching};
 use super::error::{Attempt, NodeError, NodeErrorKind, Refusal};
 use crate::disk::marker::Marker;
-use crate::disk::{Found, HeldRoot, OwnIdentity, Owners, acl};
+use crate::disk::{self, Found, HeldRoot, OwnIdentity, Owners, acl};
 use crate::durable;
 use crate::model::{Action, Entry, Meta, Outcome, Owner, RelPath, ReloadOutcome, TrashKeep, Tree};
 use crate::reload::ReloadRequest;
@@ -31,7 +33,7 @@ use crate::snapshot::{
 };
 use crate::transfer::trash::TrashEntry;
 use crate::transfer::{self, BlobRequest, LocalSource, Received, ScannedTree, Sink, Source};
-use crate::watch::{WatchLimits, Watches};
+use crate::watch::{OwnWrites, WatchLimits, Watches};
 
 const CACHE_SUFFIX: &str = "hashes";
 /// Beside it: what tells our directory in the root from any other.
@@ -83,6 +85,7 @@ pub struct Local {
     scanned: HashMap<PathBuf, Duration>,
     /// Which roots may be touched; without it all.
     accept: Option<Accept>,
+    own_writes: Arc<OwnWrites>,
 }
 
 /// The run that is open.
@@ -146,7 +149,14 @@ impl Local {
             directories: HashMap::new(),
             scanned: HashMap::new(),
             accept: None,
+            own_writes: Arc::default(),
         }
+    }
+
+    /// The same, which tells of its commits to whoever watches, and knows of theirs.
+    #[must_use]
+    pub fn sharing(self, own_writes: Arc<OwnWrites>) -> Local {
+        Local { own_writes, ..self }
     }
 
     /// The same, with no other roots than a node accepts.
@@ -317,7 +327,7 @@ impl Endpoint for Local {
     }
 
     fn watch(&mut self, specs: &[ScanSpec]) -> Result<Watching, NodeError> {
-        let mut watches = match Watches::new(self.options.watch_limits) {
+        let mut watches = match Watches::new(self.options.watch_limits, Arc::clone(&self.own_writes)) {
             Ok(watches) => watches,
             Err(why) => {
                 let roots = specs.iter().map(|_| Err(Refusal::new(why.clone()))).collect();
@@ -360,6 +370,7 @@ impl Endpoint for Local {
             entries: snapshot.tree.len() as u64,
             settled: snapshot.settled,
             free: snapshot.free,
+            mount: snapshot.held.as_ref().and_then(disk::mount_point).unwrap_or_default(),
             // What lies in the stage of a prepared directory was put there by this run.
             leftovers: prepared.is_none() && snapshot.held.as_ref().is_some_and(transfer::has_leftovers),
         };
@@ -420,10 +431,13 @@ impl Endpoint for Local {
         let prepared = scanned.prepared.as_ref().ok_or_else(|| not_prepared(directory))?;
         let stamps = |path: &RelPath| scanned.snapshot.stamp(path);
         let seen = ScannedTree { tree: &scanned.snapshot.tree, stamps: &stamps };
+        let own_commit = self.own_writes.begin(directory);
         let committed = match transfer::commit(prepared.own(), &run, &seen, actions, &mut self.owners) {
             Ok(committed) => committed,
             Err(error) => return Ok(vec![Outcome::Failed(format!("{error:#}")); actions.len()]),
         };
+        own_commit.leave(left_by(actions, &committed));
+        drop(own_commit);
         scanned.trashed = committed.trashed;
         let root = scanned.root.clone();
         if let Some(cache) = self.caches.get_mut(&root) {

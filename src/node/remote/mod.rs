@@ -75,6 +75,7 @@ impl Remote {
             Reply::Scanned(scanned) => scanned,
             other => return self.connection.unexpected(&other, "a scan"),
         };
+        scanned.mount = check::text(&scanned.mount);
         match &mut scanned.root {
             Root::Marked(marker) => {
                 let ids = [Some(&marker.id), marker.generation.as_ref()];

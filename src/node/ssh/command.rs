@@ -1,17 +1,16 @@
 //! The command line of ssh.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use super::control::Control;
 use super::options::{HostKeys, NodeOptions, SshOptions, quoted};
 use crate::model::escape::escape_for_people;
 use crate::node::{NodeError, NodeErrorKind};
 
-/// How long a master outlives its last stream. A run tells it to end when it is done; this is for
-/// runs that were killed.
-const PERSIST: Duration = Duration::from_secs(10);
+/// How many seconds a master outlives its last stream. A run tells it to end when it is done; this is for runs that were
+/// killed.
+const LINGER: &str = "ControlPersist=10s";
 /// The ciphers that are fastest where the processor supports AES, followed by the others that ssh offers by
 /// default, in its order. `^`, which would do that, is not known to versions before 8.0.
 const AES_FIRST: &str = "Ciphers=aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
@@ -96,12 +95,6 @@ impl<'a> Target<'a> {
         self.options.host_keys == HostKeys::Strict
     }
 
-    /// Whether a connection may outlive a run. Whether a certain key is let in can only be seen from a new
-    /// connection, and the first contact changes known_hosts, which the connection is made from.
-    pub(super) fn may_be_kept(&self) -> bool {
-        self.known && !self.only_identity
-    }
-
     /// The options of this connection, as in ssh_config(5), for `-o`.
     pub(super) fn options(&self) -> Vec<String> {
         let options = self.options;
@@ -110,9 +103,8 @@ impl<'a> Target<'a> {
         let strict = if self.known || self.is_strict() { "yes" } else { "accept-new" };
         // Both were checked by `SshOptions::check` and `new`. ssh would refuse an empty value.
         let path = |path: &Path| quoted(path).unwrap_or_default();
-        let persist = options.persist.filter(|_| self.may_be_kept()).unwrap_or(PERSIST);
         let ours = [
-            format!("ControlPersist={}s", persist.as_secs().max(1)),
+            LINGER.to_owned(),
             format!("StrictHostKeyChecking={strict}"),
             format!("UserKnownHostsFile={}", path(&options.known_hosts)),
             format!("HostKeyAlias={}", self.alias),
@@ -140,19 +132,6 @@ impl<'a> Target<'a> {
         let only = only.iter().copied().map(str::to_owned);
         let given = options.options.iter().cloned();
         always.chain(ours).chain(only).chain(given).chain(defaults).chain(previous).chain(aes).collect()
-    }
-
-    /// The files that the connection depends on.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        let keys = [Some(self.identity), self.previous_identity].into_iter().flatten().map(Path::to_owned);
-        keys.chain(self.options.own_config.files.iter().cloned()).collect()
-    }
-
-    /// The lines of known_hosts about it.
-    pub(super) fn known_lines(&self) -> String {
-        let known_hosts = known_hosts(self.options).unwrap_or_default();
-        let of_it = known_hosts.lines().filter(|line| knows(line, &self.alias));
-        of_it.flat_map(|line| [line, "\n"]).collect()
     }
 
     /// Those of the master.

@@ -15,37 +15,21 @@ const MAX_LOG: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Control {
     path: PathBuf,
-    /// Whether the connection is kept for later runs. Otherwise its directory is removed with it.
-    pub(super) is_kept: bool,
 }
 
 impl Control {
-    /// For a connection of this run alone. `count` numbers those of this process.
-    pub(super) fn of_this_run(control_dir: &Path, count: &AtomicU64) -> io::Result<Control> {
+    /// For a new connection. `count` numbers those of this process.
+    pub(super) fn new(control_dir: &Path, count: &AtomicU64) -> io::Result<Control> {
         loop {
             let number = count.fetch_add(1, Ordering::Relaxed);
             let path = control_dir.join(format!("{}-{number}", std::process::id()));
-            match make(&path) {
-                Ok(()) => return Ok(Control { path, is_kept: false }),
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Control { path }),
                 // A killed run that had our process id has left it.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    /// For a connection that outlives this run.
-    pub(super) fn kept(path: PathBuf) -> Control {
-        Control { path, is_kept: true }
-    }
-
-    /// Makes the directory.
-    pub(super) fn make(&self) -> io::Result<()> {
-        make(&self.path)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -69,27 +53,16 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        if !self.is_kept {
-            // The next run sweeps what cannot be removed now.
-            let _ = fs::remove_dir_all(&self.path);
-        }
+        // The next run sweeps what cannot be removed now.
+        let _ = fs::remove_dir_all(&self.path);
     }
-}
-
-fn make(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o700).create(path)
-}
-
-/// The entries of the directory of control sockets.
-pub(super) fn entries(control_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries =
-        fs::read_dir(control_dir).with_context(|| format!("cannot read {}", control_dir.display()))?;
-    Ok(entries.flatten().map(|entry| entry.path()).collect())
 }
 
 /// Removes the directories of processes that have ended.
 pub(super) fn sweep(control_dir: &Path) -> anyhow::Result<()> {
-    for path in entries(control_dir)? {
+    let entries =
+        fs::read_dir(control_dir).with_context(|| format!("cannot read {}", control_dir.display()))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
         let name = path.file_name().and_then(|name| name.to_str());
         let pid = name.and_then(|name| name.split_once('-')).and_then(|(pid, _)| pid.parse::<u32>().ok());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {

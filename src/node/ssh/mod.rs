@@ -7,7 +7,6 @@
 mod command;
 mod control;
 mod failure;
-mod keep;
 mod options;
 mod own_config;
 mod peer;
@@ -35,8 +34,7 @@ use tokio::runtime::Runtime;
 
 use self::command::Target;
 use self::control::Control;
-use self::keep::KeptConnection;
-use self::peer::{SshPeer, Stream};
+use self::peer::SshPeer;
 use super::error::{NodeError, NodeErrorKind};
 use super::protocol::handshake::Hello;
 use super::remote::Remote;
@@ -68,7 +66,7 @@ impl Connector {
         control::sweep(&options.control_dir)?;
         let count = AtomicU64::new(0);
         // A disk that is full or read-only is Main's trouble, and not that of each node.
-        Control::of_this_run(&options.control_dir, &count).with_context(|| {
+        Control::new(&options.control_dir, &count).with_context(|| {
             format!("no control socket of ssh can be made on Main in {}", options.control_dir.display())
         })?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -77,55 +75,18 @@ impl Connector {
             .enable_all()
             .build()
             .context("cannot start the ssh runtime")?;
-        if options.persist.is_none() {
-            for left in keep::kept(&options.control_dir)? {
-                keep::end(&runtime, &left);
-            }
-        }
         Ok(Connector { options, runtime: Arc::new(runtime), count })
     }
 
     /// Connects to a node and shakes hands with its agent.
     pub fn connect(&self, address: &str, node: &NodeOptions, hello: &Hello) -> Result<Remote, NodeError> {
         let target = Target::new(&self.options, address, node)?;
-        let persist = self.options.persist.filter(|_| target.may_be_kept());
-        let (peer, input, output) = match persist {
-            Some(persist) => self.kept(&target, persist)?,
-            None => self.fresh(&target)?,
-        };
+        let control =
+            Control::new(&self.options.control_dir, &self.count).map_err(|error| self.no_socket(&error))?;
+        let session = self.runtime.block_on(self.open(&target, &control))?;
+        let (peer, input, output) =
+            SshPeer::start(&self.runtime, session, control, &self.options.agent, self.options.timeout)?;
         Remote::new(input, output, Box::new(peer), hello, self.options.timeout)
-    }
-
-    /// A stream through a connection of this run alone.
-    fn fresh(&self, target: &Target<'_>) -> Result<Stream, NodeError> {
-        let control = Control::of_this_run(&self.options.control_dir, &self.count)
-            .map_err(|error| self.no_socket(&error))?;
-        let session = self.runtime.block_on(self.open(target, &control))?;
-        SshPeer::start(&self.runtime, session, control, &self.options.agent, self.options.timeout)
-    }
-
-    /// A stream through a connection that outlives this run.
-    fn kept(&self, target: &Target<'_>, persist: Duration) -> Result<Stream, NodeError> {
-        let kept = KeptConnection::new(&self.options.control_dir, target);
-        let _lock = kept.lock().map_err(|error| self.no_socket(&error))?;
-        for outdated in kept.outdated().unwrap_or_default() {
-            keep::end(&self.runtime, &outdated);
-        }
-        let start = |session, limit| {
-            SshPeer::start(&self.runtime, session, kept.control(), &self.options.agent, limit)
-        };
-        let control = kept.control();
-        if keep::is_young(&control, persist, (self.options.now)()) {
-            let session = Session::resume_mux(control.socket().into(), None);
-            // A node that is still connected answers at once.
-            if let Ok(stream) = start(session, MOMENT) {
-                return Ok(stream);
-            }
-        }
-        keep::end(&self.runtime, &control);
-        control.make().map_err(|error| self.no_socket(&error))?;
-        let session = self.runtime.block_on(self.open(target, &control))?;
-        start(session, self.options.timeout)
     }
 
     fn no_socket(&self, error: &io::Error) -> NodeError {

@@ -1,7 +1,7 @@
 //! How to reach nodes in general, and what differs for one.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -30,10 +30,6 @@ pub struct SshOptions {
     pub traffic_class: String,
     /// The longest silence of a node.
     pub timeout: Duration,
-    /// How long a connection is kept for later runs; `None`: it ends with its run.
-    pub persist: Option<Duration>,
-    /// The time, which decides whether a kept connection is too old.
-    pub now: fn() -> SystemTime,
     /// Whether this host's processor is fast at AES. Then AES ciphers are offered first, unless
     /// `own_config` sets ciphers.
     pub has_aes: bool,
@@ -80,8 +76,8 @@ impl SshOptions {
         {
             quotable(path)?;
         }
-        // The longest name is that of a connection that is kept.
-        let longest = self.control_dir.as_os_str().len() + "/k0123456789ab-0123456789ab/s".len();
+        // The longest name is that of the largest process id and count.
+        let longest = self.control_dir.as_os_str().len() + "/4194304-18446744073709551615/s".len();
         ensure!(
             longest <= MAX_CONTROL,
             "{} is too long a path for control sockets",
@@ -124,8 +120,6 @@ pub(super) mod tests {
             options: vec![],
             traffic_class: "cs1".to_owned(),
             timeout: Duration::from_secs(30),
-            persist: None,
-            now: || SystemTime::UNIX_EPOCH,
             has_aes: true,
             own_config: OwnConfig::default(),
             control_dir: "/k".into(),

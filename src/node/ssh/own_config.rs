@@ -1,7 +1,7 @@
 //! The configuration that ssh reads by itself, as far as it decides what we add.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Debian's `/etc/ssh/ssh_config` includes these.
 const SYSTEM_PARTS: &str = "/etc/ssh/ssh_config.d";
@@ -9,8 +9,6 @@ const SYSTEM_PARTS: &str = "/etc/ssh/ssh_config.d";
 /// The files of ssh_config(5) that ssh reads for a user, and what they say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnConfig {
-    /// The files that exist.
-    pub files: Vec<PathBuf>,
     /// Whether they set ciphers, or include files that may.
     pub sets_ciphers: bool,
 }
@@ -26,9 +24,7 @@ impl OwnConfig {
             // ssh itself reports a file that cannot be read.
             let Ok(text) = fs::read(&path) else { continue };
             own.sets_ciphers |= sets_ciphers(&String::from_utf8_lossy(&text));
-            own.files.push(path);
         }
-        own.files.sort();
         own
     }
 }

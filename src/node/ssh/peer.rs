@@ -20,7 +20,7 @@ const MAX_STDERR: usize = 64 * 1024;
 /// An agent with its stdout and its stdin.
 pub(super) type Stream = (SshPeer, OwnedFd, OwnedFd);
 
-/// The agent, and its connection, which ends with it unless it is kept.
+/// The agent, and its connection, which ends with it.
 pub(super) struct SshPeer {
     runtime: Arc<Runtime>,
     child: Option<Child<Arc<Session>>>,
@@ -133,11 +133,8 @@ impl Drop for SshPeer {
         if let Some(reader) = self.reader.take() {
             reader.abort();
         }
-        if self.control.is_kept {
-            return;
-        }
         if let Some(session) = self.session.take().and_then(Arc::into_inner) {
-            // A master that does not answer ends by itself, see `PERSIST`.
+            // A master that does not answer ends by itself, see `LINGER`.
             let _ = self.runtime.block_on(async { timeout(MOMENT, session.close()).await });
         }
     }

@@ -37,8 +37,8 @@ impl Connector {
         input: &[u8],
     ) -> Result<ShellOutput, NodeError> {
         let target = Target::new(&self.options, address, node)?;
-        let control = Control::of_this_run(&self.options.control_dir, &self.count)
-            .map_err(|error| self.no_socket(&error))?;
+        let control =
+            Control::new(&self.options.control_dir, &self.count).map_err(|error| self.no_socket(&error))?;
         let session = self.runtime.block_on(self.open(&target, &control))?;
         let limit = self.options.timeout.saturating_mul(TIMEOUTS);
         let ran = self.runtime.block_on(async {

@@ -74,6 +74,7 @@ fn scanned(digest: Digest) -> Reply {
         entries: 0,
         settled: true,
         free: Default::default(),
+        mount: String::new(),
         leftovers: false,
     })
 }

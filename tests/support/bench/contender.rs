@@ -37,14 +37,6 @@ pub(crate) fn lsyncd_living(cluster: &Cluster, directory: &str, delay: u32) -> S
     )
 }
 
-/// With connections that outlive a run.
-pub(crate) fn xds_sync_kept() -> Contender {
-    Contender {
-        name: "xds-sync, kept connections",
-        script: "XDS_SYNC_SSH_PERSIST=20min xds-sync sync --quiet".to_owned(),
-    }
-}
-
 /// What the original does for each node, one after the other: a push of every directory, a pull of the
 /// recordings.
 pub(crate) fn script(cluster: &Cluster) -> Contender {

@@ -70,24 +70,7 @@ impl Bench {
 
     /// Lets the contenders take turns, each round after `prepare`, and prints a row for each.
     fn take_turns(&self, case: &str, cluster: &Cluster, contenders: &[Contender], prepare: &dyn Fn()) {
-        self.take_turns_settled_by(&contender::xds_sync(), case, cluster, contenders, prepare);
-    }
-
-    /// The same with connections that outlive a run. One that keeps none would end them, and so has no turn.
-    fn with_kept(&self, case: &str, cluster: &Cluster, other: &Contender, prepare: &dyn Fn()) {
-        let kept = contender::xds_sync_kept();
-        cluster.main.sh(&kept.script).ok();
-        self.take_turns_settled_by(&kept, case, cluster, &[kept.clone(), other.clone()], prepare);
-    }
-
-    fn take_turns_settled_by(
-        &self,
-        settle: &Contender,
-        case: &str,
-        cluster: &Cluster,
-        contenders: &[Contender],
-        prepare: &dyn Fn(),
-    ) {
+        let settle = contender::xds_sync();
         let mut taken: Vec<Vec<Taken>> = contenders.iter().map(|_| Vec::new()).collect();
         for _ in 0..self.rounds {
             for (contender, taken) in contenders.iter().zip(&mut taken) {
@@ -128,7 +111,6 @@ fn nothing_to_do(bench: &Bench) {
         contender::bare_ssh(&cluster),
     ];
     bench.take_turns("nothing to do, 4 nodes, 28,000 files", &cluster, &contenders, &|| {});
-    bench.with_kept("nothing to do, 4 nodes, 28,000 files", &cluster, &contenders[1], &|| {});
 }
 
 fn in_step_with_four(bench: &Bench) -> Cluster {
@@ -254,9 +236,7 @@ fn a_renamed_directory(bench: &Bench) {
         cluster.main.sh(format!("cd {SOUNDS}; {there}")).ok();
     };
     let contenders = [contender::xds_sync(), contender::rsync(&cluster), contender::bare_ssh(&cluster)];
-    let case = "a directory of 200 MB renamed, 1 node";
-    bench.take_turns(case, &cluster, &contenders, &rename);
-    bench.with_kept(case, &cluster, &contenders[1], &rename);
+    bench.take_turns("a directory of 200 MB renamed, 1 node", &cluster, &contenders, &rename);
 }
 
 fn a_byte_of_a_large_file(bench: &Bench) {
