@@ -28,6 +28,8 @@ pub mod objects;
 pub(crate) mod pass;
 pub mod publish;
 pub mod rollback;
+#[cfg(test)]
+mod tests;
 pub mod status;
 pub mod tree;
 pub mod trust;
