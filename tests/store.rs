@@ -604,3 +604,41 @@ fn a_git_repository_is_a_store_by_the_program_of_the_documentation() {
     site.ok(&["store", "verify"]);
     assert_eq!(site.run_as("spare", &["store", "claim"]).code, Some(4));
 }
+
+#[test]
+fn the_service_publishes_what_changes() {
+    let site = Site::new();
+    site.ok(&["store", "init"]);
+    site.write("moh/a.wav", "one");
+    // With a /run of its own: the control socket of the service has one place on a host.
+    let mut watch = Command::new("unshare");
+    watch.args(["--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"]);
+    watch.arg(env!("CARGO_BIN_EXE_xds-sync")).args([
+        "--config",
+        site.config("main").to_str().unwrap(),
+        "watch",
+    ]);
+    watch.env("HOME", site.dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut watch = Ended(watch.spawn().unwrap());
+    wait::eventually("a publication", wait::LIMIT, || site.heads() == 1);
+    site.write("moh/a.wav", "two");
+    let digest = blake3::hash(b"two").to_hex().to_string();
+    let is_there =
+        |seq: u64| site.tree(seq, "moh").get("a.wav").is_some_and(|file| file["digest"] == digest.as_str());
+    wait::eventually("the change", wait::LIMIT, || site.heads() > 1 && is_there(site.heads() as u64));
+    // Nothing is published because of what was published; the run has the lock a little longer.
+    let heads = site.heads();
+    wait::eventually("an end of the run", wait::LIMIT, || site.run(&["publish"]).code == Some(0));
+    assert_eq!(site.heads(), heads);
+    let _ = watch.0.kill();
+}
+
+/// A process that does not outlive its test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -11,7 +11,7 @@ use crate::config::Mistakes;
 use crate::host;
 use crate::model::escape::clean;
 use crate::report::exit::{ALL_LOST, IN_STEP, INCOMPATIBLE, LEASE, LOCKED, PARTIAL, TAMPERED, USAGE};
-use crate::site::Locked;
+use crate::site::{self, Locked};
 use crate::store::StoreError;
 
 /// The code of a command that did what it was asked to.
@@ -80,23 +80,12 @@ fn advice(error: &anyhow::Error) -> &'static str {
 pub(super) fn code_of(error: &anyhow::Error) -> u8 {
     if error.is::<Locked>() {
         LOCKED
-    } else if let Some(error) = error.downcast_ref::<StoreError>() {
-        of_store(error)
+    } else if error.is::<StoreError>() {
+        site::store::code_of(error)
     } else if error.is::<Incomplete>() {
         PARTIAL
     } else {
         USAGE
-    }
-}
-
-/// The code of what went wrong with a store.
-pub(super) fn of_store(error: &StoreError) -> u8 {
-    match error {
-        StoreError::Unreachable(_) | StoreError::Refused(_) => ALL_LOST,
-        StoreError::Tampered(_) => TAMPERED,
-        StoreError::Incompatible(_) => INCOMPATIBLE,
-        StoreError::Held { .. } => LEASE,
-        StoreError::Local(_) => USAGE,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::record;
 use crate::report::exit::IN_STEP;
 use crate::report::status::Scope;
 use crate::report::{Halted, NodeReport, Problem, Report, Stage, words};
-use crate::site::store::{Asked, Publication, holder_of};
+use crate::site::store::{Asked, Publication, held_back, holder_of};
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::sync::Options;
 
@@ -119,7 +119,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     log::info!("{}", summary(args.dry_run, &publication));
     publication.warnings.iter().for_each(|warning| context.ui.message(&format!("warning: {warning}")));
     if !args.json {
-        publication.halted.iter().for_each(|halted| context.ui.error(&halt(halted)));
+        publication.halted.iter().for_each(|halted| context.ui.error(&held_back(halted)));
         publication.problems.iter().for_each(|problem| context.ui.error(&clean(&problem.detail)));
     }
     context.ui.result(text.as_bytes())?;
@@ -248,36 +248,21 @@ pub(super) fn summary(dry_run: bool, publication: &Publication) -> String {
     }
 }
 
-/// What a guard holds back, and what releases it.
-pub(super) fn halt(halted: &Halted) -> String {
-    let release = match &halted.token {
-        Some(token) => format!("; if that is right: xds-sync publish --accept-deletes {token}"),
-        None => String::new(),
-    };
-    clean(&format!("{} stays as it was published: {}{release}", halted.directory, halted.detail))
-}
-
 /// Publishes after a run, where there is a store. Returns the code that this adds to the run's.
 pub(super) fn after_run(site: &Site, report: &mut Report) -> u8 {
     if site.config().store.is_none() {
         return IN_STEP;
     }
-    let failure = |detail: String| Problem::failure(Stage::Publish, detail);
     let taken = site.settle_uploads();
     match taken.and_then(|taken| site.publish(&Options::default(), Asked::AfterRun, &taken)) {
         Ok(publication) => {
             log::info!("{}", summary(false, &publication));
-            let code = code_of(&publication);
-            report.problems.extend(publication.halted.iter().map(|halted| failure(halt(halted))));
-            report.problems.extend(publication.problems);
-            let warnings = publication.warnings.into_iter();
-            report.problems.extend(warnings.map(|warning| Problem::warning(Stage::Publish, warning)));
-            code
+            publication.tell(report)
         }
         Err(error) => {
-            let code = exit::code_of(&error);
-            report.problems.push(failure(format!("nothing was published: {}", exit::line_of(&error))));
-            code
+            let detail = format!("nothing was published: {}", exit::line_of(&error));
+            report.problems.push(Problem::failure(Stage::Publish, detail));
+            exit::code_of(&error)
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::daemon::control::{Event, SyncRequest};
 use crate::daemon::lane::{Lane, LaneWork, Told};
 use crate::daemon::live::Polled;
 use crate::daemon::main_watch::MainWatch;
-use crate::daemon::run::UnderWay;
+use crate::daemon::run::{STORE, UnderWay};
 use crate::daemon::{Daemon, ENDING, Machine, Message, Own};
 use crate::model::Direction;
 use crate::model::escape::{clean, escape_for_people};
@@ -149,6 +149,10 @@ impl<'a> Duty<'a> {
             site,
         };
         duty.watch_main();
+        if duty.config.store.is_some() {
+            // It is always there; where it is not, what is due is tried again.
+            duty.core().queues.up(now, STORE);
+        }
         duty.start_threads()?;
         Ok(duty)
     }
@@ -273,6 +277,7 @@ pub(crate) fn digest(config: &Config) -> String {
 
 fn layout(config: &Config) -> Layout {
     let directories = config.directories.iter();
+    let all: BTreeSet<String> = config.directories.iter().map(|directory| directory.name.clone()).collect();
     let names = |node| {
         let own = config.directories.iter().filter(|directory| directory.is_for(node));
         own.map(|directory| directory.name.clone()).collect()
@@ -281,6 +286,11 @@ fn layout(config: &Config) -> Layout {
         directories: directories
             .map(|directory| (directory.name.clone(), directory.direction == Direction::Both))
             .collect(),
-        nodes: config.nodes.iter().map(|node| (node.name.clone(), names(node))).collect(),
+        nodes: config
+            .nodes
+            .iter()
+            .map(|node| (node.name.clone(), names(node)))
+            .chain(config.store.iter().map(|_| (STORE.to_owned(), all.clone())))
+            .collect(),
     }
 }

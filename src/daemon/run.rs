@@ -6,12 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use crate::model::escape::clean;
 use crate::model::{ChangeKind, ReloadState};
 use crate::node::{NodeError, NodeErrorKind, NodeSession};
 use crate::record;
+use crate::report::exit::first_of;
 use crate::report::status::Scope;
-use crate::report::{DirectoryState, NodeReport, NodeState, Report, mail, summary_line};
+use crate::report::{DirectoryState, NodeReport, NodeState, Problem, Report, Stage, mail, summary_line};
 use crate::site::Site;
+use crate::site::store::Asked;
 use crate::state::{Lock, StateDir};
 use crate::sync::{self, Connect, Environment, MainSide, Options, Progress};
 use crate::watch::NodeResult;
@@ -42,8 +45,14 @@ impl Shared {
     }
 }
 
+/// The store, where it stands beside nodes: what changes is due to it as well. No node can have this name.
+pub(super) const STORE: &str = ":store";
+
 /// The runs that are under way, if there are any.
 pub(super) type UnderWay = Weak<Shared>;
+
+/// After this time what could not be published is looked at again: a file that is being written, say.
+const HELD: Duration = Duration::from_secs(2);
 
 /// Asked with a node and a kind of reload.
 pub(super) type MayReload = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
@@ -55,6 +64,10 @@ pub(super) struct Running {
     pub(super) lanes: Arc<BTreeMap<String, Lane>>,
     pub(super) options: Options,
     pub(super) progress: Arc<dyn Progress + Send>,
+    /// Whether what has changed is due to the store too.
+    pub(super) publishes: bool,
+    /// Whether it is due to no node.
+    pub(super) only_publishes: bool,
     /// Whether it leaves a record even where it found nothing to do: it was asked for, and by no event.
     pub(super) is_asked: bool,
     /// Whether its news are told as the cron job tells them.
@@ -71,6 +84,8 @@ pub(crate) struct Over {
     pub(super) exit_code: u8,
     /// What the cron job prints of it.
     pub(super) mail: Option<String>,
+    /// What a publication came to, where one was due.
+    pub(super) store: Option<NodeResult>,
     /// Main's disk, for the next run.
     pub(super) main: Option<Box<dyn MainSide>>,
 }
@@ -93,20 +108,57 @@ impl Running {
             progress: &*self.progress,
             ..environment
         };
-        let spec = self.site.spec(&self.options);
-        let ran = catch_unwind(AssertUnwindSafe(|| sync::run(&environment, &spec)));
+        let mut spec = self.site.spec(&self.options);
+        if self.only_publishes {
+            spec.nodes.clear();
+        }
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let mut report = sync::run(&environment, &spec)?;
+            report.problems.extend(self.site.problems(&spec));
+            let store = self.publishes.then(|| self.publish(&environment, &mut report));
+            Ok((report, store))
+        }));
         let is_whole = ran.is_ok();
-        let mut report =
-            ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("it broke down: {}", words_of(&*panic))));
+        let ran = ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("it broke down: {}", words_of(&*panic))));
         let main = environment.main.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut exit_code = crate::report::exit::INTERNAL;
-        if let Ok(report) = &mut report {
-            report.problems.extend(self.site.problems(&spec));
-            exit_code = report.exit_code();
-            self.record(report, exit_code);
-        }
+        let (report, store) = match ran {
+            Ok((mut report, published)) => {
+                let (code, store) = published.unwrap_or_default();
+                exit_code = first_of(&[report.exit_code(), code]);
+                self.record(&mut report, exit_code);
+                (Ok(report), self.publishes.then_some(store))
+            }
+            Err(error) => (Err(error), None),
+        };
         let mail = report.as_ref().ok().filter(|_| self.is_for_cron).map(|report| self.mail(report));
-        Over { report, exit_code, mail, main: is_whole.then_some(main) }
+        Over { report, exit_code, mail, store, main: is_whole.then_some(main) }
+    }
+
+    /// Publishes what the run has found on Main. Returns the exit code, and what is left to be published.
+    fn publish(&self, environment: &Environment<'_>, report: &mut Report) -> (u8, NodeResult) {
+        let all = || self.site.config().directories.iter().map(|directory| directory.name.clone());
+        let options =
+            Options { hold_young: true, nodes: Vec::new(), directories: Vec::new(), ..self.options.clone() };
+        let published = self.site.publish_in(environment, &options, Asked::AfterRun, &BTreeMap::new());
+        let (code, result) = match published {
+            Ok(publication) => {
+                let held = publication.directories.iter().filter(|directory| directory.held > 0);
+                let held = held.map(|directory| (directory.name.clone(), HELD)).collect();
+                if publication.is_new {
+                    log::info!("publication {} is made", publication.seq);
+                }
+                (publication.tell(report), NodeResult { held, ..NodeResult::default() })
+            }
+            Err(error) => {
+                let code = crate::site::store::code_of(&error);
+                let detail = format!("nothing was published: {error:#}");
+                report.problems.push(Problem::failure(Stage::Publish, clean(&detail)));
+                (code, NodeResult { failed: all().collect(), ..NodeResult::default() })
+            }
+        };
+        (self.released)(STORE);
+        (code, result)
     }
 
     /// What is new of a run for whoever reads cron's mail.
@@ -121,8 +173,9 @@ impl Running {
 
     fn record(&self, report: &mut Report, exit_code: u8) {
         let _one_at_a_time = self.shared.recording.lock().unwrap_or_else(PoisonError::into_inner);
-        let (nodes, directories) = (&self.options.nodes, &self.options.directories);
-        let scope = Scope { nodes, directories };
+        let store = [STORE.to_owned()];
+        let nodes = if self.only_publishes { &store[..] } else { &self.options.nodes };
+        let scope = Scope { nodes, directories: &self.options.directories };
         if self.is_asked || is_worth_telling(report, exit_code) {
             record::run(self.site.state(), report, exit_code, scope);
         } else {

@@ -244,7 +244,11 @@ impl Site {
             return Ok(());
         }
         match self.store_record()? {
-            Some(record) => self.take_uploads(self.store()?.objects, record.cluster),
+            Some(record) => {
+                // A Main that is passive takes nothing in either.
+                self.check_lease()?;
+                self.take_uploads(self.store()?.objects, record.cluster)
+            }
             None => Ok(()),
         }
     }

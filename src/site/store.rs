@@ -8,13 +8,15 @@ use anyhow::Context as _;
 use crate::config::{Config, Directory, Follower};
 use crate::enroll::rotate;
 use crate::model::Tree;
-use crate::report::{Halted, Problem};
+use crate::model::escape::clean;
+use crate::report::exit::{ALL_LOST, INCOMPATIBLE, LEASE, TAMPERED, USAGE};
+use crate::report::{Halted, Problem, Report, Stage};
 use crate::site::Site;
 use crate::store::head::{HeadDirectory, HeadNode, StoredMeta, StoredOwner};
 use crate::store::holder::{Holder, Record, Standing};
 use crate::store::publish::{self, DirectoryOutcome, Published};
 use crate::store::{self, Sha256, StoreError, StoreSpec};
-use crate::sync::{self, Options, Survey, Surveyed};
+use crate::sync::{self, Environment, Options, Survey, Surveyed};
 
 /// What a publication came to.
 #[derive(Debug)]
@@ -73,10 +75,27 @@ impl Site {
         self.state.save_published(record)
     }
 
+    /// Whether this Main holds the lease.
+    pub(crate) fn check_lease(&self) -> anyhow::Result<()> {
+        let holder = self.store()?;
+        Ok(holder.check_held(&holder.standing(self.store_record()?.as_ref())?)?)
+    }
+
     /// Publishes what stands on Main. The caller holds the lock, and has taken in what nodes uploaded: `taken` has the last
     /// upload of each that is part of it.
     pub fn publish(
         &self,
+        options: &Options,
+        asked: Asked,
+        taken: &BTreeMap<String, u64>,
+    ) -> anyhow::Result<Publication> {
+        self.publish_in(&self.environment(), options, asked, taken)
+    }
+
+    /// The same, with what a run has worked with.
+    pub(crate) fn publish_in(
+        &self,
+        environment: &Environment<'_>,
         options: &Options,
         asked: Asked,
         taken: &BTreeMap<String, u64>,
@@ -92,8 +111,7 @@ impl Site {
             trees.iter().map(|(name, stored)| (name.clone(), stored.tree.clone())).collect();
         let nodes = self.head_nodes(&standing, taken);
         let spec = self.spec(&Options { nodes: Vec::new(), directories: Vec::new(), ..options.clone() });
-        let environment = self.environment();
-        sync::survey(&environment, &spec, &last, |survey| {
+        sync::survey(environment, &spec, &last, |survey| {
             let Survey { directories, halted, problems } = survey;
             let published = directories.into_iter().filter_map(|surveyed| self.published(surveyed)).collect();
             if options.dry_run {
@@ -224,6 +242,49 @@ fn previewed(
         problems,
         warnings: Vec::new(),
     }
+}
+
+/// The exit code of what went wrong with a store.
+#[must_use]
+pub(crate) fn code_of(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref() {
+        Some(StoreError::Unreachable(_) | StoreError::Refused(_)) => ALL_LOST,
+        Some(StoreError::Tampered(_)) => TAMPERED,
+        Some(StoreError::Incompatible(_)) => INCOMPATIBLE,
+        Some(StoreError::Held { .. }) => LEASE,
+        Some(StoreError::Local(_)) | None => USAGE,
+    }
+}
+
+impl Publication {
+    /// Adds what went wrong to the report of the run before it. Returns the exit code of the publication alone.
+    pub(crate) fn tell(self, report: &mut Report) -> u8 {
+        let own = Report {
+            nodes: Vec::new(),
+            changes: Vec::new(),
+            halted: self.halted,
+            problems: self.problems,
+            run: report.run.clone(),
+            ..*report
+        };
+        let code = own.exit_code();
+        let halted = own.halted.iter().map(|halted| Problem::failure(Stage::Publish, held_back(halted)));
+        report.problems.extend(halted);
+        report.problems.extend(own.problems);
+        let warnings = self.warnings.into_iter();
+        report.problems.extend(warnings.map(|warning| Problem::warning(Stage::Publish, warning)));
+        code
+    }
+}
+
+/// What a guard holds back, and what releases it.
+#[must_use]
+pub(crate) fn held_back(halted: &Halted) -> String {
+    let release = match &halted.token {
+        Some(token) => format!("; if that is right: xds-sync publish --accept-deletes {token}"),
+        None => String::new(),
+    };
+    clean(&format!("{} stays as it was published: {}{release}", halted.directory, halted.detail))
 }
 
 /// Whether an error says that the lease is another Main's: its name.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Begun, Core, Duty, JITTER, LOCK_AGAIN, POLL};
 use crate::daemon::control::{Event, SyncRequest, Telling};
-use crate::daemon::run::{Running, Shared};
+use crate::daemon::run::{Running, STORE, Shared};
 use crate::daemon::{End, Own};
 use crate::model::escape::clean;
 use crate::model::rfc3339;
@@ -278,7 +278,12 @@ impl Duty<'_> {
             site: Arc::clone(&self.site),
             shared: Arc::clone(shared),
             lanes: Arc::clone(&self.lanes),
-            options,
+            only_publishes: nodes.iter().all(|node| node == STORE) && !nodes.is_empty(),
+            publishes: nodes.iter().any(|node| node == STORE) && !options.dry_run,
+            options: Options {
+                nodes: options.nodes.into_iter().filter(|node| node != STORE).collect(),
+                ..options
+            },
             progress: match &begun.asked {
                 Some((_, answers)) if !begun.is_full => Arc::new(Telling(Mutex::new(answers.clone()))),
                 _ => Arc::new(Silent),

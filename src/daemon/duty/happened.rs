@@ -97,7 +97,8 @@ impl Duty<'_> {
         let (now, chance) = (self.now(), (self.machine().chance)());
         let directories = &self.config.directories;
         let find = |name: &str| directories.iter().find(|directory| directory.name == name);
-        let results = match &over.report {
+        let store = over.store.take();
+        let mut results = match &over.report {
             Ok(report) => {
                 for change in &report.changes {
                     if let Some(node) = self.nodes.get_mut(&change.node) {
@@ -120,6 +121,7 @@ impl Duty<'_> {
                 self.nodes.keys().map(|node| (node.clone(), result.clone())).collect()
             }
         };
+        results.extend(store.map(|result| (run::STORE.to_owned(), result)));
         self.core().queues.finished(now, run, &results, chance);
         if begun.is_full {
             self.first.get_or_insert(over.exit_code);
