@@ -10,7 +10,7 @@ use super::ui::Ui;
 use crate::config::Mistakes;
 use crate::host;
 use crate::model::escape::clean;
-use crate::report::exit::{ALL_LOST, IN_STEP, INCOMPATIBLE, LEASE, LOCKED, PARTIAL, TAMPERED, USAGE};
+use crate::report::exit::{IN_STEP, LOCKED, PARTIAL, USAGE};
 use crate::site::{self, Locked};
 use crate::store::StoreError;
 

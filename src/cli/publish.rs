@@ -13,7 +13,7 @@ use crate::model::escape::clean;
 use crate::record;
 use crate::report::exit::IN_STEP;
 use crate::report::status::Scope;
-use crate::report::{Halted, NodeReport, Problem, Report, Stage, words};
+use crate::report::{NodeReport, Problem, Report, Stage, words};
 use crate::site::store::{Asked, Publication, held_back, holder_of};
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::sync::Options;
