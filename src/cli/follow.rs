@@ -38,9 +38,9 @@ Examples:
                   show what would be done; touches nothing
 
 Exit codes with --once: those of `sync`, and
- 30  nobody renews the publication any more
+ 30  nobody renews what is published
  41  there is no store, or it refuses
- 50  the store was tampered with, or rolled back
+ 50  the store was tampered with
  75  another one is at it";
 
 /// How long a pass may take to end at its next safe place.
