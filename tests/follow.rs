@@ -483,7 +483,7 @@ fn a_node_that_joins_a_store_follows_it_once_main_knows_it() {
     fs::write(node.0.path("config.toml"), config).unwrap();
     main.run(0, &["publish"]);
     let accept = format!(
-        "roots = ['{}', '{}']\nstate_dir = '{}'\n",
+        "roots = ['{}', '{}']\nstate_dir = '{}'\n[reload]\nmoh = ['true']\n",
         node.0.path("moh").display(),
         node.0.path("rec").display(),
         node.0.path("state").display()
