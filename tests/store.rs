@@ -134,7 +134,7 @@ impl Site {
     }
 
     fn heads(&self) -> usize {
-        fs::read_dir(self.object("v1/heads")).map_or(0, |heads| heads.count())
+        fs::read_dir(self.object("v1/heads")).map_or(0, Iterator::count)
     }
 
     /// The lines of a directory's tree in a publication, by path.

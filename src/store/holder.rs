@@ -292,6 +292,20 @@ impl Holder {
         }
     }
 
+    /// Takes the lease anew where it is signed with a key that this Main has no more: who knows the new key alone could not
+    /// read it.
+    pub(super) fn renew(&self, standing: Standing) -> Result<Standing, StoreError> {
+        let own = std::slice::from_ref(&standing.own);
+        match chain::lease(&*self.objects, own, standing.lease.epoch) {
+            Err(StoreError::Tampered(_)) => {
+                let next = self.lease(&standing.lease.cluster, standing.lease.epoch + 1, standing.tip.0);
+                self.take(&next)?;
+                Ok(Standing { lease: next, ..standing })
+            }
+            found => found.map(|_| standing),
+        }
+    }
+
     /// Takes the lease. `force` names the Main that it is taken from, where that one has not released it.
     pub fn claim(&self, record: Option<&Record>, force: Option<&str>) -> Result<Record, StoreError> {
         let standing = match self.standing(record) {

@@ -27,6 +27,8 @@ pub mod names;
 pub mod objects;
 pub mod publish;
 pub mod rollback;
+#[cfg(test)]
+mod tests;
 pub mod status;
 pub mod tree;
 pub mod trust;

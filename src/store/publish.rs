@@ -129,6 +129,7 @@ pub fn publish(
             false
         }
     };
+    let standing = holder.renew(standing)?;
     let last = standing.head.as_ref().map(|(head, _)| head.clone());
     let (mut published, mut outcomes) = (Vec::new(), Vec::new());
     for directory in directories {
