@@ -309,6 +309,7 @@ impl Follower {
             stop: &self.stop,
             shared: None,
             may_reload: &|_, _| true,
+            merged: &|_, _| (),
         }
     }
 

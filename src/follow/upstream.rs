@@ -256,6 +256,7 @@ impl Endpoint for Upstream {
             entries: tree.len() as u64,
             settled: !tree.iter().any(|(_, entry)| entry.is_opaque()),
             free: Space::UNKNOWN,
+            mount: String::new(),
             leftovers: false,
         })
     }

@@ -34,6 +34,7 @@ use crate::state::{Identity, Lock, StateDir};
 use crate::store::Objects;
 use crate::sync::{self, Connect as _, Environment, MainSide, Options, Progress, Silent, Spec};
 use crate::threads::side_by_side;
+use crate::watch::OwnWrites;
 
 pub(crate) use disks::node_disk;
 pub(crate) use ha::{PATH as HA_CONFIG, standby};

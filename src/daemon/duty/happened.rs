@@ -60,13 +60,16 @@ impl Duty<'_> {
         }
     }
 
-    /// What has come to Main is due to all nodes that were not in that round. Main's events do not tell it: they are of our
+    /// What has come to Main is due to all nodes that were not in that round, and is to be published. Main's events do not tell it: they are of our
     /// own making.
     fn merged(&mut self, directory: &str, members: &[String]) {
         let now = self.now();
         let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
         for node in self.nodes.keys().filter(|node| !members.contains(*node)) {
             core.queues.mark(now, directory, Some(node), &Dirt::whole());
+        }
+        if self.site.config().store.is_some() {
+            core.queues.mark(now, directory, Some(run::STORE), &Dirt::whole());
         }
     }
 

@@ -94,6 +94,7 @@ impl Endpoint for UploadedSession {
             entries: tree.len() as u64,
             settled: true,
             free: Space::UNKNOWN,
+            mount: String::new(),
             leftovers: false,
         })
     }
