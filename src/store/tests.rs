@@ -33,6 +33,7 @@ impl Source for Text {
 /// A store that lets somebody act just before an object whose name begins so is created.
 struct Interrupted {
     objects: Arc<Memory>,
+    #[allow(clippy::type_complexity)]
     before: Mutex<Option<(&'static str, Box<dyn FnOnce() + Send>)>>,
 }
 
