@@ -148,7 +148,8 @@ fn what_a_command_has_of_its_own_stands_first_and_what_does_nothing_nowhere() {
         let (own, global) = help.split_once("\nGlobal options:\n").unwrap_or_else(|| panic!("{help}"));
         for option in ["--config", "--verbose", "--quiet", "--color", "--help", "--version"] {
             assert!(!own.contains(&format!("{option}\n")) && !own.contains(&format!("{option} <")), "{help}");
-            let reads_config = !matches!(&*command.join(" "), "join" | "leave" | "agent" | "completions");
+            let reads_config =
+                !matches!(&*command.join(" "), "join" | "leave" | "follow" | "agent" | "completions");
             assert_eq!(global.contains(option), option != "--config" || reads_config, "{command:?}: {help}");
         }
     }

@@ -449,6 +449,60 @@ fn with_a_main_that_publishes_files_come_recordings_go_and_deletions_stick() {
 }
 
 #[test]
+fn a_node_that_joins_a_store_follows_it_once_main_knows_it() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.write("moh/waltz.wav", "one");
+    let dir = node.0.path("etc");
+    let file = dir.join("node.toml");
+    let url = format!("file://{}", node.0.path("store").display());
+    let key = node.0.path("main.pub").display().to_string();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", node.0.dir.path());
+        command.env("XDS_SYNC_NODE_CONFIG", &file).args(args).output().unwrap()
+    };
+    let join = ["join", "--store", &url, "--key", &key, "--name", "mds1", "--label", "paris"];
+    let joined = run(&join);
+    assert!(joined.status.success(), "{joined:?}");
+    let said = String::from_utf8(joined.stdout).unwrap();
+    let block = &said[said.find("[[node]]").unwrap()..];
+    assert_eq!(fs::metadata(dir.join("node_key")).unwrap().permissions().mode() & 0o777, 0o600);
+    let before = fs::read(&file).unwrap();
+    assert!(run(&join).status.success());
+    assert_eq!(fs::read(&file).unwrap(), before, "again, it changes nothing");
+    let elsewhere = run(&["join", "--store", "file:///elsewhere", "--key", &key, "--name", "mds1"]);
+    assert_eq!(elsewhere.status.code(), Some(1), "{elsewhere:?}");
+
+    // What it prints is what Main needs.
+    let config = fs::read_to_string(node.0.path("config.toml")).unwrap();
+    let (before, rest) = config.split_once("[[node]]").unwrap();
+    let (_, directories) = rest.split_once("[[directory]]").unwrap();
+    let roots = ["moh", "rec"].map(|name| format!("{name} = '{}'", node.0.path(name).display())).join(", ");
+    let config = format!("{before}{}\npaths = {{ {roots} }}\n[[directory]]{directories}", block.trim());
+    fs::write(node.0.path("config.toml"), config).unwrap();
+    main.run(0, &["publish"]);
+    let accept = format!(
+        "roots = ['{}', '{}']\nstate_dir = '{}'\n[reload]\nmoh = ['true']\n",
+        node.0.path("moh").display(),
+        node.0.path("rec").display(),
+        node.0.path("state").display()
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    let tables = text[text.rfind("\n[store]").unwrap()..].to_owned();
+    fs::write(&file, accept + &tables).unwrap();
+    let once = run(&["follow", "--once", "--json"]);
+    assert!(once.status.success(), "{once:?}");
+    let report: Value = serde_json::from_slice(&once.stdout).unwrap();
+    assert_eq!(
+        report["problems"].as_array().map(Vec::len),
+        Some(0),
+        "Main knows this node and its key: {report}"
+    );
+    assert_eq!(node.0.has("moh/waltz.wav").as_deref(), Some("one"));
+}
+
+#[test]
 fn labels_decide_what_comes() {
     let node = Node::new();
     let main = Main::new(

@@ -23,13 +23,25 @@ use crate::site::{self, Locked};
 use crate::sync::{Progress, Silent};
 
 const EXAMPLES: &str = "\
-Examples:
-  systemctl enable --now xds-sync-follow   as a service, which Asterisk waits for when this host starts
-  xds-sync follow --once                   once, as for cron
-  xds-sync follow --once --dry-run         show what would be done; touches nothing
+What is followed is in [store] and [follow] of /etc/xds-sync/node.toml,
+and what may be touched is what the same file allows any Main. How this
+node follows is in follow.json, in its state directory. SIGHUP has the
+service look at the store at once.
 
-What is followed is in [store] and [follow] of /etc/xds-sync/node.toml; what may be touched here is what the same file allows
-any Main. How this node follows is in follow.json, in its state directory. SIGHUP has the service look at the store at once.";
+Examples:
+  systemctl enable --now xds-sync-follow
+                  as a service, for which Asterisk waits when this
+                  host starts
+  xds-sync follow --once
+                  once, as for cron
+  xds-sync follow --once --dry-run
+                  show what would be done; touches nothing
+
+Exit codes with --once: those of `sync`, and
+ 30  nobody renews what is published
+ 41  there is no store, or it refuses
+ 50  the store was tampered with
+ 75  another one is at it";
 
 /// How long a pass may take to end at its next safe place.
 const ENDING: Duration = Duration::from_secs(4);

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use ssh_key::{Fingerprint, HashAlg, PublicKey};
 
 use super::exit::StepContext as _;
+use super::join_store::{self, Follow};
 use super::steps::Steps;
 use super::{Context, agent, exit};
 use crate::enroll::authorized_keys::{self, Changed, KeyLine};
@@ -26,14 +27,18 @@ Examples:
   xds-sync join xivo.example.org:8443 --cacert ca.pem
                   this authority signed its certificate
   xds-sync join 10.0.0.10 --fingerprint SHA256:… --from 10.0.0.10
-                  the key may be used from there only";
+                  the key may be used from there only
+  xds-sync join --store file:///srv/xds-store --key main.pub
+                  follow a store: makes this node's key, and prints
+                  what Main's configuration is to say of it";
 
 /// On a node: fetch Main's public key, and let Main run the agent here
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Main's HOST, HOST:PORT or https URL
-    main: String,
+    /// Main's HOST, HOST:PORT or https URL; with --store and --key it need not be reached
+    #[arg(required_unless_present_all = ["store", "key"])]
+    main: Option<String>,
     /// Fingerprint of Main's ssh key; with it the TLS certificate need not be trusted
     #[arg(long, value_name = "SHA256:…")]
     fingerprint: Option<String>,
@@ -47,12 +52,21 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["fingerprint", "cacert"])]
     insecure: bool,
     /// Accept Main from these hosts only: names, addresses or CIDR ranges, separated by commas
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", conflicts_with = "store")]
     from: Option<String>,
+    /// Follow this store, instead of letting Main in: nothing is read there yet
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// With --store: this node's name on Main [default: the host's]
+    #[arg(long, value_name = "NAME", requires = "store")]
+    name: Option<String>,
+    /// With --store: take directories with these labels
+    #[arg(long = "label", value_name = "LABEL", num_args = 1.., requires = "store")]
+    labels: Vec<String>,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
-    let main = Main::parse(&args.main)?;
+    let main = args.main.as_deref().map(Main::parse).transpose()?;
     let expected = args.fingerprint.as_deref().map(join::read_fingerprint).transpose()?;
     ensure!(
         !args.insecure || (io::stdin().is_terminal() && io::stderr().is_terminal()),
@@ -64,16 +78,22 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         None => Trust::System,
     };
     let home = host::home().context("there is no home directory for authorized_keys: HOME is not set")?;
-    let key = match &args.key {
-        Some(file) => key_in(file, expected.as_ref())?,
-        None => {
-            join::fetch_key(&main, &trust, expected.as_ref(), SMALL).map_err(|error| advised(error, &main))?
+    let key = match (&args.key, &main) {
+        (Some(file), _) => key_in(file, expected.as_ref())?,
+        (None, Some(main)) => {
+            join::fetch_key(main, &trust, expected.as_ref(), SMALL).map_err(|error| advised(error, main))?
         }
+        (None, None) => bail!("give MAIN, or --key with its public key"),
     };
     let fingerprint = key.fingerprint(HashAlg::Sha256);
     if args.insecure && !is_confirmed(context, &format!("{} {fingerprint}", key.algorithm()))? {
         bail!("not confirmed; nothing was changed");
     }
+    if let Some(url) = &args.store {
+        let follow = Follow { url, name: args.name.as_deref(), labels: &args.labels };
+        return join_store::run(context, &follow, &key);
+    }
+    let main = main.context("give MAIN")?;
     let program = host::program().context("looking for this program")?;
     let entry =
         KeyLine { key: key.key_data().clone(), program, from: args.from.clone(), main: main.name.clone() };

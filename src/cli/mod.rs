@@ -13,6 +13,7 @@ mod faults;
 mod history;
 mod init;
 mod join;
+mod join_store;
 mod leave;
 mod load;
 mod named;

@@ -42,6 +42,11 @@ impl Config {
         Ok(content.map(|content| Config::parse(file, &content)).transpose()?.flatten())
     }
 
+    /// What `file` would say with this content, which speaks of following.
+    pub(crate) fn of_text(file: &Path, text: &str) -> anyhow::Result<Config> {
+        Config::parse(file, text.as_bytes())?.context("nothing is said of following")
+    }
+
     fn parse(file: &Path, content: &[u8]) -> Result<Option<Config>, Mistakes> {
         let mut notes = Notes::default();
         let fields = toml::parse(file, content, &mut notes.mistakes);
