@@ -51,27 +51,35 @@ pub(super) struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make the store and take its first lease
+    #[command(after_help = EXAMPLES)]
     Init,
     /// Take the lease, which another Main has released
+    #[command(after_help = EXAMPLES)]
     Claim {
         /// Take it from this Main, which is gone for good
         #[arg(long, value_name = "NAME")]
         force: Option<String>,
     },
     /// Give up the lease, so that another Main can claim it
+    #[command(after_help = EXAMPLES)]
     Release,
     /// Try whether the store can do what is needed of it
+    #[command(after_help = EXAMPLES)]
     Check,
     /// Read every object and every signature
+    #[command(after_help = EXAMPLES)]
     Verify,
     /// List publications, newest first
+    #[command(after_help = EXAMPLES)]
     List,
     /// Publish an older publication anew; two-way directories stay
+    #[command(after_help = EXAMPLES)]
     Rollback {
         /// Its number
         seq: u64,
     },
     /// Remove what nobody needs, a day after it was found
+    #[command(after_help = EXAMPLES)]
     Gc,
 }
 

@@ -30,10 +30,13 @@ impl Source for Text {
     }
 }
 
+/// What somebody does once a name that begins so is about to be written.
+type Act = (&'static str, Box<dyn FnOnce() + Send>);
+
 /// A store that lets somebody act just before an object whose name begins so is created.
 struct Interrupted {
     objects: Arc<Memory>,
-    before: Mutex<Option<(&'static str, Box<dyn FnOnce() + Send>)>>,
+    before: Mutex<Option<Act>>,
 }
 
 impl Interrupted {
