@@ -133,8 +133,10 @@ impl Site {
         serde_json::from_str(&self.head(seq).1).unwrap()
     }
 
+    /// How many publications there are; not what is on its way to be one.
     fn heads(&self) -> usize {
-        fs::read_dir(self.object("v1/heads")).map_or(0, Iterator::count)
+        let Ok(heads) = fs::read_dir(self.object("v1/heads")) else { return 0 };
+        heads.filter(|head| head.as_ref().unwrap().path().extension().is_some_and(|end| end == "xds")).count()
     }
 
     /// The lines of a directory's tree in a publication, by path.
