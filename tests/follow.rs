@@ -497,6 +497,35 @@ fn through_the_hub_a_publication_is_here_as_soon_as_it_is_made() {
 }
 
 #[test]
+fn the_service_on_main_takes_in_what_was_uploaded() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.write("moh/a.wav", "one");
+    // With a /run of its own: the control socket of the service has one place on a host.
+    let mut watch = Command::new("unshare");
+    watch.args(["--mount", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"]);
+    watch.arg(env!("CARGO_BIN_EXE_xds-sync")).args([
+        "--config",
+        &node.0.path("config.toml").display().to_string(),
+        "watch",
+    ]);
+    watch.env("HOME", node.0.dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let _watch = Hub(watch.spawn().unwrap());
+    eventually("a publication", LIMIT, || node.run(&["--once"]).status.code() == Some(0));
+    node.0.record("n1.wav", "of the node");
+    node.once(0);
+    assert_eq!(node.standing()["uploaded"], 1);
+    // Its next look at what is uploaded is half a minute away at most.
+    let limit = 2 * LIMIT;
+    eventually("the recording to be on Main", limit, || {
+        main.has("rec/n1.wav").as_deref() == Some("of the node")
+    });
+    eventually("what became of it to be published", limit, || {
+        node.run(&["--once"]).status.code() == Some(0) && node.standing()["taken"] == 1
+    });
+}
+
+#[test]
 fn a_proxy_may_be_the_only_way_to_the_hub() {
     let node = Node::new();
     let main = Main::new(&node, "");

@@ -13,8 +13,8 @@ use crate::record;
 use crate::report::exit::first_of;
 use crate::report::status::Scope;
 use crate::report::{DirectoryState, NodeReport, NodeState, Problem, Report, Stage, mail, summary_line};
-use crate::site::Site;
 use crate::site::store::Asked;
+use crate::site::{Followers, Site};
 use crate::state::{Lock, StateDir};
 use crate::sync::{self, Connect, Environment, MainSide, Options, Progress};
 use crate::watch::NodeResult;
@@ -107,6 +107,7 @@ impl Running {
             order: &self.shared.order,
             turns: Mutex::default(),
             released: &*self.released,
+            followers: self.followers(),
         };
         let mut environment = self.site.environment();
         environment.main = Mutex::new(main);
@@ -122,10 +123,14 @@ impl Running {
         if self.only_publishes {
             spec.nodes.clear();
         }
+        if sessions.followers.is_some() {
+            self.site.add_followers(&mut spec, &Options { nodes: Vec::new(), ..self.options.clone() });
+        }
         let ran = catch_unwind(AssertUnwindSafe(|| {
             let mut report = sync::run(&environment, &spec)?;
             report.problems.extend(self.site.problems(&spec));
-            let store = self.publishes.then(|| self.publish(&environment, &mut report));
+            let store =
+                self.publishes.then(|| self.publish(&environment, sessions.followers.as_ref(), &mut report));
             Ok((report, store))
         }));
         let is_whole = ran.is_ok();
@@ -145,12 +150,29 @@ impl Running {
         Over { report, exit_code, mail, store, main: is_whole.then_some(main) }
     }
 
-    /// Publishes what the run has found on Main. Returns the exit code, and what is left to be published.
-    fn publish(&self, environment: &Environment<'_>, report: &mut Report) -> (u8, NodeResult) {
+    /// The nodes whose uploads are taken in before this run publishes, if it does.
+    fn followers(&self) -> Option<Followers> {
+        let followers = if self.publishes { self.site.followers() } else { Ok(None) };
+        followers.unwrap_or_else(|error| {
+            // Nothing can be published then either, and that is told.
+            log::debug!("what nodes uploaded is not taken in: {error:#}");
+            None
+        })
+    }
+
+    /// Publishes what the run has found on Main, and has taken in. Returns the exit code, and what is left to be published.
+    fn publish(
+        &self,
+        environment: &Environment<'_>,
+        followers: Option<&Followers>,
+        report: &mut Report,
+    ) -> (u8, NodeResult) {
         let all = || self.site.config().directories.iter().map(|directory| directory.name.clone());
         let options =
             Options { hold_young: true, nodes: Vec::new(), directories: Vec::new(), ..self.options.clone() };
-        let published = self.site.publish_in(environment, &options, Asked::AfterRun, &BTreeMap::new());
+        let taken = followers.map_or_else(|| Ok(BTreeMap::new()), Followers::settle);
+        let published =
+            taken.and_then(|taken| self.site.publish_in(environment, &options, Asked::AfterRun, &taken));
         let (code, result) = match published {
             Ok(publication) => {
                 let held = publication.directories.iter().filter(|directory| directory.held > 0);
@@ -183,11 +205,17 @@ impl Running {
 
     fn record(&self, report: &mut Report, exit_code: u8, turns: &Turns) {
         let _one_at_a_time = lock(&self.shared.recording);
-        let store = [STORE.to_owned()];
-        let nodes = if self.only_publishes { &store[..] } else { &self.options.nodes };
+        let mut nodes = self.options.nodes.clone();
+        nodes.extend(self.only_publishes.then(|| STORE.to_owned()));
+        if !nodes.is_empty() {
+            // Nobody names those whose uploads are taken in.
+            let others =
+                report.nodes.iter().map(|node| &node.name).filter(|name| !self.options.nodes.contains(name));
+            nodes.extend(others.cloned());
+        }
         let newer = lock(&self.shared.order).newer(turns);
         let newer = Some(&newer).filter(|newer| !newer.nodes.is_empty());
-        let scope = Scope { nodes, directories: &self.options.directories, newer };
+        let scope = Scope { nodes: &nodes, directories: &self.options.directories, newer };
         if self.is_asked || is_worth_telling(report, exit_code) {
             record::run(self.site.state(), report, exit_code, scope);
         } else {
@@ -218,6 +246,8 @@ struct Sessions<'a> {
     /// When the run was done with each node.
     turns: Mutex<Turns>,
     released: &'a (dyn Fn(&str) + Sync),
+    /// Nodes that no lane leads to.
+    followers: Option<Followers>,
 }
 
 impl Sessions<'_> {
@@ -228,6 +258,9 @@ impl Sessions<'_> {
 
 impl Connect for Sessions<'_> {
     fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
+        if let Some(followers) = self.followers.as_ref().filter(|followers| followers.has(node)) {
+            return followers.connect(node);
+        }
         let unknown = || NodeError::new(NodeErrorKind::Unreachable, format!("no node is named {node}"));
         let session = self.lanes.get(node).ok_or_else(unknown)?.take()?;
         self.taken().insert(node.to_owned());
@@ -239,6 +272,9 @@ impl Connect for Sessions<'_> {
     }
 
     fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
+        if self.followers.as_ref().is_some_and(|followers| followers.has(node)) {
+            return;
+        }
         // Before another run can have it.
         let turn = lock(self.order).next();
         lock(&self.turns).insert(node.to_owned(), turn);

@@ -44,7 +44,7 @@ pub(crate) use lock::{lock, locked};
 pub(crate) use machine::machine;
 pub(crate) use rotation::RotationEnd;
 use ssh::Ssh;
-use uploaded::Followers;
+pub(crate) use uploaded::Followers;
 
 /// The epoch of a Main that has never been taken over from another host.
 const FIRST_EPOCH: u64 = 1;
@@ -233,8 +233,7 @@ impl Site {
         let knows_all_nodes = self.nodes.problems().is_empty();
         let mut spec = Spec::new(self.config(), options, knows_all_nodes);
         if self.ssh.followers.is_some() {
-            let followers = &self.config().followers;
-            followers.iter().for_each(|node| spec.add_follower(self.config(), &node.as_node(), options));
+            self.add_followers(&mut spec, options);
         }
         spec
     }
@@ -242,17 +241,25 @@ impl Site {
     /// From now on nodes that follow the store take part in runs, with what they have uploaded there, if there are any and this
     /// Main has a store.
     pub(crate) fn join_followers(&mut self) -> anyhow::Result<()> {
+        self.ssh.followers = self.followers()?;
+        Ok(())
+    }
+
+    /// The nodes that follow the store, by what they have uploaded there. `None`: there are none, or no store yet.
+    pub(crate) fn followers(&self) -> anyhow::Result<Option<Followers>> {
         if self.config().followers.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        match self.store_record()? {
-            Some(record) => {
-                // A Main that is passive takes nothing in either.
-                self.check_lease()?;
-                self.take_uploads(self.store()?.objects, record.cluster)
-            }
-            None => Ok(()),
-        }
+        let Some(record) = self.store_record()? else { return Ok(None) };
+        // A Main that is passive takes nothing in either.
+        self.check_lease()?;
+        self.uploads_in(self.store()?.objects, record.cluster).map(Some)
+    }
+
+    /// Adds what they have uploaded to what a run is to do.
+    pub(crate) fn add_followers(&self, spec: &mut Spec, options: &Options) {
+        let followers = &self.config().followers;
+        followers.iter().for_each(|node| spec.add_follower(self.config(), &node.as_node(), options));
     }
 
     /// A run for these nodes alone; `None`: there are none.
@@ -264,15 +271,21 @@ impl Site {
         self.sync(&Options { nodes, ..options.clone() }).map(Some)
     }
 
-    /// The same, of a store that is open. `cluster` is its ULID.
+    /// They take part in runs, with what they have uploaded to this store.
+    #[cfg(test)]
     pub(crate) fn take_uploads(&mut self, objects: Arc<dyn Objects>, cluster: String) -> anyhow::Result<()> {
+        self.ssh.followers = Some(self.uploads_in(objects, cluster)?);
+        Ok(())
+    }
+
+    /// The same, of a store that is open. `cluster` is its ULID.
+    fn uploads_in(&self, objects: Arc<dyn Objects>, cluster: String) -> anyhow::Result<Followers> {
         let key = |node: &config::Follower| {
             let key = PublicKey::from_openssh(&node.key);
             Ok((node.name.clone(), key.with_context(|| format!("the key of {} cannot be read", node.name))?))
         };
         let keys = self.config().followers.iter().map(key).collect::<anyhow::Result<_>>()?;
-        self.ssh.followers = Some(Followers::new(objects, cluster, self.state.clone(), keys)?);
-        Ok(())
+        Followers::new(objects, cluster, self.state.clone(), keys)
     }
 
     /// After a run: the last upload of each follower that was taken in, for the next publication, which has what came of it.

@@ -132,7 +132,10 @@ impl Spec {
             main: config.main.name.clone(),
             nodes,
             directories: directories.into_iter().map(|(_, spec)| spec).collect(),
-            all_nodes: knows_all_nodes.then(|| config.nodes.iter().map(|node| node.name.clone()).collect()),
+            all_nodes: knows_all_nodes.then(|| {
+                let followers = config.followers.iter().map(|follower| follower.name.clone());
+                config.nodes.iter().map(|node| node.name.clone()).chain(followers).collect()
+            }),
             dry_run: options.dry_run,
             reload_always: options.reload_always || config.sync.reload == ReloadPolicy::Always,
             accept: options.accept.clone(),
@@ -152,9 +155,6 @@ impl Spec {
 impl Spec {
     /// Adds a node that follows the store: what it has uploaded of two-way directories is taken in.
     pub(crate) fn add_follower(&mut self, config: &Config, node: &Node, options: &Options) {
-        if let Some(all) = &mut self.all_nodes {
-            all.push(node.name.clone());
-        }
         if !options.nodes.is_empty() && !options.nodes.contains(&node.name) {
             return;
         }

@@ -11,7 +11,7 @@ use crate::daemon::control::{Event, SyncRequest, Telling};
 use crate::daemon::run::{Running, STORE, Shared};
 use crate::daemon::{End, Own};
 use crate::model::escape::clean;
-use crate::model::rfc3339;
+use crate::model::{Direction, rfc3339};
 use crate::site::KnownNodes;
 use crate::state::BegunRun;
 use crate::sync::{self, Options, Silent};
@@ -82,6 +82,13 @@ impl Duty<'_> {
         let mut core = self.core();
         for directory in polled {
             core.queues.poll(now, &directory);
+        }
+        if !self.config.followers.is_empty() {
+            // Nothing tells what they upload.
+            let two_way = self.config.directories.iter().filter(|is| is.direction == Direction::Both);
+            for directory in two_way {
+                core.queues.mark(now, &directory.name, Some(STORE), &Dirt::whole());
+            }
         }
     }
 
