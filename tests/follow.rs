@@ -596,6 +596,17 @@ fn with_a_main_that_publishes_files_come_recordings_go_and_deletions_stick() {
     main.run(0, &["publish"]);
     node.once(0);
     assert_eq!(node.standing()["seq"].as_u64(), seq, "nothing is new");
+    // How it is, by its own words, is known on Main.
+    main.run(0, &["sync"]);
+    let status: Value = serde_json::from_str(&main.run(0, &["status", "--json"])).unwrap();
+    let follows = &status["nodes"][0]["follows"];
+    assert_eq!((follows["seq"].as_u64(), &follows["state"]), (seq, &"current".into()), "{status}");
+    let told = main.run(0, &["status"]);
+    assert!(
+        told.contains("follows the store: has publication") && told.contains("the newest, told"),
+        "{told}"
+    );
+    assert!(main.run(0, &["nodes", "list"]).contains("mds1"));
 }
 
 #[test]

@@ -115,6 +115,7 @@ pub(super) fn known_nodes(config: &Config, state: &StateDir) -> Option<Vec<Strin
     if config.discovery.is_used() {
         names.extend(state.found_nodes()?);
     }
+    names.extend(config.followers.iter().map(|follower| follower.name.clone()));
     Some(names)
 }
 

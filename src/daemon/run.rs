@@ -129,6 +129,9 @@ impl Running {
         let ran = catch_unwind(AssertUnwindSafe(|| {
             let mut report = sync::run(&environment, &spec)?;
             report.problems.extend(self.site.problems(&spec));
+            if let Some(followers) = &sessions.followers {
+                self.site.hear(followers, &mut report);
+            }
             let store =
                 self.publishes.then(|| self.publish(&environment, sessions.followers.as_ref(), &mut report));
             Ok((report, store))

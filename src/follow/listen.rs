@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::message::Message;
 use super::run::Follower;
-use super::service::Message;
 
 /// How long one question waits for its answer.
 const LONGEST: Duration = Duration::from_secs(55);

@@ -9,6 +9,7 @@
 mod config;
 mod json;
 mod listen;
+mod message;
 mod pending;
 mod prefetch;
 mod run;
@@ -28,8 +29,9 @@ use crate::durable::Points;
 use crate::fault::Point;
 
 pub(crate) use config::Config;
+pub(crate) use message::Message;
 pub(crate) use run::{Follower, Machine, Passed};
-pub(crate) use service::{Clock, Message, Service};
+pub(crate) use service::{Clock, Service};
 pub(crate) use spec::Asked;
 
 /// What this node remembers is written as Main's state is.

@@ -378,6 +378,7 @@ impl Follower {
             interrupted: false,
             directories: Vec::new(),
             reloads: Vec::new(),
+            follows: None,
         };
         Report {
             run: (self.machine.new_id)(),

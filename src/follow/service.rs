@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::listen::{self, Known};
+use super::message::Message;
 use super::run::{Follower, Passed};
 use super::spec::Asked;
 use super::startup::Startup;
@@ -20,15 +21,6 @@ use crate::state::{Lock, StateDir};
 const BREATH: Duration = Duration::from_secs(10);
 /// By how much a poll is later by chance, at most.
 const JITTER: f64 = 0.1;
-
-/// What reaches the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Message {
-    /// It shall end.
-    End,
-    /// There may be something new.
-    Hint,
-}
 
 /// What the service needs of its machine, beside what a pass needs.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{DirectoryReport, Guard, Halted, NodeReport, NodeState, Problem, Report};
+use super::{DirectoryReport, Follows, Guard, Halted, NodeReport, NodeState, Problem, Report};
 use crate::model::{NodeChange, RelPathBuf, ReloadOutcome, rfc3339};
 
 // These three are the report with what follows from it: exit codes stand among the fields of nodes, and the nodes of a
@@ -30,6 +30,8 @@ struct Node<'a> {
     error: Option<&'a str>,
     directories: &'a [DirectoryReport],
     reloads: &'a [ReloadOutcome],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follows: Option<&'a Follows>,
 }
 
 #[derive(Serialize)]
@@ -66,6 +68,7 @@ fn node_of<'a>(report: &Report, node: &'a NodeReport) -> Node<'a> {
         error: node.error.as_deref(),
         directories: &node.directories,
         reloads: &node.reloads,
+        follows: node.follows.as_ref(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod confirm;
 pub mod exit;
+mod follows;
 pub(crate) mod json;
 mod lines;
 pub(crate) mod mail;
@@ -33,6 +34,7 @@ use crate::model::words::words as word_table;
 use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
 
 pub use confirm::{Confirmed, FailedChange, confirmed};
+pub use follows::Follows;
 pub use newer::{Newer, NewerNode};
 
 /// What one run did, or in a dry run what it would do.
@@ -73,6 +75,8 @@ pub struct NodeReport {
     pub directories: Vec<DirectoryReport>,
     /// One for each reload that its directories name.
     pub reloads: Vec<ReloadOutcome>,
+    /// Of one that follows the store, what it has told of itself.
+    pub follows: Option<Follows>,
 }
 
 /// How far a node got.

@@ -33,6 +33,7 @@ pub(crate) fn node(name: &str) -> NodeReport {
         interrupted: false,
         directories: vec![directory("moh")],
         reloads: vec![],
+        follows: None,
     }
 }
 

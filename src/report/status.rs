@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{ALL_LOST, CONFLICT, IN_STEP, PARTIAL, RELOAD, SOME_LOST, first_of};
 use super::{
-    DirectoryReport, DirectoryState, Halted, Newer, NodeReport, NodeState, NodesOwn, PathNote, Problem,
-    Report,
+    DirectoryReport, DirectoryState, Follows, Halted, Newer, NodeReport, NodeState, NodesOwn, PathNote,
+    Problem, Report,
 };
 use crate::model::{ChangeKind, ReloadOutcome, ReloadState, rfc3339};
 
@@ -47,6 +47,9 @@ pub struct NodeStatus {
     pub reloads: Vec<ReloadOutcome>,
     /// The reloads that are due.
     pub owed: Vec<String>,
+    /// Of one that follows the store, what it has told of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Follows>,
 }
 
 /// One edge.
@@ -256,6 +259,7 @@ fn node_after(
             .collect(),
         directories: known.directories,
         reloads: known.reloads,
+        follows: node.follows.clone(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::words;
 use crate::model::ReloadOutcome;
 use crate::model::escape::clean;
 use crate::model::{Side, Zone, read_rfc3339};
-use crate::report::{DirectoryState, PathNote};
+use crate::report::{DirectoryState, Follows, PathNote};
 
 /// When the status is read, and by whom.
 #[derive(Clone, Copy)]
@@ -41,6 +41,9 @@ impl Status {
                 _ if in_step => writeln!(out)?,
                 Some(success) => writeln!(out, ", last in step {}", reader.ago(success))?,
                 None => writeln!(out, ", never in step")?,
+            }
+            for line in node.follows.iter().map(|follows| follows_line(follows, &reader)) {
+                writeln!(out, "{:width$}  {line}", "")?;
             }
             for line in details(node, style.verbosity) {
                 writeln!(out, "{:width$}  {line}", "")?;
@@ -81,6 +84,26 @@ impl Status {
         let of_main = notes.filter(|(_, note)| note.side == Side::Main);
         of_main.map(|(of, note)| path_line(&words::name(&of.name), "skipped on main", note)).collect()
     }
+}
+
+/// How a node that follows is, by its own words.
+fn follows_line(follows: &Follows, reader: &Reader<'_>) -> String {
+    let Follows { seen, state, seq, newest, error } = follows;
+    let Some(seen) = seen else {
+        let why =
+            error.as_ref().map_or_else(|| "it has told nothing of itself yet".to_owned(), |why| clean(why));
+        return format!("follows the store: {why}");
+    };
+    let has = match seq {
+        0 => "has no publication yet".to_owned(),
+        seq if seq >= newest => format!("has publication {seq}, the newest"),
+        seq => format!("has publication {seq} of {newest}"),
+    };
+    let state =
+        state.as_deref().filter(|state| *state != "current").map(|state| format!(", {}", clean(state)));
+    let why = error.as_ref().map(|why| format!(": {}", clean(why)));
+    let (state, why) = (state.unwrap_or_default(), why.unwrap_or_default());
+    format!("follows the store: {has}{state}{why}, told {}", reader.ago(seen))
 }
 
 fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {

@@ -256,6 +256,12 @@ impl Site {
         self.uploads_in(self.store()?.objects, record.cluster).map(Some)
     }
 
+    /// Adds to the report of a run what they have told of themselves.
+    pub(crate) fn hear(&self, followers: &Followers, report: &mut Report) {
+        let newest = self.store_record().ok().flatten().map_or(0, |record| record.seq);
+        followers.tell(report, newest);
+    }
+
     /// Adds what they have uploaded to what a run is to do.
     pub(crate) fn add_followers(&self, spec: &mut Spec, options: &Options) {
         let followers = &self.config().followers;
@@ -300,6 +306,9 @@ impl Site {
         let spec = self.spec(options);
         let mut report = sync::run(&self.environment(), &spec)?;
         report.problems.extend(self.problems(&spec));
+        if let Some(followers) = &self.ssh.followers {
+            self.hear(followers, &mut report);
+        }
         Ok(report)
     }
 

@@ -55,6 +55,7 @@ pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
         interrupted,
         directories,
         reloads: node.reloads,
+        follows: None,
     });
 }
 

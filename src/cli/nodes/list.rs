@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::super::{Context, exit, load};
 use super::{EXAMPLES, Nodes, table};
-use crate::config::Node;
+use crate::config::{Follower, Node};
 use crate::model::escape::escape_for_people;
 use crate::model::{Zone, read_rfc3339};
 use crate::site::KnownNodes;
+use crate::sync::FOLLOWER;
 
 /// The source of a node that stands in the configuration.
 const CONFIGURED: &str = "config";
@@ -38,7 +39,8 @@ struct Listed<'a> {
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let known = load::nodes(context)?;
-    let nodes: Vec<Listed<'_>> = known.config().nodes.iter().map(|node| listed(node, &known)).collect();
+    let nodes = known.config().nodes.iter().map(|node| listed(node, &known));
+    let nodes: Vec<Listed<'_>> = nodes.chain(known.config().followers.iter().map(follower)).collect();
     let zone = context.zone();
     let row = |node: &Listed<'_>| row(node, &zone);
     let text = match args.json {
@@ -63,6 +65,12 @@ fn listed<'a>(node: &'a Node, known: &'a KnownNodes) -> Listed<'a> {
         source: found.map_or(CONFIGURED, |found| found.source),
         last_good: found.and_then(|found| found.last_good.as_deref()),
     }
+}
+
+/// Main does not connect to it.
+fn follower(node: &Follower) -> Listed<'_> {
+    let (name, labels) = (&*node.name, &*node.labels);
+    Listed { name, address: FOLLOWER, user: "", labels, source: CONFIGURED, last_good: None }
 }
 
 fn row(node: &Listed<'_>, zone: &Zone) -> [String; 5] {

@@ -1,6 +1,7 @@
 //! Nodes that follow the store, as runs of Main see them: what such a node uploaded is what it changed in its two-way
 //! directories since both last agreed, and whatever a run has for it is done once it is published.
 
+mod heard;
 mod session;
 mod uploads;
 
