@@ -9,8 +9,6 @@ use crate::toml::{Converted, Raw, Reader, text};
 pub struct Store {
     /// `file:///DIR`, `s3://BUCKET/PREFIX`, or `exec:PROGRAM`.
     pub url: String,
-    /// Where followers are told of publications; none: at the hub.
-    pub events: Option<String>,
     /// What the service behind the URL needs, by `object_store`'s names.
     pub options: BTreeMap<String, String>,
 }
@@ -27,11 +25,15 @@ const SCHEMES: [&str; 5] = ["file:///", "s3://", "gs://", "az://", "exec:/"];
 
 pub(super) fn check(mut reader: Reader<'_>) -> Option<Store> {
     let url = reader.required("url", url);
-    let events = reader.optional("events", events);
+    let events_at = reader.origin_of("events");
+    if reader.optional("events", events).is_some() {
+        let message = "events: nothing is told there yet; nodes hear of publications from the hub, or look every interval";
+        reader.warn(&events_at, message);
+    }
     let options = reader.table("options").map(|table| table.names(option)).unwrap_or_default();
     reader.finish();
     let options = options.into_iter().map(|(name, value, _)| (name, value)).collect();
-    Some(Store { url: url?, events, options })
+    Some(Store { url: url?, options })
 }
 
 fn url(raw: &Raw) -> Converted<String> {
