@@ -496,6 +496,60 @@ fn through_the_hub_a_publication_is_here_as_soon_as_it_is_made() {
     assert_eq!(node.0.has("moh/a.wav").as_deref(), Some("two"));
 }
 
+/// A node that looks by itself once an hour is told of publications at `events`.
+fn is_told_of_publications(events: &str, node: &Node) {
+    let main = Main::new(node, "");
+    let path = node.0.path("config.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("[store]\n", &format!("[store]\nevents = '{events}'\n"))).unwrap();
+    main.write("moh/a.wav", "one");
+    main.run(0, &["publish"]);
+    let store = format!("url = 'file://{}'\nevents = '{events}'", node.0.path("store").display());
+    node.configure_at(&store, "interval = '1h'\n", "");
+    let mut service = Service::start(node);
+    service.until_ready();
+    for content in ["two", "three"] {
+        main.write("moh/a.wav", content);
+        main.run(0, &["publish"]);
+        eventually("what was published to be here", LIMIT, || {
+            node.0.has("moh/a.wav").as_deref() == Some(content)
+        });
+    }
+    service.stop();
+}
+
+#[test]
+fn a_broker_tells_of_publications() {
+    let node = Node::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut broker = Command::new("nats-server");
+    broker.args(["--addr", "127.0.0.1", "--port", &port.to_string()]).stderr(Stdio::null());
+    let _broker = Hub(broker.spawn().expect("nats-server; scripts/setup test installs it"));
+    eventually("the broker", LIMIT, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    is_told_of_publications(&format!("nats://127.0.0.1:{port}"), &node);
+    // Without the broker a publication is made all the same, and the log says that nobody was told.
+    drop(_broker);
+    let main = Main(&node);
+    main.write("moh/a.wav", "four");
+    main.run(0, &["publish"]);
+    node.once(0);
+    assert_eq!(node.0.has("moh/a.wav").as_deref(), Some("four"));
+}
+
+#[test]
+fn a_program_tells_of_publications() {
+    let node = Node::new();
+    let (program, told) = (node.0.path("events"), node.0.path("told"));
+    fs::write(&told, "").unwrap();
+    let told = told.display();
+    let script = format!(
+        "#!/bin/sh\ncase $1 in\ntell) echo \"$2\" >>'{told}' ;;\nlisten) exec tail -n 0 -f '{told}' ;;\nesac\n"
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    is_told_of_publications(&format!("exec:{}", program.display()), &node);
+}
+
 #[test]
 fn the_service_on_main_takes_in_what_was_uploaded() {
     let node = Node::new();

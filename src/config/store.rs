@@ -9,6 +9,8 @@ use crate::toml::{Converted, Raw, Reader, text};
 pub struct Store {
     /// `file:///DIR`, `s3://BUCKET/PREFIX`, or `exec:PROGRAM`.
     pub url: String,
+    /// Where nodes are told of publications, beside the hub: `nats://…`, `tls://…` or `exec:PROGRAM`.
+    pub events: Option<String>,
     /// What the service behind the URL needs, by `object_store`'s names.
     pub options: BTreeMap<String, String>,
 }
@@ -25,15 +27,11 @@ const SCHEMES: [&str; 5] = ["file:///", "s3://", "gs://", "az://", "exec:/"];
 
 pub(super) fn check(mut reader: Reader<'_>) -> Option<Store> {
     let url = reader.required("url", url);
-    let events_at = reader.origin_of("events");
-    if reader.optional("events", events).is_some() {
-        let message = "events: nothing is told there yet; nodes hear of publications from the hub, or look every interval";
-        reader.warn(&events_at, message);
-    }
+    let events = reader.optional("events", events);
     let options = reader.table("options").map(|table| table.names(option)).unwrap_or_default();
     reader.finish();
     let options = options.into_iter().map(|(name, value, _)| (name, value)).collect();
-    Some(Store { url: url?, options })
+    Some(Store { url: url?, events, options })
 }
 
 fn url(raw: &Raw) -> Converted<String> {

@@ -11,6 +11,7 @@ use super::startup::{Mode, Options};
 use crate::config::{duration, name, word};
 use crate::durable;
 use crate::store::StoreSpec;
+use crate::store::events::Events;
 use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 
 /// How this node follows.
@@ -18,6 +19,8 @@ use crate::toml::{self, Converted, Mistakes, Notes, Origin, Raw, Reader};
 pub(crate) struct Config {
     /// Where the store is.
     pub(crate) store: StoreSpec,
+    /// Where publications are told, beside the hub.
+    pub(crate) events: Option<Events>,
     /// This node's name on Main.
     pub(crate) name: String,
     /// A file with Main's public key: what it has signed is believed.
@@ -68,19 +71,21 @@ impl Config {
 fn written(mut reader: Reader<'_>) -> Option<Config> {
     let store = reader.required_table("store").and_then(store);
     let follow = reader.required_table("follow").and_then(follow);
-    Some(Config { store: store?, ..follow? })
+    let (store, events) = store?;
+    Some(Config { store, events, ..follow? })
 }
 
-fn store(mut reader: Reader<'_>) -> Option<StoreSpec> {
+/// Where the store is, and where publications are told.
+fn store(mut reader: Reader<'_>) -> Option<(StoreSpec, Option<Events>)> {
     let url = reader.required("url", url);
     let ca = reader.optional("ca", path);
     let proxy = reader.optional("proxy", proxy);
-    // Events only say that it is worth looking; who hears none looks every `interval`.
-    reader.leave("events");
+    let events = reader.optional("events", events);
     let options = reader.table("options").map(|table| table.names(toml::text)).unwrap_or_default();
     reader.finish();
     let options: BTreeMap<_, _> = options.into_iter().map(|(name, value, _)| (name, value)).collect();
-    Some(StoreSpec { url: url?, options, ca, proxy })
+    let events = events.and_then(|url| Events::at(&url, ca.as_deref()));
+    Some((StoreSpec { url: url?, options, ca, proxy }, events))
 }
 
 /// What a store's URL may begin with.
@@ -93,6 +98,17 @@ fn url(raw: &Raw) -> Converted<String> {
         return Ok(url.trim_end_matches('/').to_owned());
     }
     Err(format!("expected a URL such as \"file:///srv/xds-store\" or \"s3://bucket/prefix\", found '{url}'"))
+}
+
+fn events(raw: &Raw) -> Converted<String> {
+    let url = toml::text(raw)?;
+    match Events::at(&url, None) {
+        Some(_) => Ok(url),
+        None => {
+            Err("expected a URL such as \"nats://10.0.0.1:4222\" or \"exec:/usr/local/bin/helper\""
+                .to_owned())
+        }
+    }
 }
 
 fn proxy(raw: &Raw) -> Converted<String> {
@@ -117,6 +133,7 @@ fn follow(mut reader: Reader<'_>) -> Option<Config> {
     reader.finish();
     Some(Config {
         store: StoreSpec::default(),
+        events: None,
         name: own_name?,
         main_key: main_key?,
         identity: identity?,

@@ -81,7 +81,7 @@ impl Service {
             known: Known::default(),
         };
         // Before the first pass: what is published meanwhile is not missed.
-        listen::start(self.follower.clone(), course.known.clone(), self.outbox.clone(), self.clock.chance);
+        listen::start(&self.follower, &course.known, &self.outbox, self.clock.chance);
         self.follower.starting(course.startup.attempt());
         if course.startup.is_ready_at_once() {
             self.ready(&mut course, "ready at once; the files are fetched meanwhile");

@@ -12,6 +12,7 @@ use crate::model::escape::clean;
 use crate::report::exit::{ALL_LOST, INCOMPATIBLE, LEASE, TAMPERED, USAGE};
 use crate::report::{Halted, Problem, Report, Stage};
 use crate::site::Site;
+use crate::store::events::Events;
 use crate::store::head::{HeadDirectory, HeadNode, StoredMeta, StoredOwner};
 use crate::store::holder::{Holder, Record, Standing};
 use crate::store::publish::{self, DirectoryOutcome, Published};
@@ -119,6 +120,10 @@ impl Site {
             }
             let done = publish::publish(&holder, standing, nodes, published, &trees)?;
             self.save_store_record(&done.record)?;
+            let mut warnings = done.warnings;
+            if done.is_new {
+                warnings.extend(self.tell((done.record.epoch, done.seq)));
+            }
             Ok(Publication {
                 seq: done.seq,
                 epoch: done.record.epoch,
@@ -126,9 +131,16 @@ impl Site {
                 directories: done.directories,
                 halted,
                 problems,
-                warnings: done.warnings,
+                warnings,
             })
         })?
+    }
+
+    /// Tells nodes of a publication. Returns what is to be said where that fails: they look by themselves then, later.
+    fn tell(&self, publication: (u64, u64)) -> Option<String> {
+        let url = self.config().store.as_ref()?.events.as_ref()?;
+        let told = Events::at(url, None)?.tell(publication);
+        told.err().map(|error| format!("nodes are not told of the publication: {}", clean(error.detail())))
     }
 
     /// The nodes of the next head, as they are configured now.

@@ -19,6 +19,7 @@ pub mod chain;
 pub mod check;
 pub mod envelope;
 mod error;
+pub mod events;
 pub mod gc;
 pub mod head;
 pub mod holder;
