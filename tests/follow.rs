@@ -524,11 +524,11 @@ fn a_broker_tells_of_publications() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut broker = Command::new("nats-server");
     broker.args(["--addr", "127.0.0.1", "--port", &port.to_string()]).stderr(Stdio::null());
-    let _broker = Hub(broker.spawn().expect("nats-server; scripts/setup test installs it"));
+    let broker = Hub(broker.spawn().expect("nats-server; scripts/setup test installs it"));
     eventually("the broker", LIMIT, || TcpStream::connect(("127.0.0.1", port)).is_ok());
     is_told_of_publications(&format!("nats://127.0.0.1:{port}"), &node);
     // Without the broker a publication is made all the same, and the log says that nobody was told.
-    drop(_broker);
+    drop(broker);
     let main = Main(&node);
     main.write("moh/a.wav", "four");
     main.run(0, &["publish"]);
