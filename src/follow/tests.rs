@@ -68,6 +68,7 @@ impl Site {
         Follower {
             accept: Accept::read(&file).unwrap(),
             config: Config {
+                events: None,
                 store: spec_of(self.dir.path()),
                 name: "mds1".to_owned(),
                 main_key: self.path("main.pub"),

@@ -5,7 +5,7 @@
 //! directory: a million digests in memory would be the most that a run in step holds.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write as _};
 use std::ops::Range;
@@ -22,6 +22,8 @@ use crate::model::{Digest, RelPath, RelPathBuf};
 const MAGIC: &[u8; 16] = b"xds-sync hashes1";
 /// The BLAKE3 of all before it ends the file.
 const CHECK: usize = 32;
+/// Most files that are remembered as put in place a moment after they were written.
+const MOST_PLACED: usize = 10_000;
 /// Changes are kept apart up to this number, then worked into the buffer.
 const MOST_CHANGES: usize = 1 << 16;
 /// Timestamps are no finer than the kernel's clock tick, at most 10 ms; within this of a file's mtime it
@@ -43,6 +45,9 @@ pub struct HashCache {
     files: usize,
     /// What is newer than the blocks; `None` where there is nothing to remember.
     changes: BTreeMap<RelPathBuf, Option<Record>>,
+    /// Files that this process put in place a moment after they were written elsewhere: their digests cannot be
+    /// remembered, and they are whole as long as they look like this. In memory alone.
+    placed: HashMap<RelPathBuf, Stamp>,
     /// Whether it is as its file is.
     saved: bool,
 }
@@ -206,8 +211,20 @@ impl HashCache {
     pub fn record(&mut self, path: &RelPath, stamp: Stamp, digest: Digest) {
         // Its ctime is of a moment ago: a write in the same tick would show in its mtime alone, and does
         // so unless that is of the same moment.
-        let record = (!is_racy(&stamp, stamp.ctime)).then(|| Record::new(&stamp, digest));
-        self.change(path, record);
+        let is_racy = is_racy(&stamp, stamp.ctime);
+        self.change(path, (!is_racy).then(|| Record::new(&stamp, digest)));
+        if is_racy {
+            if self.placed.len() >= MOST_PLACED {
+                // Those of earlier runs are settled by now.
+                self.placed.clear();
+            }
+            self.placed.insert(path.to_owned(), stamp);
+        }
+    }
+
+    /// Whether this process has put this very file in place, complete, and nobody has written to it since.
+    pub(super) fn has_placed(&self, path: &RelPath, stamp: &Stamp) -> bool {
+        self.placed.get(path) == Some(stamp)
     }
 
     /// Forgets a file.
@@ -216,6 +233,7 @@ impl HashCache {
     }
 
     fn change(&mut self, path: &RelPath, record: Option<Record>) {
+        self.placed.remove(path);
         self.changes.insert(path.to_owned(), record);
         if self.changes.len() > MOST_CHANGES {
             self.merge();
@@ -261,7 +279,8 @@ impl HashCache {
             }
             put_block(&mut bytes, dir, &records);
         }
-        *self = HashCache::of_blocks(bytes).unwrap_or_default();
+        let placed = std::mem::take(&mut self.placed);
+        *self = HashCache { placed, ..HashCache::of_blocks(bytes).unwrap_or_default() };
     }
 
     /// Forgets all but these files, which come in tree order.
@@ -287,7 +306,8 @@ impl HashCache {
             }
         }
         open.into_iter().for_each(close);
-        *self = HashCache::of_blocks(bytes).unwrap_or_default();
+        let placed = std::mem::take(&mut self.placed);
+        *self = HashCache { placed, ..HashCache::of_blocks(bytes).unwrap_or_default() };
     }
 
     /// Digests of files that are known under whatever path: a directory that is renamed leaves what is in it as it

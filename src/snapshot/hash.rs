@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::Clock;
 use super::busy::{self, OpenFiles};
-use super::cache::is_racy;
+use super::cache::{HashCache, is_racy};
 use super::limits::Budget;
 use super::list::{file, open_quietly, owner_of, unreadable};
 use crate::disk::holes::{self, Part};
@@ -32,6 +32,8 @@ pub(super) struct Hasher<'a> {
     pub(super) settle: Duration,
     /// Files that are not held back for their age.
     pub(super) complete: &'a HashSet<&'a RelPath>,
+    /// Knows what this process itself has put in place.
+    pub(super) cache: &'a HashCache,
     pub(super) owners: &'a Mutex<Owners>,
     pub(super) clock: &'a dyn Clock,
     pub(super) budget: &'a Budget<'a>,
@@ -107,7 +109,8 @@ impl Hasher<'_> {
         }
         let stamp = Stamp::of(&stat);
         let age = looked.saturating_sub(stamp.mtime);
-        let young = busy::is_young(age, self.settle) && !self.complete.contains(path);
+        let is_whole = || self.complete.contains(path) || self.cache.has_placed(path, &stamp);
+        let young = busy::is_young(age, self.settle) && !is_whole();
         if young && self.again {
             let settle = i64::try_from(self.settle.as_nanos()).unwrap_or(i64::MAX);
             return Ok(Hashed::Young { until: stamp.mtime.saturating_add(settle) });

@@ -119,6 +119,7 @@ pub(super) fn scan_with(
         direction: spec.direction,
         settle: spec.settle,
         complete: &complete,
+        cache,
         owners: &owners,
         clock,
         budget: &budget,

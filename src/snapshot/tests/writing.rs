@@ -7,6 +7,28 @@ use super::*;
 use crate::model::{Busy, EntryProblem};
 
 #[test]
+fn what_was_put_in_place_here_is_whole_however_young() {
+    for direction in [Direction::Push, Direction::Both] {
+        let mut site = Site::both(Duration::from_secs(10));
+        (site.spec.direction, site.spec.hold_young) = (direction, true);
+        let path = site.write("pushed", "Main's");
+        // Written on Main so shortly before that a write here at the same moment would not show.
+        let stamp = Stamp::of(&rustix::fs::lstat(&path).unwrap());
+        site.now = SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(stamp.mtime).unwrap());
+        site.write("by-hand", "somebody's");
+        site.cache.record(rel("pushed"), stamp, Digest(blake3::hash(b"another").into()));
+        assert_eq!(site.seen(), map(&[("by-hand", "Young"), ("pushed", "file")]));
+        // Its digest is not believed, and who writes to it is seen.
+        let found = site.snapshot().tree.get(rel("pushed")).unwrap().as_file().unwrap().digest;
+        assert_eq!(found, Digest(blake3::hash(b"Main's").into()));
+        while Stamp::of(&rustix::fs::lstat(&path).unwrap()) == stamp {
+            fs::write(&path, "edited").unwrap();
+        }
+        assert_eq!(site.seen(), map(&[("by-hand", "Young"), ("pushed", "Young")]));
+    }
+}
+
+#[test]
 fn recordings_being_made_are_busy() {
     const HOUR: f64 = 3600.0;
     let mut site = Site::both(Duration::from_secs(10));
