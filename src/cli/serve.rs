@@ -11,7 +11,8 @@ use crate::config::{Config, Follower};
 use crate::enroll::{key, publish};
 use crate::host;
 use crate::hub::{self, Certificate, Content, Limits, Member, Server, certificate, downloads, routes};
-use crate::store::{self, StoreSpec};
+use crate::site::store::spec_of;
+use crate::store;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -58,8 +59,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
 
 /// The store, for nodes that follow it through this hub.
 fn store_of(context: &Context, config: &Config) -> anyhow::Result<Option<hub::Store>> {
-    let Some(store) = &config.store else { return Ok(None) };
-    let spec = StoreSpec { url: store.url.clone(), options: store.options.clone(), ..StoreSpec::default() };
+    if config.store.is_none() {
+        return Ok(None);
+    }
+    let spec = spec_of(config)?;
     let followers = load::read_followers(context)?;
     let member = |follower: Follower| {
         let key = PublicKey::from_openssh(&follower.key).ok()?;
