@@ -104,6 +104,16 @@ pub struct Environment<'a> {
     pub merged: &'a (dyn Fn(&str, &[String]) + Sync),
 }
 
+impl Environment<'_> {
+    /// What this run has in common with others that go on beside it; else what it has alone, which `own` keeps.
+    fn shared<'s>(&'s self, spec: &Spec, own: &'s mut Option<Shared>) -> anyhow::Result<&'s Shared> {
+        Ok(match self.shared {
+            Some(shared) => shared,
+            None => own.insert(Shared::new(self.state, spec.bandwidth)?),
+        })
+    }
+}
+
 /// What runs have in common that go on side by side in one process.
 pub struct Shared {
     ledger: Mutex<Ledger>,
@@ -155,14 +165,8 @@ struct Cluster<'a> {
 /// is Main's own state that could not be read.
 pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
     let started = (env.now)();
-    let own;
-    let shared = match env.shared {
-        Some(shared) => shared,
-        None => {
-            own = Shared::new(env.state, spec.bandwidth)?;
-            &own
-        }
-    };
+    let mut own = None;
+    let shared = env.shared(spec, &mut own)?;
     let run = Run::new(env, spec, shared)?;
     lock(&env.main).begin(&run.id, spec.dry_run)?;
     let unended = if env.shared.is_some() { None } else { run.note_begin(started) };

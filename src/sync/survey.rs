@@ -9,7 +9,7 @@ use crate::report::{Guard, Halted, Problem, words};
 use crate::sync::halt::Halt;
 use crate::sync::main_side::BlobSource;
 use crate::sync::origin::{Origin, Origins};
-use crate::sync::{DirectorySpec, Environment, Run, Shared, Spec, lock};
+use crate::sync::{DirectorySpec, Environment, Run, Spec, lock};
 
 /// A directory of Main's.
 pub struct Surveyed {
@@ -55,14 +55,8 @@ pub fn survey<R>(
     last: &BTreeMap<String, Tree>,
     publish: impl FnOnce(Survey) -> R,
 ) -> anyhow::Result<R> {
-    let own;
-    let shared = match env.shared {
-        Some(shared) => shared,
-        None => {
-            own = Shared::new(env.state, spec.bandwidth)?;
-            &own
-        }
-    };
+    let mut own = None;
+    let shared = env.shared(spec, &mut own)?;
     let run = Run::new(env, spec, shared)?;
     lock(&env.main).begin(&run.id, spec.dry_run)?;
     let origins = Origins::scan(&run);
