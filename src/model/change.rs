@@ -71,6 +71,12 @@ impl ChangeKind {
     pub fn is_difference(self) -> bool {
         !matches!(self, ChangeKind::Hold | ChangeKind::Skip)
     }
+
+    /// Whether it leaves something for another run, or for a decision.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, ChangeKind::Hold | ChangeKind::Conflict | ChangeKind::Skip)
+    }
 }
 
 /// What a change of metadata is about.

@@ -9,7 +9,7 @@
 //! guarantees to those after it:
 //!
 //! 1. [`decide`]: what each path becomes, looked at by itself.
-//!    - (I1) Every path that a host or a base has is decided once, in tree order; none is decided below one that is
+//!    - (I1) Every path that a host that takes part has, or its base, is decided once, in tree order; none is decided below one that is
 //!      [untouchable](Decided::Untouchable), [excluded](Decided::Excluded) or [waiting](Decided::Waiting).
 //!    - (I2) An edge takes part at a path only if its node has nothing busy or unreadable there or above it.
 //!    - (I3) What a path becomes is a directory, file or symlink, with the content of a host that takes part.
@@ -35,7 +35,7 @@ mod shape;
 use std::collections::BTreeMap;
 
 use super::{EdgeInput, Host, OwnerMap, Plan, Policy};
-use crate::model::{Entry, HostName, Meta, Reason, RelPathBuf, Tree};
+use crate::model::{Entry, HostName, Meta, Reason, RelPath, RelPathBuf, Tree};
 
 /// An administrator's decisions on conflicts: path → whose version stays.
 pub(crate) type Resolutions = BTreeMap<RelPathBuf, Host>;
@@ -51,10 +51,11 @@ pub(crate) fn both(
     resolutions: &Resolutions,
 ) -> Plan {
     let input = Input { policy, root, main, main_names, edges, resolutions };
-    let decide::Decisions { mut paths, mut plans, conflicts } = decide::decide(input);
+    let empty = Tree::default();
+    let decide::Decisions { mut paths, mut plans, conflicts } = decide::decide(input, &empty);
     shape::keep_parents(input, &mut paths);
     for blocked in shape::clear_below_files(input, &mut paths) {
-        plans.iter_mut().for_each(|plan| plan.leave_alone(blocked.clone()));
+        plans.iter_mut().for_each(|plan| plan.left.block(blocked.clone()));
     }
     metadata::of_directories(input, &mut paths);
     Plan { conflicts, ..assign::assign(input, &paths, plans) }
@@ -81,8 +82,8 @@ impl Input<'_> {
 }
 
 /// A path, and what was decided about it.
-struct DecidedPath {
-    path: RelPathBuf,
+struct DecidedPath<'a> {
+    path: &'a RelPath,
     decided: Decided,
     /// Indexes of the edges that take part at this path.
     edges: Vec<usize>,

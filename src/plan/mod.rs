@@ -12,6 +12,7 @@ pub(crate) mod both;
 pub(crate) mod diff;
 pub(crate) mod intent;
 pub(crate) mod kept;
+pub(crate) mod left;
 pub(crate) mod owners;
 pub(crate) mod push;
 pub(crate) mod safety;
@@ -22,10 +23,11 @@ mod walk;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Action, BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxLoss, PlannedChange,
-    Reason, RelPath, RelPathBuf, Tree,
+    Action, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxLoss, PlannedChange, Reason, RelPath,
+    RelPathBuf, Tree,
 };
 
+pub(crate) use left::Left;
 pub(crate) use owners::OwnerMap;
 
 /// What an administrator decided about the directory that is planned.
@@ -83,32 +85,13 @@ pub(crate) struct EdgePlan {
     /// What these actions, and those of [`Plan::main`] whose content comes from this node, change; in tree order,
     /// those on Main last. Over all edges of a plan, every action belongs to exactly one of them.
     pub(crate) changes: Vec<PlannedChange>,
-    /// What the plan leaves as it is and a report names all the same: files that are being written, edits that are
-    /// kept, conflicts that wait. In tree order. No action touches such a path on this edge.
-    pub(crate) notes: Vec<Change>,
-    /// Paths left alone because of what cannot be read or is in each other's way; the run has failed there.
-    pub(crate) failed: Vec<BlockedPath>,
-    /// Standing skips: facts of the site that are reported once, see
-    /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing).
-    pub(crate) skipped: Vec<BlockedPath>,
+    pub(crate) left: Left,
 }
 
 impl EdgePlan {
     /// Whether something is left to do, or to decide, even when every action is done.
     pub(crate) fn leaves_anything(&self) -> bool {
-        let is_open = |kind| matches!(kind, ChangeKind::Hold | ChangeKind::Conflict | ChangeKind::Skip);
-        !self.failed.is_empty()
-            || self.notes.iter().any(|note| is_open(note.kind))
-            || self.changes.iter().any(|planned| is_open(planned.change.kind))
-    }
-
-    fn leave_alone(&mut self, blocked: BlockedPath) {
-        let is_standing = matches!(&blocked.reason, Reason::Problem(problem) if problem.is_standing());
-        if is_standing {
-            self.skipped.push(blocked);
-        } else {
-            self.failed.push(blocked);
-        }
+        self.left.is_open() || self.changes.iter().any(|planned| planned.change.kind.is_open())
     }
 }
 

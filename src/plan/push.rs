@@ -134,7 +134,7 @@ impl<'a> Push<'a> {
             // At this point Main has a file or link where the node has a directory.
             if let Some(kept) = first_kept(self.edge.node, path) {
                 let reason = Reason::NodeDirectoryInTheWay { kept: kept.to_owned() };
-                self.plan.leave_alone(BlockedPath { path: path.to_owned(), side: Side::Node, reason });
+                self.plan.left.block(BlockedPath { path: path.to_owned(), side: Side::Node, reason });
                 self.opaque = Some(path.to_owned());
                 return;
             }
@@ -160,12 +160,12 @@ impl<'a> Push<'a> {
 
     fn note(&mut self, path: &RelPath, kind: ChangeKind, reason: Reason) {
         let (path, reason) = (path.to_owned(), Some(reason));
-        self.plan.notes.push(Change { path, to: Side::Node, kind, bytes: 0, is_dir: false, reason });
+        self.plan.left.note(Change { path, to: Side::Node, kind, bytes: 0, is_dir: false, reason });
     }
 
     fn skip(&mut self, path: &RelPath, side: Side, problem: &EntryProblem) {
         let reason = Reason::Problem(problem.clone());
-        self.plan.leave_alone(BlockedPath { path: path.to_owned(), side, reason });
+        self.plan.left.block(BlockedPath { path: path.to_owned(), side, reason });
     }
 }
 

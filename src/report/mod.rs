@@ -203,17 +203,18 @@ impl DirectoryReport {
         }
     }
 
-    /// Counts a change.
-    pub fn count(&mut self, kind: ChangeKind) {
-        self.metadata += u64::from(kind == ChangeKind::Metadata);
+    /// Counts `number` changes of a kind.
+    pub fn count(&mut self, kind: ChangeKind, number: u64) {
         match kind {
-            ChangeKind::Create => self.created += 1,
-            ChangeKind::Update | ChangeKind::Metadata | ChangeKind::Rename | ChangeKind::Drift => {
-                self.updated += 1;
+            ChangeKind::Create => self.created += number,
+            ChangeKind::Update | ChangeKind::Rename | ChangeKind::Drift => self.updated += number,
+            ChangeKind::Metadata => {
+                self.updated += number;
+                self.metadata += number;
             }
-            ChangeKind::Delete => self.deleted += 1,
-            ChangeKind::Conflict => self.conflicts += 1,
-            ChangeKind::Hold => self.held += 1,
+            ChangeKind::Delete => self.deleted += number,
+            ChangeKind::Conflict => self.conflicts += number,
+            ChangeKind::Hold => self.held += number,
             ChangeKind::Skip => {}
         }
         if kind.is_difference() && self.state == DirectoryState::InStep {

@@ -39,7 +39,7 @@ pub(super) fn apply(
     let mut in_step = None;
     if is_idle {
         let plan = &edge.result.plan;
-        let is_quiet = edge.scanned.settled && origin.settled && plan.notes.is_empty();
+        let is_quiet = edge.scanned.settled && origin.settled && plan.left.notes().is_empty();
         if is_quiet && !plan.leaves_anything() {
             in_step = Some(InStep { main: edge.main_key(origin), node: edge.scanned.digest });
         }

@@ -77,20 +77,20 @@ fn report_edge(
     let confirmed = result.confirmed(dry_run);
     directory.count_planned(confirmed.planned);
     directory.count_failed(confirmed.failed.len() as u64);
-    directory.count_failed(result.plan.failed.len() as u64);
+    directory.count_failed(result.plan.left.failed().count());
     for (_, _, severity) in &result.problems {
         directory.count_failed(u64::from(*severity == Severity::Failure));
     }
     add_problems(edge, &confirmed, report);
     let ids = result.trash_ids();
-    let mut changes = confirmed.into_changes(&result.plan.notes);
+    let mut changes = confirmed.into_changes(result.plan.left.notes());
     if is_follower {
         // What goes there is told of there, once it has come.
         changes.retain(|change| change.to == Side::Main || !change.kind.is_difference());
     }
     let mut notes = 0;
     for change in &changes {
-        directory.count(change.kind);
+        directory.count(change.kind, 1);
         let is_note = !change.kind.is_difference() || change.reason == Some(Reason::ConflictWaits);
         notes += usize::from(is_note);
         if notes > MAX_NOTES && is_note {
@@ -103,7 +103,11 @@ fn report_edge(
     for skip in now.first.difference(&known.first) {
         report.changes.push(skipped(name, node, skip));
     }
-    let unlisted = notes.saturating_sub(MAX_NOTES) as u64;
+    let mut unlisted = notes.saturating_sub(MAX_NOTES) as u64;
+    for (kind, number) in result.plan.left.more_notes() {
+        directory.count(kind, number);
+        unlisted += number;
+    }
     for (number, what) in [(unlisted, "held back, left or waiting for a decision"), (now.more, "skipped")] {
         // What is skipped stays so; a run says it once.
         if number > 0 && (what != "skipped" || now.more != known.more) {
@@ -142,7 +146,7 @@ fn add_problems(edge: &EdgeRun<'_>, confirmed: &Confirmed, report: &mut Report) 
         path: Some(failed.path.clone()),
         ..problem(Stage::Commit, host(failed.side), Some(name), failed.why.clone())
     });
-    let obstacles = result.plan.failed.iter().map(|obstacle| Problem {
+    let obstacles = result.plan.left.failed().first.iter().map(|obstacle| Problem {
         path: Some(obstacle.path.clone()),
         ..problem(Stage::Scan, host(obstacle.side), Some(name), words::reason(&obstacle.reason))
     });
@@ -150,6 +154,8 @@ fn add_problems(edge: &EdgeRun<'_>, confirmed: &Confirmed, report: &mut Report) 
     let mut all = of_edge.chain(failed).chain(obstacles);
     report.problems.extend(all.by_ref().take(MAX_PROBLEMS));
     let (more, fails) = all.fold((0_u64, false), |(more, fails), one| (more + 1, fails || one.fails));
+    let unnamed = result.plan.left.failed().more;
+    let (more, fails) = (more + unnamed, fails || unnamed > 0);
     if more > 0 {
         let detail = format!("{more} more problems, not listed");
         report.problems.push(Problem { fails, ..problem(Stage::Commit, Some(node), Some(name), detail) });
@@ -198,7 +204,7 @@ mod tests {
 
     use super::*;
     use crate::model::{BlockedPath, Busy, EntryProblem, Reason, RelPathBuf};
-    use crate::plan::EdgePlan;
+    use crate::plan::{EdgePlan, Left};
     use crate::snapshot::Scanned;
     use crate::state;
     use crate::sync::result::EdgeResult;
@@ -247,16 +253,17 @@ mod tests {
     fn whatever_a_user_has_many_of_is_listed_up_to_a_number() {
         const MANY: usize = 5000;
         let note = |kind, reason: Reason| {
-            (0..MANY)
-                .map(|number| Change {
-                    path: path(number),
-                    to: Side::Node,
-                    kind,
-                    bytes: 0,
-                    is_dir: false,
-                    reason: Some(reason.clone()),
-                })
-                .collect()
+            let note = |path| Change {
+                path,
+                to: Side::Node,
+                kind,
+                bytes: 0,
+                is_dir: false,
+                reason: Some(reason.clone()),
+            };
+            let mut left = Left::default();
+            (0..MANY).for_each(|number| left.note(note(path(number))));
+            left
         };
         let blocked = |number: usize| BlockedPath {
             path: path(number),
@@ -264,33 +271,32 @@ mod tests {
             reason: Reason::Problem(EntryProblem::Unreadable("EIO".into())),
         };
         let skip = |number| Skip { path: path(number), side: Side::Node, reason: "a socket".to_owned() };
-        let plan = |notes, failed| EdgePlan { notes, failed, ..EdgePlan::default() };
+        let unreadable = || {
+            let mut left = Left::default();
+            (0..MANY).for_each(|number| left.block(blocked(number)));
+            left
+        };
+        let plan = |left| EdgePlan { left, ..EdgePlan::default() };
         let none = state::Skips::default;
         for (what, plan, skips, changes, more) in [
             (
                 "open files",
-                plan(note(ChangeKind::Hold, Reason::Busy(Busy::Open)), vec![]),
+                plan(note(ChangeKind::Hold, Reason::Busy(Busy::Open))),
                 none(),
                 MAX_NOTES,
                 "4000 more paths are held back, left or waiting for a decision than are listed",
             ),
             (
                 "conflicts that wait",
-                plan(note(ChangeKind::Conflict, Reason::ConflictWaits), vec![]),
+                plan(note(ChangeKind::Conflict, Reason::ConflictWaits)),
                 none(),
                 MAX_NOTES,
                 "4000 more paths are held back, left or waiting for a decision than are listed",
             ),
-            (
-                "unreadable files",
-                plan(vec![], (0..MANY).map(blocked).collect()),
-                none(),
-                0,
-                "4900 more problems, not listed",
-            ),
+            ("unreadable files", plan(unreadable()), none(), 0, "4900 more problems, not listed"),
             (
                 "sockets",
-                plan(vec![], vec![]),
+                plan(Left::default()),
                 state::Skips::of((0..MANY).map(skip)),
                 1000,
                 "4000 more paths are skipped than are listed",

@@ -115,7 +115,10 @@ pub(super) fn skips(plan: &EdgePlan) -> state::Skips {
         side: blocked.side,
         reason: words::reason(&blocked.reason),
     };
-    state::Skips::of(plan.skipped.iter().map(skip))
+    let skipped = plan.left.skipped();
+    let mut skips = state::Skips::of(skipped.first.iter().map(skip));
+    skips.more += skipped.more;
+    skips
 }
 
 pub(super) fn problem(stage: Stage, node: Option<&str>, directory: Option<&str>, detail: String) -> Problem {

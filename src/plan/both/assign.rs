@@ -9,7 +9,7 @@ use crate::model::{ChangeKind, Entry, RelPath, RelPathBuf, Side, Step, Tree};
 use crate::plan::{Desired, EdgePlan, Host, OwnerMap, Plan, diff};
 
 /// The plan: what every host is to do, and from which edges it gets what is new.
-pub(super) fn assign(input: Input<'_>, paths: &[DecidedPath], mut plans: Vec<EdgePlan>) -> Plan {
+pub(super) fn assign(input: Input<'_>, paths: &[DecidedPath<'_>], mut plans: Vec<EdgePlan>) -> Plan {
     let mut on_main = Desired::default();
     let mut on_nodes = vec![Desired::default(); input.edges.len()];
     let mut sources: BTreeMap<&RelPath, usize> = BTreeMap::new();
@@ -45,10 +45,10 @@ pub(super) fn assign(input: Input<'_>, paths: &[DecidedPath], mut plans: Vec<Edg
 }
 
 /// The paths that become something which only nodes have, with the edge it comes from.
-fn brought(paths: &[DecidedPath]) -> BTreeMap<RelPathBuf, usize> {
+fn brought(paths: &[DecidedPath<'_>]) -> BTreeMap<RelPathBuf, usize> {
     let brought = paths.iter().filter_map(|path| match &path.decided {
         Decided::Becomes(Goal { entry: Some(_), source: Host::Node(index), .. }) => {
-            Some((path.path.clone(), *index))
+            Some((path.path.to_owned(), *index))
         }
         _ => None,
     });

@@ -11,19 +11,19 @@ use crate::plan::walk::walk;
 use crate::plan::{Conflict, EdgePlan, Host};
 
 /// What pass 1 finds.
-pub(super) struct Decisions {
+pub(super) struct Decisions<'a> {
     /// In tree order.
-    pub(super) paths: Vec<DecidedPath>,
+    pub(super) paths: Vec<DecidedPath<'a>>,
     /// What is noted, has failed and is skipped on each edge; nothing else yet.
     pub(super) plans: Vec<EdgePlan>,
     pub(super) conflicts: Vec<Conflict>,
 }
 
-pub(super) fn decide(input: Input<'_>) -> Decisions {
-    let empty = Tree::default();
+/// `empty` is an empty tree, for edges without a base.
+pub(super) fn decide<'a>(input: Input<'a>, empty: &'a Tree) -> Decisions<'a> {
     let mut trees = vec![input.main];
     for edge in input.edges {
-        trees.push(edge.base.unwrap_or(&empty));
+        trees.push(edge.base.unwrap_or(empty));
         trees.push(edge.node);
     }
     let edges = input.edges.len();
@@ -43,7 +43,7 @@ pub(super) fn decide(input: Input<'_>) -> Decisions {
 
 struct Decider<'a> {
     input: Input<'a>,
-    found: Decisions,
+    found: Decisions<'a>,
     /// Nothing is decided below this path.
     opaque: Option<RelPathBuf>,
     /// Edge by edge: at and below this path the edge does not take part.
@@ -79,7 +79,7 @@ fn same(a: Option<&Entry>, b: Option<&Entry>) -> bool {
 
 impl<'a> Decider<'a> {
     /// `entries`: Main's, and for each edge that of the base and that of the node.
-    fn path(&mut self, path: &RelPath, entries: &[Option<&'a Entry>]) {
+    fn path(&mut self, path: &'a RelPath, entries: &[Option<&'a Entry>]) {
         if self.opaque.as_ref().is_some_and(|opaque| path.is_below(opaque)) {
             return;
         }
@@ -102,6 +102,9 @@ impl<'a> Decider<'a> {
             }
         }
         let row = Row { path, main, edges };
+        if row.is_empty() {
+            return;
+        }
         let decided = self.decide(&row);
         if matches!(decided, Decided::Waiting) {
             self.opaque = Some(path.to_owned());
@@ -109,8 +112,8 @@ impl<'a> Decider<'a> {
         self.push(path, decided, row.edges.iter().map(|ends| ends.index).collect());
     }
 
-    fn push(&mut self, path: &RelPath, decided: Decided, edges: Vec<usize>) {
-        self.found.paths.push(DecidedPath { path: path.to_owned(), decided, edges });
+    fn push(&mut self, path: &'a RelPath, decided: Decided, edges: Vec<usize>) {
+        self.found.paths.push(DecidedPath { path, decided, edges });
     }
 
     /// Whether it is not known what Main has.
@@ -263,12 +266,12 @@ impl<'a> Decider<'a> {
 
     fn note(&mut self, index: usize, path: &RelPath, to: Side, kind: ChangeKind, reason: Reason) {
         let (path, reason) = (path.to_owned(), Some(reason));
-        self.found.plans[index].notes.push(Change { path, to, kind, bytes: 0, is_dir: false, reason });
+        self.found.plans[index].left.note(Change { path, to, kind, bytes: 0, is_dir: false, reason });
     }
 
     fn skip(&mut self, index: usize, path: &RelPath, side: Side, problem: &EntryProblem) {
         let reason = Reason::Problem(problem.clone());
-        self.found.plans[index].leave_alone(BlockedPath { path: path.to_owned(), side, reason });
+        self.found.plans[index].left.block(BlockedPath { path: path.to_owned(), side, reason });
     }
 }
 
@@ -278,6 +281,11 @@ fn mtime(entry: &Entry) -> i64 {
 }
 
 impl<'a> Row<'_, 'a> {
+    /// Whether nobody who takes part has something here, or had.
+    fn is_empty(&self) -> bool {
+        self.main.is_none() && self.edges.iter().all(|ends| ends.base.is_none() && ends.node.is_none())
+    }
+
     /// Every host that has something here, Main first.
     fn all(&self) -> impl Iterator<Item = (Host, &'a Entry)> {
         let nodes = self.edges.iter().filter_map(|ends| Some((Host::Node(ends.index), ends.node?)));

@@ -17,7 +17,7 @@ const OWN_DIR: u16 = 0o700;
 const OWN_FILE: u16 = 0o600;
 
 /// Gives every directory the mode and owner that it is to have.
-pub(super) fn of_directories(input: Input<'_>, paths: &mut [DecidedPath]) {
+pub(super) fn of_directories(input: Input<'_>, paths: &mut [DecidedPath<'_>]) {
     let mut metas: HashMap<&RelPath, Meta> = HashMap::new();
     // In tree order a directory comes before what is in it.
     for DecidedPath { path, decided, .. } in paths {

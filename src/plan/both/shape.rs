@@ -6,7 +6,7 @@ use crate::model::{BlockedPath, Entry, Reason, RelPath, RelPathBuf, Side, Tree};
 /// Pass 2: a directory lives while anything below it does, whoever deleted it.
 ///
 /// Given I1. Guarantees I4.
-pub(super) fn keep_parents(input: Input<'_>, paths: &mut [DecidedPath]) {
+pub(super) fn keep_parents(input: Input<'_>, paths: &mut [DecidedPath<'_>]) {
     // Backwards: in tree order all that is below a path follows it, so if anything below it lives, the path seen
     // last that does is one of those.
     let mut living: Option<&RelPath> = None;
@@ -35,7 +35,7 @@ fn first_dir(input: Input<'_>, path: &RelPath, edges: &[usize]) -> Option<Entry>
 /// directory has to stay, the file does not come; the paths that are returned are blocked on every edge.
 ///
 /// Given I1 and I4. Guarantees I5.
-pub(super) fn clear_below_files(input: Input<'_>, paths: &mut [DecidedPath]) -> Vec<BlockedPath> {
+pub(super) fn clear_below_files(input: Input<'_>, paths: &mut [DecidedPath<'_>]) -> Vec<BlockedPath> {
     let mut blocked = Vec::new();
     let mut index = 0;
     while index < paths.len() {
@@ -44,9 +44,9 @@ pub(super) fn clear_below_files(input: Input<'_>, paths: &mut [DecidedPath]) -> 
             continue;
         }
         // At this point the paths up to `end` are those of a directory that makes way, if there is one.
-        let end = index + 1 + count_below(&paths[index + 1..], &paths[index].path);
+        let end = index + 1 + count_below(&paths[index + 1..], paths[index].path);
         if let Some(kept) = first_kept(input, &paths[index..end]) {
-            let (path, reason) = (paths[index].path.clone(), Reason::DirectoryInTheWay { kept });
+            let (path, reason) = (paths[index].path.to_owned(), Reason::DirectoryInTheWay { kept });
             blocked.push(BlockedPath { path, side: Side::Node, reason });
             paths[index..end].iter_mut().for_each(|path| path.decided = Decided::Untouchable);
         } else {
@@ -66,19 +66,19 @@ fn becomes_leaf(decided: &Decided) -> bool {
     matches!(decided, Decided::Becomes(goal) if matches!(goal.entry, Some(Entry::File(_) | Entry::Symlink(_))))
 }
 
-fn count_below(paths: &[DecidedPath], dir: &RelPath) -> usize {
+fn count_below(paths: &[DecidedPath<'_>], dir: &RelPath) -> usize {
     paths.iter().take_while(|decided| decided.path.is_below(dir)).count()
 }
 
 /// The first path below that of `paths[0]` that has to stay: one that a host must not touch or cannot see, or one
 /// that was decided to stay as it is. The others of `paths` are all that was decided below it.
-fn first_kept(input: Input<'_>, paths: &[DecidedPath]) -> Option<RelPathBuf> {
+fn first_kept(input: Input<'_>, paths: &[DecidedPath<'_>]) -> Option<RelPathBuf> {
     let (leaf, below) = paths.split_first()?;
     let trees = std::iter::once(input.main).chain(input.edges.iter().map(|edge| edge.node));
-    let mut opaque = trees.filter_map(|tree| tree.below(&leaf.path).find(|(_, entry)| entry.is_opaque()));
+    let mut opaque = trees.filter_map(|tree| tree.below(leaf.path).find(|(_, entry)| entry.is_opaque()));
     if let Some((path, _)) = opaque.next() {
         return Some(path.to_owned());
     }
     let stays = below.iter().find(|path| !matches!(path.decided, Decided::Becomes(_)));
-    stays.map(|path| path.path.clone())
+    stays.map(|path| path.path.to_owned())
 }

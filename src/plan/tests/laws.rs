@@ -59,7 +59,7 @@ fn changes_stand_on_actions(plan: &Plan) -> Result<(), TestCaseError> {
             }
         }
         prop_assert!(on_node.iter().all(|uses| *uses == 1), "{:#?}", edge);
-        for note in &edge.notes {
+        for note in edge.left.notes() {
             let waits = matches!(note.kind, ChangeKind::Hold | ChangeKind::Conflict);
             let touched = edge
                 .actions

@@ -11,7 +11,7 @@ mod push;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Busy, Digest, EntryProblem, File, Meta, Outcome, Owner, Side, Step, Symlink};
+use crate::model::{Busy, Change, Digest, EntryProblem, File, Meta, Outcome, Owner, Side, Step, Symlink};
 
 /// A tree from words: `d/` a directory, `a=1` a file with content `1` (`a=1@5` modified at 5, `a=1+600`
 /// with mode 600), `l>a` a link, `x!` excluded, `b~` busy, `p?` unreadable, `s%` special.
@@ -98,7 +98,7 @@ pub(super) fn told(edge: &EdgePlan) -> Vec<String> {
     let kind = |change: &Change| format!("{:?}", change.kind).to_lowercase();
     let side = |change: &Change| if change.to == Side::Main { "< " } else { "" };
     let mut changes: Vec<&Change> = edge.changes.iter().map(|planned| &planned.change).collect();
-    changes.extend(&edge.notes);
+    changes.extend(edge.left.notes());
     changes.sort_by_key(|change| (change.to, &change.path));
     changes
         .into_iter()

@@ -11,13 +11,14 @@ struct Case {
 }
 
 /// Plans one edge, carries it out, and tells what was said, what failed and what the node has then.
-fn run(case: &Case) -> (Vec<String>, usize, Tree) {
+fn run(case: &Case) -> (Vec<String>, u64, Tree) {
     let (main, node, base) = (tree(case.main), tree(case.node), case.base.map(tree));
     let names = OwnerMap::default();
     let edge = EdgeInput { name: "mds1", base: base.as_ref(), same_rules: true, node: &node, names: &names };
     let plan = push(&policy(case.delete, ConflictPolicy::Main), &main, &[edge]);
     let after = perform(&node, &plan.edges[0].actions);
-    (told(&plan.edges[0]), plan.edges[0].failed.len() + plan.edges[0].skipped.len(), after)
+    let left = &plan.edges[0].left;
+    (told(&plan.edges[0]), left.failed().count() + left.skipped().count(), after)
 }
 
 macro_rules! push_cases {
