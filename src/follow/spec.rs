@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::config::Config;
 use crate::model::{Meta, Owner, TrashKeep, TrashMax};
 use crate::plan::Policy;
+use crate::plan::both::MAX_NEW;
 use crate::snapshot::ScanSpec;
 use crate::store::head::{Head, HeadDirectory};
 use crate::sync::{DirectorySpec, EdgeSpec, FOLLOWER, NodeSpec, Spec};
@@ -93,6 +94,7 @@ fn directory_spec(head: &Head, directory: &HeadDirectory) -> DirectorySpec {
             max_delete: directory.max_delete,
             max_change: directory.max_change,
             max_add: directory.max_add,
+            max_new: MAX_NEW,
         },
         owner: directory.owner.as_ref().map(Owner::from),
         reload: directory.reload.clone(),

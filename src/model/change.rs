@@ -150,6 +150,8 @@ pub enum Reason {
     Busy(Busy),
     /// Being written on the node, where a push would overwrite it.
     BusyOnNode(Busy),
+    /// Its node has more that is new than the `max` paths that a run takes from one.
+    TooManyAtOnce { max: usize },
     /// It was no longer what the scan saw when its turn came.
     ChangedDuringRun,
     /// It cannot be read, or is of a kind that is not carried.

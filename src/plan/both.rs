@@ -10,7 +10,8 @@
 //!
 //! 1. [`decide`]: what each path becomes, looked at by itself.
 //!    - (I1) Every path that a host that takes part has, or its base, is decided once, in tree order; none is decided below one that is
-//!      [untouchable](Decided::Untouchable), [excluded](Decided::Excluded) or [waiting](Decided::Waiting).
+//!      [untouchable](Decided::Untouchable), [excluded](Decided::Excluded) or [waiting](Decided::Waiting). Of the
+//!      paths that wait for another run, the first in each directory is.
 //!    - (I2) An edge takes part at a path only if its node has nothing busy or unreadable there or above it.
 //!    - (I3) What a path becomes is a directory, file or symlink, with the content of a host that takes part.
 //! 2. [`keep_parents`](shape::keep_parents): a directory lives while anything below it does.
@@ -29,10 +30,13 @@
 
 mod assign;
 mod decide;
+mod intake;
 mod metadata;
 mod shape;
 
 use std::collections::BTreeMap;
+
+pub(crate) use intake::MAX_NEW;
 
 use super::{EdgeInput, Host, OwnerMap, Plan, Policy};
 use crate::model::{Entry, HostName, Meta, Reason, RelPath, RelPathBuf, Tree};
@@ -90,7 +94,8 @@ struct DecidedPath<'a> {
 }
 
 enum Decided {
-    /// It is not known what Main has, or a file cannot come for what has to stay: nothing is done on any host.
+    /// It is not known what Main has, a file cannot come for what has to stay, or it waits for another run: nothing is
+    /// done on any host.
     Untouchable,
     /// Some host keeps it out: nothing is done on any. The directory it is in stays where it is, and comes to nobody
     /// because of it.

@@ -43,6 +43,8 @@ pub struct Policy {
     pub(crate) max_change: MaxLoss,
     /// Most bytes that one node may bring in a run; `None`: unlimited. Both-ways directories only.
     pub(crate) max_add: Option<u64>,
+    /// Most paths that are new to everybody which a run takes from one node; both-ways directories only.
+    pub(crate) max_new: usize,
 }
 
 /// One edge as the planner sees it.

@@ -88,6 +88,9 @@ pub(crate) fn reason(reason: &Reason) -> String {
         Reason::Restored { id: None, host } => format!("restored: as it stood on {host}"),
         Reason::Busy(busy) => self::busy(*busy).to_owned(),
         Reason::BusyOnNode(busy) => format!("on the node: {}", self::busy(*busy)),
+        Reason::TooManyAtOnce { max } => {
+            format!("the node has more than {max} new files; later runs go on")
+        }
         Reason::ChangedDuringRun => "changed during the run; left for the next one".to_owned(),
         Reason::Problem(problem) => entry_problem(problem),
         Reason::NodeDirectoryInTheWay { kept } => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::{Config, Directory, Node, ReloadPolicy};
 use crate::model::{Digest, Direction, Owner, RelPathBuf, TrashKeep};
 use crate::plan::Policy;
+use crate::plan::both::MAX_NEW;
 use crate::snapshot::ScanSpec;
 
 /// What stands for the address of a node that Main never connects to.
@@ -186,6 +187,7 @@ fn directory_spec(config: &Config, directory: &Directory, options: &Options) -> 
             max_delete: directory.max_delete,
             max_change: directory.max_change,
             max_add: directory.max_add,
+            max_new: MAX_NEW,
         },
         owner: directory.owner.clone(),
         reload: directory.reload.clone(),
@@ -250,6 +252,7 @@ pub(super) mod tests {
                 max_delete: MaxLoss::Percent(50),
                 max_change: MaxLoss::Percent(50),
                 max_add: None,
+                max_new: MAX_NEW,
             },
             owner: None,
             reload: Vec::new(),

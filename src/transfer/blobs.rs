@@ -24,6 +24,7 @@ use super::trash::names;
 use crate::disk::Stamp;
 use crate::fault::{Point, reach};
 use crate::model::Digest;
+use crate::model::steps::step;
 use crate::threads::{side_by_side, threads};
 
 /// Fewer small files than this are not worth a thread.
@@ -164,25 +165,27 @@ pub(super) enum InStage {
 /// earlier run left are read, and removed where they are damaged.
 pub(super) fn find(own: &OwnDir, requests: &[BlobRequest]) -> HashMap<Digest, InStage> {
     // As a rule there is nothing: each blob is looked for only where something may be found.
-    let names = names(own.stage()).ok().map(|names| {
-        let digest = |name: &OsStr| match StageName::of(name) {
-            StageName::Blob(digest) => Some(digest),
-            StageName::Temporary | StageName::Foreign => None,
-        };
-        names.iter().filter_map(|(name, _)| digest(name)).collect::<HashSet<Digest>>()
-    });
-    if names.as_ref().is_some_and(HashSet::is_empty) {
-        return HashMap::new();
-    }
-    let mut looked = HashSet::new();
+    let wanted: HashMap<Digest, &BlobRequest> =
+        requests.iter().map(|request| (request.digest, request)).collect();
+    let names = own.may_have(wanted.keys().copied(), || names_of_blobs(own)).ok();
     let is_there = |digest: &Digest| names.as_ref().is_none_or(|names| names.contains(digest));
-    let may_be_there: Vec<&BlobRequest> = requests
-        .iter()
-        .filter(|request| is_there(&request.digest) && looked.insert(request.digest))
-        .collect();
+    let may_be_there: Vec<&BlobRequest> =
+        wanted.values().copied().inspect(|_| step()).filter(|request| is_there(&request.digest)).collect();
     let found = side_by_side(&may_be_there, threads_for(may_be_there.len()), |request| look(own, request));
     let found = may_be_there.iter().zip(found);
     found.filter_map(|(request, found)| Some((request.digest, found?))).collect()
+}
+
+/// The blobs that the stage has by its names.
+fn names_of_blobs(own: &OwnDir) -> io::Result<HashSet<Digest>> {
+    let digest = |name: &OsStr| {
+        step();
+        match StageName::of(name) {
+            StageName::Blob(digest) => Some(digest),
+            StageName::Temporary | StageName::Foreign => None,
+        }
+    };
+    Ok(names(own.stage())?.iter().filter_map(|(name, _)| digest(name)).collect())
 }
 
 fn look(own: &OwnDir, request: &BlobRequest) -> Option<InStage> {

@@ -43,6 +43,8 @@ pub struct OwnDir {
     progress: Arc<AtomicU64>,
     /// Blobs of the stage that were verified since the lock was taken: what an earlier process left is not trusted.
     verified: RwLock<HashSet<Digest>>,
+    /// Blobs that the stage may have, whole or in part; `None`: it was not listed yet. See [`OwnDir::may_have`].
+    names: RwLock<Option<HashSet<Digest>>>,
     taken_back: bool,
     /// Its lock is held as long as this is open: a process that is killed leaves none.
     own: OwnedFd,
@@ -71,6 +73,7 @@ impl OwnDir {
             trash,
             progress: Arc::clone(progress),
             verified: RwLock::default(),
+            names: RwLock::default(),
             taken_back,
             own,
         })
@@ -106,6 +109,22 @@ impl OwnDir {
 
     pub(super) fn is_verified(&self, digest: &Digest) -> bool {
         self.verified.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
+    }
+
+    /// Which of `wanted` the stage may have, whole or in part: those that earlier runs left there, which `list` finds out
+    /// once, and those of earlier calls. The stage may have so many that listing it for each call would take long.
+    pub(super) fn may_have(
+        &self,
+        wanted: impl IntoIterator<Item = Digest>,
+        list: impl FnOnce() -> io::Result<HashSet<Digest>>,
+    ) -> io::Result<HashSet<Digest>> {
+        let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        let known = match &mut *names {
+            Some(known) => known,
+            none => none.insert(list()?),
+        };
+        // Whoever asks for a blob may be about to stage it.
+        Ok(wanted.into_iter().filter(|digest| !known.insert(*digest)).collect())
     }
 
     /// Where blobs wait to be put in place.

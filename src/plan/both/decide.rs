@@ -2,6 +2,7 @@
 //!
 //! Given: trees and bases, in which only directories have anything below them. Guarantees I1, I2 and I3.
 
+use super::intake::Intake;
 use super::{Decided, DecidedPath, Goal, Input, metadata};
 use crate::model::{
     BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, EntryProblem, Reason, RelPath,
@@ -36,6 +37,8 @@ pub(super) fn decide<'a>(input: Input<'a>, empty: &'a Tree) -> Decisions<'a> {
         },
         opaque: None,
         opaque_on: vec![None; edges],
+        intake: Intake::of(input),
+        put_off: None,
     };
     walk(&trees, |path, row| decider.path(path, row));
     decider.found
@@ -48,6 +51,9 @@ struct Decider<'a> {
     opaque: Option<RelPathBuf>,
     /// Edge by edge: at and below this path the edge does not take part.
     opaque_on: Vec<Option<RelPathBuf>>,
+    intake: Intake,
+    /// The last path that waits for another run.
+    put_off: Option<&'a RelPath>,
 }
 
 /// One path as every host that takes part has it.
@@ -94,6 +100,9 @@ impl<'a> Decider<'a> {
             self.push(path, decided, Vec::new());
             return;
         }
+        if self.is_put_off(path, entries) {
+            return;
+        }
         let mut edges = Vec::with_capacity(self.input.edges.len());
         for index in 0..self.input.edges.len() {
             let (base, node) = (entries[1 + 2 * index], entries[2 + 2 * index]);
@@ -114,6 +123,27 @@ impl<'a> Decider<'a> {
 
     fn push(&mut self, path: &'a RelPath, decided: Decided, edges: Vec<usize>) {
         self.found.paths.push(DecidedPath { path, decided, edges });
+    }
+
+    /// Whether the path waits for another run. Nothing is done then at it and below it on any host.
+    fn is_put_off(&mut self, path: &'a RelPath, entries: &[Option<&'a Entry>]) -> bool {
+        let (mut is_put_off, max) = (false, self.input.policy.max_new);
+        for index in 0..self.input.edges.len() {
+            let (base, node) = (entries[1 + 2 * index], entries[2 + 2 * index]);
+            if self.intake.puts_off(index, entries[0], base, node) {
+                self.note(index, path, Side::Main, ChangeKind::Hold, Reason::TooManyAtOnce { max });
+                is_put_off = true;
+            }
+        }
+        if is_put_off {
+            self.opaque = Some(path.to_owned());
+            // One of a directory is enough for what has to be known of it, which is that it is not empty.
+            if self.put_off.is_none_or(|last| last.parent() != path.parent()) {
+                self.push(path, Decided::Untouchable, Vec::new());
+            }
+            self.put_off = Some(path);
+        }
+        is_put_off
     }
 
     /// Whether it is not known what Main has.

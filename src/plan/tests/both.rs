@@ -1,6 +1,7 @@
 //! The both-ways table, row by row.
 
 use super::*;
+use crate::model::Direction;
 use crate::plan::both::{Resolutions, both};
 
 /// Main, and (base, node) per edge, as they are after the plan was carried out.
@@ -196,4 +197,90 @@ fn what_a_node_overwrites_elsewhere_is_counted_with_it() {
     // What Main has changed itself is nobody's.
     let pushed = run(propagate(), &new, &[(Some(&*old), &*old)], &Resolutions::new());
     assert_eq!(safety::overwrites(half, &pushed.plan, 0, &tree(&new), &[&tree(&old)]), None);
+}
+
+/// What each of some runs, one after the other, makes of Main and the nodes, when a run takes two new paths of a node.
+fn runs(main: &str, edges: &[(&str, &str)]) -> Vec<String> {
+    let policy = Policy { max_new: 2, ..propagate() };
+    let told = |tree: &Tree| tree.iter().map(|(path, _)| path.escaped()).collect::<Vec<_>>().join(" ");
+    let mut main = tree(main);
+    let mut edges: Vec<(Tree, Tree)> = edges.iter().map(|(base, node)| (tree(base), tree(node))).collect();
+    let names = OwnerMap::default();
+    let mut states = Vec::new();
+    loop {
+        let inputs: Vec<_> = edges
+            .iter()
+            .map(|(base, node)| EdgeInput {
+                name: "mds",
+                base: Some(base),
+                same_rules: true,
+                node,
+                names: &names,
+            })
+            .collect();
+        let plan = both(&policy, None, &main, &names, &inputs, &Resolutions::new());
+        let open = plan.edges.iter().any(EdgePlan::leaves_anything);
+        let nodes: Vec<Tree> =
+            edges.iter().zip(&plan.edges).map(|((_, node), plan)| perform(node, &plan.actions)).collect();
+        main = perform(&main, &plan.main);
+        edges = edges
+            .into_iter()
+            .zip(nodes)
+            .map(|((base, _), node)| (agree::agree(Direction::Both, Some(&base), &main, &node, &names), node))
+            .collect();
+        let nodes: Vec<String> = edges.iter().map(|(_, node)| told(node)).collect();
+        states.push(format!("{} | {}", told(&main), nodes.join(" | ")));
+        if !open {
+            return states;
+        }
+    }
+}
+
+#[test]
+fn more_new_files_than_a_run_takes_of_a_node_come_in_later_ones() {
+    assert_eq!(
+        runs("m=1", &[("m=1", "a=1 b=1 c=1 d=1 e=1 m=1"), ("m=1", "m=1 n=1")]),
+        [
+            "a b m n | a b c d e m n | a b m n",
+            "a b c d m n | a b c d e m n | a b c d m n",
+            "a b c d e m n | a b c d e m n | a b c d e m n",
+        ],
+        "the other node's are not held up"
+    );
+    assert_eq!(
+        runs("m=1", &[("m=1", "d/ d/a=1 d/b=1 d/c=1 e/ m=2")]),
+        [
+            "d d/a m | d d/a d/b d/c e m",
+            "d d/a d/b d/c m | d d/a d/b d/c e m",
+            "d d/a d/b d/c e m | d d/a d/b d/c e m"
+        ],
+    );
+}
+
+#[test]
+fn what_is_moved_by_the_thousands_is_missing_nowhere_meanwhile() {
+    assert_eq!(
+        runs(
+            "d/ d/a=1 d/b=2 d/c=3",
+            &[
+                ("d/ d/a=1 d/b=2 d/c=3", "e/ e/a=1 e/b=2 e/c=3"),
+                ("d/ d/a=1 d/b=2 d/c=3", "d/ d/a=1 d/b=2 d/c=3")
+            ]
+        ),
+        [
+            "d d/a d/b d/c e e/a | e e/a e/b e/c | d d/a d/b d/c e e/a",
+            "e e/a e/b e/c | e e/a e/b e/c | e e/a e/b e/c",
+        ]
+    );
+}
+
+#[test]
+fn a_file_does_not_replace_a_directory_of_which_something_waits() {
+    let names = OwnerMap::default();
+    let (main, base, node) = (tree("p=1"), tree(""), tree("p/ p/a=1 p/b=1 p/c=1"));
+    let edge = EdgeInput { name: "mds1", base: Some(&base), same_rules: true, node: &node, names: &names };
+    let policy = Policy { max_new: 2, ..propagate() };
+    let plan = both(&policy, None, &main, &names, &[edge], &Resolutions::new());
+    assert_eq!(plan.edges[0].actions, []);
+    assert_eq!(plan.edges[0].left.failed().count(), 1);
 }

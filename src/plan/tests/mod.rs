@@ -56,6 +56,7 @@ pub(super) fn policy(delete: DeletePolicy, conflict: ConflictPolicy) -> Policy {
         max_delete: MaxLoss::Percent(50),
         max_change: MaxLoss::Percent(50),
         max_add: None,
+        max_new: usize::MAX,
     }
 }
 

@@ -33,3 +33,19 @@ fn a_commit_grows_with_its_actions_and_not_with_their_square() {
         }
     });
 }
+
+#[test]
+fn blobs_that_come_in_batches_do_not_have_the_stage_listed_for_each() {
+    assert_grows_with("blobs in batches of ten", 400, |length| {
+        let world = World::new();
+        let contents: Vec<String> = (0..length).map(|number| format!("content {number}")).collect();
+        let contents: Vec<&[u8]> = contents.iter().map(String::as_bytes).collect();
+        let batches: Vec<Memory> = contents.chunks(10).map(Memory::of).collect();
+        move || {
+            for mut batch in batches {
+                let wanted = batch.wanted();
+                assert_eq!(world.stage(&wanted, &mut batch), vec![Ok(()); wanted.len()]);
+            }
+        }
+    });
+}

@@ -68,7 +68,7 @@ pub(crate) fn empty(nodes: &[Host]) {
 
 /// What a user may do on his host, as scripts of bash; they make `/tmp/made` when it is done, and go on holding what is to
 /// be held.
-pub(crate) const ATTACKS: [(&str, &str); 6] = [
+pub(crate) const ATTACKS: [(&str, &str); 7] = [
     ("nobody does anything", "touch /tmp/made; sleep 3600"),
     (
         "10 MB of deep names",
@@ -92,6 +92,15 @@ for n in range(1000000):
         "1,000,000 tiny files",
         "cd /var/lib/xivo/sounds && python3 -c '
 import os, time
+for n in range(1000000):
+    if n % 1000 == 0: os.mkdir(\"t%d\" % n); d = \"t%d/\" % n
+    f = os.open(d + str(n), os.O_CREAT | os.O_WRONLY); os.write(f, b\"xy\"); os.close(f)
+' && touch /tmp/made; sleep 3600",
+    ),
+    (
+        "1,000,000 tiny recordings",
+        "cd /var/lib/xivo/sounds/recordings && python3 -c '
+import os
 for n in range(1000000):
     if n % 1000 == 0: os.mkdir(\"t%d\" % n); d = \"t%d/\" % n
     f = os.open(d + str(n), os.O_CREAT | os.O_WRONLY); os.write(f, b\"xy\"); os.close(f)
