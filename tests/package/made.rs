@@ -7,6 +7,10 @@ use std::sync::OnceLock;
 
 use crate::support::{Builder, Cluster, Host, Output};
 
+/// On the cable of a [`booted_pair`].
+pub(crate) const MAIN_ADDRESS: &str = "10.78.0.1";
+const NODE_ADDRESS: &str = "10.78.0.11";
+
 /// The package, built once for all stories; lintian has seen it.
 fn package() -> &'static Path {
     static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
@@ -32,8 +36,21 @@ pub(crate) fn clean_cluster() -> Builder {
 }
 
 /// A clean Debian by itself, with systemd.
-pub(crate) fn booted_main() -> Host {
-    Host::booted(clean_debian())
+pub(crate) fn booted(name: &str) -> Host {
+    Host::booted(name, clean_debian())
+}
+
+/// Main and a node, each with systemd, and a cable between them.
+pub(crate) fn booted_pair() -> (Host, Host) {
+    let (main, node) = (booted("main"), booted("mds1"));
+    let cable = |end: &str, peer: &Host| format!("{end} netns {}", peer.pid());
+    let added = format!("ip link add {} type veth peer {}", cable("eth0", &main), cable("eth0", &node));
+    let output = Command::new("sh").args(["-c", &added]).output().expect("ip");
+    assert!(output.status.success(), "{added}: {}", String::from_utf8_lossy(&output.stderr));
+    for (host, address) in [(&main, MAIN_ADDRESS), (&node, NODE_ADDRESS)] {
+        host.sh(format!("ip address add {address}/24 dev eth0 && ip link set eth0 up")).ok();
+    }
+    (main, node)
 }
 
 fn script(path: &str, args: &[&str]) -> String {

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod follow;
 mod made;
 mod new_cluster;
 mod service;

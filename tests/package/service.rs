@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::made::{booted_main, bring, furnish};
+use crate::made::{booted, bring, furnish};
 use crate::support::{Host, eventually};
 
 const SERVICE: &str = "xds-sync-serve";
@@ -12,7 +12,7 @@ const CERTIFICATE: &str = "/var/lib/private/xds-sync-hub/hub/certificate.pem";
 
 #[test]
 fn the_hub_is_a_service_that_is_started_when_wanted_and_can_do_little() {
-    let main = booted_main();
+    let main = booted("main");
     bring(&main);
     main.sh("apt-get install --yes --quiet=2 ./xds-sync.deb").ok();
     assert_eq!(main.sh(format!("systemctl is-enabled {SERVICE}")).text(), "disabled\n");
@@ -58,7 +58,7 @@ fn the_hub_is_a_service_that_is_started_when_wanted_and_can_do_little() {
 #[test]
 fn the_daemon_is_a_service_that_init_starts_and_cron_keeps_a_net_under_it() {
     const WATCH: &str = "xds-sync-watch";
-    let main = booted_main();
+    let main = booted("main");
     bring(&main);
     main.sh("apt-get install --yes --quiet=2 ./xds-sync.deb").ok();
     furnish(&main);

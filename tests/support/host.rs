@@ -40,13 +40,12 @@ impl Host {
     }
 
     /// A host by itself that systemd has booted: a clean Debian, a copy of this root.
-    pub fn booted(root: &Path) -> Self {
+    pub fn booted(name: &str, root: &Path) -> Self {
         let root = root.to_str().expect("a path in UTF-8");
-        let mut holder =
-            Holder::start("main", include_str!("booted.sh"), &[("NAME", "main"), ("ROOT", root)]);
+        let mut holder = Holder::start(name, include_str!("booted.sh"), &[("NAME", name), ("ROOT", root)]);
         holder.pid();
         assert_eq!(holder.line(), "ready");
-        Self::new("main".to_owned(), "127.0.0.1".to_owned(), holder)
+        Self::new(name.to_owned(), "127.0.0.1".to_owned(), holder)
     }
 
     /// The host's PID 1, as the machine numbers it.
