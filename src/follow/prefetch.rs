@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{Direction, Entry, RelPath, Tree};
+use crate::model::{Direction, Entry, RelPath, Take, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
 use crate::snapshot::Root;
 use crate::state::StateDir;
@@ -71,7 +71,7 @@ fn fetch_edge(
         Direction::Push => None,
         Direction::Both => record.filter(|record| record.agreed).and_then(|record| record.base().ok()),
     };
-    let requests = requests(&published, &own, base.as_ref());
+    let requests = requests(&published, &own, base.as_ref(), edge.directory.policy.take);
     if requests.is_empty() {
         return Ok(0);
     }
@@ -90,13 +90,14 @@ fn fetch_edge(
 
 /// What is to come: every content that Main has at a path where this node has another one, or none. In a two-way directory,
 /// where Main has what both last had in common, the node's own change goes to Main instead.
-fn requests(published: &Tree, own: &Tree, base: Option<&Tree>) -> Vec<BlobRequest> {
+fn requests(published: &Tree, own: &Tree, base: Option<&Tree>, take: Take) -> Vec<BlobRequest> {
     let has = |tree: &Tree, path: &RelPath, digest| matches!(tree.get(path), Some(Entry::File(file)) if file.digest == digest);
     let is_left = |path: &RelPath| {
         std::iter::once(path).chain(path.ancestors()).any(|path| own.get(path).is_some_and(Entry::is_opaque))
     };
     let mut seen = HashSet::new();
-    let files = published.iter().filter_map(|(path, entry)| Some((path, entry.as_file()?)));
+    let is_taken = |(path, entry): &(&RelPath, &Entry)| take.takes(own.get(path), Some(entry));
+    let files = published.iter().filter(is_taken).filter_map(|(path, entry)| Some((path, entry.as_file()?)));
     files
         .filter(|(path, file)| {
             !has(own, path, file.digest)

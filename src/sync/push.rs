@@ -1,5 +1,6 @@
 //! Pushed directories of one node, edge by edge: they do not depend on any other node.
 
+use crate::model::{Change, ChangeKind};
 use crate::node::NodeError;
 use crate::plan::{intent, kept, push};
 use crate::sync::edge::EdgeState;
@@ -45,6 +46,8 @@ fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), 
     let plan = plan.edges.into_iter().next().unwrap_or_default();
     edge.result.own = Some(result::nodes_own(&origin.tree, &view.tree, &plan));
     edge.take_plan(run, plan);
+    let waits = |note: &&Change| note.kind == ChangeKind::Conflict;
+    edge.result.waiting = edge.result.plan.notes.iter().filter(waits).count() as u64;
     if run.spec.dry_run {
         edge.loaded = edge.loaded_as_planned(&view);
         edge.state = EdgeState::Done;
