@@ -852,7 +852,7 @@ fn a_node_takes_what_its_owner_lets_it_take() {
     let refused = node.run(&["--once"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("node.toml:13: follow.directory.moh.take: expected one of \"create\""), "{said}");
+    assert!(said.contains("node.toml:14: follow.directory.moh.take: expected one of \"create\""), "{said}");
 }
 
 #[test]
