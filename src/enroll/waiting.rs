@@ -132,7 +132,7 @@ pub(crate) fn read_key(text: &[u8]) -> anyhow::Result<PublicKey> {
 
 /// A key in one line, without the comment.
 pub(crate) fn plain(key: &PublicKey) -> anyhow::Result<String> {
-    Ok(PublicKey::from(key.key_data().clone()).to_openssh().context("writing a public key as text")?)
+    PublicKey::from(key.key_data().clone()).to_openssh().context("writing a public key as text")
 }
 
 fn is_fresh(waiting: &Waiting, now: SystemTime) -> bool {
@@ -240,7 +240,7 @@ fn read(dir: &OwnedFd, name: &CStr, owner: u32) -> Option<Waiting> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
