@@ -41,13 +41,17 @@ pub(super) fn edit(
     Ok(true)
 }
 
-/// One command after the other changes the file: it is replaced, so its directory has the lock.
-fn lock(path: &Path) -> io::Result<File> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir)?;
-    let dir = File::open(dir)?;
+/// One command after the other changes the file: the directory of the configuration has the lock. Where there is none, there
+/// is nothing to lose.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let dir = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let dir = match File::open(dir) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     flock(&dir, FlockOperation::LockExclusive)?;
-    Ok(dir)
+    Ok(Some(dir))
 }
 
 /// The mistakes in one line. The lines of the file as it would be are nowhere to be seen.
