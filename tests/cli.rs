@@ -782,14 +782,13 @@ fn a_node_that_cannot_be_written_down_is_exit_23() {
 #[test]
 fn of_several_nodes_added_at_the_same_time_none_is_lost() {
     let sandbox = Sandbox::new();
-    let added: Vec<_> = (1..=8)
-        .map(|number| {
+    std::thread::scope(|scope| {
+        for number in 1..=8 {
             let (name, address) = (format!("n{number}"), format!("10.0.9.{number}"));
-            let mut command = sandbox.command(&["nodes", "add", &name, &address]);
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
-        })
-        .collect();
-    assert!(added.into_iter().all(|mut child| child.wait().unwrap().success()));
+            let sandbox = &sandbox;
+            scope.spawn(move || assert_eq!(sandbox.run(&["nodes", "add", &name, &address]).code, 0));
+        }
+    });
     let listed = sandbox.run(&["nodes", "list"]).stdout;
     (1..=8).for_each(|number| assert!(listed.contains(&format!("10.0.9.{number}")), "{listed}"));
 }
