@@ -780,6 +780,20 @@ fn a_node_that_cannot_be_written_down_is_exit_23() {
 }
 
 #[test]
+fn of_several_nodes_added_at_the_same_time_none_is_lost() {
+    let sandbox = Sandbox::new();
+    std::thread::scope(|scope| {
+        for number in 1..=8 {
+            let (name, address) = (format!("n{number}"), format!("10.0.9.{number}"));
+            let sandbox = &sandbox;
+            scope.spawn(move || assert_eq!(sandbox.run(&["nodes", "add", &name, &address]).code, 0));
+        }
+    });
+    let listed = sandbox.run(&["nodes", "list"]).stdout;
+    (1..=8).for_each(|number| assert!(listed.contains(&format!("10.0.9.{number}")), "{listed}"));
+}
+
+#[test]
 fn the_hub_says_where_it_is_and_ends_on_a_signal() {
     use std::io::{BufRead as _, BufReader};
     let sandbox = Sandbox::new();

@@ -780,3 +780,179 @@ fn an_upload_of_somebody_else_is_not_taken_in() {
     main.run(0, &["publish"]);
     assert_eq!(main.has("rec/n1.wav").as_deref(), Some("of the node"));
 }
+
+#[test]
+fn a_node_takes_what_its_owner_lets_it_take() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    for name in ["a.wav", "gone.wav", "mine.wav"] {
+        main.write(&format!("moh/{name}"), name);
+        main.write(&format!("rec/{name}"), name);
+    }
+    main.run(0, &["publish"]);
+    node.once(0);
+    let rules = "[[follow.directory]]\nname = 'moh'\ntake = ['update']\nconflict = 'node'\n\
+                 [[follow.directory]]\nname = 'rec'\ntake = ['create', 'update']\nconflict = 'manual'\n";
+    node.configure("interval = '100ms'\n", rules);
+    for dir in ["moh", "rec"] {
+        main.write(&format!("{dir}/a.wav"), "newer");
+        main.write(&format!("{dir}/new.wav"), "new");
+        main.remove(&format!("{dir}/gone.wav"));
+        main.write(&format!("{dir}/mine.wav"), "of Main");
+        fs::write(node.0.path(&format!("{dir}/mine.wav")), "of the node").unwrap();
+    }
+    main.run(0, &["publish"]);
+    // 43: one waits for a decision. What is not taken is no error, and told by each pass.
+    for _ in 0..2 {
+        let report = node.once(43);
+        let of = |index: usize| &report["nodes"][0]["directories"][index]["not_taken"];
+        assert_eq!(*of(0), serde_json::json!({"created": 1, "updated": 0, "deleted": 1}), "{report}");
+        assert_eq!(*of(1), serde_json::json!({"created": 0, "updated": 0, "deleted": 1}), "{report}");
+        assert_eq!(node.state(), "current");
+        let has = |path: &str| node.0.has(path);
+        assert_eq!((has("moh/a.wav").as_deref(), has("moh/new.wav")), (Some("newer"), None));
+        assert_eq!(
+            (has("rec/a.wav").as_deref(), has("rec/new.wav").as_deref()),
+            (Some("newer"), Some("new"))
+        );
+        for dir in ["moh", "rec"] {
+            assert_eq!(has(&format!("{dir}/gone.wav")).as_deref(), Some("gone.wav"));
+            assert_eq!(has(&format!("{dir}/mine.wav")).as_deref(), Some("of the node"));
+        }
+        // Nothing of it goes back to Main.
+        main.run(0, &["publish"]);
+        assert_eq!((main.has("rec/gone.wav"), main.has("rec/mine.wav").as_deref()), (None, Some("of Main")));
+    }
+    let text = String::from_utf8(node.run(&["--once"]).stdout).unwrap();
+    assert!(text.contains("moh: not taken here: 1 new, 1 deletion (take in node.toml)"), "{text}");
+
+    // The conflict is decided where it is.
+    let decide = ["conflicts", "resolve", "rec", "mine.wav", "--keep", "mds1"];
+    let mut resolve = Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+    resolve.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", node.0.dir.path());
+    resolve.env("XDS_SYNC_SYNC_STATE_DIR", node.0.path("state/follow")).args(decide);
+    let resolved = resolve.output().unwrap();
+    assert!(resolved.status.success(), "{resolved:?}");
+    node.once(0);
+    main.run(0, &["publish"]);
+    assert_eq!(main.has("rec/mine.wav").as_deref(), Some("of the node"));
+
+    // Without these rules all of it comes and goes.
+    node.configure("interval = '100ms'\n", "[[follow.directory]]\nname = 'mho'\n");
+    let report = node.once(0);
+    assert!(report["problems"].to_string().contains("follow.directory.mho: no such directory"), "{report}");
+    for dir in ["moh", "rec"] {
+        assert_eq!(node.0.has(&format!("{dir}/gone.wav")), None);
+        assert_eq!(node.0.has(&format!("{dir}/new.wav")).as_deref(), Some("new"));
+    }
+    assert_eq!(node.0.has("moh/mine.wav").as_deref(), Some("of Main"));
+    assert!(node.once(0)["changes"].as_array().unwrap().is_empty());
+
+    node.configure("", "[[follow.directory]]\nname = 'moh'\ntake = ['creates']\n");
+    let refused = node.run(&["--once"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("node.toml:14: follow.directory.moh.take: expected one of \"create\""), "{said}");
+}
+
+#[test]
+fn a_node_hands_in_its_key_at_the_hub_and_is_approved() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.write("moh/a.wav", "one");
+    let config = fs::read_to_string(node.0.path("config.toml")).unwrap();
+    // Main knows no node yet.
+    let (before, rest) = config.split_once("[[node]]").unwrap();
+    let (_, directories) = rest.split_once("[[directory]]").unwrap();
+    let other = "[[node]]\nname = 'other'\nvia = 'store'\nkey = '";
+    let key = fs::read_to_string(node.0.path("node.pub")).unwrap();
+    fs::write(
+        node.0.path("config.toml"),
+        format!("{before}{other}{}'\n[[directory]]{directories}", key.trim()),
+    )
+    .unwrap();
+    main.run(0, &["publish"]);
+    let (_hub, port) = main.serve();
+    let url = format!("https://localhost:{port}/store");
+    let (main_key, ca) = (node.0.path("main.pub"), node.0.path("main-state/hub/certificate.pem"));
+    let run = |etc: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", node.0.dir.path());
+        command.env("XDS_SYNC_NODE_CONFIG", node.0.path(etc).join("node.toml")).args(args).output().unwrap()
+    };
+    let main_key = main_key.display().to_string();
+    let join = ["join", "--store", &url, "--key", &main_key, "--name", "mds7", "--label", "paris"];
+    let joined = |etc: &str| {
+        let output = run(etc, &join);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let fingerprint = |etc: &str| {
+        let public = node.0.path(etc).join("node_key.pub");
+        let listed = Command::new("ssh-keygen").arg("-lf").arg(public).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        listed.split_whitespace().find(|word| word.starts_with("SHA256:")).unwrap().to_owned()
+    };
+    // Somebody else is quicker, and asks under that name.
+    let first = joined("stranger");
+    assert!(first.contains("xds-sync nodes approve mds7 --key SHA256:"), "{first}");
+    let second = joined("etc");
+    assert!(second.contains("nodes approve mds7 --reject") && second.contains("[[node]]"), "{second}");
+    let (stranger, own) = (fingerprint("stranger"), fingerprint("etc"));
+    let list: Value = serde_json::from_str(&main.run(0, &["nodes", "approve", "--json"])).unwrap();
+    assert_eq!(
+        (&list["nodes"][0]["name"], &list["nodes"][0]["key"]),
+        (&"mds7".into(), &stranger.clone().into())
+    );
+    let approve = |key: &str, code: i32| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xds-sync"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", node.0.dir.path());
+        command.env("XDS_SYNC_CONFIG", node.0.path("config.toml"));
+        let args = ["nodes", "approve", "mds7", "--key", key, "--label", "paris"];
+        let output = command.args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let refused = approve(&own, 1);
+    assert!(refused.contains(&stranger) && refused.contains("--reject"), "{refused}");
+    assert!(!node.0.path("conf.d/nodes.toml").exists());
+    main.run(1, &["nodes", "approve", "mds7"]);
+    main.run(0, &["nodes", "approve", "mds7", "--reject"]);
+    let again = joined("etc");
+    assert!(again.contains(&format!("nodes approve mds7 --key {own} --label paris")), "{again}");
+
+    // Until it is approved it is told so.
+    let file = node.0.path("etc/node.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let tables = text[text.rfind("\n[store]").unwrap()..]
+        .replace("[follow]", &format!("ca = '{}'\n[follow]", ca.display()));
+    let accept = format!(
+        "roots = ['{}', '{}']\nstate_dir = '{}'\n[reload]\nmoh = ['true']\n",
+        node.0.path("main-moh").display(),
+        node.0.path("main-rec").display(),
+        node.0.path("state").display()
+    );
+    fs::write(&file, accept + &tables).unwrap();
+    let early = run("etc", &["follow", "--once"]);
+    assert_eq!(early.status.code(), Some(41), "{early:?}");
+    let said = String::from_utf8_lossy(&early.stdout).into_owned();
+    assert!(said.contains("mds7 is not approved yet: run `xds-sync nodes approve mds7` on Main"), "{said}");
+
+    // What somebody who has taken over the hub puts into its folder is passed over.
+    let waiting = node.0.path("main-state/hub/waiting");
+    std::os::unix::fs::symlink("/etc/shadow", waiting.join("link")).unwrap();
+    approve(&own, 0);
+    let written = fs::read_to_string(node.0.path("conf.d/nodes.toml")).unwrap();
+    assert!(written.contains("name = \"mds7\"\nvia = \"store\"\nkey = \"ssh-ed25519 "), "{written}");
+    assert!(written.ends_with("labels = [\"paris\"]\n") && !waiting.join("mds7").exists(), "{written}");
+    eventually("the hub to know the node", LIMIT, || {
+        // Its files are here already: Main's own.
+        run("etc", &["follow", "--once", "--dry-run"]).status.code() == Some(0)
+    });
+    assert!(joined("etc").contains("has approved this node"));
+    assert!(approve(&own, 1).contains("does not wait"));
+    let listed = main.run(0, &["nodes", "list"]);
+    assert!(listed.contains("mds7"), "{listed}");
+    main.run(0, &["nodes", "remove", "mds7"]);
+    assert!(!main.run(0, &["nodes", "list"]).contains("mds7"));
+}

@@ -414,7 +414,9 @@ fn an_older_publication_comes_back_and_stays_until_somebody_says_otherwise() {
     assert_eq!(site.head_json(3)["reason"], "rollback:1");
     assert_eq!(site.tree(3, "moh")["a.wav"]["digest"], blake3::hash(b"one").to_hex().as_str());
     assert_eq!(site.tree(3, "recordings").len(), 2, "what was recorded since stays");
-    site.ok(&["sync"]);
+    let waits = "nothing that is new on Main is published until somebody runs `xds-sync publish`";
+    assert!(site.ok(&["sync"]).stdout.contains(waits));
+    assert!(site.ok(&["status"]).stdout.contains(waits));
     assert_eq!(site.heads(), 3, "a run does not undo it");
     site.ok(&["publish"]);
     assert_eq!(site.tree(4, "moh")["a.wav"]["digest"], blake3::hash(b"two").to_hex().as_str());

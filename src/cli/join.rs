@@ -30,7 +30,11 @@ Examples:
                   the key may be used from there only
   xds-sync join --store file:///srv/xds-store --key main.pub
                   follow a store: makes this node's key, and prints
-                  what Main's configuration is to say of it";
+                  what Main's configuration is to say of it
+  xds-sync join xivo.example.org:8443 --fingerprint SHA256:… \\
+                --store https://xivo.example.org:8443/store
+                  follow Main's hub: hands in this node's key there,
+                  for `xds-sync nodes approve` on Main";
 
 /// On a node: fetch Main's public key, and let Main run the agent here
 #[derive(clap::Args, Debug)]
@@ -90,7 +94,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         bail!("not confirmed; nothing was changed");
     }
     if let Some(url) = &args.store {
-        let follow = Follow { url, name: args.name.as_deref(), labels: &args.labels };
+        // A service that follows has another working directory.
+        let cacert = args.cacert.as_ref().map(std::path::absolute).transpose()?;
+        let follow =
+            Follow { url, name: args.name.as_deref(), labels: &args.labels, cacert: cacert.as_deref() };
         return join_store::run(context, &follow, &key);
     }
     let main = main.context("give MAIN")?;

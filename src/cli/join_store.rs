@@ -2,16 +2,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use reqwest::Url;
 use ssh_key::PublicKey;
 
 use super::steps::Steps;
 use super::{Context, agent, exit};
 use crate::durable::{self, Options};
-use crate::enroll::{join, key};
+use crate::enroll::{join, key, waiting};
+use crate::fetch::{self, SMALL, Trust};
 use crate::follow::Config;
 use crate::host;
 use crate::logging;
+use crate::model::escape::clean;
 
 /// What is asked for.
 pub(super) struct Follow<'a> {
@@ -20,6 +23,8 @@ pub(super) struct Follow<'a> {
     /// This node's name on Main; none: the host's.
     pub(super) name: Option<&'a str>,
     pub(super) labels: &'a [String],
+    /// Whose certificate the hub has, if that was said.
+    pub(super) cacert: Option<&'a Path>,
 }
 
 /// Pins Main's key, makes this node's own, and writes down what is followed; prints what Main is to be told.
@@ -54,21 +59,80 @@ pub(super) fn run(context: &Context, follow: &Follow<'_>, main: &PublicKey) -> a
         let public = key::public_path(&known.identity);
         let public =
             std::fs::read_to_string(&public).with_context(|| format!("reading {}", public.display()))?;
-        let public: Vec<&str> = public.split_whitespace().take(2).collect();
-        let labels = match follow.labels {
-            [] => String::new(),
-            labels => format!("labels = {}\n", list(labels)),
-        };
-        steps.note(
-            "main",
-            &format!(
-                "add this to its configuration, and publish; then here: systemctl enable --now xds-sync-follow\n\n\
-                 [[node]]\nname = \"{name}\"\nvia = \"store\"\nkey = \"{}\"\n{labels}",
-                public.join(" ")
-            ),
-        );
+        let public = PublicKey::from_openssh(public.trim()).context("reading this node's public key")?;
+        tell_main(follow, &known, &public, &own.fingerprint, steps)?;
         Ok(exit::DONE)
     })
+}
+
+/// Hands this node's key in at Main's hub, where it follows that one; else, or where that fails, says what Main's configuration
+/// is to have.
+fn tell_main(
+    follow: &Follow<'_>,
+    known: &Config,
+    public: &PublicKey,
+    fingerprint: &str,
+    steps: &mut Steps,
+) -> anyhow::Result<()> {
+    let (name, public) = (&known.name, waiting::plain(public)?);
+    if known.store.url.starts_with("https://") {
+        match hand_in(&known.store.url, name, &public) {
+            Ok(Answer::Waits) => {
+                let labels =
+                    follow.labels.iter().map(|label| format!(" --label {label}")).collect::<String>();
+                steps.note(
+                    "main",
+                    &format!(
+                        "has this node's key, and is to approve it: there run\n\n    xds-sync nodes approve {name} --key {fingerprint}{labels}\n\n\
+                         and publish; then here: systemctl enable --now xds-sync-follow"
+                    ),
+                );
+                return Ok(());
+            }
+            Ok(Answer::Approved) => {
+                steps.note("main", "has approved this node: systemctl enable --now xds-sync-follow");
+                return Ok(());
+            }
+            Err(error) => steps.note("main", &format!("was not told: {}", clean(&exit::line_of(&error)))),
+        }
+    }
+    let labels = match follow.labels {
+        [] => String::new(),
+        labels => format!("labels = {}\n", list(labels)),
+    };
+    steps.note(
+        "main",
+        &format!(
+            "add this to its configuration, and publish; then here: systemctl enable --now xds-sync-follow\n\n\
+             [[node]]\nname = \"{name}\"\nvia = \"store\"\nkey = \"{public}\"\n{labels}"
+        ),
+    );
+    Ok(())
+}
+
+/// What the hub has said.
+enum Answer {
+    Waits,
+    Approved,
+}
+
+/// Whatever certificate the hub has: a key that somebody has exchanged on its way has another fingerprint, which is compared.
+fn hand_in(store: &str, name: &str, public: &str) -> anyhow::Result<Answer> {
+    let url = Url::parse(&format!("{store}/v1/waiting/{name}")).context(store.to_owned())?;
+    let (status, answer) = fetch::post(&url, public.as_bytes().to_vec(), &Trust::Anybody, SMALL)
+        .with_context(|| url.to_string())?;
+    let answer = String::from_utf8_lossy(&answer);
+    let answer = answer.lines().next().unwrap_or_default();
+    match (status.as_u16(), answer) {
+        (200, "approved") => Ok(Answer::Approved),
+        (200 | 201, _) => Ok(Answer::Waits),
+        (409, _) => bail!(
+            "{answer}. If that is not an earlier key of this node, somebody else has asked under its name: on Main `xds-sync nodes \
+             approve` shows who waits, and `xds-sync nodes approve {name} --reject` sends it away; then run this again"
+        ),
+        (404 | 405, _) => bail!("{url}: there is no hub that takes keys"),
+        _ => bail!("{url}: the hub answers {status}: {answer}"),
+    }
 }
 
 /// The host's name, without the domain.
@@ -105,8 +169,10 @@ fn tables(follow: &Follow<'_>, name: &str, main_key: &Path, identity: &Path) -> 
         [] => String::new(),
         labels => format!("labels = {}\n", list(labels)),
     };
+    let ca = follow.cacert.filter(|_| follow.url.starts_with("https://"));
+    let ca = ca.map(|file| format!("ca = {:?}\n", file.display().to_string())).unwrap_or_default();
     format!(
-        "\n[store]\nurl = {:?}\n\n[follow]\nname = {name:?}\nmain_key = {:?}\nidentity = {:?}\n{labels}",
+        "\n[store]\nurl = {:?}\n{ca}\n[follow]\nname = {name:?}\nmain_key = {:?}\nidentity = {:?}\n{labels}",
         follow.url,
         main_key.display().to_string(),
         identity.display().to_string(),

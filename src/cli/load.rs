@@ -195,6 +195,12 @@ pub(super) fn check_nodes(asked: &[String], config: &Config) -> anyhow::Result<(
     check_names("node", asked, config.nodes.iter().map(|node| &*node.name))
 }
 
+/// The same of nodes that follow the store, too.
+pub(super) fn check_nodes_and_followers(asked: &[String], config: &Config) -> anyhow::Result<()> {
+    let nodes = config.nodes.iter().map(|node| &*node.name);
+    check_names("node", asked, nodes.chain(config.followers.iter().map(|follower| &*follower.name)))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

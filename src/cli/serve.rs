@@ -73,6 +73,7 @@ fn store_of(context: &Context, config: &Config) -> anyhow::Result<Option<hub::St
         objects: store::open(&spec).context("opening the store, to serve it")?,
         keys: keys_of(config),
         members: Box::new(members),
+        state: config.sync.state_dir.clone(),
         clock: host::now,
     }))
 }

@@ -118,7 +118,10 @@ fn perform(context: &Context, args: &Args) -> anyhow::Result<u8> {
         Action::List => printer.list(&holder, record),
         Action::Rollback { seq } => {
             let record = rollback::rollback(&holder, holder.standing(record)?, *seq)?;
-            let said = format!("publication {} is what {seq} was", record.seq);
+            let said = format!(
+                "publication {} is what {seq} was; nothing new is published until you run `xds-sync publish`",
+                record.seq
+            );
             held(record, &said)
         }
         Action::Gc => {

@@ -130,14 +130,19 @@ pub(super) fn root(raw: &Raw) -> Converted<PathBuf> {
 
 pub(crate) fn name(raw: &Raw) -> Converted<String> {
     let text = text(raw)?;
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if !text.chars().all(allowed) || text.starts_with(['-', '.']) || text.len() > 64 {
+    if !is_name(&text) {
         return Err(format!(
             "a name has letters, digits, '.', '_' and '-' only, does not begin with '.' or '-', and has at most \
              64 of them, found '{text}'"
         ));
     }
     Ok(text)
+}
+
+/// Whether this can be the name of a node, a directory or a label.
+pub(crate) fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    text.chars().all(allowed) && !text.starts_with(['-', '.']) && text.len() <= 64
 }
 
 pub(super) fn reload(raw: &Raw) -> Converted<String> {

@@ -143,6 +143,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Directory> {
     let settle: Option<Duration> = reader.get("settle", text(settle), convert::settle);
     let conflicts = [
         ("main", ConflictPolicy::Main),
+        ("node", ConflictPolicy::Node),
         ("newer", ConflictPolicy::Newer),
         ("manual", ConflictPolicy::Manual),
     ];

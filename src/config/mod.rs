@@ -32,7 +32,7 @@ pub use crate::toml::{Mistakes, Origin};
 pub(crate) use address::{canonical, is_host};
 pub use check::{Loaded, Sources, load};
 pub(crate) use check::{load_for_hub, state_dir};
-pub(crate) use convert::{duration, is_root, is_user, name, word};
+pub(crate) use convert::{duration, is_name, is_root, is_user, name, word};
 pub(crate) use mask::masked;
 pub(crate) use overlap::clash;
 pub use postgres::{Connection, TlsTrust};

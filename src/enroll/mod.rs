@@ -14,3 +14,4 @@ pub(crate) mod service;
 pub(crate) mod rotate;
 pub(crate) mod sshd;
 pub(crate) mod takeover;
+pub(crate) mod waiting;

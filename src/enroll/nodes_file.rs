@@ -10,8 +10,10 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, val
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewNode {
     pub name: String,
-    /// What ssh connects to.
+    /// What ssh connects to; of one that follows the store, nothing.
     pub address: String,
+    /// Of one that follows the store: what it signs with.
+    pub key: Option<String>,
     pub labels: Vec<String>,
     /// Overrides `ssh.user`.
     pub user: Option<String>,
@@ -24,14 +26,26 @@ pub fn with_node(text: &str, node: &NewNode) -> anyhow::Result<String> {
     let mut document = parse(text)?;
     let nodes = nodes_of(&mut document)?;
     if let Some(known) = nodes.iter().find(|known| name_of(known) == Some(&node.name)) {
-        if *known.get("address").and_then(Item::as_str).unwrap_or_default() == *node.address {
+        let of_known = |key: &str| known.get(key).and_then(Item::as_str);
+        let is_same = match &node.key {
+            Some(key) => of_known("key") == Some(key),
+            None => of_known("key").is_none() && of_known("address").unwrap_or_default() == node.address,
+        };
+        if is_same {
             return Ok(text.to_owned());
         }
-        bail!("there is a node '{}' already, with another address; remove it first", node.name);
+        let what = if node.key.is_some() { "key" } else { "address" };
+        bail!("there is a node '{}' already, with another {what}; remove it first", node.name);
     }
     let mut table = Table::new();
     table["name"] = value(&node.name);
-    table["address"] = value(&node.address);
+    match &node.key {
+        Some(key) => {
+            table["via"] = value("store");
+            table["key"] = value(key);
+        }
+        None => table["address"] = value(&node.address),
+    }
     if !node.labels.is_empty() {
         table["labels"] = value(node.labels.iter().collect::<Array>());
     }
@@ -96,6 +110,20 @@ mod tests {
         );
         assert_eq!(with_node(&text, &labelled).unwrap(), text, "the second time changes nothing");
         assert_eq!(with_node("", &node("a", "b")).unwrap(), "[[node]]\nname = \"a\"\naddress = \"b\"\n");
+    }
+
+    #[test]
+    fn a_node_that_follows_the_store_has_a_key_and_no_address() {
+        let key = Some("ssh-ed25519 AAAA".to_owned());
+        let follower = NewNode { key, labels: vec!["paris".to_owned()], ..node("mds2", "") };
+        let text = with_node(FILE, &follower).unwrap();
+        let block =
+            "[[node]]\nname = \"mds2\"\nvia = \"store\"\nkey = \"ssh-ed25519 AAAA\"\nlabels = [\"paris\"]\n";
+        assert_eq!(text, format!("{FILE}\n{block}"));
+        assert_eq!(with_node(&text, &follower).unwrap(), text);
+        let other = NewNode { key: Some("ssh-ed25519 BBBB".to_owned()), ..follower };
+        assert!(with_node(&text, &other).unwrap_err().to_string().contains("another key"));
+        assert!(with_node(&text, &node("mds2", "")).is_err());
     }
 
     #[test]

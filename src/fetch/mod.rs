@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use reqwest::blocking::{Client, ClientBuilder};
+use reqwest::blocking::{Client, ClientBuilder, Response};
 use reqwest::header::HeaderMap;
 use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
@@ -63,7 +63,8 @@ pub(crate) fn get(url: &Url, trust: &Trust, limits: Limits) -> anyhow::Result<Ve
         }
     });
     let client = Client::builder().https_only(true).redirect(redirects);
-    within(limits, client, url.clone(), trust)
+    let (url, most) = (url.clone(), limits.body);
+    within(limits, client, trust, move |client| ask(&client, url, most))
 }
 
 /// The response of the server at `url`, https or not, to a request with these headers. They may be secrets, so
@@ -87,10 +88,33 @@ pub(crate) fn get_with(
         }
     });
     let client = Client::builder().default_headers(headers).redirect(redirects);
-    within(limits, client, url.clone(), trust)
+    let (url, most) = (url.clone(), limits.body);
+    within(limits, client, trust, move |client| ask(&client, url, most))
 }
 
-fn within(limits: Limits, client: ClientBuilder, url: Url, trust: &Trust) -> anyhow::Result<Vec<u8>> {
+/// Sends `body` to the server at `url`, https only, and returns what it answers with, whatever that is.
+pub(crate) fn post(
+    url: &Url,
+    body: Vec<u8>,
+    trust: &Trust,
+    limits: Limits,
+) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    ensure!(url.scheme() == "https", "{url} is not https");
+    let client = Client::builder().https_only(true).redirect(Policy::none());
+    let url = url.clone();
+    let most = limits.body;
+    within(limits, client, trust, move |client| {
+        let answer = client.post(url).body(body).send().map_err(explained)?;
+        Ok((answer.status(), body_of(answer, most)?))
+    })
+}
+
+fn within<T: Send + 'static>(
+    limits: Limits,
+    client: ClientBuilder,
+    trust: &Trust,
+    ask: impl FnOnce(Client) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
     let client = client
         .tls_backend_preconfigured(tls(trust)?)
         // Main is in the same network, and a proxy would present its own certificate.
@@ -103,7 +127,7 @@ fn within(limits: Limits, client: ClientBuilder, url: Url, trust: &Trust) -> any
     // A server that sends a byte now and then resets the timeouts of the client, but not this one.
     std::thread::Builder::new()
         .name("fetch".to_owned())
-        .spawn(move || sender.send(ask(client, url, limits.body)))
+        .spawn(move || sender.send(client.build().context("preparing the request").and_then(ask)))
         .context("starting a thread")?;
     match receiver.recv_timeout(limits.total) {
         Ok(answer) => answer,
@@ -111,12 +135,15 @@ fn within(limits: Limits, client: ClientBuilder, url: Url, trust: &Trust) -> any
     }
 }
 
-fn ask(client: ClientBuilder, url: Url, most: u64) -> anyhow::Result<Vec<u8>> {
-    let client = client.build().context("preparing the request")?;
+fn ask(client: &Client, url: Url, most: u64) -> anyhow::Result<Vec<u8>> {
     let answer = client.get(url).send().map_err(explained)?;
     if answer.status() != StatusCode::OK {
         bail!("the server answers {}", answer.status());
     }
+    body_of(answer, most)
+}
+
+fn body_of(answer: Response, most: u64) -> anyhow::Result<Vec<u8>> {
     let mut body = Vec::new();
     answer.take(most + 1).read_to_end(&mut body).context("reading the answer")?;
     ensure!(body.len() as u64 <= most, "the answer has more than {most} bytes");

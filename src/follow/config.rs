@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::directories::{self, Directories};
 use super::startup::{Mode, Options};
 use crate::config::{duration, name, word};
 use crate::durable;
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) identity: PathBuf,
     /// Which directories it takes; none: those that Main has for it.
     pub(crate) labels: Option<Vec<String>>,
+    /// What it takes of each of them.
+    pub(crate) directories: Directories,
     /// How often the store is looked at when nothing is heard.
     pub(crate) interval: Duration,
     /// How it starts.
@@ -128,6 +131,7 @@ fn follow(mut reader: Reader<'_>) -> Option<Config> {
         true => reader.list("labels", name).map(Some),
         false => Some(None),
     };
+    let directories = directories::read(&mut reader);
     let interval = reader.get("interval", text("60s"), pause);
     let startup = startup(&mut reader);
     reader.finish();
@@ -138,6 +142,7 @@ fn follow(mut reader: Reader<'_>) -> Option<Config> {
         main_key: main_key?,
         identity: identity?,
         labels: labels?,
+        directories: directories?,
         interval: interval?,
         startup: startup?,
     })
@@ -184,7 +189,9 @@ fn retries(raw: &Raw) -> Converted<u32> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::directories::OwnRules;
     use super::*;
+    use crate::model::{ConflictPolicy, Take};
 
     fn parse(text: &str) -> Result<Option<Config>, Mistakes> {
         Config::parse(Path::new("node.toml"), text.as_bytes())
@@ -217,6 +224,39 @@ mod tests {
     fn a_node_that_is_pushed_to_says_nothing_of_it() {
         assert_eq!(parse("roots = ['/srv']\nread_only = true\n").unwrap(), None);
         assert_eq!(Config::read(Path::new("/nowhere/node.toml")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_node_says_what_it_takes_of_a_directory() {
+        let config = parse(&format!(
+            "{LEAST}[[follow.directory]]\nname = 'moh'\ntake = ['create', 'update']\n[[follow.directory]]\nname = 'rec'\n\
+             conflict = 'manual'\n[[follow.directory]]\nname = 'none'\ntake = []\nconflict = 'node'\n"
+        ));
+        let directories = config.unwrap().unwrap().directories;
+        let take = |create, update, delete| Take { create, update, delete };
+        let expected = [
+            ("moh", OwnRules { take: take(true, true, false), conflict: None }),
+            ("none", OwnRules { take: take(false, false, false), conflict: Some(ConflictPolicy::Node) }),
+            ("rec", OwnRules { take: Take::ALL, conflict: Some(ConflictPolicy::Manual) }),
+        ];
+        assert_eq!(directories, expected.map(|(name, rules)| (name.to_owned(), rules)).into());
+    }
+
+    #[test]
+    fn mistakes_in_what_a_node_takes_are_named_with_what_may_stand_there() {
+        let error = parse(&format!(
+            "{LEAST}[[follow.directory]]\nname = 'moh'\ntake = ['create', 'remove']\nconflict = 'this'\n\
+             [[follow.directory]]\nname = 'moh'\n[[follow.directory]]\nname = 'rec'\ntakes = []\n[[follow.directory]]\n"
+        ));
+        insta::assert_snapshot!(error.unwrap_err(), @r#"
+        node.toml:8: follow.directory.moh.take: expected one of "create", "update", "delete", found 'remove'
+        node.toml:9: follow.directory.moh.conflict: expected one of "main", "node", "newer", "manual", found 'this'
+        node.toml:11: follow.directory.moh.name: there is a [[follow.directory]] of that name already
+        node.toml:14: unknown key follow.directory.rec.takes (did you mean 'take'?)
+        node.toml:15: follow.directory.name is missing; add a line name = "…"
+        "#);
+        let error = parse(&format!("{LEAST}directory = 'moh'\n")).unwrap_err();
+        insta::assert_snapshot!(error, @"node.toml:6: follow.directory: expected tables, each under [[follow.directory]], found a string");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! tells of publications ([`listen`]) has it made at once.
 
 mod config;
+mod directories;
 mod json;
 mod listen;
 mod message;

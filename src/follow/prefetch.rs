@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{Direction, Entry, RelPath, Tree};
+use crate::model::{ConflictPolicy, Direction, Entry, RelPath, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
 use crate::snapshot::Root;
 use crate::state::StateDir;
 use crate::store::StoreError;
-use crate::sync::{EdgeSpec, Spec};
+use crate::sync::{DirectorySpec, EdgeSpec, Spec};
 use crate::transfer::{BlobRequest, Signature, Sink, Source};
 
 use super::spec::Asked;
@@ -67,11 +67,8 @@ fn fetch_edge(
         Ok::<_, NodeError>(is_usable.then_some(tree))
     })();
     let Ok(Some(own)) = own else { return Ok(0) };
-    let base = match edge.directory.direction {
-        Direction::Push => None,
-        Direction::Both => record.filter(|record| record.agreed).and_then(|record| record.base().ok()),
-    };
-    let requests = requests(&published, &own, base.as_ref());
+    let base = record.filter(|record| record.agreed).and_then(|record| record.base().ok());
+    let requests = requests(&published, &own, base.as_ref(), &edge.directory);
     if requests.is_empty() {
         return Ok(0);
     }
@@ -88,19 +85,34 @@ fn fetch_edge(
     }
 }
 
-/// What is to come: every content that Main has at a path where this node has another one, or none. In a two-way directory,
-/// where Main has what both last had in common, the node's own change goes to Main instead.
-fn requests(published: &Tree, own: &Tree, base: Option<&Tree>) -> Vec<BlobRequest> {
+/// What is to come: every content that Main has at a path where this node has another one, or none, and takes it. In a two-way
+/// directory, where Main has what both last had in common, the node's own change goes to Main instead. Where the node's version
+/// stays, or waits for a decision, nothing comes.
+fn requests(
+    published: &Tree,
+    own: &Tree,
+    base: Option<&Tree>,
+    directory: &DirectorySpec,
+) -> Vec<BlobRequest> {
     let has = |tree: &Tree, path: &RelPath, digest| matches!(tree.get(path), Some(Entry::File(file)) if file.digest == digest);
+    let is_both = directory.direction == Direction::Both;
+    let policy = &directory.policy;
+    let may_stay = matches!(policy.conflict, ConflictPolicy::Node | ConflictPolicy::Manual);
+    let is_nodes_own = |path: &RelPath, own: &Entry| {
+        !base.and_then(|base| base.get(path)).is_some_and(|base| base.same_content(own))
+    };
+    let stays = |path: &RelPath| may_stay && own.get(path).is_some_and(|own| is_nodes_own(path, own));
     let is_left = |path: &RelPath| {
         std::iter::once(path).chain(path.ancestors()).any(|path| own.get(path).is_some_and(Entry::is_opaque))
     };
     let mut seen = HashSet::new();
-    let files = published.iter().filter_map(|(path, entry)| Some((path, entry.as_file()?)));
+    let is_taken =
+        |(path, entry): &(&RelPath, &Entry)| policy.take.takes(own.get(path), Some(entry)) && !stays(path);
+    let files = published.iter().filter(is_taken).filter_map(|(path, entry)| Some((path, entry.as_file()?)));
     files
         .filter(|(path, file)| {
             !has(own, path, file.digest)
-                && !base.is_some_and(|base| has(base, path, file.digest))
+                && !base.is_some_and(|base| is_both && has(base, path, file.digest))
                 && !is_left(path)
                 && seen.insert(file.digest)
         })

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use ssh_key::{PrivateKey, PublicKey};
 
 use super::config::Config;
+use super::directories;
 use super::pending::Pending;
 use super::prefetch::prefetch;
 use super::spec::{Asked, root_meta, spec, subscribed};
@@ -281,6 +282,9 @@ impl Follower {
             }
         }
         report.problems.extend(self.unknown(&head));
+        report
+            .problems
+            .extend(directories::unknown(&self.config.directories, &subscribed(&head, &self.config)));
         report.problems.extend(stale.as_ref().map(|detail| Problem::failure(Stage::Connect, detail)));
         let own = report.exit_code();
         for error in &failures {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::Config;
+use super::directories;
 use crate::model::{Meta, Owner, TrashKeep, TrashMax};
-use crate::plan::Policy;
-use crate::plan::both::MAX_NEW;
 use crate::snapshot::ScanSpec;
 use crate::store::head::{Head, HeadDirectory};
 use crate::sync::{DirectorySpec, EdgeSpec, FOLLOWER, NodeSpec, Spec};
@@ -40,7 +39,7 @@ pub(super) fn subscribed<'h>(head: &'h Head, config: &Config) -> Vec<&'h HeadDir
 pub(super) fn spec(head: &Head, config: &Config, asked: &Asked) -> Spec {
     let directories: Vec<(&HeadDirectory, Arc<DirectorySpec>)> = subscribed(head, config)
         .into_iter()
-        .map(|directory| (directory, Arc::new(directory_spec(head, directory))))
+        .map(|directory| (directory, Arc::new(directory_spec(head, config, directory))))
         .collect();
     let edges = directories.iter().map(|(directory, spec)| EdgeSpec {
         directory: Arc::clone(spec),
@@ -84,18 +83,11 @@ fn root_on(head: &Head, node: &str, directory: &HeadDirectory) -> PathBuf {
     own.map_or_else(|| Path::new(&directory.path).to_owned(), PathBuf::from)
 }
 
-fn directory_spec(head: &Head, directory: &HeadDirectory) -> DirectorySpec {
+fn directory_spec(head: &Head, config: &Config, directory: &HeadDirectory) -> DirectorySpec {
     DirectorySpec {
         name: directory.name.clone(),
         direction: directory.direction,
-        policy: Policy {
-            delete: directory.delete,
-            conflict: directory.conflict,
-            max_delete: directory.max_delete,
-            max_change: directory.max_change,
-            max_add: directory.max_add,
-            max_new: MAX_NEW,
-        },
+        policy: directories::policy(&config.directories, directory),
         owner: directory.owner.as_ref().map(Owner::from),
         reload: directory.reload.clone(),
         scan: scan_spec(head, directory, |directory| PathBuf::from(&directory.path)),

@@ -10,6 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use self::publisher::{MTIME, Publisher, spec_of};
+use super::directories::Directories;
 use super::json::{Standing, State};
 use super::run::{Outcome, Passed};
 use super::startup::{Mode, Options};
@@ -74,6 +75,7 @@ impl Site {
                 main_key: self.path("main.pub"),
                 identity: self.path("node"),
                 labels: None,
+                directories: Directories::new(),
                 interval: second,
                 startup: Options { mode: Mode::Sync, retries: 0, retry_pause: second, retry_max: second },
             },

@@ -3,6 +3,7 @@
 //! Strangers get a short request each, from places that all of them share. A node that has shown its pass is no stranger:
 //! its connection leaves those places, may carry any number of requests, and may be quiet while it waits or uploads.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,8 @@ use super::places::Place;
 pub(super) struct Guest {
     /// The places of a stranger, until it is none.
     places: Mutex<Option<(OwnedSemaphorePermit, Place)>>,
+    /// Whose it is: an address, or an IPv6 network.
+    client: IpAddr,
     /// Places of nodes.
     members: Arc<Semaphore>,
     member: Mutex<Option<OwnedSemaphorePermit>>,
@@ -29,11 +32,17 @@ pub(super) struct Quiet(Arc<Guest>);
 impl Guest {
     pub(super) fn new(slot: OwnedSemaphorePermit, place: Place, members: &Arc<Semaphore>) -> Arc<Guest> {
         Arc::new(Guest {
+            client: place.client(),
             places: Mutex::new(Some((slot, place))),
             members: Arc::clone(members),
             member: Mutex::default(),
             quiet: AtomicUsize::new(0),
         })
+    }
+
+    /// Whose it is.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client
     }
 
     /// Takes the connection for that of a node. False: there are too many.

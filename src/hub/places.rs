@@ -44,6 +44,13 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Whose it is.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();

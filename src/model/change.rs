@@ -140,6 +140,10 @@ pub enum Reason {
     ConflictDecided { winner: HostName },
     /// Several hosts changed it differently, and an administrator decides.
     ConflictWaits,
+    /// A node changed a pushed file, and somebody there decides.
+    ConflictWaitsOnNode,
+    /// A node changed a pushed file, and its version stays there.
+    NodesStays,
     /// Mode, owner or time alone.
     Attributes(Attributes),
     /// It was at this path before.

@@ -35,7 +35,8 @@ pub use outcome::{Kept, Lacks, Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Step};
 pub use policy::{
-    Amount, ConflictPolicy, DeletePolicy, Direction, Losses, MaxLoss, Pruned, TrashKeep, TrashMax,
+    Amount, ConflictPolicy, DeletePolicy, Direction, Losses, MaxLoss, NotTaken, Pruned, Take, TrashKeep,
+    TrashMax,
 };
 pub use size::{NotASize, Size};
 pub use space::{Need, Room, Shortage, Space};

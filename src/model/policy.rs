@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::entry::Entry;
+
 /// Which way files go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,10 +34,66 @@ pub enum DeletePolicy {
 pub enum ConflictPolicy {
     /// Main's, if Main changed it, else that of the first node in configured order.
     Main,
+    /// That of the first node in configured order that changed it, whatever Main has.
+    Node,
     /// The newest by mtime, ties by order.
     Newer,
     /// None until an administrator decides.
     Manual,
+}
+
+/// Which changes a node takes. What it does not take stays as it is there, and is offered again by every run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Take {
+    /// What is not there.
+    pub create: bool,
+    /// What is there and differs.
+    pub update: bool,
+    /// What is to go.
+    pub delete: bool,
+}
+
+impl Take {
+    /// Everything.
+    pub const ALL: Take = Take { create: true, update: true, delete: true };
+
+    /// Whether an entry may become another one. What is of another type there, a file where a directory was, is a deletion
+    /// and a creation as well.
+    #[must_use]
+    pub fn takes(self, have: Option<&Entry>, want: Option<&Entry>) -> bool {
+        let is_dir = |entry: &Entry| matches!(entry, Entry::Dir(_));
+        match (have, want) {
+            (None, None) => true,
+            (None, Some(_)) => self.create,
+            (Some(_), None) => self.delete,
+            (Some(have), Some(want)) => self.update && (is_dir(have) == is_dir(want) || self == Take::ALL),
+        }
+    }
+}
+
+/// How many changes a node has not taken, because it is not to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotTaken {
+    pub created: u64,
+    pub updated: u64,
+    pub deleted: u64,
+}
+
+impl NotTaken {
+    /// Counts an entry that does not become another one.
+    pub fn count(&mut self, have: Option<&Entry>, want: Option<&Entry>) {
+        match (have, want) {
+            (None, None) => {}
+            (None, Some(_)) => self.created += 1,
+            (Some(_), None) => self.deleted += 1,
+            (Some(_), Some(_)) => self.updated += 1,
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == NotTaken::default()
+    }
 }
 
 /// Files, and the bytes that are in them.

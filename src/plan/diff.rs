@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Desired, DesiredEntry};
+use super::{Desired, DesiredEntry, changes_type};
 use crate::model::steps::step;
 use crate::model::{
     Action, Attributes, Change, ChangeKind, Digest, Entry, PlannedChange, Reason, RelPath, RelPathBuf, Side,
@@ -18,7 +18,7 @@ pub(super) fn actions(tree: &Tree, desired: &Desired) -> Vec<Action> {
     let replaced: BTreeSet<&RelPath> = desired
         .0
         .iter()
-        .filter(|(path, want)| changes_type(tree.get(path), want))
+        .filter(|(path, want)| changes_type(tree.get(path), want.entry.as_ref()))
         .map(|(path, _)| &**path)
         .collect();
     let is_cleared = |path: &RelPath| path.ancestors().any(|dir| replaced.contains(dir));
@@ -60,16 +60,6 @@ pub(super) fn actions(tree: &Tree, desired: &Desired) -> Vec<Action> {
     cleared.extend(put);
     cleared.extend(removed.into_iter().rev().filter(|action| !moved.contains(&action.path)));
     cleared
-}
-
-/// Whether what stands must be removed before the desired entry can be put: only of two files or links can one take
-/// the other's place in a single step.
-fn changes_type(have: Option<&Entry>, want: &DesiredEntry) -> bool {
-    let is_dir = |entry: &Entry| matches!(entry, Entry::Dir(_));
-    match (have, &want.entry) {
-        (Some(have), Some(entry)) => is_dir(have) != is_dir(entry),
-        _ => false,
-    }
 }
 
 /// Files that are about to be deleted, by content: what is created elsewhere may be one of them, moved.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{BlockedPath, Change, ChangeKind, EntryProblem, Reason};
+use crate::model::{BlockedPath, Change, ChangeKind, Reason};
 
 /// Most paths of an edge that are known by name, of each kind.
 pub(crate) const MAX_LEFT: usize = 1000;
@@ -18,7 +18,8 @@ pub(crate) struct Left {
     more_notes: BTreeMap<ChangeKind, u64>,
     /// What cannot be read or is in each other's way; the run has failed there.
     failed: FirstPaths,
-    /// Standing skips: facts of the site that are reported once, see [`EntryProblem::is_standing`].
+    /// Standing skips: facts of the site that are reported once, see
+    /// [`EntryProblem::is_standing`](crate::model::EntryProblem::is_standing); and what a node keeps as it made it.
     skipped: FirstPaths,
 }
 
@@ -56,11 +57,11 @@ impl Left {
 
     /// Notes a path that is left alone because of what one end has there.
     pub(crate) fn block(&mut self, path: BlockedPath) {
-        let is_standing = |problem: &EntryProblem| problem.is_standing();
-        match &path.reason {
-            Reason::Problem(problem) if is_standing(problem) => self.skipped.add(path),
-            _ => self.failed.add(path),
-        }
+        let is_standing = match &path.reason {
+            Reason::Problem(problem) => problem.is_standing(),
+            reason => *reason == Reason::NodesStays,
+        };
+        if is_standing { self.skipped.add(path) } else { self.failed.add(path) }
     }
 
     /// The notes that are known by name.
@@ -71,6 +72,12 @@ impl Left {
     /// How many more notes of each kind there are.
     pub(crate) fn more_notes(&self) -> impl Iterator<Item = (ChangeKind, u64)> {
         self.more_notes.iter().map(|(kind, number)| (*kind, *number))
+    }
+
+    /// How many notes of a kind there are.
+    pub(crate) fn number_of(&self, kind: ChangeKind) -> u64 {
+        let named = self.notes.iter().filter(|note| note.kind == kind).count() as u64;
+        named + self.more_notes.get(&kind).copied().unwrap_or_default()
     }
 
     pub(crate) fn failed(&self) -> &FirstPaths {
@@ -93,7 +100,7 @@ impl Left {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{Busy, RelPathBuf, Side};
+    use crate::model::{Busy, EntryProblem, RelPathBuf, Side};
 
     #[test]
     fn a_million_paths_are_a_thousand_and_a_number() {

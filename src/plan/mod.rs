@@ -23,8 +23,8 @@ mod walk;
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Action, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxLoss, PlannedChange, Reason, RelPath,
-    RelPathBuf, Tree,
+    Action, ChangeKind, ConflictPolicy, DeletePolicy, Entry, MaxLoss, NotTaken, PlannedChange, Reason,
+    RelPath, RelPathBuf, Take, Tree,
 };
 
 pub(crate) use left::Left;
@@ -35,8 +35,11 @@ pub(crate) use owners::OwnerMap;
 pub struct Policy {
     /// What deletions do.
     pub(crate) delete: DeletePolicy,
-    /// Who wins conflicts; both-ways directories only.
+    /// Who wins where several ends changed a path. In a pushed directory: whether what a node changed there is replaced by
+    /// Main's.
     pub(crate) conflict: ConflictPolicy,
+    /// Which changes the nodes take. Main takes everything.
+    pub(crate) take: Take,
     /// When the delete guard stops a run.
     pub(crate) max_delete: MaxLoss,
     /// When what one node would overwrite elsewhere stops its part; both-ways directories only.
@@ -88,6 +91,8 @@ pub(crate) struct EdgePlan {
     /// those on Main last. Over all edges of a plan, every action belongs to exactly one of them.
     pub(crate) changes: Vec<PlannedChange>,
     pub(crate) left: Left,
+    /// What the node does not take. It is no part of the actions, and is planned again by the next run.
+    pub(crate) not_taken: NotTaken,
 }
 
 impl EdgePlan {
@@ -136,6 +141,26 @@ impl Desired {
         self.0.insert(path.to_owned(), DesiredEntry { entry, kind, reason });
     }
 
+    /// Drops what the host with this tree does not take, and returns how much that is.
+    fn leave_out(&mut self, take: Take, tree: &Tree) -> NotTaken {
+        let mut not_taken = NotTaken::default();
+        // Below what stays of another type than it was to be, nothing can come and nothing has to go.
+        let mut other_type: Option<RelPathBuf> = None;
+        self.0.retain(|path, want| {
+            if other_type.as_ref().is_some_and(|dir| path.is_below(dir)) {
+                return false;
+            }
+            let have = tree.get(path);
+            let is_taken = take.takes(have, want.entry.as_ref());
+            if !is_taken {
+                not_taken.count(have, want.entry.as_ref());
+                other_type = changes_type(have, want.entry.as_ref()).then(|| path.clone());
+            }
+            is_taken
+        });
+        not_taken
+    }
+
     /// Keeps every directory of `tree` that would not be empty when it is removed.
     fn keep_non_empty_dirs(&mut self, tree: &Tree) {
         let removed: Vec<RelPathBuf> = self
@@ -154,4 +179,19 @@ impl Desired {
             }
         }
     }
+}
+
+/// Whether what stands must be removed before the desired entry can be put: only of two files or links can one take
+/// the other's place in a single step.
+fn changes_type(have: Option<&Entry>, want: Option<&Entry>) -> bool {
+    let is_dir = |entry: &Entry| matches!(entry, Entry::Dir(_));
+    match (have, want) {
+        (Some(have), Some(want)) => is_dir(have) != is_dir(want),
+        _ => false,
+    }
+}
+
+/// What is no file is older than every file.
+fn mtime(entry: &Entry) -> i64 {
+    entry.as_file().map_or(i64::MIN, |file| file.mtime)
 }

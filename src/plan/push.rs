@@ -1,10 +1,10 @@
 //! Main → node: what each path of one edge shall become on the node.
 
 use super::walk::walk;
-use super::{Desired, EdgeInput, EdgePlan, Plan, Policy, diff};
+use super::{Desired, EdgeInput, EdgePlan, Plan, Policy, diff, mtime};
 use crate::model::{
-    BlockedPath, Change, ChangeKind, DeletePolicy, Entry, EntryProblem, Reason, RelPath, RelPathBuf, Side,
-    Tree,
+    BlockedPath, Change, ChangeKind, ConflictPolicy, DeletePolicy, Entry, EntryProblem, Reason, RelPath,
+    RelPathBuf, Side, Tree,
 };
 
 /// Plans a pushed directory. Its edges do not depend on each other.
@@ -40,10 +40,11 @@ impl<'a> Push<'a> {
             push.path(path, row[0], row[1], row[2]);
         });
         let Push { mut desired, plan, .. } = push;
+        let not_taken = desired.leave_out(policy.take, edge.node);
         desired.keep_non_empty_dirs(edge.node);
         let actions = diff::actions(edge.node, &desired);
         let changes = diff::changes(&actions, &desired, Side::Node);
-        EdgePlan { actions, changes, ..plan }
+        EdgePlan { actions, changes, not_taken, ..plan }
     }
 
     fn path(&mut self, path: &RelPath, main: Option<&Entry>, base: Option<&Entry>, node: Option<&Entry>) {
@@ -130,6 +131,11 @@ impl<'a> Push<'a> {
             }
             return;
         }
+        let is_nodes_own = !base.is_some_and(|base| base.same_content(node));
+        if is_nodes_own && !node.is_opaque() && self.nodes_stays(path, main, node) {
+            self.opaque = Some(path.to_owned());
+            return;
+        }
         if matches!(node, Entry::Dir(_)) {
             // At this point Main has a file or link where the node has a directory.
             if let Some(kept) = first_kept(self.edge.node, path) {
@@ -140,7 +146,6 @@ impl<'a> Push<'a> {
             }
             self.cleared = Some(path.to_owned());
         }
-        let is_nodes_own = !base.is_some_and(|base| base.same_content(node));
         match (is_nodes_own, node) {
             (true, Entry::Problem(problem)) => {
                 self.put(path, main, ChangeKind::Drift, Some(Reason::ReplacesProblem(problem.clone())));
@@ -148,6 +153,24 @@ impl<'a> Push<'a> {
             (true, _) => self.put(path, main, ChangeKind::Drift, Some(Reason::ChangedOnNode)),
             (false, _) => self.put(path, main, ChangeKind::Update, None),
         }
+    }
+
+    /// Whether what a node has made of a path stays there, although Main has something else; notes why.
+    fn nodes_stays(&mut self, path: &RelPath, main: &Entry, node: &Entry) -> bool {
+        let stays = match self.policy.conflict {
+            ConflictPolicy::Main => return false,
+            ConflictPolicy::Node => true,
+            ConflictPolicy::Newer => mtime(node) > mtime(main),
+            ConflictPolicy::Manual => {
+                self.note(path, ChangeKind::Conflict, Reason::ConflictWaitsOnNode);
+                return true;
+            }
+        };
+        if stays {
+            let (path, reason) = (path.to_owned(), Reason::NodesStays);
+            self.plan.left.block(BlockedPath { path, side: Side::Node, reason });
+        }
+        stays
     }
 
     fn put(&mut self, path: &RelPath, main: &Entry, kind: ChangeKind, reason: Option<Reason>) {

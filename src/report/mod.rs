@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::escape::plain;
 use crate::model::words::words as word_table;
-use crate::model::{Change, ChangeKind, NodeChange, RelPathBuf, ReloadOutcome, Side};
+use crate::model::{Change, ChangeKind, NodeChange, NotTaken, RelPathBuf, ReloadOutcome, Side};
 
 pub use confirm::{Confirmed, FailedChange, confirmed};
 pub use follows::Follows;
@@ -148,6 +148,9 @@ pub struct DirectoryReport {
     /// What the node alone has, if the run looked at that. In the status only.
     #[serde(skip)]
     pub own: Option<NodesOwn>,
+    /// What the node does not take, as its administrator has decided.
+    #[serde(skip_serializing_if = "NotTaken::is_empty")]
+    pub not_taken: NotTaken,
 }
 
 /// Files of a pushed directory that only the node has, and that stay there.
@@ -200,6 +203,7 @@ impl DirectoryReport {
             bytes: 0,
             skipped: Vec::new(),
             own: None,
+            not_taken: NotTaken::default(),
         }
     }
 

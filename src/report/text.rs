@@ -75,6 +75,11 @@ fn write_changes(report: &Report, style: Style, out: &mut dyn Write) -> io::Resu
     for (is_remarkable, line) in lines {
         writeln!(out, "{}", if is_remarkable { style.paint(Paint::Attention, &line) } else { line })?;
     }
+    for directory in report.nodes.iter().flat_map(|node| &node.directories) {
+        if !directory.not_taken.is_empty() {
+            writeln!(out, "{}: {}", words::name(&directory.name), words::not_taken(&directory.not_taken))?;
+        }
+    }
     match (is_complete, report.dry_run) {
         (true, _) => Ok(()),
         (false, true) => writeln!(out, "each of them: the same with -v"),
@@ -155,12 +160,25 @@ fn write_nodes(report: &Report, style: Style, out: &mut dyn Write) -> io::Result
 mod tests {
     use super::super::samples::{change, eventful, node, report};
     use super::*;
-    use crate::model::ChangeKind;
+    use crate::model::{ChangeKind, NotTaken};
 
     fn text(report: &Report, verbosity: Verbosity) -> String {
         let mut out = Vec::new();
         write(report, Style { verbosity, color: false }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_a_node_does_not_take_is_told_and_is_no_difference() {
+        let mut one = node("mds1");
+        one.directories[0].not_taken = NotTaken { created: 3, updated: 0, deleted: 1 };
+        let report = report(vec![one]);
+        assert_eq!(
+            text(&report, Verbosity::Normal),
+            "moh: not taken here: 3 new, 1 deletion (take in node.toml)\n1 node in step (412 ms)\n"
+        );
+        assert_eq!(text(&report, Verbosity::Quiet), "");
+        assert!(report.exit_code() == 0 && !report.has_differences());
     }
 
     #[test]

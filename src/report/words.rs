@@ -7,8 +7,8 @@ use super::{Halted, NodeState, NodesOwn, Problem};
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::rfc3339;
 use crate::model::{
-    Attributes, Busy, ChangeKind, EntryProblem, HostName, Losses, MAIN, NodeChange, Pruned, Reason, RelPath,
-    RelPathBuf, ReloadOutcome, ReloadState, Side, Size,
+    Attributes, Busy, ChangeKind, EntryProblem, HostName, Losses, MAIN, NodeChange, NotTaken, Pruned, Reason,
+    RelPath, RelPathBuf, ReloadOutcome, ReloadState, Side, Size,
 };
 
 /// `1 file`, `2 files`.
@@ -82,6 +82,14 @@ pub(crate) fn reason(reason: &Reason) -> String {
         Reason::ConflictWaits => {
             "changed on several hosts; waits for a decision, see 'xds-sync conflicts'".to_owned()
         }
+        Reason::ConflictWaitsOnNode => {
+            "changed on the node, and not as on Main; waits until somebody decides: remove it on the node \
+             to get Main's"
+                .to_owned()
+        }
+        Reason::NodesStays => {
+            "changed on the node; its version stays there, as `conflict` of this directory says".to_owned()
+        }
         Reason::Attributes(attributes) => self::attributes(*attributes),
         Reason::MovedFrom(path) => format!("from {}", path.for_people()),
         Reason::Restored { id: Some(id), host } => format!("restored: {id} of {host}"),
@@ -130,6 +138,19 @@ pub(crate) fn busy(busy: Busy) -> &'static str {
 
 fn entry_problem(problem: &EntryProblem) -> String {
     problem.to_string()
+}
+
+/// `not taken here: 3 new, 1 deletion (take in node.toml)`.
+pub(crate) fn not_taken(not_taken: &NotTaken) -> String {
+    let NotTaken { created, updated, deleted } = *not_taken;
+    let parts = [
+        (created, format!("{created} new")),
+        (updated, format!("{updated} changed")),
+        (deleted, count(deleted, "deletion", "deletions")),
+    ];
+    let parts: Vec<String> =
+        parts.into_iter().filter(|(number, _)| *number > 0).map(|(_, words)| words).collect();
+    format!("not taken here: {} (take in node.toml)", parts.join(", "))
 }
 
 /// `40 of 60 files, 2.5 MiB of 5.0 MiB, would be deleted`.

@@ -222,7 +222,7 @@ fn waits_for_people(standing: &Standing, asked: Asked) -> Option<Publication> {
         halted: Vec::new(),
         problems: Vec::new(),
         warnings: vec![format!(
-            "publication {} is a rollback: what Main has now is published by `xds-sync publish` alone",
+            "publication {} is a rollback, and nothing that is new on Main is published until somebody runs `xds-sync publish`",
             head.seq
         )],
     })

@@ -37,6 +37,8 @@ pub(super) fn apply(
     let Some(root) = root else { return Ok(()) };
     let (mut after, mut found) = (Arc::clone(&view.tree), Arc::clone(&view.found));
     let mut in_step = None;
+    // What a node does not take is told by every run, so it is planned anew.
+    let is_all_taken = edge.result.plan.not_taken.is_empty();
     if is_idle {
         let plan = &edge.result.plan;
         let is_quiet = edge.scanned.settled && origin.settled && plan.left.notes().is_empty();
@@ -63,10 +65,11 @@ pub(super) fn apply(
             in_step = Some(InStep { main: edge.main_key(origin), node: now.digest });
         }
     }
+    let is_finished = in_step.is_some();
+    let in_step = in_step.filter(|_| is_all_taken);
     edge.state = EdgeState::Done;
     let old = view.base.as_deref();
     let agreed = agree::agree(edge.directory().direction, old, &origin.tree, &after, &view.owners);
-    let is_finished = in_step.is_some();
     let kept = KeptTrees {
         main: kept_of(&agreed, &origin.tree, &origin.found, view),
         node: kept_of(&agreed, &after, &found, view),

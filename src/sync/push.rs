@@ -1,5 +1,6 @@
 //! Pushed directories of one node, edge by edge: they do not depend on any other node.
 
+use crate::model::ChangeKind;
 use crate::node::NodeError;
 use crate::plan::{intent, kept, push};
 use crate::sync::edge::EdgeState;
@@ -45,6 +46,7 @@ fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), 
     let plan = plan.edges.into_iter().next().unwrap_or_default();
     edge.result.own = Some(result::nodes_own(&origin.tree, &view.tree, &plan));
     edge.take_plan(run, plan);
+    edge.result.waiting = edge.result.plan.left.number_of(ChangeKind::Conflict);
     if run.spec.dry_run {
         edge.loaded = edge.loaded_as_planned(&view);
         edge.state = EdgeState::Done;

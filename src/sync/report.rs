@@ -130,6 +130,7 @@ fn report_edge(
     directory.skipped = now.first.iter().map(note).chain(unkept).collect();
     directory.own.clone_from(&result.own);
     directory.waiting = result.waiting;
+    directory.not_taken = result.plan.not_taken;
     directory.bytes = result.bytes;
     directory
 }

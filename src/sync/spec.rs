@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Directory, Node, ReloadPolicy};
-use crate::model::{Digest, Direction, Owner, RelPathBuf, TrashKeep};
+use crate::model::{ConflictPolicy, Digest, Direction, Owner, RelPathBuf, Take, TrashKeep};
 use crate::plan::Policy;
 use crate::plan::both::MAX_NEW;
 use crate::snapshot::ScanSpec;
@@ -183,7 +183,12 @@ fn directory_spec(config: &Config, directory: &Directory, options: &Options) -> 
         direction: directory.direction,
         policy: Policy {
             delete: directory.delete,
-            conflict: directory.conflict,
+            // What nodes change in a pushed directory is replaced by Main's.
+            conflict: match directory.direction {
+                Direction::Push => ConflictPolicy::Main,
+                Direction::Both => directory.conflict,
+            },
+            take: Take::ALL,
             max_delete: directory.max_delete,
             max_change: directory.max_change,
             max_add: directory.max_add,
@@ -218,7 +223,8 @@ fn node_spec(
 impl DirectorySpec {
     /// Digest of the policies: a change of them calls for a new plan.
     pub(super) fn policy_digest(&self) -> Digest {
-        let policies = (self.direction, self.policy.delete, self.policy.conflict, &self.owner);
+        let Policy { delete, conflict, take, .. } = self.policy;
+        let policies = (self.direction, delete, conflict, take, &self.owner);
         // Writing to memory does not fail.
         Digest(blake3::hash(&postcard::to_stdvec(&policies).unwrap_or_default()).into())
     }
@@ -239,7 +245,7 @@ impl EdgeSpec {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::model::{ConflictPolicy, DeletePolicy, MaxLoss};
+    use crate::model::{DeletePolicy, MaxLoss};
 
     /// A pushed directory with default settings.
     pub(in crate::sync) fn directory(name: &str) -> DirectorySpec {
@@ -249,6 +255,7 @@ pub(super) mod tests {
             policy: Policy {
                 delete: DeletePolicy::Propagate,
                 conflict: ConflictPolicy::Main,
+                take: Take::ALL,
                 max_delete: MaxLoss::Percent(50),
                 max_change: MaxLoss::Percent(50),
                 max_add: None,

@@ -157,6 +157,29 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A list of tables within this one, which need not be there; each is named in messages by its `name`. `None`: it is
+    /// something else.
+    pub(crate) fn tables(&mut self, key: &'static str, mut read: impl FnMut(Reader<'_>)) -> Option<()> {
+        self.known.push(key);
+        let Some((raw, origin)) = self.fields.remove(key) else { return Some(()) };
+        let prefix = self.full(key);
+        let tables = match raw {
+            Raw::Tables(tables) => tables,
+            other => {
+                let message =
+                    format!("{prefix}: expected tables, each under [[{prefix}]], found {}", other.kind());
+                self.notes.mistakes.add(&origin, message);
+                return None;
+            }
+        };
+        for (fields, origin) in tables {
+            let name = fields.get("name").and_then(|(raw, _)| raw.text());
+            let prefix = name.map_or_else(|| prefix.clone(), |name| format!("{prefix}.{name}"));
+            read(Reader::new(prefix, fields, origin, self.notes));
+        }
+        Some(())
+    }
+
     /// A table within this one, all of whose keys have built-in values.
     pub(crate) fn table_or_empty(&mut self, key: &'static str) -> Option<Reader<'_>> {
         if self.has(key) {

@@ -1,10 +1,11 @@
 //! `conf.d/nodes.toml` beside the configuration, which `add`, `remove` and `import` write.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use rustix::fs::{FlockOperation, flock};
 
 use super::super::exit::StepContext as _;
 use super::super::{Context, load};
@@ -23,6 +24,7 @@ pub(super) fn edit(
     change: impl FnOnce(&str) -> anyhow::Result<String>,
 ) -> anyhow::Result<bool> {
     let path = path(context);
+    let _lock = lock(&path).with_context(|| format!("locking {}", path.display()))?;
     let old = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -37,6 +39,19 @@ pub(super) fn edit(
     ensure!(mistakes.is_empty(), "nothing was changed: {}", in_words(&mistakes, &path));
     install(&path, new.as_bytes()).step("write")?;
     Ok(true)
+}
+
+/// One command after the other changes the file: the directory of the configuration has the lock. Where there is none, there
+/// is nothing to lose.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let dir = path.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let dir = match File::open(dir) {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    flock(&dir, FlockOperation::LockExclusive)?;
+    Ok(Some(dir))
 }
 
 /// The mistakes in one line. The lines of the file as it would be are nowhere to be seen.

@@ -50,9 +50,9 @@ fn new_node(worker: Worker, config: &Config) -> NewNode {
     NewNode {
         name: host.clone(),
         address: host,
-        labels: Vec::new(),
         user,
         paths: workers_list::roots(&paths, &config.directories),
+        ..NewNode::default()
     }
 }
 

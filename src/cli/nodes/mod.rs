@@ -1,6 +1,7 @@
 //! `xds-sync nodes`: one file for each of its commands.
 
 mod add;
+mod approve;
 mod check;
 mod file;
 mod import;
@@ -21,6 +22,9 @@ Examples:
                                 clocks, room, trash
   xds-sync nodes check mds1     only this one
   xds-sync nodes add mds3 10.0.0.13 --label paris
+  xds-sync nodes approve        nodes that have handed in a key at
+                                the hub, to follow the store
+  xds-sync nodes approve mds4 --key SHA256:… --label paris
   xds-sync nodes remove mds3
   xds-sync nodes import workers-list.txt
   xds-sync nodes install mds3   bring xds-sync there, over a key
@@ -28,7 +32,7 @@ Examples:
 
 Exit codes: 40 when something is wrong with some nodes, 41 with all.";
 
-/// List the nodes, check that they can be reached, add, install and remove them
+/// List the nodes, check that they can be reached, add, approve, install and remove them
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -41,6 +45,7 @@ enum Action {
     List(list::Args),
     Check(check::Args),
     Add(add::Args),
+    Approve(approve::Args),
     Remove(remove::Args),
     Import(import::Args),
     Install(install::Args),
@@ -57,6 +62,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         Action::List(args) => list::run(context, args),
         Action::Check(args) => check::run(context, args),
         Action::Add(args) => add::run(context, args),
+        Action::Approve(args) => approve::run(context, args),
         Action::Remove(args) => remove::run(context, args),
         Action::Import(args) => import::run(context, args),
         Action::Install(args) => install::run(context, args),

@@ -20,7 +20,7 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let name = &args.name;
     let config = load::config(context)?;
-    load::check_nodes(std::slice::from_ref(name), &config).with_context(|| {
+    load::check_nodes_and_followers(std::slice::from_ref(name), &config).with_context(|| {
         match config.discovery.is_used() {
             true => "nodes that are found are removed where they are found",
             false => "nothing was removed",

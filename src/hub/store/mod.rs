@@ -9,6 +9,7 @@ mod rights;
 mod shelf;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -29,6 +30,7 @@ use rights::{LONGEST, Readable, readable, writable};
 use shelf::Shelf;
 
 use super::guest::Guest;
+use crate::enroll::waiting::WaitingRoom;
 use crate::store::{Created, MAX_CHANGES, Objects, StoreError, pass};
 
 /// Where objects are.
@@ -52,6 +54,8 @@ pub(crate) struct Store {
     pub(crate) keys: Vec<PathBuf>,
     /// Who may use it.
     pub(crate) members: ReadMembers,
+    /// The hub's own state: where nodes wait to be approved.
+    pub(crate) state: PathBuf,
     /// The time.
     pub(crate) clock: fn() -> SystemTime,
 }
@@ -61,16 +65,22 @@ struct Service {
     members: Members,
     shelf: Shelf,
     at_work: Arc<Semaphore>,
+    waiting: WaitingRoom,
     clock: fn() -> SystemTime,
 }
 
 /// The routes of a store.
 pub(super) fn routes(store: Store) -> Router {
-    let Store { objects, keys, members, clock } = store;
+    let Store { objects, keys, members, state, clock } = store;
     let shelf = Shelf::new(Arc::clone(&objects), keys);
     let at_work = Arc::new(Semaphore::new(AT_WORK));
-    let service = Arc::new(Service { objects, members: Members::new(members), shelf, at_work, clock });
-    Router::new().route(WAIT, get(wait)).route(OBJECTS, get(read).put(write)).with_state(service)
+    let (members, waiting) = (Members::new(members), WaitingRoom::in_state(&state));
+    let service = Arc::new(Service { objects, members, shelf, at_work, waiting, clock });
+    Router::new()
+        .route(WAIT, get(wait))
+        .route(waiting::PATH, post(waiting::hand_in))
+        .route(OBJECTS, get(read).put(write))
+        .with_state(service)
 }
 
 /// Why a request gets nothing else.
@@ -85,13 +95,20 @@ impl Service {
         let member = self
             .blocking(move |service| {
                 let now = (service.clock)();
-                let mut member = None;
+                let (mut member, mut unknown) = (None, None);
                 let known = |name: &str| {
                     member = service.members.find(name, now);
+                    unknown = member.is_none().then(|| name.to_owned());
                     member.as_ref().map(|member| member.key.clone())
                 };
                 let checked = pass::check(&pass, now, known);
-                checked.map(|_| member).map_err(|why| (StatusCode::UNAUTHORIZED, why.to_owned()))
+                let refusal = |why: &str| match unknown {
+                    Some(name) => {
+                        format!("{name} is not approved yet: run `xds-sync nodes approve {name}` on Main")
+                    }
+                    None => why.to_owned(),
+                };
+                checked.map(|_| member).map_err(|why| (StatusCode::UNAUTHORIZED, refusal(why)))
             })
             .await?;
         let member = member.ok_or_else(|| (StatusCode::UNAUTHORIZED, "no such node".to_owned()))?;

@@ -43,6 +43,7 @@ impl Site {
             objects: Arc::<Memory>::clone(&objects),
             keys: vec![main_key],
             members: Box::new(move || Some(members.clone())),
+            state: keys.pair(1).0.with_file_name("state"),
             clock: SystemTime::now,
         };
         let hub = Hub::serving(limits, b"program".to_vec(), Some(store));
@@ -142,7 +143,10 @@ fn a_node_reads_what_is_for_it_and_nothing_else() {
     assert_eq!(mds1.list(names::LEASES).unwrap(), [names::lease(1)]);
     assert_eq!(mds1.get(&names::head(2), MAX_SMALL).unwrap(), None);
     refuses(site.node("mds1", 3).get(&names::head(1), MAX_SMALL), "not signed with the key");
-    refuses(site.node("mds9", 2).get(&names::head(1), MAX_SMALL), "no node with that name");
+    refuses(
+        site.node("mds9", 2).get(&names::head(1), MAX_SMALL),
+        "mds9 is not approved yet: run `xds-sync nodes approve mds9` on Main",
+    );
     // What is published later can be read at once.
     let [paris, _] = site.publish(2);
     // The hub looks at the store again soon.
@@ -220,5 +224,43 @@ fn nodes_beyond_the_most_are_told_to_come_again() {
         Err(StoreError::Unreachable(why)) => assert!(why.contains("try again soon"), "{why}"),
         other => panic!("{other:?}"),
     }
+    site.hub.end();
+}
+
+#[test]
+fn anybody_may_hand_in_a_key_and_what_is_kept_has_bounds() {
+    let site = Site::new(Limits::default());
+    let post = |name: &str, body: &[u8]| {
+        let url = format!("https://localhost:{}/store/v1/waiting/{name}", site.hub.address.port());
+        let trust = crate::fetch::Trust::File(site.hub.certificate());
+        let (status, said) =
+            crate::fetch::post(&url.parse().unwrap(), body.to_vec(), &trust, crate::fetch::SMALL).unwrap();
+        (status.as_u16(), String::from_utf8(said).unwrap())
+    };
+    let text = |seed: u8| site.keys.pair(seed).1.to_openssh().unwrap();
+    let waits = |names: &[&str]| {
+        let state = site.identity(1).with_file_name("state");
+        let (waiting, strange) = crate::enroll::waiting::waiting(&state, SystemTime::now()).unwrap();
+        assert_eq!(
+            (waiting.iter().map(|one| &*one.name).collect::<Vec<_>>(), strange.len()),
+            (names.to_vec(), 0)
+        );
+    };
+    // Those that Main has already need not wait.
+    assert_eq!(post("mds1", text(2).as_bytes()), (200, "approved\n".to_owned()));
+    assert_eq!(post("mds1", text(3).as_bytes()).0, 409);
+    waits(&[]);
+    assert_eq!(post("mds3", text(4).as_bytes()), (201, "waits\n".to_owned()));
+    assert_eq!(post("mds3", text(4).as_bytes()), (200, "waits\n".to_owned()));
+    assert_eq!(post("mds3", text(5).as_bytes()).0, 409);
+    for (name, body) in [("-x", text(5).into_bytes()), ("mds4", vec![b'a'; 4096]), ("mds4", b"key".to_vec())]
+    {
+        assert_eq!(post(name, &body).0, 400, "{name}");
+    }
+    assert_eq!(post("%2e%2e%2fmds4", text(5).as_bytes()).0, 400);
+    waits(&["mds3"]);
+    let full =
+        (0..20).map(|number| post(&format!("n{number}"), text(6).as_bytes()).0).filter(|code| *code == 503);
+    assert!(full.count() > 10, "one client has not all places");
     site.hub.end();
 }

@@ -24,6 +24,7 @@ pub(super) fn assign(input: Input<'_>, paths: &[DecidedPath<'_>], mut plans: Vec
         }
     }
     for ((desired, edge), plan) in on_nodes.iter_mut().zip(input.edges).zip(&mut plans) {
+        plan.not_taken = desired.leave_out(input.policy.take, edge.node);
         desired.keep_non_empty_dirs(edge.node);
         plan.actions = diff::actions(edge.node, desired);
         plan.changes = diff::changes(&plan.actions, desired, Side::Node);

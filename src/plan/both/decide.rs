@@ -9,7 +9,7 @@ use crate::model::{
     RelPathBuf, Side, Tree,
 };
 use crate::plan::walk::walk;
-use crate::plan::{Conflict, EdgePlan, Host};
+use crate::plan::{Conflict, EdgePlan, Host, mtime};
 
 /// What pass 1 finds.
 pub(super) struct Decisions<'a> {
@@ -248,6 +248,10 @@ impl<'a> Decider<'a> {
         let winner = match (self.input.resolutions.get(row.path), self.input.policy.conflict) {
             (Some(host), _) => row.all().find(|(this, _)| this == host),
             (None, ConflictPolicy::Main) => changed.first().copied(),
+            (None, ConflictPolicy::Node) => {
+                let of_node = changed.iter().find(|(host, _)| *host != Host::Main);
+                of_node.or(changed.first()).copied()
+            }
             // Of several that are equally new max_by_key takes the last one, so the first comes last.
             (None, ConflictPolicy::Newer) => {
                 changed.iter().rev().max_by_key(|(_, entry)| mtime(entry)).copied()
@@ -303,11 +307,6 @@ impl<'a> Decider<'a> {
         let reason = Reason::Problem(problem.clone());
         self.found.plans[index].left.block(BlockedPath { path: path.to_owned(), side, reason });
     }
-}
-
-/// What is no file is older than every file.
-fn mtime(entry: &Entry) -> i64 {
-    entry.as_file().map_or(i64::MIN, |file| file.mtime)
 }
 
 impl<'a> Row<'_, 'a> {

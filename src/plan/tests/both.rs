@@ -62,6 +62,8 @@ both_cases! {
     conflict_first_node_wins: Propagate Main, "a=1", [(Some("a=1"), "a=2@1"), (Some("a=1"), "a=3@9")] => "a=2@1", ["a=2@1", "a=2@1"], 1;
     conflict_newer_wins: Propagate Newer, "a=1", [(Some("a=1"), "a=2@1"), (Some("a=1"), "a=3@9")] => "a=3@9", ["a=3@9", "a=3@9"], 1;
     conflict_newer_tie_goes_by_order: Propagate Newer, "a=1", [(Some("a=1"), "a=2@9"), (Some("a=1"), "a=3@9")] => "a=2@9", ["a=2@9", "a=2@9"], 1;
+    conflict_node_wins: Propagate Node, "a=2@9", [(Some("a=1"), "a=1"), (Some("a=1"), "a=3")] => "a=3", ["a=3", "a=3"], 1;
+    conflict_first_node_wins_over_main: Propagate Node, "a=4", [(Some("a=1"), "a=2"), (Some("a=1"), "a=3")] => "a=2", ["a=2", "a=2"], 1;
     conflict_waits: Propagate Manual, "a=2 b=1", [(Some("a=1"), "a=3"), (Some("a=1"), "a=1")] => "a=2 b=1", ["a=3 b=1", "a=1 b=1"], 1;
     union_without_base: Propagate Main, "a=1", [(None, "b=1"), (Some("a=1"), "a=1")] => "a=1 b=1", ["a=1 b=1", "a=1 b=1"], 0;
     union_conflict: Propagate Main, "a=1", [(None, "a=2")] => "a=1", ["a=1"], 1;

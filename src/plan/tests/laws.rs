@@ -19,9 +19,60 @@ fn plain(tree: &Tree) -> Tree {
 fn any_policy() -> impl Strategy<Value = Policy> {
     let delete =
         prop_oneof![Just(DeletePolicy::Propagate), Just(DeletePolicy::Keep), Just(DeletePolicy::Mirror)];
-    let conflict =
-        prop_oneof![Just(ConflictPolicy::Main), Just(ConflictPolicy::Newer), Just(ConflictPolicy::Manual)];
+    let conflict = prop_oneof![
+        Just(ConflictPolicy::Main),
+        Just(ConflictPolicy::Node),
+        Just(ConflictPolicy::Newer),
+        Just(ConflictPolicy::Manual)
+    ];
     (delete, conflict).prop_map(|(delete, conflict)| policy(delete, conflict))
+}
+
+fn any_take() -> impl Strategy<Value = Take> {
+    any::<[bool; 3]>().prop_map(|[create, update, delete]| Take { create, update, delete })
+}
+
+/// No action does what the node does not take.
+fn takes_no_more(take: Take, tree: &Tree, actions: &[Action]) -> Result<(), TestCaseError> {
+    let after = perform(tree, actions);
+    walk::walk(&[tree, &after], |_, row| assert!(row[0] == row[1] || take.takes(row[0], row[1]), "{row:?}"));
+    for action in actions {
+        let is_move = matches!(action.step, Step::Move { .. });
+        prop_assert!(!is_move || (take.create && take.delete), "{action:?}");
+    }
+    Ok(())
+}
+
+/// Whether a node has what it is to have: an owner without a name is its own affair.
+fn is_like(wanted: &Tree, node: &Tree) -> bool {
+    let names = OwnerMap::default();
+    let has = |(path, want): (&RelPath, &Entry)| node.get(path).is_some_and(|have| names.matches(want, have));
+    wanted.len() == node.len() && wanted.iter().all(has)
+}
+
+/// What both ends of one edge come to when it is planned again and again.
+fn settled(
+    policy: &Policy,
+    direction: Direction,
+    main: &Tree,
+    base: Option<&Tree>,
+    node: &Tree,
+) -> (Tree, Tree) {
+    let names = OwnerMap::default();
+    let (mut main, mut base, mut node) = (main.clone(), base.cloned(), node.clone());
+    // In a mirrored directory the first run may have no base.
+    for _ in 0..2 {
+        let edge =
+            EdgeInput { name: "mds1", base: base.as_ref(), same_rules: true, node: &node, names: &names };
+        let plan = match direction {
+            Direction::Push => push(policy, &main, &[edge]),
+            Direction::Both => both(policy, None, &main, &names, &[edge], &Resolutions::new()),
+        };
+        let (main_after, after) = (perform(&main, &plan.main), perform(&node, &plan.edges[0].actions));
+        base = Some(agree(direction, base.as_ref(), &main_after, &after, &names));
+        (main, node) = (main_after, after);
+    }
+    (main, node)
 }
 
 fn any_edges() -> impl Strategy<Value = Vec<(Option<Tree>, Tree)>> {
@@ -169,7 +220,7 @@ proptest! {
             let again = both(&policy, None, &main_after, &names, &self::edges(&trees_after, &names), &Resolutions::new());
             prop_assert!(again.main.is_empty() && again.edges.iter().all(|edge| edge.actions.is_empty()), "{again:#?}");
             for (_, node) in &trees_after {
-                prop_assert_eq!(node, &main_after);
+                prop_assert!(is_like(&main_after, node), "{node:?} is not {main_after:?}");
             }
         }
     }
@@ -210,5 +261,58 @@ proptest! {
         if plan.edges.iter().any(|edge| edge.actions.iter().any(file)) {
             prop_assert_ne!(&token, &safety::token("moh", &fewer));
         }
+    }
+}
+
+proptest! {
+    // Each case makes many plans.
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn a_node_gets_nothing_that_it_does_not_take(
+        policy in any_policy(), take in any_take(), main in any_tree(), trees in any_edges()
+    ) {
+        let (policy, names) = (Policy { take, ..policy }, OwnerMap::default());
+        let edges = edges(&trees, &names);
+        let pushed = push(&policy, &main, &edges);
+        let round = both(&policy, None, &main, &names, &edges, &Resolutions::new());
+        for plan in [&pushed, &round] {
+            changes_stand_on_actions(plan)?;
+            for (edge, done) in edges.iter().zip(&plan.edges) {
+                takes_no_more(take, edge.node, &done.actions)?;
+            }
+        }
+        // What nodes do not take makes no difference to Main.
+        let all = both(&Policy { take: Take::ALL, ..policy }, None, &main, &names, &edges, &Resolutions::new());
+        prop_assert_eq!(round.main, all.main);
+    }
+
+    /// Whatever was not taken for a time comes, or goes, once it is taken, as if it had been taken all the time; and nothing
+    /// of it has gone back to Main.
+    #[test]
+    fn what_was_not_taken_is_offered_again(
+        policy in any_policy(), take in any_take(), main in any_tree(), trees in any_edges(),
+        direction in prop_oneof![Just(Direction::Push), Just(Direction::Both)]
+    ) {
+        let (base, node) = (trees[0].0.as_ref(), &trees[0].1);
+        let (main, node) = (plain(&main), plain(node));
+        let expected = settled(&policy, direction, &main, base, &node);
+        let names = OwnerMap::default();
+        let (mut main, mut base, mut node) = (main, base.cloned(), node);
+        let restricted = Policy { take, ..policy };
+        for _ in 0..2 {
+            let edge =
+                EdgeInput { name: "mds1", base: base.as_ref(), same_rules: true, node: &node, names: &names };
+            let plan = match direction {
+                Direction::Push => push(&restricted, &main, &[edge]),
+                Direction::Both => both(&restricted, None, &main, &names, &[edge], &Resolutions::new()),
+            };
+            let (main_after, after) = (perform(&main, &plan.main), perform(&node, &plan.edges[0].actions));
+            base = Some(agree(direction, base.as_ref(), &main_after, &after, &names));
+            (main, node) = (main_after, after);
+        }
+        prop_assert_eq!(&main, &expected.0);
+        let (_, node) = settled(&policy, direction, &main, base.as_ref(), &node);
+        prop_assert!(is_like(&expected.1, &node), "{node:?} is not {:?}", expected.1);
     }
 }

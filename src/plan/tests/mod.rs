@@ -7,6 +7,7 @@ mod growth;
 mod intent;
 mod laws;
 mod push;
+mod take;
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,7 @@ pub(super) fn policy(delete: DeletePolicy, conflict: ConflictPolicy) -> Policy {
     Policy {
         delete,
         conflict,
+        take: Take::ALL,
         max_delete: MaxLoss::Percent(50),
         max_change: MaxLoss::Percent(50),
         max_add: None,
