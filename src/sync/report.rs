@@ -48,11 +48,12 @@ impl Part {
 pub(super) fn part(node: NodeRun<'_>, dry_run: bool) -> Part {
     let (name, mut state) = (node.spec.name.clone(), node.state());
     let interrupted = node.is_interrupted();
-    let mut told = Told::default();
-    let told_of = |edge| report_edge(edge, (dry_run, node.spec.is_follower), &mut told);
-    let directories: Vec<DirectoryReport> = node.edges.iter().map(told_of).collect();
     let all = node.spec.edges.iter().map(|edge| &edge.directory.name);
     let unfinished = all.filter(|directory| !node.has_finished(directory)).cloned().collect();
+    let is_halted = node.edges.iter().any(|edge| matches!(edge.state, EdgeState::Halted(_)));
+    let mut told = Told::default();
+    let told_of = |edge| report_edge(edge, (dry_run, node.spec.is_follower), &mut told);
+    let directories: Vec<DirectoryReport> = node.edges.into_iter().map(told_of).collect();
     told.problems.extend(node.problems);
     let error = match node.failure {
         _ if interrupted => Some("interrupted".to_owned()),
@@ -65,7 +66,7 @@ pub(super) fn part(node: NodeRun<'_>, dry_run: bool) -> Part {
         }
     };
     let is_partial = directories.iter().any(|directory| directory.state == DirectoryState::Partial)
-        || node.edges.iter().any(|edge| matches!(edge.state, EdgeState::Halted(_)))
+        || is_halted
         || told.problems.iter().any(|problem| problem.fails)
         || interrupted
         // In a dry run it is to be done, and nothing is amiss.
@@ -88,10 +89,14 @@ struct Told {
 }
 
 fn report_edge(
-    edge: &EdgeRun<'_>,
+    mut edge: EdgeRun<'_>,
     (dry_run, is_follower): (bool, bool),
     told: &mut Told,
 ) -> DirectoryReport {
+    // Of a large plan these take most, and nothing of them is told.
+    (edge.view, edge.record) = (None, None);
+    drop(std::mem::take(&mut edge.result.plan.actions));
+    let confirmed = edge.result.take_confirmed(dry_run);
     let (result, name, node) = (&edge.result, edge.name(), edge.node);
     let mut directory = DirectoryReport::new(name);
     match &edge.state {
@@ -102,14 +107,13 @@ fn report_edge(
         EdgeState::HaltedOnMain => directory.state = DirectoryState::Halted,
         EdgeState::Open | EdgeState::InStep | EdgeState::Done | EdgeState::Failed => {}
     }
-    let confirmed = result.confirmed(dry_run);
     directory.count_planned(confirmed.planned);
     directory.count_failed(confirmed.failed.len() as u64);
     directory.count_failed(result.plan.failed.len() as u64);
     for (_, _, severity) in &result.problems {
         directory.count_failed(u64::from(*severity == Severity::Failure));
     }
-    add_problems(edge, &confirmed, &mut told.problems);
+    add_problems(&edge, &confirmed, &mut told.problems);
     let ids = result.trash_ids();
     let mut changes = confirmed.into_changes(&result.plan.notes);
     if is_follower {
@@ -256,7 +260,7 @@ mod tests {
             },
         };
         let mut told = Told::default();
-        (report_edge(&edge, (false, false), &mut told), told)
+        (report_edge(edge, (false, false), &mut told), told)
     }
 
     fn path(number: usize) -> RelPathBuf {

@@ -248,7 +248,8 @@ impl Queues {
 
     /// A run is over. `left` is what became of those of its nodes that it did not release.
     pub fn finished(&mut self, now: Duration, number: u64, left: &NodeResult, random: f64) {
-        let unreleased = self.runs.get(&number).map(|flight| flight.nodes.keys().cloned().collect::<Vec<_>>());
+        let unreleased =
+            self.runs.get(&number).map(|flight| flight.nodes.keys().cloned().collect::<Vec<_>>());
         for node in unreleased.into_iter().flatten() {
             self.released(now, number, &node, left, random);
         }
@@ -335,9 +336,10 @@ impl Queue {
         let since = before.as_ref().map_or(now, |dirty| dirty.since);
         let again = |dirt: Dirt, not_before: Duration| Dirty { dirt, since, not_before };
         if result.lost {
-            // Once it is back everything is due.
-            if let Some(before) = before {
-                self.add(directory, before);
+            // Once it is back everything is due. It may be so by now: then nobody has said it of what this run was to look at.
+            let missed = self.is_up.then(|| again(Dirt::whole(), now));
+            if let Some(due) = before.or(missed) {
+                self.add(directory, due);
             }
         } else if result.failed.contains(directory) {
             let failures = self.failures.entry(directory.to_owned()).or_default();

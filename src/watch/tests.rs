@@ -250,6 +250,21 @@ fn what_a_node_has_not_confirmed_stays_due_to_it() {
 }
 
 #[test]
+fn a_node_that_is_back_before_its_loss_is_told_has_missed_everything() {
+    let mut queues = queues(1);
+    let asked = queues.ask(&[], &[], false);
+    queues.down("mds1");
+    queues.up(ms(10), "mds1");
+    queues.released(ms(11), asked.number, "mds1", &lost(), 0.0);
+    assert_eq!(names(queues.next_run(ms(11), true).as_ref()), text("mds1", "dialplan"));
+    let mut queues = self::queues(1);
+    let asked = queues.ask(&[], &[], false);
+    queues.down("mds1");
+    queues.released(ms(11), asked.number, "mds1", &lost(), 0.0);
+    assert_eq!(queues.waiting(ms(12), "mds1"), (Some(0), None), "once it is back");
+}
+
+#[test]
 fn two_way_directories_have_one_run_at_a_time() {
     let mut queues = queues(2);
     queues.mark(ms(1), "recordings", None, &Dirt::whole());

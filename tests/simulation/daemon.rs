@@ -195,7 +195,9 @@ impl Daemon {
         self.under_way.remove(&plan.number);
         let left = match report {
             Some(_) => NodeResult { lost: true, ..NodeResult::default() },
-            None => NodeResult { failed: plan.directories.iter().cloned().collect(), ..NodeResult::default() },
+            None => {
+                NodeResult { failed: plan.directories.iter().cloned().collect(), ..NodeResult::default() }
+            }
         };
         self.queues.finished(now(world), plan.number, &left, 0.0);
     }

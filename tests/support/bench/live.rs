@@ -144,8 +144,11 @@ pub(crate) fn removed(cluster: &Cluster) {
     eventually("the guard to stop it", LIMIT, || {
         cluster.main.sh("xds-sync status | grep -q HALTED").success()
     });
+    // Runs that saw a part of it had other plans, and other tokens.
+    await_idle(cluster);
     cluster.main.sh("xds-sync sync --quiet --accept-deletes $(xds-sync status | grep -o 'accept-deletes [^ ]*' | cut -d' ' -f2)").ok();
-    let left = || cluster.nodes[0].sh(format!("find {SOUNDS} -name 'f*.wav' -not -path '*/.xds-sync/*' | head -1"));
+    let left =
+        || cluster.nodes[0].sh(format!("find {SOUNDS} -name 'f*.wav' -not -path '*/.xds-sync/*' | head -1"));
     eventually("all are gone", LIMIT, || left().text().trim().is_empty());
     let took = began.elapsed();
     await_idle(cluster);
@@ -179,7 +182,8 @@ pub(crate) fn storm(cluster: &Cluster) {
         let due = Duration::from_secs(second as u64);
         std::thread::sleep(due.saturating_sub(began.elapsed()));
         let file = format!("{SOUNDS}/d$((RANDOM % 14))/f$((RANDOM % 1000)).wav");
-        let storm = format!("for n in $(seq 167); do echo {second} >{file}; done; echo {second} >{SOUNDS}/stamp");
+        let storm =
+            format!("for n in $(seq 167); do echo {second} >{file}; done; echo {second} >{SOUNDS}/stamp");
         cluster.main.sh(storm).ok();
         if second % 5 == 0 {
             lags.push(until_there(&cluster.nodes[..3], second));
@@ -213,7 +217,8 @@ fn until_there(nodes: &[Host], stamp: usize) -> Duration {
     let began = Instant::now();
     let path = format!("{SOUNDS}/stamp");
     for node in nodes {
-        let has = || node.exists(&path) && node.read_text(&path).trim().parse().is_ok_and(|is: usize| is >= stamp);
+        let has =
+            || node.exists(&path) && node.read_text(&path).trim().parse().is_ok_and(|is: usize| is >= stamp);
         eventually("the stamp", LIMIT, has);
     }
     began.elapsed()
