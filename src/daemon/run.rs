@@ -59,6 +59,9 @@ const HELD: Duration = Duration::from_secs(2);
 /// Asked with a node and a kind of reload.
 pub(super) type MayReload = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
+/// Told a node, and what a run came to there.
+pub(super) type Released = Box<dyn Fn(&str, NodeResult) + Send + Sync>;
+
 /// Told a directory and nodes.
 pub(super) type Merged = Box<dyn Fn(&str, &[String]) + Send + Sync>;
 
@@ -80,7 +83,7 @@ pub(super) struct Running {
     /// Whether its news are told as the cron job tells them.
     pub(super) is_for_cron: bool,
     /// Tells that a node is free again, and what the run came to there.
-    pub(super) released: Box<dyn Fn(&str, NodeResult) + Send + Sync>,
+    pub(super) released: Released,
     /// See [`Environment::may_reload`].
     pub(super) may_reload: MayReload,
     /// See [`Environment::merged`].
