@@ -26,9 +26,11 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
         duration: report.duration,
         exit_code,
         wrong: wrong::wrong(report),
-        changes: report.changes.clone(),
+        // Lent: of a large run a copy of them counts.
+        changes: std::mem::take(&mut report.changes),
     };
     report.problems.extend(history(state, &record).map(|detail| Problem::warning(Stage::History, detail)));
+    report.changes = record.changes;
     if let Err(error) = status(state, report, exit_code, scope) {
         log::error!("{error:#}");
     }

@@ -46,7 +46,7 @@ use crate::fault::{Point, reach};
 use crate::model::escape::escape_for_people;
 use crate::model::{Digest, Pruned, rfc3339};
 use crate::node::{NodeError, NodeSession};
-use crate::report::{Halted, Problem, Report, Stage, words};
+use crate::report::{Halted, NodeReport, Problem, Report, Stage, words};
 use crate::state::{BegunRun, Ledger, StateDir};
 
 use halt::Halt;
@@ -54,6 +54,7 @@ use node_run::{Failure, NodeRun};
 use origin::Origins;
 use reloads::Kinds;
 use rendezvous::Rendezvous;
+use report::Part;
 
 pub use main_side::{BlobSource, MainSide, MainStage};
 pub use metered::{Phase, Progress, Silent};
@@ -67,9 +68,9 @@ pub trait Connect: Sync {
     /// A session with the agent of the node with this name.
     fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError>;
 
-    /// A node's part in a run is over. Its session is between runs, and may be kept for a later one; `None`: it is lost,
-    /// or there never was one.
-    fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
+    /// A node's part in a run is over, which others may still be in, and this is what it came to. The session is between
+    /// runs, and may be kept for a later one; `None`: it is lost, or there never was one.
+    fn release(&self, node: &NodeReport, session: Option<Box<dyn NodeSession>>) {
         let _ = (node, session);
     }
 
@@ -154,7 +155,9 @@ struct Run<'a> {
 /// The nodes of a run, where they wait for each other and where they end.
 struct Cluster<'a> {
     lobby: Rendezvous<NodeRun<'a>>,
-    finished: Mutex<Vec<NodeRun<'a>>>,
+    /// What became of those that have ended.
+    finished: Mutex<Vec<Part>>,
+    dry_run: bool,
     /// Where sessions come from, and go back to.
     connect: &'a dyn Connect,
     /// The place of each in configured order, by name.
@@ -208,6 +211,7 @@ impl<'a> Cluster<'a> {
         Cluster {
             lobby: Rendezvous::new(spec.nodes.len()),
             finished: Mutex::default(),
+            dry_run: spec.dry_run,
             connect,
             order: spec.nodes.iter().map(|node| &*node.name).zip(0..).collect(),
         }
@@ -225,25 +229,31 @@ impl<'a> Cluster<'a> {
     /// Ends a node's part.
     fn finish(&self, mut node: NodeRun<'a>) {
         node.step(NodeRun::end);
-        self.connect.release(&node.spec.name, node.take_session());
+        let session = node.take_session();
         node.at(Phase::Done);
-        lock(&self.finished).push(node);
+        let (env, spec) = (node.env, node.spec);
+        let part = catch_unwind(AssertUnwindSafe(|| report::part(node, self.dry_run)));
+        let part = part.unwrap_or_else(|_| self.lost(env, spec));
+        self.connect.release(&part.node, session);
+        lock(&self.finished).push(part);
         self.lobby.leave();
     }
 
-    /// Every node of the run, in configured order, after all threads have ended.
-    fn end(&self, env: &'a Environment<'a>, specs: &'a [NodeSpec]) -> Vec<NodeRun<'a>> {
-        let mut nodes = std::mem::take(&mut *lock(&self.finished));
-        let there: BTreeSet<&str> = nodes.iter().map(|node| &*node.spec.name).collect();
-        for spec in specs {
-            if !there.contains(&*spec.name) {
-                let mut lost = NodeRun::new(env, spec);
-                lost.fail(Failure::Internal("its thread was lost".to_owned()));
-                nodes.push(lost);
-            }
-        }
-        self.sort(&mut nodes);
-        nodes
+    /// What becomes of a node whose thread did not come to its end.
+    fn lost(&self, env: &'a Environment<'a>, spec: &'a NodeSpec) -> Part {
+        let mut lost = NodeRun::new(env, spec);
+        lost.fail(Failure::Internal("its thread was lost".to_owned()));
+        report::part(lost, self.dry_run)
+    }
+
+    /// What every node of the run came to, in configured order, after all threads have ended.
+    fn end(&self, env: &'a Environment<'a>, specs: &'a [NodeSpec]) -> Vec<Part> {
+        let mut parts = std::mem::take(&mut *lock(&self.finished));
+        let there: BTreeSet<String> = parts.iter().map(|part| part.node.name.clone()).collect();
+        let lost = specs.iter().filter(|spec| !there.contains(&spec.name));
+        parts.extend(lost.map(|spec| self.lost(env, spec)));
+        parts.sort_by_key(|part| self.order.get(&*part.node.name));
+        parts
     }
 
     /// Puts nodes into configured order.
@@ -334,7 +344,7 @@ impl<'a> Run<'a> {
         !self.spec.dry_run && !self.is_stopped()
     }
 
-    /// The report, made once, from what every node has come to.
+    /// The report, from what every node has come to.
     fn report(self, started: SystemTime, cluster: &Cluster<'a>) -> Report {
         let mut report = Report {
             run: self.id.clone(),
@@ -347,8 +357,8 @@ impl<'a> Run<'a> {
             problems: Vec::new(),
             interrupted: self.is_stopped(),
         };
-        let nodes = cluster.end(self.env, &self.spec.nodes);
-        report.problems.extend(self.end_on_main(&nodes));
+        let parts = cluster.end(self.env, &self.spec.nodes);
+        report.problems.extend(self.end_on_main(&parts));
         report.problems.append(&mut lock(&self.on_main));
         report.problems.extend(self.save_ledger());
         report.problems.extend(self.unused_tokens());
@@ -358,7 +368,7 @@ impl<'a> Run<'a> {
             let Halt { guard, detail, token, paths, restore } = halt;
             report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new(), paths, restore });
         }
-        nodes.into_iter().for_each(|node| report::add(node, self.spec.dry_run, &mut report));
+        parts.into_iter().for_each(|part| part.add_to(&mut report));
         report
     }
 
@@ -368,8 +378,8 @@ impl<'a> Run<'a> {
     }
 
     /// Ends the run on Main's own disk, in good order.
-    fn end_on_main(&self, nodes: &[NodeRun<'_>]) -> Vec<Problem> {
-        let swept = catch_unwind(AssertUnwindSafe(|| sweep::sweep_stages(self, nodes)));
+    fn end_on_main(&self, parts: &[Part]) -> Vec<Problem> {
+        let swept = catch_unwind(AssertUnwindSafe(|| sweep::sweep_stages(self, parts)));
         let ended = lock(&self.env.main).end().err();
         let failure = |error: NodeError| Problem::failure(Stage::State, error.detail);
         swept.unwrap_or_default().into_iter().chain(ended.map(failure)).collect()

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::node::NodeError;
 use crate::report::exit::IN_STEP;
 use crate::state::{Lock, StateDir};
-use crate::watch::Seen;
+use crate::watch::{NodeResult, Seen};
 
 use control::{Event, Request, SyncRequest};
 use duty::Duty;
@@ -68,7 +68,8 @@ pub(crate) enum Own {
     /// A node is connected. Its directories that have to be polled, and why.
     Up(String, std::collections::BTreeMap<String, String>),
     Down(String, NodeError),
-    Released(u64, String),
+    /// A run is done with a node, and what it came to there.
+    Released(u64, String, NodeResult),
     /// A round has changed a directory on Main; these nodes are about to get that.
     Merged(String, Vec<String>),
     Over(u64, Box<run::Over>),

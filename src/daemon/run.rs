@@ -59,6 +59,9 @@ const HELD: Duration = Duration::from_secs(2);
 /// Asked with a node and a kind of reload.
 pub(super) type MayReload = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
+/// Told a node, and what a run came to there.
+pub(super) type Released = Box<dyn Fn(&str, NodeResult) + Send + Sync>;
+
 /// Told a directory and nodes.
 pub(super) type Merged = Box<dyn Fn(&str, &[String]) + Send + Sync>;
 
@@ -68,6 +71,8 @@ pub(super) struct Running {
     pub(super) shared: Arc<Shared>,
     pub(super) lanes: Arc<BTreeMap<String, Lane>>,
     pub(super) options: Options,
+    /// That it looks at.
+    pub(super) directories: Vec<String>,
     pub(super) progress: Arc<dyn Progress + Send>,
     /// Whether what has changed is due to the store too.
     pub(super) publishes: bool,
@@ -77,8 +82,8 @@ pub(super) struct Running {
     pub(super) is_asked: bool,
     /// Whether its news are told as the cron job tells them.
     pub(super) is_for_cron: bool,
-    /// Tells that a node is free again.
-    pub(super) released: Box<dyn Fn(&str) + Send + Sync>,
+    /// Tells that a node is free again, and what the run came to there.
+    pub(super) released: Released,
     /// See [`Environment::may_reload`].
     pub(super) may_reload: MayReload,
     /// See [`Environment::merged`].
@@ -91,8 +96,6 @@ pub(crate) struct Over {
     pub(super) exit_code: u8,
     /// What the cron job prints of it.
     pub(super) mail: Option<String>,
-    /// What a publication came to, where one was due.
-    pub(super) store: Option<NodeResult>,
     /// Main's disk, for the next run.
     pub(super) main: Option<Box<dyn MainSide>>,
 }
@@ -101,12 +104,9 @@ impl Running {
     /// Carries it out.
     pub(super) fn carry_out(&self, main: Box<dyn MainSide>) -> Over {
         let sessions = Sessions {
-            site: &self.site,
-            lanes: &self.lanes,
+            running: self,
             taken: Mutex::default(),
-            order: &self.shared.order,
             turns: Mutex::default(),
-            released: &*self.released,
             followers: self.followers(),
         };
         let mut environment = self.site.environment();
@@ -132,25 +132,21 @@ impl Running {
             if let Some(followers) = &sessions.followers {
                 self.site.hear(followers, &mut report);
             }
-            let store =
-                self.publishes.then(|| self.publish(&environment, sessions.followers.as_ref(), &mut report));
-            Ok((report, store))
+            let followers = sessions.followers.as_ref();
+            let code = self.publishes.then(|| self.publish(&environment, followers, &mut report));
+            Ok((report, code.unwrap_or_default()))
         }));
         let is_whole = ran.is_ok();
         let ran = ran.unwrap_or_else(|panic| Err(anyhow::anyhow!("it broke down: {}", words_of(&*panic))));
         let main = environment.main.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut exit_code = crate::report::exit::INTERNAL;
-        let (report, store) = match ran {
-            Ok((mut report, published)) => {
-                let (code, store) = published.unwrap_or_default();
-                exit_code = first_of(&[report.exit_code(), code]);
-                self.record(&mut report, exit_code, &lock(&sessions.turns));
-                (Ok(report), self.publishes.then_some(store))
-            }
-            Err(error) => (Err(error), None),
-        };
+        let report = ran.map(|(mut report, code)| {
+            exit_code = first_of(&[report.exit_code(), code]);
+            self.record(&mut report, exit_code, &lock(&sessions.turns));
+            report
+        });
         let mail = report.as_ref().ok().filter(|_| self.is_for_cron).map(|report| self.mail(report));
-        Over { report, exit_code, mail, store, main: is_whole.then_some(main) }
+        Over { report, exit_code, mail, main: is_whole.then_some(main) }
     }
 
     /// The nodes whose uploads are taken in before this run publishes, if it does.
@@ -163,13 +159,14 @@ impl Running {
         })
     }
 
-    /// Publishes what the run has found on Main, and has taken in. Returns the exit code, and what is left to be published.
+    /// Publishes what the run has found on Main, and has taken in, and tells what is left to be published. Returns the exit
+    /// code.
     fn publish(
         &self,
         environment: &Environment<'_>,
         followers: Option<&Followers>,
         report: &mut Report,
-    ) -> (u8, NodeResult) {
+    ) -> u8 {
         let all = || self.site.config().directories.iter().map(|directory| directory.name.clone());
         let options =
             Options { hold_young: true, nodes: Vec::new(), directories: Vec::new(), ..self.options.clone() };
@@ -192,8 +189,19 @@ impl Running {
                 (code, NodeResult { failed: all().collect(), ..NodeResult::default() })
             }
         };
-        (self.released)(STORE);
-        (code, result)
+        (self.released)(STORE, result);
+        code
+    }
+
+    /// What it came to on a node.
+    fn result(&self, node: &NodeReport) -> NodeResult {
+        let directories = &self.site.config().directories;
+        let find = |name: &str| directories.iter().find(|directory| directory.name == name);
+        let settle = |name: &str| find(name).map_or(Duration::ZERO, |directory| directory.settle);
+        let names_reload = |name: &str, kind: &str| {
+            find(name).is_some_and(|directory| directory.reload.iter().any(|is| is == kind))
+        };
+        result(node, &self.directories, settle, names_reload)
     }
 
     /// What is new of a run for whoever reads cron's mail.
@@ -242,13 +250,10 @@ fn is_worth_telling(report: &Report, exit_code: u8) -> bool {
 
 /// The kept sessions, as one run has them.
 struct Sessions<'a> {
-    site: &'a Site,
-    lanes: &'a BTreeMap<String, Lane>,
+    running: &'a Running,
     taken: Mutex<BTreeSet<String>>,
-    order: &'a Mutex<Order>,
     /// When the run was done with each node.
     turns: Mutex<Turns>,
-    released: &'a (dyn Fn(&str) + Sync),
     /// Nodes that no lane leads to.
     followers: Option<Followers>,
 }
@@ -265,67 +270,65 @@ impl Connect for Sessions<'_> {
             return followers.connect(node);
         }
         let unknown = || NodeError::new(NodeErrorKind::Unreachable, format!("no node is named {node}"));
-        let session = self.lanes.get(node).ok_or_else(unknown)?.take()?;
+        let session = self.running.lanes.get(node).ok_or_else(unknown)?.take()?;
         self.taken().insert(node.to_owned());
         Ok(session)
     }
 
     fn is_main(&self, machine: &str) -> bool {
-        self.site.is_main(machine)
+        self.running.site.is_main(machine)
     }
 
-    fn release(&self, node: &str, session: Option<Box<dyn NodeSession>>) {
-        if self.followers.as_ref().is_some_and(|followers| followers.has(node)) {
+    fn release(&self, node: &NodeReport, session: Option<Box<dyn NodeSession>>) {
+        let (running, name) = (self.running, &node.name);
+        if self.followers.as_ref().is_some_and(|followers| followers.has(name)) {
             return;
         }
         // Before another run can have it.
-        let turn = lock(self.order).next();
-        lock(&self.turns).insert(node.to_owned(), turn);
-        if self.taken().remove(node)
-            && let Some(lane) = self.lanes.get(node)
+        let turn = lock(&running.shared.order).next();
+        lock(&self.turns).insert(name.clone(), turn);
+        if self.taken().remove(name)
+            && let Some(lane) = running.lanes.get(name)
         {
             lane.give_back(session);
         }
-        (self.released)(node);
+        (running.released)(name, running.result(node));
     }
 }
 
 impl Drop for Sessions<'_> {
     fn drop(&mut self) {
         let left = std::mem::take(&mut *self.taken());
-        left.iter().filter_map(|node| self.lanes.get(node)).for_each(|lane| lane.give_back(None));
+        left.iter().filter_map(|node| self.running.lanes.get(node)).for_each(|lane| lane.give_back(None));
     }
 }
 
-/// What a run came to, node by node. `settle` is how long a file of a directory is held back, `reloads` which directories
-/// name a reload.
-pub(super) fn results(
-    report: &Report,
+/// What a run for these directories came to on a node. `settle` is how long a file of a directory is held back,
+/// `names_reload` whether a directory names a reload.
+fn result(
+    node: &NodeReport,
     directories: &[String],
     settle: impl Fn(&str) -> Duration,
     names_reload: impl Fn(&str, &str) -> bool,
-) -> BTreeMap<String, NodeResult> {
-    let result = |node: &NodeReport| {
-        let mut result = NodeResult { lost: node.state.is_lost(), ..NodeResult::default() };
-        for directory in &node.directories {
-            if directory.state == DirectoryState::Partial {
-                result.failed.insert(directory.name.clone());
-            } else if directory.held > 0 {
-                let settle = settle(&directory.name).max(Duration::from_secs(1));
-                result.held.insert(directory.name.clone(), settle);
-            }
+) -> NodeResult {
+    let mut result = NodeResult { lost: node.state.is_lost(), ..NodeResult::default() };
+    for directory in &node.directories {
+        if directory.state == DirectoryState::Partial {
+            result.failed.insert(directory.name.clone());
+        } else if directory.held > 0 {
+            let settle = settle(&directory.name).max(Duration::from_secs(1));
+            result.held.insert(directory.name.clone(), settle);
         }
-        let failed = node.reloads.iter().filter(|reload| reload.state == ReloadState::Failed);
-        for reload in failed {
-            let naming = directories.iter().filter(|directory| names_reload(directory, &reload.name));
-            result.failed.extend(naming.cloned());
-        }
-        if node.state == NodeState::Partial && node.directories.is_empty() {
-            result.failed.extend(directories.iter().cloned());
-        }
-        (node.name.clone(), result)
-    };
-    report.nodes.iter().map(result).collect()
+    }
+    let failed = node.reloads.iter().filter(|reload| reload.state == ReloadState::Failed);
+    for reload in failed {
+        let naming = directories.iter().filter(|directory| names_reload(directory, &reload.name));
+        result.failed.extend(naming.cloned());
+    }
+    if node.state == NodeState::Partial && node.directories.is_empty() {
+        result.failed.extend(directories.iter().cloned());
+    }
+    result
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

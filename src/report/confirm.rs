@@ -29,30 +29,33 @@ pub struct FailedChange {
 /// `on_node` has the outcome of every action of the edge's plan, `on_main` that of every action on Main; `None`, and
 /// what lies beyond the end of a slice, was not reached.
 pub fn confirmed(
-    planned: &[PlannedChange],
+    planned: Vec<PlannedChange>,
     on_node: &[Option<Outcome>],
     on_main: &[Option<Outcome>],
 ) -> Confirmed {
     let mut sorted = Confirmed::default();
     for planned in planned {
-        let Change { path, to, .. } = &planned.change;
-        let outcomes = match to {
+        let outcomes = match planned.change.to {
             Side::Node => on_node,
             Side::Main => on_main,
         };
-        match outcome(planned, outcomes) {
+        let outcome = outcome(&planned, outcomes);
+        let Change { path, to, .. } = planned.change;
+        match outcome {
             None => sorted.planned += 1,
-            Some(Outcome::Done | Outcome::Kept(_)) => sorted.changes.push(planned.change.clone()),
+            Some(Outcome::Done | Outcome::Kept(_)) => {
+                sorted.changes.push(Change { path, ..planned.change });
+            }
             Some(Outcome::Changed) => sorted.held.push(Change {
-                path: path.clone(),
-                to: *to,
+                path,
+                to,
                 kind: ChangeKind::Hold,
                 bytes: 0,
                 is_dir: false,
                 reason: Some(Reason::ChangedDuringRun),
             }),
             Some(Outcome::Failed(why)) => {
-                sorted.failed.push(FailedChange { path: path.clone(), side: *to, why: why.clone() });
+                sorted.failed.push(FailedChange { path, side: to, why: why.clone() });
             }
         }
     }
@@ -73,8 +76,8 @@ fn outcome<'o>(planned: &PlannedChange, outcomes: &'o [Option<Outcome>]) -> Opti
 
 impl Confirmed {
     /// What a dry run reports: all that is planned.
-    pub fn in_dry_run(planned: &[PlannedChange]) -> Confirmed {
-        let changes = planned.iter().map(|planned| planned.change.clone()).collect();
+    pub fn in_dry_run(planned: Vec<PlannedChange>) -> Confirmed {
+        let changes = planned.into_iter().map(|planned| planned.change).collect();
         Confirmed { changes, ..Confirmed::default() }
     }
 
@@ -129,7 +132,7 @@ mod tests {
             (failed("ENOSPC"), "ENOSPC"),
             (None, "not reached"),
         ] {
-            let sorted = confirmed(&[planned("a", Side::Node, 0, None)], &[outcome], &[]);
+            let sorted = confirmed(vec![planned("a", Side::Node, 0, None)], &[outcome], &[]);
             assert_eq!(told(&sorted), expected);
         }
     }
@@ -148,7 +151,7 @@ mod tests {
             (failed("EBUSY"), None, "EBUSY"),
             (None, failed("was not received"), "was not received"),
         ] {
-            let sorted = confirmed(&[planned("a", Side::Node, 1, Some(0))], &[clearing, action], &[]);
+            let sorted = confirmed(vec![planned("a", Side::Node, 1, Some(0))], &[clearing, action], &[]);
             assert_eq!(told(&sorted), expected);
         }
     }
@@ -160,7 +163,7 @@ mod tests {
             planned("m", Side::Main, 1, None),
             planned("x", Side::Main, 9, None),
         ];
-        let sorted = confirmed(&changes, &[failed("EIO")], &[None, done()]);
+        let sorted = confirmed(changes.to_vec(), &[failed("EIO")], &[None, done()]);
         assert_eq!(sorted.failed[0].side, Side::Node);
         assert_eq!(sorted.changes, [changes[1].change.clone()]);
         assert_eq!(sorted.planned, 1, "what lies beyond the outcomes was not reached");
@@ -170,7 +173,7 @@ mod tests {
     fn a_dry_run_reports_all_that_is_planned_among_the_notes() {
         let changes = [planned("c", Side::Main, 0, None), planned("b", Side::Node, 0, None)];
         let notes = [change("a", Side::Main, ChangeKind::Hold), change("d", Side::Node, ChangeKind::Drift)];
-        let changes = Confirmed::in_dry_run(&changes).into_changes(&notes);
+        let changes = Confirmed::in_dry_run(changes.to_vec()).into_changes(&notes);
         let paths: Vec<String> = changes.iter().map(|change| change.path.escaped()).collect();
         assert_eq!(paths, ["b", "d", "a", "c"]);
     }

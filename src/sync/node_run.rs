@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// A node in a run.
 pub(super) struct NodeRun<'a> {
     pub(super) spec: &'a NodeSpec,
-    env: &'a Environment<'a>,
+    pub(super) env: &'a Environment<'a>,
     /// `None` before the node is connected, and once its part has ended.
     session: Option<Box<dyn NodeSession>>,
     /// Its directories that this run is for, in configured order. Empty until it has been scanned.

@@ -1,4 +1,6 @@
-//! The report of a run, made once, at the end, from what every edge has come to.
+//! A node's part of the report, made once, when its part in the run is over, from what each of its edges has come to.
+
+use std::collections::BTreeSet;
 
 use crate::model::{Change, ChangeKind, NodeChange, Reason, ReloadState, Side};
 use crate::report::{
@@ -17,29 +19,55 @@ const MAX_PROBLEMS: usize = 100;
 /// that wait.
 const MAX_NOTES: usize = 1000;
 
-/// Adds a node's part to the report of the run.
-pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
+/// What a node's part in a run came to.
+pub(super) struct Part {
+    pub(super) node: NodeReport,
+    changes: Vec<NodeChange>,
+    halted: Vec<Halted>,
+    problems: Vec<Problem>,
+    /// The directories in which something is left to do.
+    unfinished: BTreeSet<String>,
+}
+
+impl Part {
+    /// Whether nothing is left to do for the node in a directory, if it has a part in it.
+    pub(super) fn has_finished(&self, directory: &str) -> bool {
+        !self.unfinished.contains(directory)
+    }
+
+    /// Adds it to the report of the run.
+    pub(super) fn add_to(self, report: &mut Report) {
+        report.nodes.push(self.node);
+        report.changes.extend(self.changes);
+        report.problems.extend(self.problems);
+        self.halted.into_iter().for_each(|halted| add_halt(report, halted));
+    }
+}
+
+/// The part of a node that does nothing more in this run.
+pub(super) fn part(node: NodeRun<'_>, dry_run: bool) -> Part {
     let (name, mut state) = (node.spec.name.clone(), node.state());
     let interrupted = node.is_interrupted();
-    let mut directories = Vec::new();
-    let problems = report.problems.len();
-    for edge in &node.edges {
-        directories.push(report_edge(edge, (dry_run, node.spec.is_follower), report));
-    }
-    report.problems.extend(node.problems);
+    let all = node.spec.edges.iter().map(|edge| &edge.directory.name);
+    let unfinished = all.filter(|directory| !node.has_finished(directory)).cloned().collect();
+    let is_halted = node.edges.iter().any(|edge| matches!(edge.state, EdgeState::Halted(_)));
+    let mut told = Told::default();
+    let told_of = |edge| report_edge(edge, (dry_run, node.spec.is_follower), &mut told);
+    let directories: Vec<DirectoryReport> = node.edges.into_iter().map(told_of).collect();
+    told.problems.extend(node.problems);
     let error = match node.failure {
         _ if interrupted => Some("interrupted".to_owned()),
         None | Some(Failure::Interrupted) => None,
         Some(Failure::Lost(error)) => Some(error.detail),
         Some(Failure::Internal(words)) => {
             let detail = format!("internal error: {words}; please report this");
-            report.problems.push(problem(Stage::Internal, Some(&name), None, detail.clone()));
+            told.problems.push(problem(Stage::Internal, Some(&name), None, detail.clone()));
             Some(detail)
         }
     };
     let is_partial = directories.iter().any(|directory| directory.state == DirectoryState::Partial)
-        || node.edges.iter().any(|edge| matches!(edge.state, EdgeState::Halted(_)))
-        || report.problems[problems..].iter().any(|problem| problem.fails)
+        || is_halted
+        || told.problems.iter().any(|problem| problem.fails)
         || interrupted
         // In a dry run it is to be done, and nothing is amiss.
         || (!dry_run && node.reloads.iter().any(|reload| matches!(reload.state, ReloadState::Owed | ReloadState::Failed)));
@@ -47,41 +75,45 @@ pub(super) fn add(node: NodeRun<'_>, dry_run: bool, report: &mut Report) {
         state = NodeState::Partial;
     }
     let address = node.spec.address.clone();
-    report.nodes.push(NodeReport {
-        name,
-        address,
-        state,
-        error,
-        interrupted,
-        directories,
-        reloads: node.reloads,
-        follows: None,
-    });
+    let reloads = node.reloads;
+    let node = NodeReport { name, address, state, error, interrupted, directories, reloads, follows: None };
+    Part { node, changes: told.changes, halted: told.halted, problems: told.problems, unfinished }
+}
+
+/// What is told beside a node and its directories.
+#[derive(Default)]
+struct Told {
+    changes: Vec<NodeChange>,
+    halted: Vec<Halted>,
+    problems: Vec<Problem>,
 }
 
 fn report_edge(
-    edge: &EdgeRun<'_>,
+    mut edge: EdgeRun<'_>,
     (dry_run, is_follower): (bool, bool),
-    report: &mut Report,
+    told: &mut Told,
 ) -> DirectoryReport {
+    // Of a large plan these take most, and nothing of them is told.
+    (edge.view, edge.record) = (None, None);
+    drop(std::mem::take(&mut edge.result.plan.actions));
+    let confirmed = edge.result.take_confirmed(dry_run);
     let (result, name, node) = (&edge.result, edge.name(), edge.node);
     let mut directory = DirectoryReport::new(name);
     match &edge.state {
         EdgeState::Halted(halt) => {
             directory.state = DirectoryState::Halted;
-            add_halt(report, name, node, halt);
+            told.halted.push(halted(name, node, halt));
         }
         EdgeState::HaltedOnMain => directory.state = DirectoryState::Halted,
         EdgeState::Open | EdgeState::InStep | EdgeState::Done | EdgeState::Failed => {}
     }
-    let confirmed = result.confirmed(dry_run);
     directory.count_planned(confirmed.planned);
     directory.count_failed(confirmed.failed.len() as u64);
     directory.count_failed(result.plan.left.failed().count());
     for (_, _, severity) in &result.problems {
         directory.count_failed(u64::from(*severity == Severity::Failure));
     }
-    add_problems(edge, &confirmed, report);
+    add_problems(&edge, &confirmed, &mut told.problems);
     let ids = result.trash_ids();
     let mut changes = confirmed.into_changes(result.plan.left.notes());
     if is_follower {
@@ -97,11 +129,11 @@ fn report_edge(
             continue;
         }
         let id = ids.get(&(change.to, &*change.path)).filter(|_| change.kind.is_difference());
-        report.changes.push(node_change(name, node, change, id.map(ToString::to_string)));
+        told.changes.push(node_change(name, node, change, id.map(ToString::to_string)));
     }
     let Skips { known, now } = &result.skips;
     for skip in now.first.difference(&known.first) {
-        report.changes.push(skipped(name, node, skip));
+        told.changes.push(skipped(name, node, skip));
     }
     let mut unlisted = notes.saturating_sub(MAX_NOTES) as u64;
     for (kind, number) in result.plan.left.more_notes() {
@@ -112,8 +144,7 @@ fn report_edge(
         // What is skipped stays so; a run says it once.
         if number > 0 && (what != "skipped" || now.more != known.more) {
             let detail = format!("{number} more paths are {what} than are listed");
-            report
-                .problems
+            told.problems
                 .push(Problem { fails: false, ..problem(Stage::Scan, Some(node), Some(name), detail) });
         }
     }
@@ -135,8 +166,8 @@ fn report_edge(
     directory
 }
 
-/// Adds what went wrong on an edge to the report: the first problems one by one, the rest as a number.
-fn add_problems(edge: &EdgeRun<'_>, confirmed: &Confirmed, report: &mut Report) {
+/// Tells what went wrong on an edge: the first problems one by one, the rest as a number.
+fn add_problems(edge: &EdgeRun<'_>, confirmed: &Confirmed, problems: &mut Vec<Problem>) {
     let (result, name, node) = (&edge.result, edge.name(), edge.node);
     let host = |side| (side == Side::Node).then_some(node);
     let of_edge = result.problems.iter().map(|(stage, detail, severity)| Problem {
@@ -153,13 +184,13 @@ fn add_problems(edge: &EdgeRun<'_>, confirmed: &Confirmed, report: &mut Report) 
     });
     // Those of the edge as a whole, which are few, come first.
     let mut all = of_edge.chain(failed).chain(obstacles);
-    report.problems.extend(all.by_ref().take(MAX_PROBLEMS));
+    problems.extend(all.by_ref().take(MAX_PROBLEMS));
     let (more, fails) = all.fold((0_u64, false), |(more, fails), one| (more + 1, fails || one.fails));
     let unnamed = result.plan.left.failed().more;
     let (more, fails) = (more + unnamed, fails || unnamed > 0);
     if more > 0 {
         let detail = format!("{more} more problems, not listed");
-        report.problems.push(Problem { fails, ..problem(Stage::Commit, Some(node), Some(name), detail) });
+        problems.push(Problem { fails, ..problem(Stage::Commit, Some(node), Some(name), detail) });
     }
 }
 
@@ -175,25 +206,29 @@ fn skipped(directory: &str, node: &str, skip: &Skip) -> NodeChange {
     NodeChange { reason: Some(skip.reason.clone()), ..node_change(directory, node, &change, None) }
 }
 
+fn halted(directory: &str, node: &str, halt: &Halt) -> Halted {
+    Halted {
+        directory: directory.to_owned(),
+        guard: halt.guard,
+        detail: halt.detail.clone(),
+        token: halt.token.clone(),
+        nodes: vec![node.to_owned()],
+        paths: halt.paths.clone(),
+        restore: halt.restore.clone(),
+    }
+}
+
 /// Adds a halted edge to the report. What stopped several nodes in the same way is one thing.
-fn add_halt(report: &mut Report, directory: &str, node: &str, halt: &Halt) {
+fn add_halt(report: &mut Report, halted: Halted) {
     let is_same = |known: &&mut Halted| {
-        known.directory == directory
-            && known.guard == halt.guard
-            && known.token == halt.token
-            && known.detail == halt.detail
+        known.directory == halted.directory
+            && known.guard == halted.guard
+            && known.token == halted.token
+            && known.detail == halted.detail
     };
     match report.halted.iter_mut().find(is_same) {
-        Some(known) => known.nodes.push(node.to_owned()),
-        None => report.halted.push(Halted {
-            directory: directory.to_owned(),
-            guard: halt.guard,
-            detail: halt.detail.clone(),
-            token: halt.token.clone(),
-            nodes: vec![node.to_owned()],
-            paths: halt.paths.clone(),
-            restore: halt.restore.clone(),
-        }),
+        Some(known) => known.nodes.extend(halted.nodes),
+        None => report.halted.push(halted),
     }
 }
 
@@ -201,7 +236,6 @@ fn add_halt(report: &mut Report, directory: &str, node: &str, halt: &Halt) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Arc;
-    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::model::{BlockedPath, Busy, EntryProblem, Reason, RelPathBuf};
@@ -212,7 +246,7 @@ mod tests {
     use crate::sync::spec::{EdgeSpec, tests::directory};
 
     /// The report of an edge with this plan.
-    fn reported(plan: EdgePlan, now: state::Skips) -> (DirectoryReport, Report) {
+    fn reported(plan: EdgePlan, now: state::Skips) -> (DirectoryReport, Told) {
         let of = directory("recordings");
         let spec = EdgeSpec { scan: of.scan.clone(), directory: Arc::new(of) };
         let scanned = Scanned::unusable(String::new());
@@ -232,18 +266,8 @@ mod tests {
                 ..EdgeResult::default()
             },
         };
-        let mut report = Report {
-            run: "01RUN".to_owned(),
-            started: UNIX_EPOCH,
-            duration: Duration::ZERO,
-            dry_run: false,
-            nodes: Vec::new(),
-            changes: Vec::new(),
-            halted: Vec::new(),
-            problems: Vec::new(),
-            interrupted: false,
-        };
-        (report_edge(&edge, (false, false), &mut report), report)
+        let mut told = Told::default();
+        (report_edge(edge, (false, false), &mut told), told)
     }
 
     fn path(number: usize) -> RelPathBuf {
@@ -303,10 +327,10 @@ mod tests {
                 "4000 more paths are skipped than are listed",
             ),
         ] {
-            let (directory, report) = reported(plan, skips);
-            assert_eq!(report.changes.len(), changes, "{what}");
-            assert!(report.problems.len() <= MAX_PROBLEMS + 1, "{what}");
-            assert_eq!(report.problems.last().unwrap().detail, more, "{what}");
+            let (directory, told) = reported(plan, skips);
+            assert_eq!(told.changes.len(), changes, "{what}");
+            assert!(told.problems.len() <= MAX_PROBLEMS + 1, "{what}");
+            assert_eq!(told.problems.last().unwrap().detail, more, "{what}");
             let counted = directory.held + directory.conflicts + directory.failed;
             assert_eq!(counted, if what == "sockets" { 0 } else { MANY as u64 }, "{what}");
         }

@@ -67,13 +67,14 @@ impl EdgeResult {
         self.problems.iter().all(|(_, _, severity)| *severity == Severity::Warning)
     }
 
-    /// What became of the planned changes.
-    pub(super) fn confirmed(&self, dry_run: bool) -> Confirmed {
+    /// What became of the planned changes, which are taken out of the plan: a large one is not held twice.
+    pub(super) fn take_confirmed(&mut self, dry_run: bool) -> Confirmed {
+        let planned = std::mem::take(&mut self.plan.changes);
         if dry_run {
-            return Confirmed::in_dry_run(&self.plan.changes);
+            return Confirmed::in_dry_run(planned);
         }
         let on_main = self.on_main.as_ref().map_or(&[][..], |main| &main.outcomes);
-        confirmed(&self.plan.changes, &self.on_node.outcomes, on_main)
+        confirmed(planned, &self.on_node.outcomes, on_main)
     }
 
     /// The ids under which the trash of a host has what its changes replaced.

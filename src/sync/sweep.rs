@@ -1,20 +1,20 @@
 //! What earlier runs have left in the stages of Main's directories.
 
 use crate::report::{Problem, Stage};
-use crate::sync::node_run::NodeRun;
+use crate::sync::report::Part;
 use crate::sync::result;
 use crate::sync::spec::DirectorySpec;
 use crate::sync::{Run, lock};
 
 /// Sweeps what earlier runs have left in the stages of Main's directories, at the end of a run. Where no edge of a
 /// directory has anything left to do, all of it goes; elsewhere a partial blob may be carried on with for a week.
-pub(super) fn sweep_stages(run: &Run<'_>, nodes: &[NodeRun<'_>]) -> Vec<Problem> {
+pub(super) fn sweep_stages(run: &Run<'_>, parts: &[Part]) -> Vec<Problem> {
     let left = run.spec.directories.iter().filter(|directory| {
         run.origins().get(&directory.name).is_ok_and(|origin| origin.leftovers) && run.may_change()
     });
     let swept = left.filter_map(|directory| {
         let is_finished =
-            run.is_for_all_nodes() && nodes.iter().all(|node| node.has_finished(&directory.name));
+            run.is_for_all_nodes() && parts.iter().all(|part| part.has_finished(&directory.name));
         let error = sweep_stage(run, directory, is_finished).err()?;
         Some(result::problem(Stage::Commit, None, Some(&directory.name), format!("{error:#}")))
     });

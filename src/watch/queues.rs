@@ -53,8 +53,6 @@ struct Queue {
     dirty: BTreeMap<String, Dirty>,
     /// Runs in a row in which something of a directory failed.
     failures: BTreeMap<String, u32>,
-    /// When it last confirmed that all that was due is in place.
-    confirmed: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,10 +67,8 @@ struct Dirty {
 #[derive(Debug, Default)]
 struct Flight {
     directories: BTreeSet<String>,
-    /// What was due to each of its nodes when it began.
+    /// Its nodes that have not been released, and what was due to each of them when it began.
     nodes: BTreeMap<String, BTreeMap<String, Dirty>>,
-    /// Those that have not been released.
-    held: BTreeSet<String>,
     /// Whether it changes nothing, and so confirms nothing.
     dry_run: bool,
 }
@@ -127,7 +123,7 @@ impl Queues {
         let Some(queue) = self.nodes.get_mut(node) else { return };
         queue.is_up = true;
         queue.failures.clear();
-        let waited_for = self.runs.values().filter(|run| run.held.contains(node) && !run.dry_run);
+        let waited_for = self.runs.values().filter(|run| run.nodes.contains_key(node) && !run.dry_run);
         let seen: BTreeSet<String> = waited_for.flat_map(|run| run.directories.iter().cloned()).collect();
         let all = self.layout.directories.iter().map(|(name, _)| name.clone());
         let missed: Vec<String> = all.filter(|name| !seen.contains(name)).collect();
@@ -214,8 +210,7 @@ impl Queues {
     fn begin(&mut self, nodes: BTreeSet<String>, directories: BTreeSet<String>, dry_run: bool) -> RunPlan {
         self.last_number += 1;
         let number = self.last_number;
-        let mut flight =
-            Flight { directories: directories.clone(), held: nodes.clone(), dry_run, ..Flight::default() };
+        let mut flight = Flight { directories: directories.clone(), dry_run, ..Flight::default() };
         for name in &nodes {
             let Some(queue) = self.nodes.get_mut(name) else { continue };
             queue.busy += 1;
@@ -237,43 +232,28 @@ impl Queues {
         }
     }
 
-    /// A run is done with a node, though it may not be over.
-    pub fn released(&mut self, number: u64, node: &str) {
+    /// A run is done with a node, though others may hold it up. What the node has not confirmed stays due to it. `random` is
+    /// from 0 to 1.
+    pub fn released(&mut self, now: Duration, number: u64, node: &str, result: &NodeResult, random: f64) {
         let Some(flight) = self.runs.get_mut(&number) else { return };
-        if flight.held.remove(node)
-            && let Some(queue) = self.nodes.get_mut(node)
-        {
-            queue.busy = queue.busy.saturating_sub(1);
+        let Some(mut taken) = flight.nodes.remove(node) else { return };
+        let Some(queue) = self.nodes.get_mut(node) else { return };
+        queue.busy = queue.busy.saturating_sub(1);
+        if !flight.dry_run {
+            for directory in &flight.directories {
+                queue.take_result(now, directory, taken.remove(directory), result, random);
+            }
         }
     }
 
-    /// A run is over. `results` has its nodes; what any of them has not confirmed stays due to it. `random` is from 0 to 1.
-    pub fn finished(
-        &mut self,
-        now: Duration,
-        number: u64,
-        results: &BTreeMap<String, NodeResult>,
-        random: f64,
-    ) {
-        let Some(flight) = self.runs.remove(&number) else { return };
-        for (name, taken) in &flight.nodes {
-            let Some(queue) = self.nodes.get_mut(name) else { continue };
-            if flight.held.contains(name) {
-                queue.busy = queue.busy.saturating_sub(1);
-            }
-            if flight.dry_run {
-                continue;
-            }
-            let lost = NodeResult { lost: true, ..NodeResult::default() };
-            let result = results.get(name).unwrap_or(&lost);
-            for directory in &flight.directories {
-                let before = taken.get(directory).cloned();
-                queue.take_result(now, directory, before, result, random);
-            }
-            if queue.dirty.is_empty() && !result.lost {
-                queue.confirmed = Some(now);
-            }
+    /// A run is over. `left` is what became of those of its nodes that it did not release.
+    pub fn finished(&mut self, now: Duration, number: u64, left: &NodeResult, random: f64) {
+        let unreleased =
+            self.runs.get(&number).map(|flight| flight.nodes.keys().cloned().collect::<Vec<_>>());
+        for node in unreleased.into_iter().flatten() {
+            self.released(now, number, &node, left, random);
         }
+        self.runs.remove(&number);
     }
 
     /// How many runs have begun.
@@ -356,9 +336,10 @@ impl Queue {
         let since = before.as_ref().map_or(now, |dirty| dirty.since);
         let again = |dirt: Dirt, not_before: Duration| Dirty { dirt, since, not_before };
         if result.lost {
-            // Once it is back everything is due.
-            if let Some(before) = before {
-                self.add(directory, before);
+            // Once it is back everything is due. It may be so by now: then nobody has said it of what this run was to look at.
+            let missed = self.is_up.then(|| again(Dirt::whole(), now));
+            if let Some(due) = before.or(missed) {
+                self.add(directory, due);
             }
         } else if result.failed.contains(directory) {
             let failures = self.failures.entry(directory.to_owned()).or_default();

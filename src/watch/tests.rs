@@ -192,9 +192,17 @@ fn queues(nodes: usize) -> Queues {
 }
 
 fn end(queues: &mut Queues, now: Duration, run: &RunPlan) {
-    let results = run.nodes.iter().map(|node| (node.clone(), NodeResult::default())).collect();
-    run.nodes.iter().for_each(|node| queues.released(run.number, node));
-    queues.finished(now, run.number, &results, 0.0);
+    run.nodes.iter().for_each(|node| release(queues, now, run, node));
+    queues.finished(now, run.number, &lost(), 0.0);
+}
+
+/// A run is done with a node, and all is well there.
+fn release(queues: &mut Queues, now: Duration, run: &RunPlan, node: &str) {
+    queues.released(now, run.number, node, &NodeResult::default(), 0.0);
+}
+
+fn lost() -> NodeResult {
+    NodeResult { lost: true, ..NodeResult::default() }
 }
 
 fn names(run: Option<&RunPlan>) -> (String, String) {
@@ -212,8 +220,8 @@ fn a_slow_node_holds_up_no_other() {
     let first = queues.next_run(ms(1), true).unwrap();
     assert_eq!(names(Some(&first)), text("mds1 mds2 mds3", "dialplan"));
     // Two are done with it, the first one is slow.
-    queues.released(first.number, "mds2");
-    queues.released(first.number, "mds3");
+    release(&mut queues, ms(1), &first, "mds2");
+    release(&mut queues, ms(1), &first, "mds3");
     queues.mark(ms(2), "dialplan", None, &Dirt::whole());
     let second = queues.next_run(ms(2), true).unwrap();
     assert_eq!(names(Some(&second)), text("mds2 mds3", "dialplan"));
@@ -230,10 +238,9 @@ fn what_a_node_has_not_confirmed_stays_due_to_it() {
     queues.mark(ms(1000), "dialplan", None, &Dirt::whole());
     let run = queues.next_run(ms(1000), true).unwrap();
     let failed = NodeResult { failed: ["dialplan".to_owned()].into(), ..NodeResult::default() };
-    let lost = NodeResult { lost: true, ..NodeResult::default() };
     queues.down("mds2");
-    let results = [("mds1".to_owned(), failed), ("mds2".to_owned(), lost)].into();
-    queues.finished(ms(1500), run.number, &results, 0.0);
+    queues.released(ms(1500), run.number, "mds1", &failed, 0.0);
+    queues.finished(ms(1500), run.number, &lost(), 0.0);
     assert_eq!(queues.next_run(ms(1600), true), None, "not before a second has passed");
     assert_eq!(queues.next_due(ms(1600)), Some(ms(2500)));
     assert_eq!(queues.waiting(ms(3000), "mds2"), (None, Some(ms(2000))));
@@ -243,13 +250,28 @@ fn what_a_node_has_not_confirmed_stays_due_to_it() {
 }
 
 #[test]
+fn a_node_that_is_back_before_its_loss_is_told_has_missed_everything() {
+    let mut queues = queues(1);
+    let asked = queues.ask(&[], &[], false);
+    queues.down("mds1");
+    queues.up(ms(10), "mds1");
+    queues.released(ms(11), asked.number, "mds1", &lost(), 0.0);
+    assert_eq!(names(queues.next_run(ms(11), true).as_ref()), text("mds1", "dialplan"));
+    let mut queues = self::queues(1);
+    let asked = queues.ask(&[], &[], false);
+    queues.down("mds1");
+    queues.released(ms(11), asked.number, "mds1", &lost(), 0.0);
+    assert_eq!(queues.waiting(ms(12), "mds1"), (Some(0), None), "once it is back");
+}
+
+#[test]
 fn two_way_directories_have_one_run_at_a_time() {
     let mut queues = queues(2);
     queues.mark(ms(1), "recordings", None, &Dirt::whole());
     queues.mark(ms(1), "dialplan", None, &Dirt::whole());
     let pushed = queues.next_run(ms(1), true).unwrap();
     assert_eq!(names(Some(&pushed)), text("mds1 mds2", "dialplan"));
-    queues.released(pushed.number, "mds1");
+    release(&mut queues, ms(1), &pushed, "mds1");
     let both = queues.next_run(ms(1), true).unwrap();
     assert_eq!(names(Some(&both)), text("mds1", "recordings"));
     end(&mut queues, ms(2), &pushed);
@@ -268,12 +290,42 @@ fn files_that_are_held_are_looked_at_again_less_and_less_often() {
     for _ in 0..5 {
         let run = queues.next_run(now, true).unwrap();
         let held = NodeResult { held: [("dialplan".to_owned(), ms(2000))].into(), ..NodeResult::default() };
-        queues.finished(now, run.number, &[("mds1".to_owned(), held)].into(), 0.0);
+        queues.released(now, run.number, "mds1", &held, 0.0);
+        end(&mut queues, now, &run);
         let next = queues.next_due(now).unwrap();
         pauses.push((next - now).as_secs());
         now = next;
     }
     assert_eq!(pauses, [2, 2, 4, 8, 16]);
+}
+
+#[test]
+fn what_is_due_again_waits_for_no_other_node_of_the_run() {
+    let mut queues = queues(4);
+    queues.mark(ms(0), "dialplan", None, &Dirt::whole());
+    let run = queues.next_run(ms(0), true).unwrap();
+    let dialplan = || "dialplan".to_owned();
+    let held = NodeResult { held: [(dialplan(), ms(2000))].into(), ..NodeResult::default() };
+    let failed = NodeResult { failed: [dialplan()].into(), ..NodeResult::default() };
+    queues.released(ms(100), run.number, "mds1", &held, 0.0);
+    queues.released(ms(200), run.number, "mds2", &failed, 0.0);
+    release(&mut queues, ms(300), &run, "mds3");
+    // The fourth one is silent. It alone has waited since the change.
+    assert_eq!(queues.next_due(ms(300)), Some(ms(1200)));
+    assert_eq!(queues.waiting(ms(300), "mds3"), (Some(0), None));
+    assert_eq!(queues.waiting(ms(300), "mds4"), (None, Some(ms(300))));
+    let again = queues.next_run(ms(1200), true).unwrap();
+    assert_eq!(names(Some(&again)), text("mds2", "dialplan"));
+    end(&mut queues, ms(1300), &again);
+    let again = queues.next_run(ms(2100), true).unwrap();
+    assert_eq!(names(Some(&again)), text("mds1", "dialplan"));
+    end(&mut queues, ms(2200), &again);
+    // Told twice, it is what it was the first time.
+    queues.released(ms(2300), run.number, "mds1", &failed, 0.0);
+    assert_eq!(queues.next_run(ms(9000), true), None);
+
+    queues.finished(ms(9000), run.number, &failed, 0.0);
+    assert_eq!(names(queues.next_run(ms(10_000), true).as_ref()), text("mds4", "dialplan"));
 }
 
 /// A week with a change every now and then, a node that comes and goes, and runs that fail.
@@ -312,8 +364,10 @@ fn a_week_of_events_leaves_nothing_behind() {
                 reloads.may_reload(now, node, "dialplan", false);
                 NodeResult { lost: dice % 77 == 0, failed, ..NodeResult::default() }
             };
-            let results = run.nodes.iter().map(|node| (node.clone(), result(node))).collect();
-            queues.finished(now, run.number, &results, 0.5);
+            for node in run.nodes.iter().skip((dice % 3) as usize) {
+                queues.released(now, run.number, node, &result(node), 0.5);
+            }
+            queues.finished(now, run.number, &lost(), 0.5);
         }
         reloads.due(now);
         most = most.max(gather.size() + queues.size() + under_way.len());

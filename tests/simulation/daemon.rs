@@ -1,21 +1,28 @@
 //! The daemon's part in a history: the real watches see what happens on every host, and the real queues decide which run
-//! is next. Its threads and sessions are not here: a run ends before the next one begins.
+//! is next. Its threads and sessions are not here. A run ends before the next one begins, but for one that waits for a node
+//! that has fallen silent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use xds_sync::model::{Direction, ReloadState};
 use xds_sync::node::{Endpoint as _, Local};
 use xds_sync::report::{DirectoryState, NodeReport, NodeState, Report};
-use xds_sync::sync::Options;
+use xds_sync::state::StateDir;
+use xds_sync::sync::{Options, Shared};
 use xds_sync::watch::{Dirt, Gather, Layout, NodeResult, OwnWrites, Queues, RunPlan, Seen, Watches};
 
 use super::check::lines;
-use super::history::{DIRECTORIES, History};
+use super::history::{DIRECTORIES, Edited, History, Ran};
+use super::net::{Gate, Streams, words};
 use super::script::{PUSH, Run};
 use super::world::World;
 
+/// Nothing takes so long, unless somebody waits for what does not come.
+const LIMIT: Duration = Duration::from_secs(15);
 /// How long a file without evidence is held back, as `world.rs` configures it.
 const SETTLE: Duration = Duration::from_secs(2);
 /// More turns than it needs until nothing is due.
@@ -29,13 +36,40 @@ pub struct ByDaemon {
     pub own: Vec<Arc<OwnWrites>>,
     /// What rounds changed on Main: a directory, and the nodes that got it.
     pub merged: Mutex<Vec<(String, Vec<String>)>>,
+    /// What runs came to on nodes that they are done with.
+    released: Mutex<Vec<(u64, NodeReport)>>,
+    changed: Condvar,
+}
+
+impl ByDaemon {
+    /// A run is done with a node.
+    pub fn release(&self, number: u64, node: &NodeReport) {
+        self.released.lock().unwrap().push((number, node.clone()));
+        self.changed.notify_all();
+    }
+
+    /// Waits until a run is done with all its nodes but this one, or is over.
+    fn await_others(&self, plan: &RunPlan, silent: &str, is_over: impl Fn() -> bool) -> Result<(), String> {
+        let others = plan.nodes.iter().filter(|node| *node != silent).count();
+        let is_waiting = |released: &mut Vec<(u64, NodeReport)>| {
+            let done = |(number, node): &&(u64, NodeReport)| *number == plan.number && node.name != silent;
+            !is_over() && released.iter().filter(done).count() < others
+        };
+        let waited = self.changed.wait_timeout_while(self.released.lock().unwrap(), LIMIT, is_waiting);
+        match waited.unwrap().1.timed_out() {
+            true => Err("a node that is silent holds up the others".to_owned()),
+            false => Ok(()),
+        }
+    }
 }
 
 pub struct Daemon {
     queues: Queues,
     gathers: BTreeMap<usize, Gather>,
     watches: BTreeMap<usize, Watches>,
-    by: ByDaemon,
+    by: Arc<ByDaemon>,
+    /// The plans of runs that are not over.
+    under_way: BTreeMap<u64, RunPlan>,
 }
 
 impl Daemon {
@@ -53,7 +87,13 @@ impl Daemon {
             queues: Queues::new(layout),
             gathers: BTreeMap::new(),
             watches: BTreeMap::new(),
-            by: ByDaemon { own, merged: Mutex::default() },
+            by: Arc::new(ByDaemon {
+                own,
+                merged: Mutex::default(),
+                released: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+            under_way: BTreeMap::new(),
         };
         daemon.watch(world, 0);
         daemon
@@ -112,6 +152,7 @@ impl Daemon {
     /// The next run, and how it is to be made.
     fn next_run(&mut self, world: &World) -> Option<(RunPlan, Options)> {
         let plan = self.queues.next_run(now(world), true)?;
+        self.under_way.insert(plan.number, plan.clone());
         let mut complete = BTreeMap::new();
         for (host, gather) in &self.gathers {
             for directory in DIRECTORIES {
@@ -130,23 +171,35 @@ impl Daemon {
         Some((plan, options))
     }
 
-    fn finish(&mut self, world: &World, plan: &RunPlan, report: Option<&Report>) {
+    /// Takes what runs have told while they were under way.
+    fn hear(&mut self, world: &World) {
         let at = now(world);
         for (directory, members) in self.by.merged.lock().unwrap().drain(..) {
             for node in (1..=world.nodes).map(name).filter(|node| !members.contains(node)) {
                 self.queues.mark(at, &directory, Some(&node), &Dirt::whole());
             }
         }
-        let failed =
-            NodeResult { failed: plan.directories.iter().cloned().collect(), ..NodeResult::default() };
-        let results: BTreeMap<String, NodeResult> = match report {
-            Some(report) => report.nodes.iter().map(|node| (node.name.clone(), result(node, plan))).collect(),
-            None => plan.nodes.iter().map(|node| (node.clone(), failed.clone())).collect(),
-        };
-        self.queues.finished(at, plan.number, &results, 0.0);
-        for (node, _) in results.iter().filter(|(_, result)| result.lost) {
-            self.down(number(node));
+        let released = std::mem::take(&mut *self.by.released.lock().unwrap());
+        for (number, node) in released {
+            let Some(plan) = self.under_way.get(&number) else { continue };
+            let result = result(&node, plan);
+            self.queues.released(at, number, &node.name, &result, 0.0);
+            if result.lost {
+                self.down(super::daemon::number(&node.name));
+            }
         }
+    }
+
+    fn finish(&mut self, world: &World, plan: &RunPlan, report: Option<&Report>) {
+        self.hear(world);
+        self.under_way.remove(&plan.number);
+        let left = match report {
+            Some(_) => NodeResult { lost: true, ..NodeResult::default() },
+            None => {
+                NodeResult { failed: plan.directories.iter().cloned().collect(), ..NodeResult::default() }
+            }
+        };
+        self.queues.finished(now(world), plan.number, &left, 0.0);
     }
 
     /// When it has something to do, if nothing happens; `None`: nothing is left.
@@ -205,10 +258,19 @@ impl History {
         for _ in 0..MOST_RUNS {
             let Some((plan, options)) = daemon.next_run(&self.world) else {
                 let Some(busy) = busy.take() else { break };
-                daemon.queues.finished(now(&self.world), busy.number, &BTreeMap::new(), 0.0);
+                daemon.queues.finished(now(&self.world), busy.number, &NodeResult::default(), 0.0);
                 continue;
             };
-            let report = self.go_with(&trouble, &options, Some(&daemon.by))?;
+            if trouble.silent.is_some_and(|(silent, _)| self.may_wait_for(&name(silent), &plan)) {
+                self.overlap(&mut daemon, &trouble, (plan, options))?;
+                trouble = Run::default();
+                if super::watch::was_killed(0) {
+                    return Ok(());
+                }
+                continue;
+            }
+            let by = Arc::clone(&daemon.by);
+            let report = self.go_with(&trouble, &options, Some((&by, plan.number)))?;
             if super::watch::was_killed(0) {
                 // The next one begins with a full run.
                 return Ok(());
@@ -217,9 +279,92 @@ impl History {
             trouble = Run::default();
         }
         if let Some(busy) = busy {
-            daemon.queues.finished(now(&self.world), busy.number, &BTreeMap::new(), 0.0);
+            daemon.queues.finished(now(&self.world), busy.number, &NodeResult::default(), 0.0);
         }
         self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// Whether other runs can be made while this one waits for a node: in a round nodes wait for each other, and where a run
+    /// is at work with few nodes at a time the silent one is one of these.
+    fn may_wait_for(&self, silent: &str, plan: &RunPlan) -> bool {
+        plan.nodes.iter().any(|node| node == silent)
+            && plan.directories == [DIRECTORIES[PUSH]]
+            && self.world.setup.parallel >= self.world.nodes
+    }
+
+    /// A run with a node that falls silent in it, and those that the daemon makes before that node goes on.
+    fn overlap(
+        &mut self,
+        daemon: &mut Daemon,
+        run: &Run,
+        (plan, options): (RunPlan, Options),
+    ) -> Result<(), String> {
+        let silent = run.silent.map(|(node, _)| name(node)).unwrap_or_default();
+        self.checked(run, &options, true, |history, edited| {
+            let (world, by) = (&history.world, Arc::clone(&daemon.by));
+            let (streams, gate) = (Streams::default(), Arc::new(Gate::default()));
+            let state = StateDir::open(&world.state_dir(0)).map_err(|error| format!("{error:#}"))?;
+            let shared = Shared::new(&state, None).map_err(|error| format!("{error:#}"))?;
+            let is_over = AtomicBool::new(false);
+            let launch = |run: &Run, options: &Options, number| {
+                history.launch(run, options, Some((&by, number)), (&streams, &gate), Some(&shared))
+            };
+            history.begin(run.faults.clone(), &streams, edited);
+            let ended = thread::scope(|scope| {
+                let first = scope.spawn(|| {
+                    let ended = launch(run, &options, plan.number);
+                    is_over.store(true, Ordering::Relaxed);
+                    // Whoever waits has looked, or will.
+                    drop(by.released.lock().unwrap());
+                    by.changed.notify_all();
+                    ended
+                });
+                let others = by
+                    .await_others(&plan, &silent, || is_over.load(Ordering::Relaxed))
+                    .and_then(|()| history.go_on_beside(daemon, run, edited, &launch));
+                gate.open();
+                let first = first.join().map_err(|panic| words(&*panic))?;
+                others.and(first)
+            });
+            history.end();
+            daemon.finish(world, &plan, ended?.as_ref());
+            Ok(Some(()))
+        })?;
+        Ok(())
+    }
+
+    /// What the daemon does while a run of its waits for a node: people change files, and runs are made for the others.
+    fn go_on_beside(
+        &self,
+        daemon: &mut Daemon,
+        run: &Run,
+        edited: &Edited,
+        launch: &dyn Fn(&Run, &Options, u64) -> Result<Ran, String>,
+    ) -> Result<(), String> {
+        let world = &self.world;
+        daemon.hear(world);
+        for (host, dir, op) in &run.meanwhile {
+            if world.setup.directories().contains(dir) {
+                let before = world.list(*host, *dir);
+                world.edit(*host, *dir, op);
+                let after = world.list(*host, *dir);
+                edited.lock().unwrap().push((*host, *dir, before, Some(after)));
+            }
+        }
+        daemon.see(world);
+        // The burst is over, and what was held back may be looked at again.
+        world.clock.advance(Duration::from_millis(2500));
+        daemon.take(world);
+        let later = Run { faults: run.faults.clone(), ..Run::default() };
+        for _ in 0..MOST_RUNS {
+            if super::watch::was_killed(0) {
+                break;
+            }
+            let Some((plan, options)) = daemon.next_run(world) else { break };
+            let report = launch(&later, &options, plan.number)?;
+            daemon.finish(world, &plan, report.as_ref());
+        }
         Ok(())
     }
 

@@ -2,21 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use xds_sync::node::Local;
-use xds_sync::report::Report;
+use xds_sync::report::{NodeReport, Report};
 use xds_sync::state::StateDir;
 use xds_sync::sync::{self, Environment, Options, Silent, Spec};
 
 use super::check::{check_contents, check_excluded, everything, lines, numbers};
 use super::daemon::{ByDaemon, Daemon};
 use super::disk::{self, Listing, Thing};
-use super::net::{Net, words};
+use super::net::{self, Gate, Net, Streams, words};
 use super::script::{BOTH, Fault, PUSH, Run, Script, Setting, Step};
 use super::watch;
 use super::world::{self, World, names_and_contents};
@@ -53,11 +52,28 @@ pub struct History {
 /// What stands at the paths of each host's directories.
 pub type Stands = BTreeMap<(usize, usize), BTreeMap<String, Thing>>;
 
-/// What people did to a host's directory while a run was on its way: what stood there before.
-type Edited = Arc<Mutex<Vec<(usize, usize, Listing)>>>;
+/// What people did to a host's directory while a run was on its way: what stood there before, and after that where no run
+/// was at work just then.
+pub(super) type Edited = Arc<Mutex<Vec<(usize, usize, Listing, Option<Listing>)>>>;
 
 /// What a run came to. A killed Main has no report.
-type Ran = Option<Report>;
+pub(super) type Ran = Option<Report>;
+
+/// What runs came to that were checked together.
+pub(super) trait Reported {
+    /// The report, where there is one run alone.
+    fn report(&self) -> Option<&Report> {
+        None
+    }
+}
+
+impl Reported for () {}
+
+impl Reported for Report {
+    fn report(&self) -> Option<&Report> {
+        Some(self)
+    }
+}
 
 impl History {
     pub fn new(script: &Script, backwards: bool) -> History {
@@ -161,6 +177,10 @@ impl History {
     /// Records what somebody just changed on a host.
     fn record_change(&mut self, host: usize, dir: usize, before: &Listing) {
         let after = self.world.list(host, dir);
+        self.record_between(host, dir, before, &after);
+    }
+
+    fn record_between(&mut self, host: usize, dir: usize, before: &Listing, after: &Listing) {
         let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
         for path in paths {
             if before.get(path) == after.get(path) {
@@ -241,8 +261,24 @@ impl History {
         &mut self,
         run: &Run,
         options: &Options,
-        by: Option<&ByDaemon>,
+        by: Option<(&ByDaemon, u64)>,
     ) -> Result<Ran, String> {
+        self.checked(run, options, by.is_some(), |history, edited| {
+            history.carry_out(run, options, by, edited)
+        })
+    }
+
+    /// Checks what must hold after a run, or some that were under way at the same time.
+    pub(super) fn checked<T>(
+        &mut self,
+        run: &Run,
+        options: &Options,
+        by_daemon: bool,
+        go: impl FnOnce(&History, &Edited) -> Result<Option<T>, String>,
+    ) -> Result<Option<T>, String>
+    where
+        T: Reported,
+    {
         if !run.faults.is_empty() || !run.cuts.is_empty() {
             self.troubled = true;
         }
@@ -252,18 +288,18 @@ impl History {
             self.world.loaded.lock().unwrap().entry(node).or_insert(now);
         }
         let calm = run.faults.is_empty() && run.cuts.is_empty();
-        let planned = if run.dry_first && calm && by.is_none() { Some(self.dry_run(run)?) } else { None };
+        let planned = if run.dry_first && calm && !by_daemon { Some(self.dry_run(run)?) } else { None };
         let before = self.world.list_all();
         self.world.clock.advance(Duration::from_millis(10));
         let edited = Arc::new(Mutex::new(Vec::new()));
-        let report = self.carry_out(run, options, by, &edited)?;
+        let report = go(self, &edited)?;
         self.world.clock.advance(Duration::from_millis(10));
         let edited = std::mem::take(&mut *edited.lock().unwrap());
         // What people changed meanwhile did not come from the run.
         let mut lost_by_hand: BTreeSet<u32> = BTreeSet::new();
         let mut touched = BTreeSet::new();
-        for (host, dir, was) in &edited {
-            self.record_edit(*host, *dir, was);
+        for (host, dir, was, then) in &edited {
+            self.record_edit((*host, *dir), was, then.as_ref());
             lost_by_hand.extend(numbers(was));
             touched.insert((*host, *dir));
         }
@@ -283,7 +319,7 @@ impl History {
         if report.is_some() {
             self.uncovered.clear();
         }
-        if let (Some(planned), Some(report)) = (planned, &report)
+        if let (Some(planned), Some(report)) = (planned, report.as_ref().and_then(Reported::report))
             && lines(&planned) != lines(report)
         {
             return Err(format!(
@@ -302,8 +338,11 @@ impl History {
         Ok(report)
     }
 
-    fn record_edit(&mut self, host: usize, dir: usize, before: &Listing) {
-        self.record_change(host, dir, before);
+    fn record_edit(&mut self, (host, dir): (usize, usize), before: &Listing, after: Option<&Listing>) {
+        match after {
+            Some(after) => self.record_between(host, dir, before, after),
+            None => self.record_change(host, dir, before),
+        }
         // Which of a run's doings came before it is not known.
         self.buried.retain(|(of, ..)| *of != dir);
     }
@@ -322,11 +361,62 @@ impl History {
         &self,
         run: &Run,
         options: &Options,
-        by: Option<&ByDaemon>,
+        by: Option<(&ByDaemon, u64)>,
         edited: &Edited,
     ) -> Result<Ran, String> {
+        let streams = Streams::default();
+        let run = if self.backwards {
+            Run { order: run.order.iter().rev().copied().collect(), ..run.clone() }
+        } else {
+            run.clone()
+        };
+        let faults = if options.dry_run { Vec::new() } else { run.faults.clone() };
+        self.begin(faults, &streams, edited);
+        // Nobody opens a gate for one that is alone.
+        let run = Run { silent: None, ..run };
+        let ended = self.launch(&run, options, by, (&streams, &Arc::default()), None);
+        self.end();
+        ended
+    }
+
+    /// From now on these faults happen in the runs that are under way.
+    pub(super) fn begin(&self, faults: Vec<Fault>, streams: &Streams, edited: &Edited) {
         let world = &self.world;
-        let own = by.map(|by| by.own.clone());
+        let edit = {
+            let (base, setup, clock) = (world.base.clone(), world.setup.clone(), world.clock.clone());
+            let edited = Arc::clone(edited);
+            move |host: usize, dir: usize, op: &super::script::Op| {
+                let root = world::root(&base, &setup, host, dir);
+                if !setup.directories().contains(&dir) {
+                    return;
+                }
+                edited.lock().unwrap().push((host, dir, disk::list(&root, setup.carved(dir)), None));
+                clock.advance(Duration::from_millis(200));
+                world::edit(&root, clock.read(), op);
+            }
+        };
+        let streams = Arc::clone(streams);
+        watch::begin(faults, world.setup.exchange, Box::new(edit), Box::new(move || net::hang_up(&streams)));
+    }
+
+    /// No run is under way any more.
+    pub(super) fn end(&self) {
+        for (host, gone) in watch::end() {
+            disk::empty(&self.world.base.join(format!("h{host}")), &gone);
+        }
+    }
+
+    /// Makes a run, which may be one of several.
+    pub(super) fn launch(
+        &self,
+        run: &Run,
+        options: &Options,
+        by: Option<(&ByDaemon, u64)>,
+        (streams, gate): (&Streams, &Arc<Gate>),
+        shared: Option<&sync::Shared>,
+    ) -> Result<Ran, String> {
+        let world = &self.world;
+        let own = by.map(|(by, _)| by.own.clone());
         let own = move |host: usize| own.as_ref().map_or_else(Arc::default, |own| Arc::clone(&own[host]));
         let disk = {
             let (base, setup) = (world.base.clone(), world.setup.clone());
@@ -345,33 +435,16 @@ impl History {
             })
         };
         let mut run = run.clone();
-        if self.backwards {
-            run.order.reverse();
+        if world.setup.parallel < world.nodes || by.is_some() {
+            run.order.clear();
         }
-        let run = &run;
-        let in_order = world.setup.parallel >= world.nodes && by.is_none();
-        let net = Net::new(run, world.nodes, in_order, world.base.clone(), world.clock.clone(), disk);
-        let streams = Arc::clone(&net.streams);
-        let hang_up = move || {
-            for stream in &*streams.lock().unwrap() {
-                let _ = stream.shutdown(Shutdown::Both);
+        let released = |node: &NodeReport| {
+            if let Some((by, number)) = by {
+                by.release(number, node);
             }
         };
-        let edit = {
-            let (base, setup, clock) = (world.base.clone(), world.setup.clone(), world.clock.clone());
-            let edited = Arc::clone(edited);
-            move |host: usize, dir: usize, op: &super::script::Op| {
-                let root = world::root(&base, &setup, host, dir);
-                if !setup.directories().contains(&dir) {
-                    return;
-                }
-                edited.lock().unwrap().push((host, dir, disk::list(&root, setup.carved(dir))));
-                clock.advance(Duration::from_millis(200));
-                world::edit(&root, clock.read(), op);
-            }
-        };
-        let faults: Vec<Fault> = if options.dry_run { Vec::new() } else { run.faults.clone() };
-        watch::begin(faults, world.setup.exchange, Box::new(edit), Box::new(hang_up.clone()));
+        let place = (world.base.clone(), world.clock.clone(), disk as net::Disk);
+        let net = Net::new(&run, place, (Arc::clone(streams), Arc::clone(gate)), &released);
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let state = StateDir::open(&world.state_dir(0))?;
             let (clock, ids) = (world.clock.clone(), world.ids.clone());
@@ -383,22 +456,19 @@ impl History {
                 new_id: &move || ids.next(),
                 progress: &Silent,
                 stop: &AtomicBool::new(false),
-                shared: None,
+                shared,
                 may_reload: &|_, _| true,
                 merged: &|directory, members| {
-                    if let Some(by) = by {
+                    if let Some((by, _)) = by {
                         by.merged.lock().unwrap().push((directory.to_owned(), members.to_vec()));
                     }
                 },
             };
             sync::run(&environment, &Spec::new(&world.config, options, true))
         }));
-        hang_up();
+        net.hang_up();
         let broken = net.settle();
         let killed = watch::was_killed(0);
-        for (host, gone) in watch::end() {
-            disk::empty(&world.base.join(format!("h{host}")), &gone);
-        }
         if let Some(broken) = broken.first() {
             return Err(broken.clone());
         }

@@ -114,6 +114,57 @@ fn a_run_cut_off_between_both_notes_of_a_base_forgets_no_deletion() {
     );
 }
 
+/// What a node recorded while nobody could reach it comes to Main in a run for that node alone, since it alone may have
+/// missed anything. Main's events are of our own making, and the other nodes have nothing due: a round must tell.
+#[test]
+fn what_comes_to_main_in_a_run_for_one_node_goes_on_to_the_others() {
+    let away = Run { away: vec![1], ..Run::default() };
+    alone(&Script {
+        nodes: 3,
+        twice: false,
+        setup: setup(),
+        steps: vec![
+            write(0, BOTH, "a", 1),
+            Step::Converge,
+            Step::Settle,
+            Step::Turn(away),
+            write(1, BOTH, "b", 2),
+            Step::Wait { seconds: 60 },
+            Step::Turn(Run::default()),
+            Step::Stands { dir: BOTH, path: "b", content: Some(2) },
+        ],
+    });
+}
+
+/// A file that was changed while one node was silent is on the others, and with the next turn on that one.
+#[test]
+fn runs_go_on_beside_one_that_waits_for_a_silent_node() {
+    for bytes in [0, 500, 3000] {
+        let meanwhile = vec![
+            (0, PUSH, Op::Write { path: "a", content: 3 }),
+            (2, BOTH, Op::Write { path: "b", content: 4 }),
+            (0, PUSH, Op::Delete { path: "d/a" }),
+        ];
+        let run = Run { silent: Some((1, bytes)), meanwhile, ..Run::default() };
+        alone(&Script {
+            nodes: 3,
+            twice: false,
+            setup: setup(),
+            steps: vec![
+                write(0, PUSH, "d/a", 1),
+                Step::Converge,
+                Step::Settle,
+                write(0, PUSH, "a", 2),
+                Step::Wait { seconds: 60 },
+                Step::Turn(run),
+                Step::Stands { dir: PUSH, path: "a", content: Some(3) },
+                Step::Stands { dir: PUSH, path: "d/a", content: None },
+                Step::Stands { dir: BOTH, path: "b", content: Some(4) },
+            ],
+        });
+    }
+}
+
 /// The base of the outer directory was taken for one that knows what lies in the inner one: all that nodes alone had
 /// there was what a mirror deletes.
 #[test]

@@ -14,6 +14,7 @@ use xds_sync::node::{
     Accept, Ended, EpochLimit, Hello, Local, LocalOptions, NodeError, NodeErrorKind, NodeSession, Peer,
     Remote, agent,
 };
+use xds_sync::report::NodeReport;
 use xds_sync::sync::Connect;
 use xds_sync::watch::OwnWrites;
 
@@ -24,45 +25,73 @@ use super::world::VirtualClock;
 /// Makes the disk of the node with this number.
 pub type Disk = Arc<dyn Fn(usize) -> (LocalOptions, Arc<OwnWrites>) + Send + Sync>;
 
+/// Is told what a run came to on a node.
+pub type Released<'a> = &'a (dyn Fn(&NodeReport) + Sync);
+
+/// Streams that are shut down when Main is killed.
+pub type Streams = Arc<Mutex<Vec<UnixStream>>>;
+
+/// Where the bytes of a silent node wait.
+#[derive(Default)]
+pub struct Gate {
+    is_open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub fn open(&self) {
+        *self.is_open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(self.opened.wait_while(self.is_open.lock().unwrap(), |is_open| !*is_open).unwrap());
+    }
+}
+
 /// An agent's thread, and of which node; the error is what it panicked with.
 type Agent = (usize, JoinHandle<Result<(), String>>);
 
-pub struct Net {
+pub struct Net<'a> {
     run: Run,
-    nodes: usize,
     base: PathBuf,
     clock: VirtualClock,
     disk: Disk,
-    /// Main's ends; shut down when Main is killed.
-    pub streams: Arc<Mutex<Vec<UnixStream>>>,
+    /// Main's ends, of all runs that are under way.
+    all: Streams,
+    /// Those of this run.
+    own: Streams,
+    gate: Arc<Gate>,
+    released: Released<'a>,
     agents: Mutex<Vec<Agent>>,
     /// How many nodes have answered, in the order that the script has.
     turn: (Mutex<usize>, Condvar),
 }
 
-impl Net {
+impl<'a> Net<'a> {
     pub fn new(
         run: &Run,
-        nodes: usize,
-        in_order: bool,
-        base: PathBuf,
-        clock: VirtualClock,
-        disk: Disk,
-    ) -> Net {
-        let mut run = run.clone();
-        if !in_order {
-            run.order.clear();
-        }
+        (base, clock, disk): (PathBuf, VirtualClock, Disk),
+        (all, gate): (Streams, Arc<Gate>),
+        released: Released<'a>,
+    ) -> Net<'a> {
         Net {
-            run,
-            nodes,
+            run: run.clone(),
             base,
             clock,
             disk,
-            streams: Arc::default(),
+            all,
+            own: Arc::default(),
+            gate,
+            released,
             agents: Mutex::default(),
             turn: (Mutex::new(0), Condvar::new()),
         }
+    }
+
+    /// Ends this run's connections.
+    pub fn hang_up(&self) {
+        hang_up(&self.own);
     }
 
     /// Waits until no agent is at work any more. Those that broke down, but were not killed, are told.
@@ -96,13 +125,16 @@ impl Net {
         if self.run.away.contains(&node) {
             return Err(NodeError::new(NodeErrorKind::Unreachable, "no route"));
         }
-        assert!(node <= self.nodes);
         let (main, far) = UnixStream::pair().map_err(lost)?;
-        self.streams.lock().unwrap().push(main.try_clone().map_err(lost)?);
+        for streams in [&self.all, &self.own] {
+            streams.lock().unwrap().push(main.try_clone().map_err(lost)?);
+        }
         let left = self.run.cuts.iter().find(|(cut, _)| *cut == node).map_or(i64::MAX, |(_, bytes)| *bytes);
         let slow = self.run.slow.iter().find(|(slow, _)| *slow == node);
         let slow = slow.map(|(_, millis)| (self.clock.clone(), Duration::from_millis(*millis)));
-        let far = Frail { stream: far, left: Arc::new(AtomicI64::new(left)), slow };
+        let silent = self.run.silent.filter(|(silent, _)| *silent == node);
+        let silent = silent.map(|(_, bytes)| (Arc::new(AtomicI64::new(bytes)), Arc::clone(&self.gate)));
+        let far = Frail { stream: far, left: Arc::new(AtomicI64::new(left)), slow, silent };
         let (options, base) = (Arc::clone(&self.disk), self.base.clone());
         let agent = std::thread::spawn(move || {
             watch::become_host(node);
@@ -126,6 +158,12 @@ impl Net {
     }
 }
 
+pub fn hang_up(streams: &Streams) {
+    for stream in &*streams.lock().unwrap() {
+        let _ = stream.shutdown(Shutdown::Both);
+    }
+}
+
 pub fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?").to_owned()
@@ -135,13 +173,18 @@ fn lost(error: io::Error) -> NodeError {
     NodeError::new(NodeErrorKind::Lost, error.to_string())
 }
 
-impl Connect for Net {
+impl Connect for Net<'_> {
     fn connect(&self, node: &str) -> Result<Box<dyn NodeSession>, NodeError> {
         let number: usize = node.trim_start_matches("node").parse().unwrap();
         self.await_turn(number);
         let opened = self.open(number);
         self.turn_is_over();
         Ok(Box::new(opened?))
+    }
+
+    fn release(&self, node: &NodeReport, session: Option<Box<dyn NodeSession>>) {
+        drop(session);
+        (self.released)(node);
     }
 }
 
@@ -166,11 +209,14 @@ impl Peer for Nobody {
 }
 
 /// A stream that breaks once so many bytes have gone through it, in the middle of a message or between two.
-/// A slow one lets few bytes through at a time, lets all other threads go first, and takes simulated time.
+/// A slow one lets few bytes through at a time, lets all other threads go first, and takes simulated time. A silent one lets
+/// none through until its gate is opened.
 struct Frail {
     stream: UnixStream,
     left: Arc<AtomicI64>,
     slow: Option<(VirtualClock, Duration)>,
+    /// How many bytes go through before the rest waits.
+    silent: Option<(Arc<AtomicI64>, Arc<Gate>)>,
 }
 
 /// How many bytes go over a slow line at a time, and how often others go first.
@@ -180,13 +226,18 @@ const SLOW_TURNS: usize = 20;
 impl Clone for Frail {
     fn clone(&self) -> Frail {
         let stream = self.stream.try_clone().unwrap();
-        Frail { stream, left: Arc::clone(&self.left), slow: self.slow.clone() }
+        Frail { stream, left: Arc::clone(&self.left), slow: self.slow.clone(), silent: self.silent.clone() }
     }
 }
 
 impl Frail {
     /// How many of so many bytes go through now.
     fn passing(&self, bytes: usize) -> usize {
+        if let Some((left, gate)) = &self.silent
+            && left.load(Ordering::Relaxed) <= 0
+        {
+            gate.pass();
+        }
         let Some((clock, time)) = &self.slow else { return bytes };
         clock.advance(*time);
         (0..SLOW_TURNS).for_each(|_| std::thread::yield_now());
@@ -194,6 +245,9 @@ impl Frail {
     }
 
     fn spend(&self, bytes: usize) -> io::Result<usize> {
+        if let Some((left, _)) = &self.silent {
+            left.fetch_sub(bytes as i64, Ordering::Relaxed);
+        }
         let left = self.left.fetch_sub(bytes as i64, Ordering::Relaxed);
         if left >= bytes as i64 {
             return Ok(bytes);

@@ -166,6 +166,11 @@ pub struct Run {
     pub cuts: Vec<(usize, i64)>,
     /// Nodes whose lines let few bytes through at a time, and how many milliseconds each of these takes.
     pub slow: Vec<(usize, u64)>,
+    /// A node that says nothing more after so many bytes, until the daemon has nothing else left to do. The run is then one
+    /// of several at the same time.
+    pub silent: Option<(usize, i64)>,
+    /// What people change while it is silent: host, directory and what.
+    pub meanwhile: Vec<(usize, usize, Op)>,
 }
 
 /// Something that happens at a host's nth time at a point.
@@ -312,6 +317,14 @@ impl Script {
                 run.slow.remove(slow);
                 simpler.push(run);
             }
+            if run.silent.is_some() {
+                simpler.push(Run { silent: None, ..run.clone() });
+            }
+            for meanwhile in 0..run.meanwhile.len() {
+                let mut run = run.clone();
+                run.meanwhile.remove(meanwhile);
+                simpler.push(run);
+            }
             for away in 0..run.away.len() {
                 let mut run = run.clone();
                 run.away.remove(away);
@@ -363,13 +376,18 @@ impl Maker {
     }
 
     fn change(&mut self) -> Step {
+        let (host, dir, op) = self.edit();
+        Step::Change { host, dir, op }
+    }
+
+    fn edit(&mut self) -> (usize, usize, Op) {
         let dir = self.random.below(2);
         // Pushed files are edited on Main, recordings come from everywhere.
         let host = match dir {
             PUSH if self.random.chance(80) => 0,
             _ => self.random.below(self.nodes + 1),
         };
-        Step::Change { host, dir, op: self.op() }
+        (host, dir, self.op())
     }
 
     fn setting(&mut self) -> Setting {
@@ -411,7 +429,13 @@ impl Maker {
             if let Step::Run(run) = step
                 && self.random.chance(75)
             {
-                *step = Step::Turn(Run { dry_first: false, ..run.clone() });
+                let mut run = Run { dry_first: false, ..run.clone() };
+                if self.random.chance(60) {
+                    let reach = self.random.pick(&[1, 1_000, 10_000]);
+                    run.silent = Some((1 + self.random.below(self.nodes), self.random.below(reach) as i64));
+                    run.meanwhile = (0..self.random.below(4)).map(|_| self.edit()).collect();
+                }
+                *step = Step::Turn(run);
             }
         }
     }

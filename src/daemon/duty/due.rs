@@ -15,7 +15,7 @@ use crate::model::{Direction, rfc3339};
 use crate::site::KnownNodes;
 use crate::state::BegunRun;
 use crate::sync::{self, Options, Silent};
-use crate::watch::{Dirt, RunPlan};
+use crate::watch::{Dirt, NodeResult, RunPlan};
 
 impl Duty<'_> {
     /// Does what is due. `Some`: the duty is over.
@@ -272,7 +272,7 @@ impl Duty<'_> {
 
     pub(super) fn start(&mut self, shared: &Arc<Shared>, plan: RunPlan, options: Options, begun: Begun) {
         let tell = Arc::new(self.teller());
-        let RunPlan { number, nodes, .. } = plan;
+        let RunPlan { number, nodes, directories } = plan;
         let (released, merged) = (Arc::clone(&tell), Arc::clone(&tell));
         let core = Arc::clone(&self.core);
         let monotonic = self.machine().monotonic;
@@ -285,6 +285,7 @@ impl Duty<'_> {
             site: Arc::clone(&self.site),
             shared: Arc::clone(shared),
             lanes: Arc::clone(&self.lanes),
+            directories: directories.clone(),
             only_publishes: nodes.iter().all(|node| node == STORE) && !nodes.is_empty(),
             publishes: nodes.iter().any(|node| node == STORE) && !options.dry_run,
             options: Options {
@@ -297,7 +298,7 @@ impl Duty<'_> {
             },
             is_asked: begun.asked.is_some(),
             is_for_cron: begun.asked.as_ref().is_some_and(|(request, _)| request.cron),
-            released: Box::new(move |node| released(Own::Released(number, node.to_owned()))),
+            released: Box::new(move |node, result| released(Own::Released(number, node.to_owned(), result))),
             merged: Box::new(move |directory, members| {
                 merged(Own::Merged(directory.to_owned(), members.to_vec()));
             }),
@@ -323,10 +324,9 @@ impl Duty<'_> {
         if let Err(error) = started {
             log::error!("no thread for a run: {error}");
             self.begun.remove(&number);
-            let lost = crate::watch::NodeResult { lost: true, ..Default::default() };
-            let results = nodes.into_iter().map(|node| (node, lost.clone())).collect();
+            let failed = directories.into_iter().collect();
             let now = self.now();
-            self.core().queues.finished(now, number, &results, 0.0);
+            self.core().queues.finished(now, number, &NodeResult { failed, ..NodeResult::default() }, 0.0);
         }
     }
 }

@@ -1,9 +1,8 @@
 //! What the daemon makes of what has happened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use super::{Duty, WATCH_AGAIN};
 use crate::config::{Config, Directory};
@@ -15,7 +14,7 @@ use crate::model::escape::{clean, escape_for_people};
 use crate::node::NodeError;
 use crate::report::text::{Style, Verbosity};
 use crate::report::{json, text};
-use crate::watch::{Dirt, Seen};
+use crate::watch::{Dirt, NodeResult, Seen};
 
 impl Duty<'_> {
     pub(in crate::daemon) fn take(&mut self, own: Own) {
@@ -24,7 +23,7 @@ impl Duty<'_> {
             Own::Seen(node, seen) => self.see(Some(node), seen),
             Own::Up(node, polled) => self.up(&node, polled),
             Own::Down(node, error) => self.down(&node, error),
-            Own::Released(run, node) => self.core().queues.released(run, &node),
+            Own::Released(run, node, result) => self.released(run, &node, &result),
             Own::Merged(directory, members) => self.merged(&directory, &members),
             Own::Over(run, over) => self.over(run, *over),
             Own::Found(config) => self.found(&config),
@@ -105,38 +104,32 @@ impl Duty<'_> {
         (state.logged, state.since, state.error) = (Some(Some(error.kind)), None, Some(error));
     }
 
+    /// What is due to the node again, or later, does not wait for the other nodes of the run.
+    fn released(&mut self, run: u64, node: &str, result: &NodeResult) {
+        let (now, chance) = (self.now(), (self.machine().chance)());
+        self.core().queues.released(now, run, node, result, chance);
+    }
+
     pub(super) fn over(&mut self, run: u64, mut over: Over) {
         let Some(begun) = self.begun.remove(&run) else { return };
         self.mains.extend(over.main.take());
         let (now, chance) = (self.now(), (self.machine().chance)());
-        let directories = &self.config.directories;
-        let find = |name: &str| directories.iter().find(|directory| directory.name == name);
-        let store = over.store.take();
-        let mut results = match &over.report {
+        let left = match &over.report {
             Ok(report) => {
                 for change in &report.changes {
                     if let Some(node) = self.nodes.get_mut(&change.node) {
                         node.last_change = Some(report.started + report.duration);
                     }
                 }
-                run::results(
-                    report,
-                    &begun.directories,
-                    |name| find(name).map_or(Duration::ZERO, |directory| directory.settle),
-                    |name, kind| {
-                        find(name).is_some_and(|directory| directory.reload.iter().any(|is| is == kind))
-                    },
-                )
+                NodeResult { lost: true, ..NodeResult::default() }
             }
             Err(error) => {
                 log::error!("run: {error:#}");
-                let failed = begun.directories.iter().cloned().collect::<BTreeSet<_>>();
-                let result = crate::watch::NodeResult { failed, ..Default::default() };
-                self.nodes.keys().map(|node| (node.clone(), result.clone())).collect()
+                // Also to nodes that are there: not again at once.
+                NodeResult { failed: begun.directories.into_iter().collect(), ..NodeResult::default() }
             }
         };
-        results.extend(store.map(|result| (run::STORE.to_owned(), result)));
-        self.core().queues.finished(now, run, &results, chance);
+        self.core().queues.finished(now, run, &left, chance);
         if begun.is_full {
             self.first.get_or_insert(over.exit_code);
         }
