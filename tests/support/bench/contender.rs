@@ -85,6 +85,14 @@ pub(crate) fn rsync(cluster: &Cluster) -> Contender {
     Contender { name: "rsync -a --delete", script }
 }
 
+/// The same, over sftp.
+pub(crate) fn rclone(cluster: &Cluster) -> Contender {
+    let address = &cluster.nodes[0].address;
+    let to = format!(":sftp,host={address},user=root,key_file=/root/.ssh/rsync_xds:{SOUNDS}");
+    let script = format!("rclone -q sync --exclude '/.xds-sync/**' {SOUNDS} {to}");
+    Contender { name: "rclone sync", script }
+}
+
 /// The bare stream: nothing is compared, verified, or put in place at once.
 pub(crate) fn tar(cluster: &Cluster) -> Contender {
     let address = &cluster.nodes[0].address;

@@ -7,6 +7,7 @@ mod contender;
 mod live;
 mod measure;
 mod site;
+mod store;
 #[path = "../mod.rs"]
 mod support;
 
@@ -17,7 +18,7 @@ use support::Cluster;
 
 const USAGE: &str = "usage: bench PROGRAM ROUNDS [CASE…]; cases: ";
 type Case = fn(&Bench);
-const CASES: [(&str, Case); 16] = [
+const CASES: [(&str, Case); 19] = [
     ("nothing", nothing_to_do),
     ("growth", from_two_to_eight_nodes),
     ("dialplan", one_dialplan_file),
@@ -34,6 +35,9 @@ const CASES: [(&str, Case); 16] = [
     ("removed", a_hundred_thousand_removed),
     ("storm", a_storm_of_changes),
     ("hostile", what_a_user_may_do),
+    ("publish", store::a_publication),
+    ("follow", store::nothing_new),
+    ("first_pull", store::a_first_pull),
 ];
 
 struct Bench {
@@ -65,7 +69,12 @@ fn main() {
 
 impl Bench {
     fn cluster(&self, nodes: usize, directories: usize, more: &str) -> Cluster {
-        site::cluster(&self.program, nodes, directories, more)
+        site::cluster(&self.program, nodes, directories, None, more)
+    }
+
+    /// One whose Main has other nodes in its configuration than its hosts.
+    fn cluster_of(&self, nodes: usize, directories: usize, config: &str, more: &str) -> Cluster {
+        site::cluster(&self.program, nodes, directories, Some(config), more)
     }
 
     /// Lets the contenders take turns, each round after `prepare`, and prints a row for each.
