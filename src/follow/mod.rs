@@ -30,9 +30,9 @@ use crate::fault::Point;
 
 pub(crate) use config::Config;
 pub(crate) use message::Message;
-pub(crate) use run::{Follower, Machine, Passed};
+pub use run::{Follower, Machine, OpenFn, Passed};
 pub(crate) use service::{Clock, Service};
-pub(crate) use spec::Asked;
+pub use spec::Asked;
 
 /// What this node remembers is written as Main's state is.
 const POINTS: Points = Points {

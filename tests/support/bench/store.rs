@@ -80,7 +80,7 @@ fn with_a_hub(bench: &Bench, directories: usize) -> (Cluster, Running) {
     add_follower(main, &node.read_text("/etc/xds-sync/node_key.pub"), "");
     let hub = main.spawn(["xds-sync", "serve", "--listen", &format!("0.0.0.0:{PORT}")]);
     let certificate = "/var/lib/xds-sync/hub/certificate.pem";
-    eventually("the hub", LIMIT, || main.sh(format!("ss -ltn | grep -q :{PORT}")).success());
+    eventually("the hub", LIMIT, || main.exists(certificate));
     node.write("/etc/xds-sync/hub.pem", main.read(certificate));
     node.write("/etc/xds-sync/main.pub", main.read("/root/.ssh/rsync_xds.pub"));
     let store = format!("url = 'https://main:{PORT}/store'\nca = '/etc/xds-sync/hub.pem'");
