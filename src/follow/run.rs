@@ -36,8 +36,7 @@ use crate::store::{Asker, Objects, StoreError, StoreSpec};
 use crate::sync::{self, Connect, Environment, FOLLOWER, MainSide, Progress};
 
 /// Opens a store for a node.
-pub type OpenFn =
-    Arc<dyn Fn(&StoreSpec, Asker<'_>) -> Result<Arc<dyn Objects>, StoreError> + Send + Sync>;
+pub type OpenFn = Arc<dyn Fn(&StoreSpec, Asker<'_>) -> Result<Arc<dyn Objects>, StoreError> + Send + Sync>;
 
 /// What a follower needs of its machine.
 #[derive(Clone)]

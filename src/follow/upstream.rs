@@ -14,10 +14,10 @@ use super::trees::{Summary, Trees};
 use super::upload::Uploading;
 use crate::disk::marker::Marker;
 use crate::model::{
-    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space,
-    Step, TrashKeep, Tree, rfc3339,
+    Action, Entry, Meta, Outcome, Owner, Pruned, RelPathBuf, ReloadOutcome, ReloadState, Space, Step,
+    TrashKeep, Tree, rfc3339,
 };
-use crate::node::{Attempt, Endpoint, NodeError, NodeErrorKind, PreparedRoot, Refusal, TrashReader};
+use crate::node::{Attempt, Endpoint, NodeError, NodeErrorKind, PreparedRoot, Trashless};
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::store::blobs::{StoreSource, get_object};
@@ -27,7 +27,7 @@ use crate::store::tree::{Part, Parts};
 use crate::store::upload::{On, Upload, UploadedChange, UploadedDirectory};
 use crate::store::{FORMAT, Objects, Sha256, StoreError, upload};
 use crate::sync::{BlobSource, MainSide, MainStage};
-use crate::transfer::trash::{TrashEntry, TrashId};
+use crate::transfer::trash::TrashEntry;
 use crate::transfer::{BlobRequest, Received, Sink, Source};
 
 /// What is known of an upload before anything is in it.
@@ -224,7 +224,8 @@ impl Upstream {
         let laid: BTreeMap<RelPathBuf, Option<Entry>> = actions.iter().flat_map(results).collect();
         if let Some(directory) = self.directories.get_mut(directory) {
             directory.summary = None;
-            directory.contents = OnceLock::from(Contents { tree: Arc::new(base.with(&laid)), parts: contents });
+            directory.contents =
+                OnceLock::from(Contents { tree: Arc::new(base.with(&laid)), parts: contents });
         }
         self.changes = changes;
         Ok(())
@@ -381,30 +382,8 @@ impl Endpoint for Upstream {
     }
 }
 
-/// A store has no trash.
-impl TrashReader for Upstream {
-    fn versions(&mut self, _: &str, _: &RelPath) -> Result<Attempt<Vec<TrashEntry>>, NodeError> {
-        Ok(Ok(Vec::new()))
-    }
-
-    fn recall(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        paths: &[RelPathBuf],
-    ) -> Result<Vec<Attempt<Entry>>, NodeError> {
-        Ok(paths.iter().map(|_| Err(Refusal::new("a store has no trash"))).collect())
-    }
-
-    fn send_trashed(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        _: &[BlobRequest],
-        _: &mut dyn Sink,
-    ) -> Result<(), NodeError> {
-        Err(misuse("a store has no trash"))
-    }
+impl Trashless for Upstream {
+    const WHY: &'static str = "a store has no trash";
 }
 
 impl MainSide for Upstream {

@@ -181,7 +181,8 @@ impl StoreSource {
             [(name, len)] => self.objects.get(name, len).map(|got| vec![got]),
             _ => self.objects.get_all(&wanted),
         };
-        let mut got = got.map(|got| wanted.iter().map(|(name, _)| *name).zip(got).collect::<Vec<_>>().into_iter());
+        let mut got =
+            got.map(|got| wanted.iter().map(|(name, _)| *name).zip(got).collect::<Vec<_>>().into_iter());
         let fetched = jobs.iter().map(|job| {
             let (Some(object), Job::Part(part, _)) = (job.object(), job) else { return Ok(Fetched::Nothing) };
             match got.as_mut().map_err(|error| error.clone())?.next() {
@@ -332,9 +333,14 @@ pub(crate) mod tests {
         };
         let jobs: Vec<Job> = [1, 2, 3, BATCH, 4, 5, BATCH - 8, 9].into_iter().flat_map(job).collect();
         let lengths = |most| {
-            let of = |batch: &Batch| jobs[batch.jobs.clone()].iter().filter_map(Job::object).map(|(_, len)| len).collect();
+            let of = |batch: &Batch| {
+                jobs[batch.jobs.clone()].iter().filter_map(Job::object).map(|(_, len)| len).collect()
+            };
             let all = batches(&jobs, most);
-            assert_eq!(all.iter().flat_map(|batch| batch.jobs.clone()).collect::<Vec<_>>(), (0..jobs.len()).collect::<Vec<_>>());
+            assert_eq!(
+                all.iter().flat_map(|batch| batch.jobs.clone()).collect::<Vec<_>>(),
+                (0..jobs.len()).collect::<Vec<_>>()
+            );
             all.iter().map(of).collect::<Vec<Vec<u64>>>()
         };
         assert_eq!(lengths(3), [vec![1, 2, 3], vec![BATCH], vec![4, 5], vec![BATCH - 8], vec![9]]);

@@ -210,7 +210,8 @@ impl Chain<'_> {
     /// What mostly says that nothing is new, in one round trip.
     fn first(&self, seen: &Seen) -> Result<First, StoreError> {
         let (next_epoch, next_seq) = (seen.epoch + 1, seen.seq + 1);
-        let (alive, lease, head) = (names::alive(seen.epoch), names::lease(next_epoch), names::head(next_seq));
+        let (alive, lease, head) =
+            (names::alive(seen.epoch), names::lease(next_epoch), names::head(next_seq));
         let wanted = [(&*alive, MAX_SMALL), (&*lease, MAX_SMALL), (&*head, MAX_HEAD)];
         let mut found = self.objects.get_all(&wanted)?.into_iter();
         let mut next = || found.next().flatten();

@@ -61,9 +61,7 @@ impl Origins {
     /// Scans every directory that the run is for.
     pub(super) fn scan(run: &Run<'_>) -> Origins {
         let scanned = run.spec.directories.iter();
-        Origins(Mutex::new(
-            scanned.map(|directory| (directory.name.clone(), look(run, directory))).collect(),
-        ))
+        Origins(Mutex::new(scanned.map(|directory| (directory.name.clone(), look(run, directory))).collect()))
     }
 
     fn known(&self, directory: &str) -> Result<Known, Halt> {
@@ -74,11 +72,9 @@ impl Origins {
     /// What can be told of a directory at once, or why it is left alone on all nodes.
     pub(super) fn standing(&self, directory: &str) -> Result<Standing, Halt> {
         Ok(match self.known(directory)? {
-            Known::Whole(origin) => Standing {
-                digest: origin.digest,
-                leftovers: origin.leftovers,
-                root: origin.root.clone(),
-            },
+            Known::Whole(origin) => {
+                Standing { digest: origin.digest, leftovers: origin.leftovers, root: origin.root.clone() }
+            }
             Known::Scanned(scanned, root) => {
                 Standing { digest: scanned.digest, leftovers: scanned.leftovers, root }
             }
@@ -141,11 +137,7 @@ fn look(run: &Run<'_>, directory: &DirectorySpec) -> Result<Known, Halt> {
 }
 
 /// Scans one of Main's directories, and holds its root against the one that was synchronised before.
-fn scan_checked(
-    main: &mut dyn MainSide,
-    run: &Run<'_>,
-    directory: &DirectorySpec,
-) -> Result<Scanned, Halt> {
+fn scan_checked(main: &mut dyn MainSide, run: &Run<'_>, directory: &DirectorySpec) -> Result<Scanned, Halt> {
     let scanned = main.scan(&directory.scan).map_err(unusable)?;
     let known = lock(run.ledger).roots.get(&directory.name).cloned();
     check_root(directory, &scanned.root, known.as_deref())?;

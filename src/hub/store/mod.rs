@@ -72,8 +72,19 @@ pub(super) fn routes(store: Store) -> Router {
     let Store { objects, keys, members, clock } = store;
     let shelf = Shelf::new(Arc::clone(&objects), keys);
     let at_work = Arc::new(Semaphore::new(AT_WORK));
-    let service = Arc::new(Service { objects, members: Members::new(members), shelf, waiters: Waiters::new(), at_work, clock });
-    Router::new().route(WAIT, get(wait)).route(SEVERAL, get(read_several)).route(OBJECTS, get(read).put(write)).with_state(service)
+    let service = Arc::new(Service {
+        objects,
+        members: Members::new(members),
+        shelf,
+        waiters: Waiters::new(),
+        at_work,
+        clock,
+    });
+    Router::new()
+        .route(WAIT, get(wait))
+        .route(SEVERAL, get(read_several))
+        .route(OBJECTS, get(read).put(write))
+        .with_state(service)
 }
 
 /// Why a request gets nothing else.
@@ -311,7 +322,8 @@ async fn wait_for(
     let looking = Arc::clone(service);
     let look = move || {
         let service = Arc::clone(&looking);
-        let newest = |service: &Service| service.shelf.newest((service.clock)()).map_err(|error| refused(&error));
+        let newest =
+            |service: &Service| service.shelf.newest((service.clock)()).map_err(|error| refused(&error));
         async move { service.blocking(newest).await }
     };
     let longest = Duration::from_secs(waiting.timeout.min(LONGEST_WAIT));

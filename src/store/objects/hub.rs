@@ -161,7 +161,8 @@ impl Objects for Hub {
             return Err(self.refusal(answer, SEVERAL));
         }
         let most = wanted.iter().fold(0u64, |sum, (_, limit)| sum.saturating_add(limit + several::LINE));
-        several::read(&self.body(answer, SEVERAL, most)?, wanted).map_err(|error| error.while_doing(&self.url))
+        several::read(&self.body(answer, SEVERAL, most)?, wanted)
+            .map_err(|error| error.while_doing(&self.url))
     }
 
     fn at_once(&self) -> usize {

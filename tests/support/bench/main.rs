@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod contender;
+mod followers;
 mod live;
 mod measure;
 mod site;
@@ -18,7 +19,7 @@ use support::Cluster;
 
 const USAGE: &str = "usage: bench PROGRAM ROUNDS [CASE…]; cases: ";
 type Case = fn(&Bench);
-const CASES: [(&str, Case); 19] = [
+const CASES: [(&str, Case); 20] = [
     ("nothing", nothing_to_do),
     ("growth", from_two_to_eight_nodes),
     ("dialplan", one_dialplan_file),
@@ -38,6 +39,7 @@ const CASES: [(&str, Case); 19] = [
     ("publish", store::a_publication),
     ("follow", store::nothing_new),
     ("first_pull", store::a_first_pull),
+    ("followers", many_followers),
 ];
 
 struct Bench {
@@ -127,6 +129,10 @@ fn in_step_with_four(bench: &Bench) -> Cluster {
     site::telephony(&cluster.main, 28_000, 20_000);
     cluster.main.sh(contender::xds_sync().script).ok();
     cluster
+}
+
+fn many_followers(bench: &Bench) {
+    followers::measure(&bench.program, bench.rounds);
 }
 
 fn a_change_until_it_is_there(bench: &Bench) {

@@ -19,13 +19,7 @@ fn configured() -> String {
 
 /// Lets the contenders take turns on a host, each after `prepare`, and prints a row for each. A script does the same `times`
 /// times.
-fn take_turns(
-    bench: &Bench,
-    case: &str,
-    times: u32,
-    contenders: &[(&Host, Contender)],
-    prepare: &dyn Fn(),
-) {
+fn take_turns(bench: &Bench, case: &str, times: u32, contenders: &[(&Host, Contender)], prepare: &dyn Fn()) {
     let mut taken: Vec<Vec<Taken>> = contenders.iter().map(|_| Vec::new()).collect();
     for _ in 0..bench.rounds {
         for ((host, contender), taken) in contenders.iter().zip(&mut taken) {
@@ -112,7 +106,9 @@ pub(crate) fn nothing_new(bench: &Bench) {
     node.sh("xds-sync -q follow --once").ok();
     let again = |command: &str| format!("set -e; for n in $(seq {PASSES}); do {command}; done");
     let follow = Contender { name: "xds-sync follow --once", script: again("xds-sync -q follow --once") };
-    let curl = format!("curl -s -o /tmp/key --cacert /etc/xds-sync/hub.pem https://main:{PORT}/ssh-key/rsync_xds.pub");
+    let curl = format!(
+        "curl -s -o /tmp/key --cacert /etc/xds-sync/hub.pem https://main:{PORT}/ssh-key/rsync_xds.pub"
+    );
     let curl = Contender { name: "curl, one request to the hub", script: again(&curl) };
     let program = Contender { name: "xds-sync --version", script: again("xds-sync --version >/dev/null") };
     let contenders = [(node, follow), (node, curl), (node, program)];
@@ -129,11 +125,9 @@ pub(crate) fn a_first_pull(bench: &Bench) {
         main.sh("xds-sync -q publish").ok();
         let follow =
             Contender { name: "xds-sync follow --once", script: "xds-sync -q follow --once".to_owned() };
-        let contenders = [
-            (node, follow),
-            (main, contender::rsync(&cluster)),
-            (main, contender::rclone(&cluster)),
-        ];
+        let _rclone = main.spawn(["bash", "-c", &contender::rclone_serve()]);
+        let contenders =
+            [(node, follow), (main, contender::rsync(&cluster)), (node, contender::rclone_http())];
         take_turns(bench, &format!("{what}, through the hub; ssh"), 1, &contenders, &|| {
             site::empty(&cluster.nodes);
             node.sh("rm -rf /var/lib/xds-sync/*").ok();
