@@ -9,6 +9,7 @@
 mod config;
 mod json;
 mod listen;
+mod machine;
 mod message;
 mod pending;
 mod prefetch;
@@ -30,7 +31,8 @@ use crate::fault::Point;
 
 pub(crate) use config::Config;
 pub(crate) use message::Message;
-pub use run::{Follower, Machine, OpenFn, Passed};
+pub use machine::{Machine, OpenFn};
+pub use run::{Follower, Passed};
 pub(crate) use service::{Clock, Service};
 pub use spec::Asked;
 

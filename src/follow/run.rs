@@ -1,7 +1,6 @@
 //! One pass: verify what is published, write that down, bring this node in step with it, upload what is new here, tell.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +10,7 @@ use anyhow::Context as _;
 use ssh_key::{PrivateKey, PublicKey};
 
 use super::config::Config;
+use super::machine::{Machine, OpenStore};
 use super::pending::Pending;
 use super::prefetch::prefetch;
 use super::spec::{Asked, spec, subscribed};
@@ -32,28 +32,8 @@ use crate::store::chain::{self, Found};
 use crate::store::head::Head;
 use crate::store::lease::Alive;
 use crate::store::names::Area;
-use crate::store::{Asker, Objects, StoreError, StoreSpec};
+use crate::store::{Asker, Objects, StoreError};
 use crate::sync::{self, Connect, Environment, FOLLOWER, MainSide, Progress};
-
-/// Opens a store for a node.
-pub type OpenFn = Arc<dyn Fn(&StoreSpec, Asker<'_>) -> Result<Arc<dyn Objects>, StoreError> + Send + Sync>;
-
-/// What a follower needs of its machine.
-#[derive(Clone)]
-pub struct Machine {
-    /// The clock.
-    pub now: fn() -> SystemTime,
-    /// Makes ULIDs.
-    pub new_id: fn() -> String,
-    /// The way to its store.
-    pub open: OpenFn,
-}
-
-impl fmt::Debug for Machine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Machine").finish_non_exhaustive()
-    }
-}
 
 /// A node that follows a store.
 #[derive(Clone)]
@@ -94,16 +74,6 @@ pub struct Passed {
     pub(crate) taken: u64,
     /// The store, if it was there.
     pub(super) store: Option<OpenStore>,
-}
-
-/// A store that a pass has opened.
-#[derive(Clone)]
-pub(super) struct OpenStore(pub(super) Arc<dyn Objects>);
-
-impl fmt::Debug for OpenStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OpenStore").field(&self.0.place()).finish()
-    }
 }
 
 /// Nothing was done, because of this.

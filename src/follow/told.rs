@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::json::{Standing, State};
-use super::run::{Follower, OpenStore, Outcome, Passed};
+use super::machine::OpenStore;
+use super::run::{Follower, Outcome, Passed};
 use crate::model::{ChangeKind, ReloadState, read_rfc3339, rfc3339};
 use crate::store::names::Area;
 use crate::store::status::NodeStatus;

@@ -42,7 +42,10 @@ pub(crate) fn cluster(
 ) -> Cluster {
     let written = if directories == 1 { ONE } else { FOUR };
     let builder = Cluster::new().program(program).nodes(nodes).without_asterisk();
-    let builder = config.into_iter().fold(builder, |builder, config| builder.config(config));
+    let builder = match config {
+        Some(config) => builder.config(config),
+        None => builder,
+    };
     builder.more_config(&format!("{written}{more}")).build()
 }
 
