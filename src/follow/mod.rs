@@ -30,8 +30,8 @@ use crate::durable::Points;
 use crate::fault::Point;
 
 pub(crate) use config::Config;
-pub(crate) use message::Message;
 pub use machine::{Machine, OpenFn};
+pub(crate) use message::Message;
 pub use run::{Follower, Passed};
 pub(crate) use service::{Clock, Service};
 pub use spec::Asked;
