@@ -32,7 +32,7 @@ pub mod fault;
 pub mod host;
 pub(crate) mod logging;
 pub mod site;
-pub(crate) mod follow;
+pub mod follow;
 pub mod record;
 pub(crate) mod daemon;
 pub mod cli;

@@ -1,6 +1,5 @@
 //! `xds-sync follow`: on a node, what Main has published, and back what is recorded here.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -12,14 +11,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::{Context, agent, exit, signals};
-use crate::follow::{Asked, Clock, Config, Follower, Machine, Message, Passed, Service};
+use crate::follow::{Asked, Clock, Follower, Machine, Message, Passed, Service};
 use crate::host;
 use crate::logging;
-use crate::node::{Accept, EpochLimit};
 use crate::record;
-use crate::report::status::Scope;
 use crate::report::{json, text};
-use crate::site::{self, Locked};
+use crate::site::Locked;
+use crate::store;
 use crate::sync::{Progress, Silent};
 
 const EXAMPLES: &str = "\
@@ -69,64 +67,36 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
         logging::use_syslog(logging::DEFAULT_FACILITY);
     }
     let file = agent::node_config();
-    let (accept, config) = read(&file).inspect_err(|error| record::no_run(&exit::line_of(error)))?;
-    let follower = |progress, stop| Follower {
-        accept,
-        config,
-        machine: Machine { now: host::now, new_id: host::ulid },
-        progress,
-        stop,
+    let machine = Machine { now: host::now, new_id: host::ulid, open: Arc::new(store::open_for_node) };
+    let follower = |progress, stop| {
+        let opened = Follower::open(&file, machine, progress, stop);
+        opened.inspect_err(|error| record::no_run(&exit::line_of(error)))
     };
     if args.once {
         let stop = signals::stop_flag()?;
-        let follower = follower(context.ui.progress(&stop), Arc::clone(&stop));
+        let follower = follower(context.ui.progress(&stop), Arc::clone(&stop))?;
         signals::begin_run(&stop);
         return once(context, args, &follower);
     }
     let stop: Arc<AtomicBool> = Arc::default();
-    let (outbox, inbox) = channel();
-    take_signals(outbox.clone(), Arc::clone(&stop))?;
     let progress: Arc<dyn Progress + Send> = Arc::new(Silent);
+    let follower = follower(progress, Arc::clone(&stop))?;
+    let (outbox, inbox) = channel();
+    take_signals(outbox.clone(), stop)?;
     let clock = Clock {
         monotonic: host::monotonic,
         chance: host::chance,
         pid: host::pid(),
         notify: host::notify_systemd,
     };
-    let service = Service { follower: follower(progress, stop), clock, inbox, outbox };
+    let service = Service { follower, clock, inbox, outbox };
     let served = service.serve();
     served.or_else(locked)
 }
 
-/// What this node allows, and what it follows.
-fn read(file: &Path) -> anyhow::Result<(Accept, Config)> {
-    let accept = Accept::read(file)?;
-    let accept = Accept { max_epoch: EpochLimit::at(host::now()), machine: Some(site::machine()), ..accept };
-    let config = Config::read(file)?;
-    let config = config.with_context(|| {
-        format!(
-            "this node follows no store: {} has neither [store] nor [follow]; see `man xds-sync-node`",
-            file.display()
-        )
-    })?;
-    Ok((accept, config))
-}
-
 fn once(context: &Context, args: &Args, follower: &Follower) -> anyhow::Result<u8> {
-    let state = follower.state()?;
-    let _lock = match site::lock(&state, || false) {
-        Ok(lock) => lock,
-        Err(error) => return locked(error),
-    };
     let asked = Asked { dry_run: args.dry_run, accept: args.accept_deletes.clone() };
-    let mut passed =
-        follower.pass(&state, &asked).inspect_err(|error| record::no_run(&exit::line_of(error)))?;
-    if !args.dry_run {
-        let has_files = passed.trusted.as_ref().is_some_and(|trusted| trusted.applied.is_some());
-        follower.tell(&passed, passed.state(has_files, false), 1);
-        let scope = Scope::default();
-        record::run(&state, &mut passed.report, passed.exit_code, scope);
-    }
+    let passed = follower.once(&asked).inspect_err(|error| record::no_run(&exit::line_of(error)))?;
     // The pass is over, and its exit code stands even where its report cannot be printed.
     if let Err(error) = print(context, args, &passed) {
         context.ui.error(&format!("printing the report: {error}"));

@@ -10,6 +10,7 @@ mod config;
 mod directories;
 mod json;
 mod listen;
+mod machine;
 mod message;
 mod pending;
 mod prefetch;
@@ -30,10 +31,11 @@ use crate::durable::Points;
 use crate::fault::Point;
 
 pub(crate) use config::Config;
+pub use machine::{Machine, OpenFn};
 pub(crate) use message::Message;
-pub(crate) use run::{Follower, Machine, Passed};
+pub use run::{Follower, Passed};
 pub(crate) use service::{Clock, Service};
-pub(crate) use spec::Asked;
+pub use spec::Asked;
 
 /// What this node remembers is written as Main's state is.
 const POINTS: Points = Points {

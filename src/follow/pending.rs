@@ -76,13 +76,18 @@ impl Pending {
         self.kept.keys().next_back().copied().unwrap_or(0)
     }
 
+    /// Whether any of them tells of a directory.
+    pub(super) fn has(&self, directory: &str) -> bool {
+        self.kept.values().any(|kept| kept.changes.contains_key(directory))
+    }
+
     /// A directory's tree as it will be once Main has taken all of them in.
-    pub(super) fn laid_over(&self, directory: &str, tree: &Tree) -> Tree {
+    pub(super) fn laid_over(&self, directory: &str, tree: Tree) -> Tree {
         let mut now: BTreeMap<RelPathBuf, Option<Entry>> = BTreeMap::new();
         for changes in self.kept.values().filter_map(|kept| kept.changes.get(directory)) {
             now.extend(changes.iter().map(|(path, change)| (path.clone(), change.now.clone())));
         }
-        if now.is_empty() { tree.clone() } else { tree.with(&now) }
+        if now.is_empty() { tree } else { tree.with(&now) }
     }
 
     /// Where the contents are that they tell of, in this node's area.

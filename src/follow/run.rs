@@ -1,27 +1,31 @@
 //! One pass: verify what is published, write that down, bring this node in step with it, upload what is new here, tell.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use ssh_key::{PrivateKey, PublicKey};
 
 use super::config::Config;
 use super::directories;
+use super::machine::{Machine, OpenStore};
 use super::pending::Pending;
 use super::prefetch::prefetch;
-use super::spec::{Asked, root_meta, spec, subscribed};
+use super::spec::{Asked, spec, subscribed};
 use super::trees::Trees;
 use super::trusted::{Trusted, TrustedFile, pinned_key};
 use super::upstream::{Draft, Upstream};
 use crate::model::escape::clean;
 use crate::model::read_rfc3339;
-use crate::node::{Accept, NodeError, NodeSession};
+use crate::node::{Accept, EpochLimit, NodeError, NodeSession};
+use crate::record;
 use crate::report::exit::{
     ALL_LOST, CONFLICT, IN_STEP, INCOMPATIBLE, PARTIAL, RELOAD, TAMPERED, TIMEOUT, first_of,
 };
+use crate::report::status::Scope;
 use crate::report::{NodeReport, NodeState, Problem, Report, Stage};
 use crate::site;
 use crate::state::{Identity, StateDir};
@@ -29,19 +33,12 @@ use crate::store::chain::{self, Found};
 use crate::store::head::Head;
 use crate::store::lease::Alive;
 use crate::store::names::Area;
-use crate::store::{self, Asker, Objects, StoreError};
+use crate::store::{Asker, Objects, StoreError};
 use crate::sync::{self, Connect, Environment, FOLLOWER, MainSide, Progress};
-
-/// What a follower needs of its machine.
-#[derive(Clone)]
-pub(crate) struct Machine {
-    pub(crate) now: fn() -> SystemTime,
-    pub(crate) new_id: fn() -> String,
-}
 
 /// A node that follows a store.
 #[derive(Clone)]
-pub(crate) struct Follower {
+pub struct Follower {
     /// What may be touched on this node.
     pub(crate) accept: Accept,
     pub(crate) config: Config,
@@ -68,14 +65,16 @@ pub(crate) enum Outcome {
 
 /// What came of a pass.
 #[derive(Debug)]
-pub(crate) struct Passed {
-    pub(crate) report: Report,
-    pub(crate) exit_code: u8,
+pub struct Passed {
+    pub report: Report,
+    pub exit_code: u8,
     pub(crate) outcome: Outcome,
     /// What this node has verified, if anything.
     pub(crate) trusted: Option<Trusted>,
     /// The last upload that Main has acknowledged.
     pub(crate) taken: u64,
+    /// The store, if it was there.
+    pub(super) store: Option<OpenStore>,
 }
 
 /// Nothing was done, because of this.
@@ -117,6 +116,39 @@ impl Connect for Follower {
 }
 
 impl Follower {
+    /// The node that `file`, its node.toml, speaks of.
+    pub fn open(
+        file: &Path,
+        machine: Machine,
+        progress: Arc<dyn Progress + Send>,
+        stop: Arc<AtomicBool>,
+    ) -> anyhow::Result<Follower> {
+        let accept = Accept::read(file)?;
+        let max_epoch = EpochLimit::at((machine.now)());
+        let accept = Accept { max_epoch, machine: Some(site::machine()), ..accept };
+        let config = Config::read(file)?.with_context(|| {
+            format!(
+                "this node follows no store: {} has neither [store] nor [follow]; see `man xds-sync-node`",
+                file.display()
+            )
+        })?;
+        Ok(Follower { accept, config, machine, progress, stop })
+    }
+
+    /// One pass, and its record. `Err`: something of this node itself, or another pass is under way
+    /// ([`Locked`](site::Locked)).
+    pub fn once(&self, asked: &Asked) -> anyhow::Result<Passed> {
+        let state = self.state()?;
+        let _lock = site::lock(&state, || false)?;
+        let mut passed = self.pass(&state, asked)?;
+        if !asked.dry_run {
+            let has_files = passed.trusted.as_ref().is_some_and(|trusted| trusted.applied.is_some());
+            self.tell(&passed, passed.state(has_files, false), 1);
+            record::run(&state, &mut passed.report, passed.exit_code, Scope::default());
+        }
+        Ok(passed)
+    }
+
     /// Where this node keeps what it remembers of following.
     pub(crate) fn dir(&self) -> PathBuf {
         self.accept.state_dir.join(DIR)
@@ -162,7 +194,7 @@ impl Follower {
     /// The store, for this node.
     pub(super) fn open_store(&self) -> Result<Arc<dyn Objects>, StoreError> {
         let Config { store, name, identity, .. } = &self.config;
-        store::open_for_node(store, Asker { name, identity, clock: self.machine.now })
+        (self.machine.open)(store, Asker { name, identity, clock: self.machine.now })
     }
 
     /// Finds the newest publication, and writes down that this node has seen it before anything else is done with it.
@@ -230,7 +262,8 @@ impl Follower {
         asked: &Asked,
     ) -> anyhow::Result<Result<Passed, Stopped>> {
         let Verified { objects, area, mut trusted, is_first, stale } = verified;
-        let head = trusted.head.clone();
+        let before = trusted.clone();
+        let head = &before.head;
         let taken = head.node(&self.config.name).map_or(0, |node| node.taken);
         let mut pending = Pending::read(&self.dir())?;
         pending.forget(taken, asked.dry_run);
@@ -249,16 +282,17 @@ impl Follower {
             identity: self.config.identity.clone(),
             now: self.machine.now,
         };
-        let mut upstream = Upstream::new(Arc::clone(&objects), area.clone(), draft, Arc::clone(&pending));
         let trees = Trees::in_dir(&self.dir());
-        for directory in subscribed(&head, &self.config) {
-            match trees.get(&*objects, directory) {
-                Ok(stored) => upstream.add(&directory.name, stored, root_meta(directory)),
-                Err(error) => return Ok(Err(Stopped::by(error, trusted))),
+        let mut upstream =
+            Upstream::new(Arc::clone(&objects), area.clone(), draft, Arc::clone(&pending), trees.clone());
+        let has = trusted.applied == Some(trusted.on());
+        for directory in subscribed(head, &self.config) {
+            if let Err(error) = upstream.add(directory, has) {
+                return Ok(Err(Stopped::by(error, trusted)));
             }
         }
-        let spec = spec(&head, &self.config, asked);
-        let fetched = match trusted.applied == Some(trusted.on()) {
+        let spec = spec(head, &self.config, asked);
+        let fetched = match has {
             true => Ok(BTreeMap::new()),
             false => {
                 let run = (self.machine.new_id)();
@@ -281,10 +315,10 @@ impl Follower {
                 Err(error) => failures.push(error.while_doing("uploading")),
             }
         }
-        report.problems.extend(self.unknown(&head));
+        report.problems.extend(self.unknown(head));
         report
             .problems
-            .extend(directories::unknown(&self.config.directories, &subscribed(&head, &self.config)));
+            .extend(directories::unknown(&self.config.directories, &subscribed(head, &self.config)));
         report.problems.extend(stale.as_ref().map(|detail| Problem::failure(Stage::Connect, detail)));
         let own = report.exit_code();
         for error in &failures {
@@ -293,12 +327,13 @@ impl Follower {
         let (exit_code, outcome) = judge(own, stale, failures, &report);
         if !asked.dry_run && matches!(own, IN_STEP | CONFLICT | RELOAD) && !report.interrupted {
             trusted.applied = Some(trusted.on());
-            trees.keep_only(&head);
+            trees.keep_only(head);
         }
-        if !asked.dry_run {
+        if !asked.dry_run && trusted != before {
             file.save(&trusted)?;
         }
-        Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), taken }))
+        let store = Some(OpenStore(objects));
+        Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), taken, store }))
     }
 
     fn environment<'a>(&'a self, state: &'a StateDir, upstream: Upstream) -> Environment<'a> {
@@ -343,7 +378,7 @@ impl Follower {
         let mut report = self.report_of(started, &Asked::default(), NodeState::Partial, detail.to_owned());
         report.problems.push(Problem::failure(Stage::State, detail));
         let outcome = Outcome::Degraded(detail.to_owned());
-        Passed { report, exit_code: PARTIAL, outcome, trusted: None, taken: 0 }
+        Passed { report, exit_code: PARTIAL, outcome, trusted: None, taken: 0, store: None }
     }
 
     /// The report of a pass that did nothing.
@@ -363,14 +398,14 @@ impl Follower {
             }
         };
         let report = self.report_of(started, asked, state, detail);
-        Passed { report, exit_code, outcome, trusted: trusted.map(|trusted| *trusted), taken: 0 }
+        Passed { report, exit_code, outcome, trusted: trusted.map(|trusted| *trusted), taken: 0, store: None }
     }
 
     /// The report of a pass that found nothing but what may be a replay.
     fn withheld(&self, started: SystemTime, asked: &Asked, detail: &str, trusted: Trusted) -> Passed {
         let report = self.report_of(started, asked, NodeState::Timeout, detail.to_owned());
         let outcome = Outcome::Stale(detail.to_owned());
-        Passed { report, exit_code: TIMEOUT, outcome, trusted: Some(trusted), taken: 0 }
+        Passed { report, exit_code: TIMEOUT, outcome, trusted: Some(trusted), taken: 0, store: None }
     }
 
     fn report_of(&self, started: SystemTime, asked: &Asked, state: NodeState, error: String) -> Report {

@@ -18,11 +18,11 @@ const RELOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What was asked for on the command line.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Asked {
+pub struct Asked {
     /// Stop after planning.
-    pub(crate) dry_run: bool,
+    pub dry_run: bool,
     /// Tokens of halted plans that may go ahead.
-    pub(crate) accept: Vec<String>,
+    pub accept: Vec<String>,
 }
 
 /// The directories of a publication that this node has.

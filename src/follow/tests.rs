@@ -1,5 +1,7 @@
 //! Passes of a follower against a store in a directory.
 
+mod round_trips;
+
 #[path = "../../tests/support/publisher.rs"]
 mod publisher;
 
@@ -20,7 +22,7 @@ use crate::node::Accept;
 use crate::site::{Access, Locking, Services};
 use crate::store::names::Area;
 use crate::store::upload::{Upload, UploadedChange};
-use crate::store::{Objects, envelope, upload};
+use crate::store::{Objects, envelope, open_for_node, upload};
 use crate::sync::{Options as Run, Silent};
 
 fn now() -> SystemTime {
@@ -79,7 +81,7 @@ impl Site {
                 interval: second,
                 startup: Options { mode: Mode::Sync, retries: 0, retry_pause: second, retry_max: second },
             },
-            machine: Machine { now, new_id },
+            machine: Machine { now, new_id, open: Arc::new(open_for_node) },
             progress: Arc::new(Silent),
             stop: Arc::new(AtomicBool::new(false)),
         }

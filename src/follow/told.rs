@@ -1,8 +1,10 @@
 //! What others are told of this node: `follow.json` here, and its status in the store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::json::{Standing, State};
+use super::machine::OpenStore;
 use super::run::{Follower, Outcome, Passed};
 use crate::model::{ChangeKind, ReloadState, read_rfc3339, rfc3339};
 use crate::store::names::Area;
@@ -150,7 +152,10 @@ impl Follower {
             uploaded: standing.uploaded,
             error: standing.error.clone(),
         };
-        let objects = self.open_store()?;
+        let objects = match &passed.store {
+            Some(OpenStore(objects)) => Arc::clone(objects),
+            None => self.open_store()?,
+        };
         objects.put(&area.status(), &envelope::seal(&self.config.identity, &status)?)?;
         Ok(true)
     }

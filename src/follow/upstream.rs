@@ -3,28 +3,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
 
 use super::pending::{Changes, Pending};
+use super::spec::root_meta;
+use super::trees::{Summary, Trees};
 use super::upload::Uploading;
 use crate::disk::marker::Marker;
 use crate::model::{
-    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space,
-    Step, TrashKeep, Tree, rfc3339,
+    Action, Entry, Meta, Outcome, Owner, Pruned, RelPathBuf, ReloadOutcome, ReloadState, Space, Step,
+    TrashKeep, Tree, rfc3339,
 };
-use crate::node::{Attempt, Endpoint, NodeError, NodeErrorKind, PreparedRoot, Refusal, TrashReader};
+use crate::node::{Attempt, Endpoint, NodeError, NodeErrorKind, PreparedRoot, Trashless};
 use crate::reload::ReloadRequest;
-use crate::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
+use crate::snapshot::{Root, ScanSpec, Scanned};
 use crate::store::blobs::{StoreSource, get_object};
+use crate::store::head::HeadDirectory;
 use crate::store::names::Area;
-use crate::store::tree::{Part, Parts, StoredTree};
+use crate::store::tree::{Part, Parts};
 use crate::store::upload::{On, Upload, UploadedChange, UploadedDirectory};
 use crate::store::{FORMAT, Objects, Sha256, StoreError, upload};
 use crate::sync::{BlobSource, MainSide, MainStage};
-use crate::transfer::trash::{TrashEntry, TrashId};
+use crate::transfer::trash::TrashEntry;
 use crate::transfer::{BlobRequest, Received, Sink, Source};
 
 /// What is known of an upload before anything is in it.
@@ -44,13 +47,21 @@ pub(super) struct Draft {
 }
 
 /// One directory of the publication.
-struct Published {
+struct Directory {
+    /// As the head has it.
+    published: HeadDirectory,
+    /// What is known of its tree, where no upload is laid over it.
+    summary: Option<Summary>,
+    /// Read where it is needed.
+    contents: OnceLock<Contents>,
+}
+
+/// What is in it.
+struct Contents {
     /// With all uploads laid over it.
     tree: Arc<Tree>,
     /// Where its contents are.
     parts: Arc<Parts>,
-    /// Mode and owner of its root.
-    root: Option<Meta>,
 }
 
 /// Main's end of the edges of this node.
@@ -60,7 +71,8 @@ pub(super) struct Upstream {
     area: Area,
     draft: Draft,
     pending: Arc<Mutex<Pending>>,
-    directories: HashMap<String, Published>,
+    trees: Trees,
+    directories: HashMap<String, Directory>,
     /// Contents that were uploaded in this run.
     uploaded: Arc<Mutex<Parts>>,
     /// What this run has changed.
@@ -92,12 +104,14 @@ impl Upstream {
         area: Area,
         draft: Draft,
         pending: Arc<Mutex<Pending>>,
+        trees: Trees,
     ) -> Upstream {
         Upstream {
             objects,
             area,
             draft,
             pending,
+            trees,
             directories: HashMap::new(),
             uploaded: Arc::default(),
             changes: Changes::new(),
@@ -106,26 +120,51 @@ impl Upstream {
         }
     }
 
-    /// With a directory of the publication.
-    pub(super) fn add(&mut self, name: &str, stored: StoredTree, root: Option<Meta>) {
+    /// With a directory of the publication. One that this node `has` wholly is not read before it is needed.
+    pub(super) fn add(&mut self, published: &HeadDirectory, has: bool) -> Result<(), StoreError> {
+        let is_laid_over = self.pending().has(&published.name);
+        let known = self.trees.summary(&published.tree).filter(|_| !is_laid_over);
+        let (summary, contents) = match known {
+            Some(summary) if has => (Some(summary), OnceLock::new()),
+            known => {
+                let (read, contents) = self.read(published, known)?;
+                (Some(read).filter(|_| !is_laid_over), OnceLock::from(contents))
+            }
+        };
+        let directory = Directory { published: published.clone(), summary, contents };
+        self.directories.insert(published.name.clone(), directory);
+        Ok(())
+    }
+
+    /// Reads a tree, and what is to be known of it, if that is not `known`.
+    fn read(
+        &self,
+        published: &HeadDirectory,
+        known: Option<Summary>,
+    ) -> Result<(Summary, Contents), StoreError> {
+        let stored = self.trees.get(&*self.objects, published)?;
+        let summary = known.unwrap_or_else(|| {
+            let summary = Summary::of(&stored.tree);
+            self.trees.keep_summary(&published.tree, &summary);
+            summary
+        });
         let (tree, uploaded) = {
             let pending = self.pending();
-            (pending.laid_over(name, &stored.tree), pending.contents())
+            (pending.laid_over(&published.name, stored.tree), pending.contents())
         };
         let mut parts = stored.parts;
         parts.extend(uploaded);
-        let published = Published { tree: Arc::new(tree), parts: Arc::new(parts), root };
-        self.directories.insert(name.to_owned(), published);
+        Ok((summary, Contents { tree: Arc::new(tree), parts: Arc::new(parts) }))
     }
 
     /// A directory's tree, with all uploads laid over it.
     pub(super) fn tree_of(&self, directory: &str) -> Option<Arc<Tree>> {
-        Some(Arc::clone(&self.directories.get(directory)?.tree))
+        Some(Arc::clone(&self.contents(directory).ok()?.tree))
     }
 
     /// Its contents.
     pub(super) fn contents_of(&self, directory: &str) -> Option<StoreSource> {
-        let parts = Arc::clone(&self.directories.get(directory)?.parts);
+        let parts = Arc::clone(&self.contents(directory).ok()?.parts);
         Some(StoreSource::new(Arc::clone(&self.objects), Area::main(), parts))
     }
 
@@ -136,23 +175,35 @@ impl Upstream {
 
     /// Mode and owner of its root.
     pub(super) fn root_of(&self, directory: &str) -> Option<Meta> {
-        self.directories.get(directory)?.root.clone()
+        root_meta(&self.directories.get(directory)?.published)
     }
 
     fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn published(&self, directory: &str) -> Result<&Published, NodeError> {
-        self.directories
-            .get(directory)
-            .ok_or_else(|| misuse(&format!("{directory} is not in the publication")))
+    fn directory(&self, name: &str) -> Result<&Directory, NodeError> {
+        self.directories.get(name).ok_or_else(|| misuse(&format!("{name} is not in the publication")))
+    }
+
+    /// What is in a directory; it is read now, where it was not before.
+    fn contents(&self, name: &str) -> Result<&Contents, NodeError> {
+        let Directory { published, summary, contents } = self.directory(name)?;
+        if let Some(contents) = contents.get() {
+            return Ok(contents);
+        }
+        let read = self.read(published, summary.clone()).map_err(|error| {
+            let detail = error.detail().to_owned();
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            misuse(&detail)
+        })?;
+        Ok(contents.get_or_init(|| read.1))
     }
 
     /// Lays actions over a directory, and keeps them as an upload.
     fn upload(&mut self, directory: &str, actions: &[Action]) -> anyhow::Result<()> {
-        let published = self.published(directory)?;
-        let (base, contents) = (Arc::clone(&published.tree), Arc::clone(&published.parts));
+        let known = self.contents(directory)?;
+        let (base, contents) = (Arc::clone(&known.tree), Arc::clone(&known.parts));
         let mut changes = self.changes.clone();
         let of_directory = changes.entry(directory.to_owned()).or_default();
         for (path, now) in actions.iter().flat_map(results) {
@@ -171,8 +222,10 @@ impl Upstream {
         }
         self.keep(&changes)?;
         let laid: BTreeMap<RelPathBuf, Option<Entry>> = actions.iter().flat_map(results).collect();
-        if let Some(published) = self.directories.get_mut(directory) {
-            published.tree = Arc::new(base.with(&laid));
+        if let Some(directory) = self.directories.get_mut(directory) {
+            directory.summary = None;
+            directory.contents =
+                OnceLock::from(Contents { tree: Arc::new(base.with(&laid)), parts: contents });
         }
         self.changes = changes;
         Ok(())
@@ -196,11 +249,10 @@ impl Upstream {
         for (name, of_directory) in changes {
             let listed: Vec<UploadedChange> = of_directory.values().cloned().collect();
             let mut parts = uploaded.clone();
-            parts.extend((*self.published(name)?.parts).clone());
+            parts.extend((*self.contents(name)?.parts).clone());
             let object = upload::encode(&listed, &parts)?;
             directories.push(UploadedDirectory {
                 name: name.clone(),
-                root: String::new(),
                 changes: Some(Sha256::of(&object)),
                 changes_len: object.len() as u64,
             });
@@ -245,16 +297,20 @@ impl Endpoint for Upstream {
     }
 
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
-        let Some(Published { tree, .. }) = self.directories.get(&spec.directory) else {
+        let Some(directory) = self.directories.get(&spec.directory) else {
             return Ok(Scanned::unusable("it is not in the publication".to_owned()));
+        };
+        let summary = match &directory.summary {
+            Some(summary) => summary.clone(),
+            None => Summary::of(&self.contents(&spec.directory)?.tree),
         };
         Ok(Scanned {
             // A directory of another cluster is another directory.
             root: Root::Marked(Marker { id: self.draft.cluster.clone(), generation: None }),
-            digest: tree_digest(tree),
-            loaded: loaded_digest(tree),
-            entries: tree.len() as u64,
-            settled: !tree.iter().any(|(_, entry)| entry.is_opaque()),
+            digest: summary.digest,
+            loaded: summary.loaded,
+            entries: summary.entries,
+            settled: summary.settled,
             free: Space::UNKNOWN,
             mount: String::new(),
             leftovers: false,
@@ -262,7 +318,7 @@ impl Endpoint for Upstream {
     }
 
     fn tree(&mut self, directory: &str, _: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError> {
-        Ok(Arc::clone(&self.published(directory)?.tree))
+        Ok(Arc::clone(&self.contents(directory)?.tree))
     }
 
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
@@ -326,30 +382,8 @@ impl Endpoint for Upstream {
     }
 }
 
-/// A store has no trash.
-impl TrashReader for Upstream {
-    fn versions(&mut self, _: &str, _: &RelPath) -> Result<Attempt<Vec<TrashEntry>>, NodeError> {
-        Ok(Ok(Vec::new()))
-    }
-
-    fn recall(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        paths: &[RelPathBuf],
-    ) -> Result<Vec<Attempt<Entry>>, NodeError> {
-        Ok(paths.iter().map(|_| Err(Refusal::new("a store has no trash"))).collect())
-    }
-
-    fn send_trashed(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        _: &[BlobRequest],
-        _: &mut dyn Sink,
-    ) -> Result<(), NodeError> {
-        Err(misuse("a store has no trash"))
-    }
+impl Trashless for Upstream {
+    const WHY: &'static str = "a store has no trash";
 }
 
 impl MainSide for Upstream {
@@ -360,7 +394,7 @@ impl MainSide for Upstream {
     }
 
     fn staging(&self, directory: &str) -> Result<Box<dyn MainStage>, NodeError> {
-        self.published(directory)?;
+        self.directory(directory)?;
         Ok(Box::new(Uploading {
             objects: Arc::clone(&self.objects),
             area: self.area.clone(),
@@ -370,5 +404,9 @@ impl MainSide for Upstream {
 
     fn root_meta(&mut self, directory: &str) -> Option<Meta> {
         self.root_of(directory)
+    }
+
+    fn has_tree_at_hand(&self, directory: &str) -> bool {
+        self.directories.get(directory).is_none_or(|directory| directory.contents.get().is_some())
     }
 }

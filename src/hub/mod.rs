@@ -19,4 +19,4 @@ pub(crate) use server::{Limits, Server};
 pub(crate) use store::{Member, Store};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

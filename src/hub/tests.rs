@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -22,9 +23,10 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP/efM1SjWYZMKpt9E4DN++GAPY3hm2zAmVLI0s4XRWT xds-sync main\n";
 
 /// A hub with a certificate of its own.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     dir: tempfile::TempDir,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
+    requests: Arc<AtomicUsize>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
@@ -39,13 +41,20 @@ impl Hub {
     }
 
     /// One that serves a store as well.
-    pub(super) fn serving(limits: Limits, program: Vec<u8>, store: Option<Store>) -> Hub {
+    pub(crate) fn serving(limits: Limits, program: Vec<u8>, store: Option<Store>) -> Hub {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("key.pub");
         fs::write(&key, KEY).unwrap();
         let keys = vec![dir.path().join("not yet"), key];
         let download = Download { name: "xds-sync", kind: "application/octet-stream", content: program };
         let routes = routes::routes(Content { keys, downloads: vec![download], store });
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&requests);
+        let count = axum::middleware::map_request(move |request: axum::extract::Request| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move { request }
+        });
+        let routes = routes.layer(count);
         let listen = "127.0.0.1:0".parse().unwrap();
         let server = Server::bind(listen, own(dir.path(), &["localhost", "127.0.0.1"]), limits).unwrap();
         let address = server.address().unwrap();
@@ -58,14 +67,19 @@ impl Hub {
             runtime.block_on(server.serve(routes, SystemTime::now, |_| {}, ready, end))
         });
         is_ready.recv().unwrap();
-        Hub { dir, address, end: Some(end), thread: Some(thread) }
+        Hub { dir, address, requests, end: Some(end), thread: Some(thread) }
     }
 
     fn trust(&self) -> Trust {
         Trust::File(self.certificate())
     }
 
-    pub(super) fn certificate(&self) -> PathBuf {
+    /// How many requests it has had.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn certificate(&self) -> PathBuf {
         self.dir.path().join("hub/certificate.pem")
     }
 
@@ -92,7 +106,7 @@ impl Hub {
         stream
     }
 
-    pub(super) fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.end.take().unwrap().send(()).unwrap();
         self.thread.take().unwrap().join().unwrap().unwrap();
     }

@@ -20,6 +20,7 @@ mod protocol;
 mod remote;
 mod seen;
 pub mod ssh;
+mod trashless;
 
 pub use accept::Accept;
 pub(crate) use accept::READ_ONLY;
@@ -39,6 +40,7 @@ pub use peer::{Ended, Peer};
 pub use protocol::handshake::Hello;
 pub use remote::Remote;
 pub use seen::{MainSeen, Visit};
+pub use trashless::Trashless;
 
 #[cfg(test)]
 mod tests;

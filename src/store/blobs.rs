@@ -1,7 +1,7 @@
 //! The contents of files, in parts.
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use zstd::bulk::Decompressor;
@@ -9,7 +9,7 @@ use zstd::bulk::Decompressor;
 use super::ahead::fetch_ahead;
 use super::names::Area;
 use super::tree::{Part, Parts};
-use super::{Objects, PART, Sha256, StoreError};
+use super::{Objects, PART, Sha256, StoreError, several};
 use crate::transfer::{BlobRequest, Sink, Source};
 
 const LEVEL: i32 = 3;
@@ -32,15 +32,21 @@ pub fn get_object(
     len: u64,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let name = area.object(hash);
-    let Some(bytes) = objects.get(&name, len)? else { return Ok(None) };
-    // Before anything is made of it.
-    if bytes.len() as u64 != len || Sha256::of(&bytes) != *hash {
-        return Err(StoreError::Tampered(format!(
-            "{}: what lies at {name} is not what its name says",
-            objects.place()
-        )));
+    objects.get(&name, len)?.map(|bytes| verified(objects, &name, (hash, len), bytes)).transpose()
+}
+
+/// The bytes of an object, before anything is made of them.
+fn verified(
+    objects: &dyn Objects,
+    name: &str,
+    (hash, len): (&Sha256, u64),
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, StoreError> {
+    if bytes.len() as u64 == len && Sha256::of(&bytes) == *hash {
+        return Ok(bytes);
     }
-    Ok(Some(bytes))
+    let place = objects.place();
+    Err(StoreError::Tampered(format!("{place}: what lies at {name} is not what its name says")))
 }
 
 /// The content that an object is.
@@ -84,12 +90,53 @@ enum Job {
 }
 
 impl Job {
+    /// The object that it needs, and its length.
+    fn object(&self) -> Option<(&Sha256, u64)> {
+        match self {
+            Job::Part(Part::Stored { object, len, .. }, _) => Some((object, *len)),
+            _ => None,
+        }
+    }
+
+    /// How much memory it takes.
     fn size(&self) -> u64 {
         match self {
             Job::Part(Part::Stored { len, plain_len, .. }, _) => len + plain_len,
             _ => 0,
         }
     }
+}
+
+/// Jobs in a row whose objects are asked for together.
+struct Batch {
+    jobs: Range<usize>,
+    size: u64,
+}
+
+/// Most bytes of the objects of a batch that has several.
+const BATCH: u64 = several::LONGEST;
+
+/// Puts jobs into batches, of at most `most` objects each.
+fn batches(jobs: &[Job], most: usize) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let (mut objects, mut bytes) = (0, 0);
+    for (index, job) in jobs.iter().enumerate() {
+        let length = job.object().map(|(_, len)| len);
+        let is_full = length.is_some_and(|len| objects > 0 && (objects == most || bytes + len > BATCH));
+        match batches.last_mut().filter(|_| !is_full) {
+            Some(batch) => {
+                batch.jobs.end = index + 1;
+                batch.size += job.size();
+            }
+            None => {
+                (objects, bytes) = (0, 0);
+                batches.push(Batch { jobs: index..index + 1, size: job.size() });
+            }
+        }
+        objects += usize::from(length.is_some());
+        bytes += length.unwrap_or(0);
+    }
+    batches
 }
 
 /// What was fetched for it.
@@ -124,12 +171,29 @@ impl StoreSource {
         jobs
     }
 
-    fn fetch(&self, job: &Job) -> Result<Fetched, StoreError> {
-        let Job::Part(part @ Part::Stored { object, len, .. }, _) = job else { return Ok(Fetched::Nothing) };
-        match get_object(&*self.objects, &self.area, object, *len)? {
-            Some(bytes) => unpack(part, bytes).map(Fetched::Plain),
-            None => Ok(Fetched::Missing(format!("{} is not in the store", self.area.object(object)))),
-        }
+    /// What each of these jobs needs.
+    fn fetch(&self, jobs: &[Job]) -> Vec<Result<Fetched, StoreError>> {
+        let named = jobs.iter().filter_map(Job::object);
+        let named: Vec<(String, u64)> = named.map(|(hash, len)| (self.area.object(hash), len)).collect();
+        let wanted: Vec<(&str, u64)> = named.iter().map(|(name, len)| (&**name, *len)).collect();
+        let got = match wanted[..] {
+            [] => Ok(Vec::new()),
+            [(name, len)] => self.objects.get(name, len).map(|got| vec![got]),
+            _ => self.objects.get_all(&wanted),
+        };
+        let mut got =
+            got.map(|got| wanted.iter().map(|(name, _)| *name).zip(got).collect::<Vec<_>>().into_iter());
+        let fetched = jobs.iter().map(|job| {
+            let (Some(object), Job::Part(part, _)) = (job.object(), job) else { return Ok(Fetched::Nothing) };
+            match got.as_mut().map_err(|error| error.clone())?.next() {
+                Some((name, Some(bytes))) => {
+                    let bytes = verified(&*self.objects, name, object, bytes)?;
+                    unpack(part, bytes).map(Fetched::Plain)
+                }
+                _ => Ok(Fetched::Missing(format!("{} is not in the store", self.area.object(object.0)))),
+            }
+        });
+        fetched.collect()
     }
 }
 
@@ -157,12 +221,15 @@ impl Source for StoreSource {
             }
         };
         let broken = fetch_ahead(
-            &jobs,
-            Job::size,
-            |job| self.fetch(job),
-            |job, fetched| match give(job, fetched) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => ControlFlow::Break(error),
+            &batches(&jobs, self.objects.at_once()),
+            |batch| batch.size,
+            |batch| self.fetch(&jobs[batch.jobs.clone()]),
+            |batch, fetched| {
+                let mut each = jobs[batch.jobs.clone()].iter().zip(fetched);
+                match each.try_for_each(|(job, fetched)| give(job, fetched)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => ControlFlow::Break(error),
+                }
             },
         );
         broken.map_or(Ok(()), Err)
@@ -256,6 +323,30 @@ pub(crate) mod tests {
         sent.unwrap();
         assert!(kept.0[0].2.as_ref().unwrap().as_ref().unwrap_err().contains("is not in the store"));
         assert_eq!(kept.0.len(), 2);
+    }
+
+    #[test]
+    fn small_objects_are_asked_for_together_and_large_ones_alone() {
+        let job = |len: u64| {
+            let part = Part::Stored { object: Sha256([0; 32]), len, plain_len: len, zstd: false };
+            [Job::Begin(0), Job::Part(part, 0), Job::End(Ok(()))]
+        };
+        let jobs: Vec<Job> = [1, 2, 3, BATCH, 4, 5, BATCH - 8, 9].into_iter().flat_map(job).collect();
+        let lengths = |most| {
+            let of = |batch: &Batch| {
+                jobs[batch.jobs.clone()].iter().filter_map(Job::object).map(|(_, len)| len).collect()
+            };
+            let all = batches(&jobs, most);
+            assert_eq!(
+                all.iter().flat_map(|batch| batch.jobs.clone()).collect::<Vec<_>>(),
+                (0..jobs.len()).collect::<Vec<_>>()
+            );
+            all.iter().map(of).collect::<Vec<Vec<u64>>>()
+        };
+        assert_eq!(lengths(3), [vec![1, 2, 3], vec![BATCH], vec![4, 5], vec![BATCH - 8], vec![9]]);
+        assert_eq!(lengths(2)[0], [1, 2]);
+        assert!(lengths(1).iter().all(|lengths| lengths.len() == 1));
+        assert!(batches(&[], 3).is_empty());
     }
 
     proptest! {

@@ -3,15 +3,13 @@
 //! A hostile store may show anything that was ever signed. So epoch and sequence never go back, one number is never two
 //! publications, and each publication names the one before.
 
-use std::thread;
-
 use ssh_key::PublicKey;
 
 use super::envelope::{self, open_bytes};
 use super::head::Head;
 use super::lease::{Alive, Lease};
 use super::{MAX_HEAD, MAX_SMALL, Objects, Sha256, StoreError, names, trust};
-use crate::{fault, signing};
+use crate::signing;
 
 /// More publications than this are not walked over at once; whoever is further behind starts at the newest that Main names.
 const MAX_STEPS: u64 = 10_000;
@@ -124,11 +122,16 @@ fn read_lease(object: &[u8], keys: &[PublicKey], epoch: u64) -> Result<Lease, St
 pub fn alive(objects: &dyn Objects, keys: &[PublicKey], epoch: u64) -> Result<Option<Alive>, StoreError> {
     let name = names::alive(epoch);
     let Some(object) = objects.get(&name, MAX_SMALL)? else { return Ok(None) };
-    let alive: Alive = envelope::open(&object, keys, &name)?;
+    read_alive(&object, keys, epoch).map(Some)
+}
+
+fn read_alive(object: &[u8], keys: &[PublicKey], epoch: u64) -> Result<Alive, StoreError> {
+    let name = names::alive(epoch);
+    let alive: Alive = envelope::open(object, keys, &name)?;
     if alive.epoch != epoch {
         return Err(StoreError::Tampered(format!("{name} is of the lease {}", alive.epoch)));
     }
-    Ok(Some(alive))
+    Ok(alive)
 }
 
 /// The newest epoch that the store names, whoever signed it; 0: none.
@@ -155,7 +158,7 @@ struct Walked {
     tip: (u64, Sha256),
 }
 
-/// What is asked for first, in one round trip.
+/// What is asked for first.
 struct First {
     alive: Option<Alive>,
     next_lease: Option<Lease>,
@@ -204,27 +207,22 @@ impl Chain<'_> {
         Ok(Found::New(Box::new(Newest { lease, alive, head, hash, tip, key })))
     }
 
-    /// What mostly says that nothing is new, asked for side by side.
+    /// What mostly says that nothing is new, in one round trip.
     fn first(&self, seen: &Seen) -> Result<First, StoreError> {
-        thread::scope(|scope| {
-            let init = || fault::thread_init();
-            let (one, two) = (init(), init());
-            let alive = scope.spawn(move || {
-                one();
-                alive(self.objects, self.keys, seen.epoch)
-            });
-            let next_lease = scope.spawn(move || {
-                two();
-                lease(self.objects, self.keys, seen.epoch + 1)
-            });
-            let next_head = head(self.objects, self.keys, seen.seq + 1);
-            let alive = alive.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            let next_lease = next_lease.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            if let Some(alive) = &alive {
-                self.check_cluster(&alive.cluster)?;
-            }
-            Ok(First { alive, next_lease, next_head: next_head? })
-        })
+        let (next_epoch, next_seq) = (seen.epoch + 1, seen.seq + 1);
+        let (alive, lease, head) =
+            (names::alive(seen.epoch), names::lease(next_epoch), names::head(next_seq));
+        let wanted = [(&*alive, MAX_SMALL), (&*lease, MAX_SMALL), (&*head, MAX_HEAD)];
+        let mut found = self.objects.get_all(&wanted)?.into_iter();
+        let mut next = || found.next().flatten();
+        let (alive, lease, head) = (next(), next(), next());
+        let alive = alive.map(|object| read_alive(&object, self.keys, seen.epoch)).transpose()?;
+        let next_lease = lease.map(|object| read_lease(&object, self.keys, next_epoch)).transpose()?;
+        if let Some(alive) = &alive {
+            self.check_cluster(&alive.cluster)?;
+        }
+        let next_head = head.map(|object| read_head(&object, self.keys, next_seq)).transpose()?;
+        Ok(First { alive, next_lease, next_head })
     }
 
     fn check_cluster(&self, cluster: &str) -> Result<(), StoreError> {

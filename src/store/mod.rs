@@ -29,6 +29,7 @@ pub mod objects;
 pub(crate) mod pass;
 pub mod publish;
 pub mod rollback;
+pub(crate) mod several;
 #[cfg(test)]
 mod tests;
 pub mod status;

@@ -47,8 +47,6 @@ pub struct On {
 pub struct UploadedDirectory {
     /// Its name.
     pub name: String,
-    /// The id of its root on the node: another root has other files.
-    pub root: String,
     /// The object with the changes, in the node's area; `None`: none.
     pub changes: Option<Sha256>,
     /// Bytes of that object.
@@ -65,7 +63,7 @@ impl Upload {
     pub fn check(&self) -> Result<(), StoreError> {
         let wrong = self.directories.iter().find(|directory| {
             let others = self.directories.iter().filter(|other| other.name == directory.name).count();
-            !is_name(&directory.name) || others > 1 || directory.root.len() > 64
+            !is_name(&directory.name) || others > 1
         });
         match wrong {
             Some(directory) => Err(StoreError::Tampered(format!(
@@ -199,12 +197,8 @@ mod tests {
 
     #[test]
     fn an_upload_names_each_directory_once() {
-        let directory = |name: &str| UploadedDirectory {
-            name: name.to_owned(),
-            root: "01J".to_owned(),
-            changes: None,
-            changes_len: 0,
-        };
+        let directory =
+            |name: &str| UploadedDirectory { name: name.to_owned(), changes: None, changes_len: 0 };
         let upload = |directories: &[&str]| Upload {
             v: 1,
             cluster: "c".to_owned(),

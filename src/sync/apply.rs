@@ -43,7 +43,7 @@ pub(super) fn apply(
         let plan = &edge.result.plan;
         let is_quiet = edge.scanned.settled && origin.settled && plan.left.notes().is_empty();
         if is_quiet && !plan.leaves_anything() {
-            in_step = Some(InStep { main: edge.main_key(origin), node: edge.scanned.digest });
+            in_step = Some(InStep { main: edge.main_key(origin.digest), node: edge.scanned.digest });
         }
     } else {
         let outcomes = put_in_place(run, session, edge, origin, &on_origin)?;
@@ -62,7 +62,7 @@ pub(super) fn apply(
         // What was not done is absent from `found` as well. The two are the same then, and something is left to do.
         let as_planned = all_done && now.digest == tree_digest(&found);
         if as_planned && now.settled && origin.settled && !edge.result.plan.leaves_anything() {
-            in_step = Some(InStep { main: edge.main_key(origin), node: now.digest });
+            in_step = Some(InStep { main: edge.main_key(origin.digest), node: now.digest });
         }
     }
     let is_finished = in_step.is_some();

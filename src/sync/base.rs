@@ -18,7 +18,7 @@ pub(super) fn prepare(
     edge: &mut EdgeRun<'_>,
 ) -> Result<Option<String>, NodeError> {
     // Main's own, should the node's have to be made.
-    let root = run.origins().get(edge.name()).ok().and_then(|origin| origin.root.clone());
+    let root = run.origins().standing(edge.name()).ok().and_then(|main| main.root);
     Ok(match session.prepare(edge.name(), &run.spec.trash, root.as_ref())? {
         Attempt::Ok(PreparedRoot { id, pruned }) => {
             if let Some(warning) = words::pruned(&pruned) {

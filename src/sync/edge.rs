@@ -272,16 +272,16 @@ impl<'a> EdgeRun<'a> {
         loaded_digest(&apply::apply_done(&view.tree, actions, &done))
     }
 
-    /// Whether both ends are just as they were when the edge was last in step.
-    pub(super) fn is_in_step(&self, origin: &Origin) -> bool {
-        let now = InStep { main: self.main_key(origin), node: self.scanned.digest };
+    /// Whether both ends are just as they were when the edge was last in step, now that Main's tree has this digest.
+    pub(super) fn is_in_step(&self, main: Digest) -> bool {
+        let now = InStep { main: self.main_key(main), node: self.scanned.digest };
         self.record.as_ref().is_some_and(|record| record.in_step.as_ref() == Some(&now))
     }
 
     /// Digest of Main's tree and of the policies it is planned under: a change of either calls for a new plan.
-    pub(super) fn main_key(&self, origin: &Origin) -> Digest {
+    pub(super) fn main_key(&self, main: Digest) -> Digest {
         let mut hash = blake3::Hasher::new();
-        hash.update(&origin.digest.0);
+        hash.update(&main.0);
         hash.update(&self.rules().0);
         hash.update(&self.directory().policy_digest().0);
         Digest(hash.finalize().into())

@@ -20,6 +20,11 @@ pub trait MainSide: Endpoint + TrashReader {
 
     /// Mode and owner of a scanned directory's root, if there is one.
     fn root_meta(&mut self, directory: &str) -> Option<Meta>;
+
+    /// Whether the tree of a scanned directory can be had in no time. One that cannot is asked for where it is needed.
+    fn has_tree_at_hand(&self, _directory: &str) -> bool {
+        true
+    }
 }
 
 /// Receives contents without holding up anybody else who needs Main.

@@ -38,27 +38,67 @@ impl fmt::Debug for Origin {
     }
 }
 
+/// What of an origin is known without its tree.
+#[derive(Clone)]
+pub(super) struct Standing {
+    pub(super) digest: Digest,
+    pub(super) leftovers: bool,
+    pub(super) root: Option<Meta>,
+}
+
+/// How much of an origin a run has had to know.
+#[derive(Clone)]
+enum Known {
+    Whole(Arc<Origin>),
+    /// Its tree takes time to read, and only an edge that is not in step needs it.
+    Scanned(Arc<Scanned>, Option<Meta>),
+}
+
 /// Main's directories by name. What a round changes on Main replaces what was scanned.
-pub(super) struct Origins(Mutex<BTreeMap<String, Result<Arc<Origin>, Halt>>>);
+pub(super) struct Origins(Mutex<BTreeMap<String, Result<Known, Halt>>>);
 
 impl Origins {
     /// Scans every directory that the run is for.
     pub(super) fn scan(run: &Run<'_>) -> Origins {
         let scanned = run.spec.directories.iter();
-        Origins(Mutex::new(
-            scanned.map(|directory| (directory.name.clone(), scan(run, directory).map(Arc::new))).collect(),
-        ))
+        Origins(Mutex::new(scanned.map(|directory| (directory.name.clone(), look(run, directory))).collect()))
     }
 
-    /// One directory, or why it is left alone on all nodes.
-    pub(super) fn get(&self, directory: &str) -> Result<Arc<Origin>, Halt> {
+    fn known(&self, directory: &str) -> Result<Known, Halt> {
         let unknown = || Err(Halt::new(Guard::RootUnusable, format!("{directory} was not scanned on Main")));
         lock(&self.0).get(directory).cloned().unwrap_or_else(unknown)
     }
 
+    /// What can be told of a directory at once, or why it is left alone on all nodes.
+    pub(super) fn standing(&self, directory: &str) -> Result<Standing, Halt> {
+        Ok(match self.known(directory)? {
+            Known::Whole(origin) => {
+                Standing { digest: origin.digest, leftovers: origin.leftovers, root: origin.root.clone() }
+            }
+            Known::Scanned(scanned, root) => {
+                Standing { digest: scanned.digest, leftovers: scanned.leftovers, root }
+            }
+        })
+    }
+
+    /// One directory, or why it is left alone on all nodes.
+    pub(super) fn get(&self, run: &Run<'_>, directory: &str) -> Result<Arc<Origin>, Halt> {
+        let scanned = match self.known(directory)? {
+            Known::Whole(origin) => return Ok(origin),
+            Known::Scanned(scanned, _) => scanned,
+        };
+        let origin = of_scan(&mut **lock(&run.env.main), directory, &scanned);
+        let origin = origin.map(Arc::new).map_err(unusable);
+        // What a round has made of it meanwhile stays.
+        if let Some(known @ Ok(Known::Scanned(..))) = lock(&self.0).get_mut(directory) {
+            *known = origin.clone().map(Known::Whole);
+        }
+        origin
+    }
+
     /// Records what a round made of a directory.
     pub(super) fn set(&self, directory: &str, origin: Arc<Origin>) {
-        lock(&self.0).insert(directory.to_owned(), Ok(origin));
+        lock(&self.0).insert(directory.to_owned(), Ok(Known::Whole(origin)));
     }
 
     /// From now on a directory is left alone on all nodes.
@@ -69,14 +109,35 @@ impl Origins {
     /// The directories that are left alone on all nodes, and why.
     pub(super) fn halted(&self) -> Vec<(String, Halt)> {
         let all = lock(&self.0);
-        all.iter().filter_map(|(name, origin)| Some((name.clone(), origin.as_ref().err()?.clone()))).collect()
+        all.iter().filter_map(|(name, known)| Some((name.clone(), known.as_ref().err()?.clone()))).collect()
     }
 }
 
-/// Scans one of Main's directories, and holds its root against the one that was synchronised before.
+fn unusable(error: NodeError) -> Halt {
+    Halt::new(Guard::RootUnusable, error.detail)
+}
+
+/// Scans one of Main's directories.
 pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, Halt> {
-    let unusable = |error: NodeError| Halt::new(Guard::RootUnusable, error.detail);
     let mut main = lock(&run.env.main);
+    let scanned = scan_checked(&mut **main, run, directory)?;
+    of_scan(&mut **main, &directory.name, &scanned).map_err(unusable)
+}
+
+/// The same, without the tree where that takes time.
+fn look(run: &Run<'_>, directory: &DirectorySpec) -> Result<Known, Halt> {
+    let mut main = lock(&run.env.main);
+    let scanned = scan_checked(&mut **main, run, directory)?;
+    if main.has_tree_at_hand(&directory.name) {
+        let origin = of_scan(&mut **main, &directory.name, &scanned).map_err(unusable)?;
+        return Ok(Known::Whole(Arc::new(origin)));
+    }
+    let root = main.root_meta(&directory.name);
+    Ok(Known::Scanned(Arc::new(scanned), root))
+}
+
+/// Scans one of Main's directories, and holds its root against the one that was synchronised before.
+fn scan_checked(main: &mut dyn MainSide, run: &Run<'_>, directory: &DirectorySpec) -> Result<Scanned, Halt> {
     let scanned = main.scan(&directory.scan).map_err(unusable)?;
     let known = lock(run.ledger).roots.get(&directory.name).cloned();
     check_root(directory, &scanned.root, known.as_deref())?;
@@ -86,17 +147,13 @@ pub(super) fn scan(run: &Run<'_>, directory: &DirectorySpec) -> Result<Origin, H
         run.warn_of_pruned(&directory.name, &root.pruned);
         lock(run.ledger).roots.entry(directory.name.clone()).or_insert(root.id);
     }
-    of_scan(&mut **main, directory, &scanned).map_err(unusable)
+    Ok(scanned)
 }
 
 /// What the last scan of a directory saw.
-fn of_scan(
-    main: &mut dyn MainSide,
-    directory: &DirectorySpec,
-    scanned: &Scanned,
-) -> Result<Origin, NodeError> {
-    let source = main.source(&directory.name)?;
-    let tree = main.tree(&directory.name, None)?;
+fn of_scan(main: &mut dyn MainSide, directory: &str, scanned: &Scanned) -> Result<Origin, NodeError> {
+    let source = main.source(directory)?;
+    let tree = main.tree(directory, None)?;
     Ok(Origin {
         found: Arc::clone(&tree),
         tree,
@@ -104,7 +161,7 @@ fn of_scan(
         settled: scanned.settled,
         free: scanned.free,
         leftovers: scanned.leftovers,
-        root: main.root_meta(&directory.name),
+        root: main.root_meta(directory),
         source,
     })
 }

@@ -24,14 +24,15 @@ pub(super) fn push(run: &Run<'_>, node: &mut NodeRun<'_>) -> Result<(), NodeErro
 fn push_edge(run: &Run<'_>, node: &mut NodeRun<'_>, index: usize) -> Result<(), NodeError> {
     let Parts { session, edges, .. } = node.parts()?;
     let edge = &mut edges[index];
-    let Ok(origin) = run.origins().get(edge.name()) else {
-        edge.state = EdgeState::HaltedOnMain;
-        return Ok(());
-    };
-    if edge.is_in_step(&origin) {
+    let main = run.origins().standing(edge.name());
+    if main.is_ok_and(|main| edge.is_in_step(main.digest)) {
         edge.in_step(run);
         return apply::clear_stage(run, session, edge);
     }
+    let Ok(origin) = run.origins().get(run, edge.name()) else {
+        edge.state = EdgeState::HaltedOnMain;
+        return Ok(());
+    };
 
     // At this point one end is not as it was when the edge was last in step.
     let view = edge.look(session, &origin, false)?;

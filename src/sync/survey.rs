@@ -62,7 +62,7 @@ pub fn survey<R>(
     let origins = Origins::scan(&run);
     let mut survey = Survey { directories: Vec::new(), halted: Vec::new(), problems: Vec::new() };
     for directory in &spec.directories {
-        let guarded = origins.get(&directory.name).and_then(|origin| {
+        let guarded = origins.get(&run, &directory.name).and_then(|origin| {
             let accepted = guard(&run, directory, &origin, last.get(&directory.name))?;
             Ok((origin, accepted))
         });

@@ -10,7 +10,7 @@ use crate::sync::{Run, lock};
 /// directory has anything left to do, all of it goes; elsewhere a partial blob may be carried on with for a week.
 pub(super) fn sweep_stages(run: &Run<'_>, parts: &[Part]) -> Vec<Problem> {
     let left = run.spec.directories.iter().filter(|directory| {
-        run.origins().get(&directory.name).is_ok_and(|origin| origin.leftovers) && run.may_change()
+        run.origins().standing(&directory.name).is_ok_and(|main| main.leftovers) && run.may_change()
     });
     let swept = left.filter_map(|directory| {
         let is_finished =

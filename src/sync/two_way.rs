@@ -99,8 +99,8 @@ fn each<'a>(nodes: &mut [NodeRun<'a>], step: impl Fn(&mut NodeRun<'a>) -> Result
 fn moving(run: &Run<'_>, nodes: &[NodeRun<'_>]) -> BTreeSet<String> {
     let open = nodes.iter().flat_map(|node| &node.edges);
     let open = open.filter(|edge| edge.is_open() && edge.directory().is_two_way());
-    let moving = open.filter(|edge| match run.origins().get(edge.name()) {
-        Ok(origin) => !edge.is_in_step(&origin),
+    let moving = open.filter(|edge| match run.origins().standing(edge.name()) {
+        Ok(main) => !edge.is_in_step(main.digest),
         Err(_) => false,
     });
     moving.map(|edge| edge.name().to_owned()).collect()
@@ -111,15 +111,14 @@ fn look(run: &Run<'_>, node: &mut NodeRun<'_>, moving: &BTreeSet<String>) -> Res
     let _permit = run.permits.take();
     let Parts { session, edges, .. } = node.parts()?;
     for edge in edges.iter_mut().filter(|edge| edge.is_open() && edge.directory().is_two_way()) {
-        let Ok(origin) = run.origins().get(edge.name()) else {
-            edge.state = EdgeState::HaltedOnMain;
-            continue;
-        };
-        if moving.contains(edge.name()) {
-            edge.view = Some(edge.look(session, &origin, true)?);
-        } else {
+        if run.origins().standing(edge.name()).is_ok() && !moving.contains(edge.name()) {
             edge.in_step(run);
             apply::clear_stage(run, session, edge)?;
+            continue;
+        }
+        match run.origins().get(run, edge.name()) {
+            Ok(origin) => edge.view = Some(edge.look(session, &origin, true)?),
+            Err(_) => edge.state = EdgeState::HaltedOnMain,
         }
     }
     Ok(())

@@ -4,12 +4,13 @@
 //! The hub adds nothing that a node must trust: what it hands out is signed or named by its hash, as everywhere. It
 //! decides who may read what: only nodes of this Main, each what is for it, and each writes below its own name alone.
 
+mod hand_in;
 mod members;
 mod rights;
 mod shelf;
 #[cfg(test)]
 mod tests;
-mod waiting;
+mod waiters;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,25 +23,26 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use members::Members;
 pub(crate) use members::{Member, ReadMembers};
 use rights::{LONGEST, Readable, readable, writable};
 use shelf::Shelf;
+use waiters::Waiters;
 
 use super::guest::Guest;
 use crate::enroll::waiting::WaitingRoom;
-use crate::store::{Created, MAX_CHANGES, Objects, StoreError, pass};
+use crate::store::{Created, MAX_CHANGES, Objects, StoreError, pass, several};
 
 /// Where objects are.
 const OBJECTS: &str = "/store/{*name}";
+/// Where several objects are asked for at once.
+const SEVERAL: &str = "/store/v1/several";
 /// Where one waits.
 const WAIT: &str = "/store/v1/wait";
 /// Longest wait, in seconds.
 const LONGEST_WAIT: u64 = 300;
-/// How often a waiting request looks.
-const AGAIN: Duration = Duration::from_millis(500);
 /// Requests that have an object in memory at once: each for as long as its client takes it.
 const AT_WORK: usize = 16;
 /// For the whole of an upload.
@@ -64,6 +66,7 @@ struct Service {
     objects: Arc<dyn Objects>,
     members: Members,
     shelf: Shelf,
+    waiters: Arc<Waiters>,
     at_work: Arc<Semaphore>,
     waiting: WaitingRoom,
     clock: fn() -> SystemTime,
@@ -74,11 +77,19 @@ pub(super) fn routes(store: Store) -> Router {
     let Store { objects, keys, members, state, clock } = store;
     let shelf = Shelf::new(Arc::clone(&objects), keys);
     let at_work = Arc::new(Semaphore::new(AT_WORK));
-    let (members, waiting) = (Members::new(members), WaitingRoom::in_state(&state));
-    let service = Arc::new(Service { objects, members, shelf, at_work, waiting, clock });
+    let service = Arc::new(Service {
+        objects,
+        members: Members::new(members),
+        shelf,
+        waiters: Waiters::new(),
+        at_work,
+        waiting: WaitingRoom::in_state(&state),
+        clock,
+    });
     Router::new()
         .route(WAIT, get(wait))
-        .route(waiting::PATH, post(waiting::hand_in))
+        .route(SEVERAL, get(read_several))
+        .route(hand_in::PATH, post(hand_in::hand_in))
         .route(OBJECTS, get(read).put(write))
         .with_state(service)
 }
@@ -120,6 +131,12 @@ impl Service {
         }
     }
 
+    /// To have objects in memory.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Refused> {
+        let permit = Arc::clone(&self.at_work).acquire_owned().await;
+        permit.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the hub is ending".to_owned()))
+    }
+
     /// Something that may have to wait for a disk or another host.
     async fn blocking<T: Send + 'static>(
         self: &Arc<Service>,
@@ -157,6 +174,18 @@ async fn read(
     answered(read_object(&service, name, &headers, &guest).await)
 }
 
+/// Of one object.
+fn limit_of(service: &Service, member: &Member, name: &str) -> Result<u64, Refused> {
+    match readable(&member.name, name) {
+        Some(Readable::All(limit)) => Ok(limit),
+        Some(Readable::Object(hash)) => {
+            let may = service.shelf.may_read(member, &hash, (service.clock)());
+            if may.map_err(|error| refused(&error))? { Ok(LONGEST) } else { Err(forbidden(name)) }
+        }
+        Some(Readable::List) | None => Err(forbidden(name)),
+    }
+}
+
 async fn read_object(
     service: &Arc<Service>,
     name: String,
@@ -164,39 +193,65 @@ async fn read_object(
     guest: &Guest,
 ) -> Result<Response, Refused> {
     let member = service.member(headers, guest).await?;
-    let right = readable(&member.name, &name).ok_or_else(|| forbidden(&name))?;
-    let limit = match right {
-        Readable::List => {
-            let list = move |service: &Service| service.objects.list(&name).map_err(|error| refused(&error));
-            let names = service.blocking(list).await?;
-            return Ok(names.iter().map(|name| format!("{name}\n")).collect::<String>().into_response());
-        }
-        Readable::All(limit) => limit,
-        Readable::Object(hash) => {
-            let name = name.clone();
-            let check = move |service: &Service| {
-                let may = service.shelf.may_read(&member, &hash, (service.clock)());
-                match may.map_err(|error| refused(&error))? {
-                    true => Ok(()),
-                    false => Err(forbidden(&name)),
-                }
-            };
-            service.blocking(check).await?;
-            LONGEST
-        }
+    if readable(&member.name, &name) == Some(Readable::List) {
+        let list = move |service: &Service| service.objects.list(&name).map_err(|error| refused(&error));
+        let names = service.blocking(list).await?;
+        return Ok(names.iter().map(|name| format!("{name}\n")).collect::<String>().into_response());
+    }
+    let permit = service.permit().await?;
+    let get = move |service: &Service| {
+        let limit = limit_of(service, &member, &name)?;
+        service.objects.get(&name, limit).map_err(|error| refused(&error))
     };
-    // Held until the client has the object.
-    let permit = Arc::clone(&service.at_work).acquire_owned().await;
-    let permit = permit.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the hub is ending".to_owned()))?;
-    let get = move |service: &Service| service.objects.get(&name, limit).map_err(|error| refused(&error));
     let bytes = service.blocking(get).await?;
     let bytes = bytes.ok_or_else(|| (StatusCode::NOT_FOUND, "there is no such object".to_owned()))?;
+    Ok(holding(permit, bytes))
+}
+
+/// The bytes as an answer. The permit is held until the client has them.
+fn holding(permit: OwnedSemaphorePermit, bytes: Vec<u8>) -> Response {
     let length = bytes.len();
     let held = futures_util::stream::once(async move {
         let _permit = permit;
         Ok::<Bytes, std::convert::Infallible>(Bytes::from(bytes))
     });
-    Ok(([(header::CONTENT_LENGTH, length)], Body::from_stream(held)).into_response())
+    ([(header::CONTENT_LENGTH, length)], Body::from_stream(held)).into_response()
+}
+
+#[derive(Deserialize)]
+struct Several {
+    /// Separated by commas.
+    names: String,
+}
+
+/// `GET several?names=NAME,NAME…`: these objects, in one answer.
+async fn read_several(
+    State(service): State<Arc<Service>>,
+    Query(asked): Query<Several>,
+    headers: HeaderMap,
+    axum::Extension(guest): axum::Extension<Arc<Guest>>,
+) -> Response {
+    answered(several_objects(&service, asked, &headers, &guest).await)
+}
+
+async fn several_objects(
+    service: &Arc<Service>,
+    asked: Several,
+    headers: &HeaderMap,
+    guest: &Guest,
+) -> Result<Response, Refused> {
+    let member = service.member(headers, guest).await?;
+    if asked.names.split(',').count() > several::MOST {
+        return Err((StatusCode::BAD_REQUEST, format!("expected at most {} names", several::MOST)));
+    }
+    let permit = service.permit().await?;
+    let get = move |service: &Service| {
+        let limited = |name| Ok((name, limit_of(service, &member, name)?.min(several::LONGEST)));
+        let wanted = asked.names.split(',').map(limited).collect::<Result<Vec<(&str, u64)>, Refused>>()?;
+        let objects = service.objects.get_all(&wanted).map_err(|error| refused(&error))?;
+        Ok(several::write(&objects))
+    };
+    Ok(holding(permit, service.blocking(get).await?))
 }
 
 /// `PUT NAME`: makes or replaces an object; with `If-None-Match: *` it is made, or 412.
@@ -278,19 +333,15 @@ async fn wait_for(
         (StatusCode::BAD_REQUEST, "expected after=EPOCH.SEQ, such as after=1.17".to_owned())
     })?;
     let _quiet = guest.quiet();
-    let newer = async {
-        loop {
-            let look =
-                |service: &Service| service.shelf.newest((service.clock)()).map_err(|error| refused(&error));
-            let newest = service.blocking(look).await?;
-            if newest > after {
-                return Ok(newest);
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
+    let looking = Arc::clone(service);
+    let look = move || {
+        let service = Arc::clone(&looking);
+        let newest =
+            |service: &Service| service.shelf.newest((service.clock)()).map_err(|error| refused(&error));
+        async move { service.blocking(newest).await }
     };
     let longest = Duration::from_secs(waiting.timeout.min(LONGEST_WAIT));
-    match tokio::time::timeout(longest, newer).await {
+    match tokio::time::timeout(longest, service.waiters.newer(after, look)).await {
         Ok(newest) => newest.map(|(epoch, seq)| format!("{epoch}.{seq}\n").into_response()),
         Err(_) => Ok(StatusCode::NO_CONTENT.into_response()),
     }

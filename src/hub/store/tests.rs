@@ -166,6 +166,24 @@ fn chain_of(objects: &dyn Objects, key: &PublicKey) -> u64 {
 }
 
 #[test]
+fn several_objects_come_in_one_answer_to_who_may_read_each() {
+    let mut site = Site::new(Limits::default());
+    let [paris, lyon] = site.publish(1);
+    let node = site.node("mds1", 2);
+    let (alive, missing) = (names::alive(1), names::lease(2));
+    let wanted = [(&*alive, MAX_SMALL), (&*missing, MAX_SMALL), (&*paris, MAX_PART)];
+    let expected = [&alive, &missing, &paris].map(|name| site.objects.get(name, MAX_PART).unwrap());
+    let before = site.hub.requests();
+    assert_eq!(node.get_all(&wanted).unwrap(), expected);
+    assert_eq!(site.hub.requests() - before, 1);
+    refuses(node.get_all(&[(&*alive, MAX_SMALL), (&*lyon, MAX_PART)]), "is not for this node");
+    refuses(node.get_all(&[(names::LEASES, MAX_SMALL)]), "is not for this node");
+    refuses(node.get_all(&[(&*alive, MAX_SMALL); 65]), "expected at most 64 names");
+    assert!(matches!(node.get_all(&[(&*alive, 3)]), Err(StoreError::Tampered(_))));
+    site.hub.end();
+}
+
+#[test]
 fn a_node_writes_below_its_own_name() {
     let site = Site::new(Limits::default());
     let node = site.node("mds1", 2);
@@ -182,7 +200,7 @@ fn a_node_writes_below_its_own_name() {
     assert_eq!(node.create(&name, &part).unwrap(), Created::New);
     assert_eq!(node.get(&name, MAX_PART).unwrap().unwrap(), part);
     assert_eq!(node.list(&own.uploads()).unwrap(), [own.upload(1)]);
-    refuses(node.create(&own.upload(2), &vec![0; 1 << 20]), "expected at most");
+    refuses(node.create(&own.upload(2), &vec![0; MAX_UPLOAD as usize + 1]), "expected at most");
     refuses(node.put(&other.status(), b"x"), "is not for this node");
     refuses(node.put(&names::alive(1), b"x"), "is not for this node");
     refuses(node.create(&names::head(1), b"x"), "is not for this node");

@@ -10,19 +10,18 @@ use super::uploads::Uploads;
 use super::{Followers, Seen, lost};
 use crate::disk::marker::Marker;
 use crate::model::{
-    Action, Entry, Meta, Outcome, Owner, Pruned, RelPath, RelPathBuf, ReloadOutcome, ReloadState, Space,
-    Step, TrashKeep, Tree,
+    Action, Meta, Outcome, Owner, Pruned, ReloadOutcome, ReloadState, Space, Step, TrashKeep, Tree,
 };
 use crate::node::{
     Attempt, Describe, Description, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot,
-    Refusal, TrashReader,
+    Refusal, Trashless,
 };
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
 use crate::store::StoreError;
 use crate::store::blobs::StoreSource;
 use crate::store::names::Area;
-use crate::transfer::trash::{TrashEntry, TrashId};
+use crate::transfer::trash::TrashEntry;
 use crate::transfer::{BlobRequest, Received, Sink, Source};
 
 /// What is asked of a node that Main never connects to.
@@ -170,29 +169,8 @@ impl Endpoint for UploadedSession {
     }
 }
 
-impl TrashReader for UploadedSession {
-    fn versions(&mut self, _: &str, _: &RelPath) -> Result<Attempt<Vec<TrashEntry>>, NodeError> {
-        Ok(Err(Refusal::new(FOLLOWS)))
-    }
-
-    fn recall(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        paths: &[RelPathBuf],
-    ) -> Result<Vec<Attempt<Entry>>, NodeError> {
-        Ok(paths.iter().map(|_| Err(Refusal::new(FOLLOWS))).collect())
-    }
-
-    fn send_trashed(
-        &mut self,
-        _: &str,
-        _: &TrashId,
-        _: &[BlobRequest],
-        _: &mut dyn Sink,
-    ) -> Result<(), NodeError> {
-        Err(NodeError::new(NodeErrorKind::Unreachable, FOLLOWS))
-    }
+impl Trashless for UploadedSession {
+    const WHY: &'static str = FOLLOWS;
 }
 
 impl MainKeys for UploadedSession {

@@ -59,7 +59,7 @@ impl Uploads {
 
     fn add(&mut self, of: &Followers, area: &Area, upload: &Upload) -> Result<(), StoreError> {
         let mut paths: BTreeMap<String, Vec<RelPathBuf>> = BTreeMap::new();
-        for UploadedDirectory { name, changes, changes_len, .. } in &upload.directories {
+        for UploadedDirectory { name, changes, changes_len } in &upload.directories {
             let Some(hash) = changes else { continue };
             if *changes_len > MAX_CHANGES {
                 return Err(StoreError::Tampered(format!("the upload {} has too many changes", upload.seq)));

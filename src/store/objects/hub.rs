@@ -12,7 +12,7 @@ use reqwest::{Method, Proxy, StatusCode, Url};
 
 use super::{Asker, Created, Objects, StoreSpec};
 use crate::fetch::{self, Trust};
-use crate::store::{StoreError, pass};
+use crate::store::{StoreError, pass, several};
 
 /// For connecting.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -26,6 +26,8 @@ const IDLE: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(15);
 /// Longest word of refusal that is read.
 const MAX_REFUSAL: u64 = 1024;
+/// Where several objects are asked for.
+const SEVERAL: &str = "v1/several";
 /// Longest list of names.
 const MAX_LIST: u64 = 64 << 20;
 
@@ -148,6 +150,23 @@ impl Objects for Hub {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(self.refusal(answer, name)),
         }
+    }
+
+    fn get_all(&self, wanted: &[(&str, u64)]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+        let mut url = self.url(SEVERAL)?;
+        url.set_query(Some(&format!("names={}", names.join(","))));
+        let answer = self.send(self.ask(Method::GET, url)?)?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.refusal(answer, SEVERAL));
+        }
+        let most = wanted.iter().fold(0u64, |sum, (_, limit)| sum.saturating_add(limit + several::LINE));
+        several::read(&self.body(answer, SEVERAL, most)?, wanted)
+            .map_err(|error| error.while_doing(&self.url))
+    }
+
+    fn at_once(&self) -> usize {
+        several::MOST
     }
 
     fn create(&self, name: &str, bytes: &[u8]) -> Result<Created, StoreError> {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::StoreError;
+use crate::threads::side_by_side;
 
 /// What became of a create-only write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,14 @@ pub enum Created {
 pub trait Objects: Send + Sync {
     /// The bytes of an object, none where there is none. One that has more than `limit` is refused.
     fn get(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Several objects, in the order in which they are named, each as [`get`](Objects::get) gives it: in the time of one.
+    fn get_all(&self, wanted: &[(&str, u64)]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        side_by_side(wanted, wanted.len(), |(name, limit)| self.get(name, *limit)).into_iter().collect()
+    }
+    /// For how many small objects one request costs little more than for one.
+    fn at_once(&self) -> usize {
+        1
+    }
     /// Makes an object, unless its name is taken. Of several who try, one makes it.
     fn create(&self, name: &str, bytes: &[u8]) -> Result<Created, StoreError>;
     /// Makes or replaces an object: readers see the old bytes or the new ones.

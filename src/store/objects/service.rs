@@ -44,15 +44,34 @@ impl Service {
         Path::parse(whole).map_err(|error| StoreError::Local(format!("{name:?}: {error}")))
     }
 
+    /// Whether an object may have this name.
+    pub(super) fn check_name(&self, name: &str) -> Result<(), StoreError> {
+        self.path(name).map(drop)
+    }
+
+    /// Does something that may hang, in a thread that nobody waits for longer than for any other call.
+    pub(super) fn elsewhere<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let done = self.runtime.spawn_blocking(work);
+        let bounded = async { tokio::time::timeout(LONGEST, done).await };
+        let done = self.runtime.block_on(bounded).map_err(|_| self.no_answer(what))?;
+        done.map_err(|error| StoreError::Local(format!("{}: {what}: {error}", self.place)))
+    }
+
+    fn no_answer(&self, what: &str) -> StoreError {
+        StoreError::Unreachable(format!("{}: no answer to {what} within {LONGEST:?}", self.place))
+    }
+
     fn wait<T>(
         &self,
         what: &str,
         call: impl Future<Output = Result<T, Error>>,
     ) -> Result<Result<T, Error>, StoreError> {
         let bounded = async { tokio::time::timeout(LONGEST, call).await };
-        self.runtime.block_on(bounded).map_err(|_| {
-            StoreError::Unreachable(format!("{}: no answer to {what} within {LONGEST:?}", self.place))
-        })
+        self.runtime.block_on(bounded).map_err(|_| self.no_answer(what))
     }
 
     fn failed(&self, what: &str, error: &Error) -> StoreError {

@@ -66,7 +66,7 @@ impl RoundPlan {
 pub(super) fn plan(run: &Run<'_>, nodes: &[NodeRun<'_>], moving: &BTreeSet<String>) -> Vec<RoundPlan> {
     let directories = run.spec.directories.iter().filter(|directory| moving.contains(&directory.name));
     let planned = directories.filter_map(|directory| {
-        let origin = run.origins().get(&directory.name).ok()?;
+        let origin = run.origins().get(run, &directory.name).ok()?;
         let views: Vec<(&EdgeRun<'_>, &View)> = nodes
             .iter()
             .filter(|node| node.failure.is_none())

@@ -85,6 +85,18 @@ pub(crate) fn rsync(cluster: &Cluster) -> Contender {
     Contender { name: "rsync -a --delete", script }
 }
 
+/// Fetches from what [`rclone_serve`] serves on Main.
+pub(crate) fn rclone_http() -> Contender {
+    let script =
+        format!("rclone -q sync --exclude '/.xds-sync/**' --http-url http://main:8080 :http: {SOUNDS}");
+    Contender { name: "rclone sync, over plain http", script }
+}
+
+/// For [`rclone_http`].
+pub(crate) fn rclone_serve() -> String {
+    format!("rclone -q serve http --addr 0.0.0.0:8080 {SOUNDS}")
+}
+
 /// The bare stream: nothing is compared, verified, or put in place at once.
 pub(crate) fn tar(cluster: &Cluster) -> Contender {
     let address = &cluster.nodes[0].address;

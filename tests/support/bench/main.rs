@@ -4,9 +4,11 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod contender;
+mod followers;
 mod live;
 mod measure;
 mod site;
+mod store;
 #[path = "../mod.rs"]
 mod support;
 
@@ -17,7 +19,7 @@ use support::Cluster;
 
 const USAGE: &str = "usage: bench PROGRAM ROUNDS [CASE…]; cases: ";
 type Case = fn(&Bench);
-const CASES: [(&str, Case); 16] = [
+const CASES: [(&str, Case); 20] = [
     ("nothing", nothing_to_do),
     ("growth", from_two_to_eight_nodes),
     ("dialplan", one_dialplan_file),
@@ -34,6 +36,10 @@ const CASES: [(&str, Case); 16] = [
     ("removed", a_hundred_thousand_removed),
     ("storm", a_storm_of_changes),
     ("hostile", what_a_user_may_do),
+    ("publish", store::a_publication),
+    ("follow", store::nothing_new),
+    ("first_pull", store::a_first_pull),
+    ("followers", many_followers),
 ];
 
 struct Bench {
@@ -65,7 +71,12 @@ fn main() {
 
 impl Bench {
     fn cluster(&self, nodes: usize, directories: usize, more: &str) -> Cluster {
-        site::cluster(&self.program, nodes, directories, more)
+        site::cluster(&self.program, nodes, directories, None, more)
+    }
+
+    /// One whose Main has other nodes in its configuration than its hosts.
+    fn cluster_of(&self, nodes: usize, directories: usize, config: &str, more: &str) -> Cluster {
+        site::cluster(&self.program, nodes, directories, Some(config), more)
     }
 
     /// Lets the contenders take turns, each round after `prepare`, and prints a row for each.
@@ -118,6 +129,10 @@ fn in_step_with_four(bench: &Bench) -> Cluster {
     site::telephony(&cluster.main, 28_000, 20_000);
     cluster.main.sh(contender::xds_sync().script).ok();
     cluster
+}
+
+fn many_followers(bench: &Bench) {
+    followers::measure(&bench.program, bench.rounds);
 }
 
 fn a_change_until_it_is_there(bench: &Bench) {

@@ -14,7 +14,7 @@ pub(crate) struct Taken {
     pub(crate) time: Duration,
     /// Processor seconds of the whole machine: both ends are on it, and nothing else should be.
     pub(crate) processor: f64,
-    /// Bytes on Main's wire, both ways.
+    /// Bytes on the wire of the host that runs it, both ways.
     pub(crate) wire: u64,
 }
 
@@ -27,11 +27,15 @@ pub(crate) struct Peak {
 }
 
 pub(crate) fn run(cluster: &Cluster, contender: &Contender) -> Taken {
-    let main = &cluster.main;
-    let (wire, processor) = (wire_of(main), processor());
-    let output = main.sh(&contender.script);
+    run_on(&cluster.main, contender)
+}
+
+/// The same on any host, whose wire is looked at.
+pub(crate) fn run_on(host: &Host, contender: &Contender) -> Taken {
+    let (wire, processor) = (wire_of(host), processor());
+    let output = host.sh(&contender.script);
     let taken =
-        Taken { time: output.took, processor: self::processor() - processor, wire: wire_of(main) - wire };
+        Taken { time: output.took, processor: self::processor() - processor, wire: wire_of(host) - wire };
     assert!(output.success(), "{}: {output:?}", contender.name);
     taken
 }

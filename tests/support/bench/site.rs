@@ -31,11 +31,22 @@ direction = "both"
 /// One directory alone, so that a single call of rsync does the same.
 const ONE: &str = "[[directory]]\nname = \"sounds\"\npath = \"/var/lib/xivo/sounds\"\n";
 
-/// A cluster that runs `program`, with all four directories or only the sounds.
-pub(crate) fn cluster(program: &str, nodes: usize, directories: usize, more: &str) -> Cluster {
-    let config = if directories == 1 { ONE } else { FOUR };
+/// A cluster that runs `program`, with all four directories or only the sounds. `config` takes the place of what Main is
+/// told of its nodes.
+pub(crate) fn cluster(
+    program: &str,
+    nodes: usize,
+    directories: usize,
+    config: Option<&str>,
+    more: &str,
+) -> Cluster {
+    let written = if directories == 1 { ONE } else { FOUR };
     let builder = Cluster::new().program(program).nodes(nodes).without_asterisk();
-    builder.more_config(&format!("{config}{more}")).build()
+    let builder = match config {
+        Some(config) => builder.config(config),
+        None => builder,
+    };
+    builder.more_config(&format!("{written}{more}")).build()
 }
 
 /// A telephone system: a few dialplan files, some music, many announcements, and as many recordings.
