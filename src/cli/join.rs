@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
     /// Main's public key itself, for nodes that cannot fetch it; `-` reads it from stdin
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["cacert", "insecure"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
     key: Option<PathBuf>,
     /// Trust any certificate, and ask whether the key is the right one
     #[arg(long, conflicts_with_all = ["fingerprint", "cacert"])]
@@ -75,6 +75,10 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     ensure!(
         !args.insecure || (io::stdin().is_terminal() && io::stderr().is_terminal()),
         "--insecure asks on a terminal, and this is not one; give --fingerprint, as `xds-sync init` on Main prints it"
+    );
+    ensure!(
+        args.key.is_none() || args.cacert.is_none() || args.store.is_some(),
+        "--cacert says whom to believe where something is fetched; with --key nothing is"
     );
     let trust = match &args.cacert {
         Some(file) => Trust::File(file.clone()),

@@ -53,8 +53,10 @@ fn block(first: &str) -> String {
 
 /// A store in a directory, and the hub as a service with what docs/store.md gives it.
 fn publishes(main: &Host) {
+    // Its certificate is for this name, too.
+    let host = format!("[main]\nhost = '{MAIN_ADDRESS}'\n");
+    main.write("/etc/xds-sync/conf.d/store.toml", format!("{host}[store]\nurl = 'file:///srv/xds-store'\n"));
     main.xds_sync(["init", "--publish", "hub"]).ok();
-    main.write("/etc/xds-sync/conf.d/store.toml", "[store]\nurl = 'file:///srv/xds-store'\n");
     main.sh(block("mkdir -m 0700 /srv/xds-store").replace("xds-sync publish", "true")).ok();
     main.sh(block("groupadd --system xds-store")).ok();
     main.mkdir("/etc/systemd/system/xds-sync-serve.service.d");
@@ -74,7 +76,7 @@ fn joins(main: &Host, node: &Host) {
             "join",
             "--store",
             &url,
-            "--ca",
+            "--cacert",
             "/root/hub.crt",
             "--key",
             "/root/main.pub",
@@ -82,8 +84,8 @@ fn joins(main: &Host, node: &Host) {
             "mds1",
         ])
         .ok();
-    let block = &joined[joined.find("[[node]]").unwrap_or_else(|| panic!("{joined}"))..];
-    main.write("/etc/xds-sync/conf.d/followers.toml", block);
+    let approve = joined.lines().find(|line| line.contains("nodes approve mds1 --key SHA256:"));
+    main.sh(approve.unwrap_or_else(|| panic!("{joined}"))).ok();
     main.xds_sync(["publish"]).ok();
     // Pauses of a tenth of a second: what takes minutes at a site.
     let config = node.read_text("/etc/xds-sync/node.toml");
