@@ -23,8 +23,8 @@ pub enum Step {
     Move {
         /// Where the content is; a file that would be deleted otherwise.
         from: RelPathBuf,
-        /// What the scan saw at `from`.
-        from_expected: Entry,
+        /// What the scan saw at `from`. Boxed, so that it does not make all the other steps as large.
+        from_expected: Box<Entry>,
         /// What it shall be.
         entry: Entry,
     },
