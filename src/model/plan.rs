@@ -44,3 +44,21 @@ impl Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_large_plan_has_many_of_stays_small() {
+        use crate::model::{Change, NodeChange, PlannedChange};
+        for (what, size, most) in [
+            ("an action", size_of::<Action>(), 184),
+            ("a planned change", size_of::<PlannedChange>(), 120),
+            ("a change", size_of::<Change>(), 96),
+            ("a change in words", size_of::<NodeChange>(), 96),
+        ] {
+            assert!(size <= most, "{what} takes {size} bytes");
+        }
+    }
+}
