@@ -113,7 +113,7 @@ impl World {
         ];
         if let Some(moved) = file(&path("d/moved")) {
             let entry = Entry::File(moved.clone());
-            let step = Step::Move { from: path("d/moved"), from_expected: entry.clone(), entry };
+            let step = Step::Move { from: path("d/moved"), from_expected: Box::new(entry.clone()), entry };
             actions.push(Action { path: path(&format!("d/sub/to{round}")), expected: None, step });
         }
         for path in ["d/passwd", "d/sub/passwd", "d/sub"].map(path) {

@@ -236,7 +236,7 @@ mod tests {
     fn runs() -> Vec<RunRecord> {
         let changes = &samples::eventful().changes;
         let mut replaced = changes[0].clone();
-        replaced.id = Some("01KDYC00000000000000000000-0".to_owned());
+        replaced.id = Some("01KDYC00000000000000000000-0".into());
         let run = |exit_code, changes| RunRecord {
             run: "01KDYC00000000000000000000".to_owned(),
             started: samples::started(),

@@ -14,8 +14,8 @@ use crate::logging;
 use crate::model::escape::{clean, escape_for_people};
 use crate::model::{Change, ChangeKind, MAIN, NodeChange, Reason, Side};
 use crate::record;
+use crate::report::Wording;
 use crate::report::exit::{ALL_LOST, PARTIAL, SOME_LOST, USAGE};
-use crate::report::node_change;
 use crate::report::text::Verbosity;
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::state::RunRecord;
@@ -276,5 +276,5 @@ fn change(directory: &str, restored: &Restored) -> Option<NodeChange> {
         }),
     };
     let id = replaced.as_ref().map(TrashId::to_string);
-    Some(node_change(directory, host, &change, id))
+    Some(Wording::new(directory, host).change(change, id.as_deref()))
 }

@@ -215,7 +215,9 @@ impl Upstream {
             of_directory.insert(path, UploadedChange { expected, ..change });
         }
         for action in actions {
-            if let Step::Move { from_expected: Entry::File(file), .. } = &action.step {
+            if let Step::Move { from_expected, .. } = &action.step
+                && let Entry::File(file) = &**from_expected
+            {
                 // Main may have deleted its own by the time that it gets this.
                 self.copy(contents.get(&file.digest).map(|parts| &**parts).unwrap_or_default())?;
             }

@@ -1,5 +1,7 @@
 //! What a run changes on an edge, and why: the lines of a report, before and after they are put into words.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Busy, Entry, EntryProblem};
@@ -210,23 +212,24 @@ pub struct BlockedPath {
     pub reason: Reason,
 }
 
-/// One change of one edge in words, as reports and the history have it.
+/// One change of one edge in words, as reports and the history have it. Its texts are shared with others: a large run has
+/// hundreds of thousands of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NodeChange {
-    pub directory: String,
+    pub directory: Arc<str>,
     /// The node that got it, or that it came from.
-    pub node: String,
+    pub node: Arc<str>,
     pub to: Side,
     #[serde(rename = "action")]
     pub kind: ChangeKind,
     pub path: RelPathBuf,
     /// The file's size in bytes, 0 for all else.
     pub bytes: u64,
-    pub reason: Option<String>,
+    pub reason: Option<Arc<str>>,
     /// Whether it is a directory. Not part of a run's JSON.
     #[serde(skip)]
     pub is_dir: bool,
     /// Names what stood there before, in the trash of the host whose copy changed. Not part of a run's JSON.
     #[serde(skip)]
-    pub id: Option<String>,
+    pub id: Option<Arc<str>>,
 }

@@ -23,8 +23,8 @@ pub enum Step {
     Move {
         /// Where the content is; a file that would be deleted otherwise.
         from: RelPathBuf,
-        /// What the scan saw at `from`.
-        from_expected: Entry,
+        /// What the scan saw at `from`. Boxed, so that it does not make all the other steps as large.
+        from_expected: Box<Entry>,
         /// What it shall be.
         entry: Entry,
     },
@@ -41,6 +41,24 @@ impl Action {
         match &self.step {
             Step::Put(entry) | Step::Move { entry, .. } | Step::SetMeta(entry) => Some(entry),
             Step::Delete => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_large_plan_has_many_of_stays_small() {
+        use crate::model::{Change, NodeChange, PlannedChange};
+        for (what, size, most) in [
+            ("an action", size_of::<Action>(), 184),
+            ("a planned change", size_of::<PlannedChange>(), 120),
+            ("a change", size_of::<Change>(), 96),
+            ("a change in words", size_of::<NodeChange>(), 96),
+        ] {
+            assert!(size <= most, "{what} takes {size} bytes");
         }
     }
 }

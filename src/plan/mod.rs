@@ -124,9 +124,9 @@ pub(crate) enum Host {
     Node(usize),
 }
 
-/// What shall stand at some paths of a host, and why: the input of [`diff`].
+/// What shall stand at some paths of a host, and why, in tree order: the input of [`diff`].
 #[derive(Clone, Debug, Default)]
-struct Desired(BTreeMap<RelPathBuf, DesiredEntry>);
+struct Desired(Vec<(RelPathBuf, DesiredEntry)>);
 
 #[derive(Clone, Debug)]
 struct DesiredEntry {
@@ -138,7 +138,22 @@ struct DesiredEntry {
 
 impl Desired {
     fn set(&mut self, path: &RelPath, entry: Option<Entry>, kind: ChangeKind, reason: Option<Reason>) {
-        self.0.insert(path.to_owned(), DesiredEntry { entry, kind, reason });
+        let desired = (path.to_owned(), DesiredEntry { entry, kind, reason });
+        // Paths are walked in tree order, as a rule.
+        match self.0.last().is_some_and(|(last, _)| **last >= *path).then(|| self.position(path)) {
+            None => self.0.push(desired),
+            Some(Ok(at)) => self.0[at] = desired,
+            Some(Err(at)) => self.0.insert(at, desired),
+        }
+    }
+
+    fn get(&self, path: &RelPath) -> Option<&DesiredEntry> {
+        self.position(path).ok().map(|at| &self.0[at].1)
+    }
+
+    /// Where a path is, or would be.
+    fn position(&self, path: &RelPath) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(path))
     }
 
     /// Drops what the host with this tree does not take, and returns how much that is.
@@ -146,7 +161,7 @@ impl Desired {
         let mut not_taken = NotTaken::default();
         // Below what stays of another type than it was to be, nothing can come and nothing has to go.
         let mut other_type: Option<RelPathBuf> = None;
-        self.0.retain(|path, want| {
+        self.0.retain(|(path, want)| {
             if other_type.as_ref().is_some_and(|dir| path.is_below(dir)) {
                 return false;
             }
@@ -163,21 +178,19 @@ impl Desired {
 
     /// Keeps every directory of `tree` that would not be empty when it is removed.
     fn keep_non_empty_dirs(&mut self, tree: &Tree) {
-        let removed: Vec<RelPathBuf> = self
-            .0
-            .iter()
-            .filter(|(_, desired)| desired.entry.is_none())
-            .map(|(path, _)| path.clone())
-            .collect();
+        let mut is_kept = vec![false; self.0.len()];
         // Innermost first: a directory that is kept keeps those around it.
-        for path in removed.iter().rev() {
-            let is_emptied = tree
-                .below(path)
-                .all(|(below, _)| self.0.get(below).is_some_and(|desired| desired.entry.is_none()));
-            if !is_emptied {
-                self.0.remove(path);
+        for index in (0..self.0.len()).rev() {
+            let (path, desired) = &self.0[index];
+            let is_removed = |below: &RelPath| {
+                self.position(below).is_ok_and(|at| self.0[at].1.entry.is_none() && !is_kept[at])
+            };
+            if desired.entry.is_none() && !tree.below(path).all(|(below, _)| is_removed(below)) {
+                is_kept[index] = true;
             }
         }
+        let mut is_kept = is_kept.into_iter();
+        self.0.retain(|_| is_kept.next() != Some(true));
     }
 }
 

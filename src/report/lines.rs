@@ -186,7 +186,7 @@ mod tests {
 
     fn metadata(node: &str, number: usize, what: &str) -> NodeChange {
         let path = format!("en/{number:04}.wav");
-        NodeChange { reason: Some(what.to_owned()), ..change(node, ChangeKind::Metadata, path.as_bytes(), 2) }
+        NodeChange { reason: Some(what.into()), ..change(node, ChangeKind::Metadata, path.as_bytes(), 2) }
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         let changes = [
             change("mds1", ChangeKind::Create, b"a.wav", 7),
             change("mds1", ChangeKind::Delete, b"b.wav", 1),
-            NodeChange { directory: "sounds".to_owned(), ..change("mds1", ChangeKind::Update, b"a.wav", 7) },
+            NodeChange { directory: "sounds".into(), ..change("mds1", ChangeKind::Update, b"a.wav", 7) },
             change("mds2", ChangeKind::Create, b"a.wav", 7),
             // It had another version.
             change("mds2", ChangeKind::Delete, b"b.wav", 2),
@@ -219,7 +219,7 @@ mod tests {
         for node in ["mds1", "mds2", "mds3"] {
             changes.extend((0..3000).map(|number| metadata(node, number, "time")));
             changes.push(NodeChange { bytes: 5, ..change(node, ChangeKind::Create, b"new.wav", 5) });
-            changes.push(NodeChange { directory: "dialplan".to_owned(), ..metadata(node, 0, "time") });
+            changes.push(NodeChange { directory: "dialplan".into(), ..metadata(node, 0, "time") });
         }
         changes.push(metadata("mds3", 3001, "mode, owner"));
         changes.push(change("mds3", ChangeKind::Drift, b"x", 1024));

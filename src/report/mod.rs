@@ -22,6 +22,7 @@ pub(crate) mod status_text;
 mod summary;
 pub(crate) mod syslog;
 pub(crate) mod text;
+pub(crate) mod wording;
 pub(crate) mod words;
 pub(crate) mod wrong;
 
@@ -31,11 +32,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::escape::plain;
 use crate::model::words::words as word_table;
-use crate::model::{Change, ChangeKind, NodeChange, NotTaken, RelPathBuf, ReloadOutcome, Side};
+use crate::model::{ChangeKind, NodeChange, NotTaken, RelPathBuf, ReloadOutcome, Side};
 
 pub use confirm::{Confirmed, FailedChange, confirmed};
 pub use follows::Follows;
 pub use newer::{Newer, NewerNode};
+pub(crate) use wording::Wording;
 
 /// What one run did, or in a dry run what it would do.
 #[derive(Clone, Debug, PartialEq)]
@@ -369,21 +371,6 @@ impl Problem {
     #[must_use]
     pub fn warning(stage: Stage, detail: impl Into<String>) -> Problem {
         Problem { fails: false, ..Problem::failure(stage, detail) }
-    }
-}
-
-/// A change in words. `id` names what stood there before in the trash of the host whose copy changed.
-pub(crate) fn node_change(directory: &str, node: &str, change: &Change, id: Option<String>) -> NodeChange {
-    NodeChange {
-        directory: directory.to_owned(),
-        node: node.to_owned(),
-        to: change.to,
-        kind: change.kind,
-        path: change.path.clone(),
-        bytes: change.bytes,
-        reason: change.reason.as_ref().map(words::reason),
-        is_dir: change.is_dir,
-        id,
     }
 }
 

@@ -62,8 +62,8 @@ pub(crate) fn problem(stage: Stage) -> Problem {
 
 pub(crate) fn change(node: &str, kind: ChangeKind, path: &[u8], bytes: u64) -> NodeChange {
     NodeChange {
-        directory: "moh".to_owned(),
-        node: node.to_owned(),
+        directory: "moh".into(),
+        node: node.into(),
         to: Side::Node,
         kind,
         path: RelPathBuf::new(path).unwrap(),
@@ -110,9 +110,9 @@ pub(crate) fn eventful() -> Report {
         change("mds1", ChangeKind::Update, b"jazz/a.wav", 5_242_880),
         change("mds1", ChangeKind::Create, b"a\n\x1b[31m\xff\xe2\x80\xae.wav", 12),
         NodeChange {
-            directory: "recordings".to_owned(),
+            directory: "recordings".into(),
             to: Side::Main,
-            reason: Some("open for writing".to_owned()),
+            reason: Some("open for writing".into()),
             ..change("mds2", ChangeKind::Hold, b"monitor/1.wav", 44)
         },
     ];

@@ -388,7 +388,7 @@ fn directory_after(
     directory: &DirectoryReport,
 ) -> DirectoryStatus {
     let held = report.changes.iter().filter(|change| {
-        change.kind == ChangeKind::Hold && change.node == node.name && change.directory == directory.name
+        change.kind == ChangeKind::Hold && *change.node == *node.name && *change.directory == *directory.name
     });
     DirectoryStatus {
         name: directory.name.clone(),
@@ -402,7 +402,7 @@ fn directory_after(
             .map(|change| PathNote {
                 path: change.path.clone(),
                 side: change.to,
-                reason: change.reason.clone(),
+                reason: change.reason.as_deref().map(str::to_owned),
             })
             .collect(),
         waiting: directory.waiting,

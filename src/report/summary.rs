@@ -29,8 +29,11 @@ pub(super) fn node(report: &Report, node: &NodeReport) -> String {
     } else if changed > 0 {
         parts.push(format!("{changed} {}", if report.dry_run { "to change" } else { "changed" }));
     }
-    let sent =
-        if report.dry_run { to_send(report, |change| change.node == node.name) } else { sum(|of| of.bytes) };
+    let sent = if report.dry_run {
+        to_send(report, |change| *change.node == *node.name)
+    } else {
+        sum(|of| of.bytes)
+    };
     if sent > 0 {
         parts.push(format!(
             "{} {}",
@@ -66,7 +69,7 @@ pub(super) fn directory(report: &Report, node: &NodeReport, directory: &Director
     let is_dry = report.dry_run;
     let decided = directory.conflicts.saturating_sub(directory.waiting);
     let sent = match is_dry {
-        true => to_send(report, |change| change.node == node.name && change.directory == directory.name),
+        true => to_send(report, |change| *change.node == *node.name && *change.directory == *directory.name),
         false => directory.bytes,
     };
     let number = |number: u64, done: &str, to_come: &str| {

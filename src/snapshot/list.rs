@@ -20,6 +20,8 @@ use crate::model::{Busy, Digest, Entry, EntryProblem, File, Meta, Owner, RelPath
 const NAMES_BUFFER: usize = 64 * 1024;
 /// Names of one directory that are read between two looks at the budget.
 const COUNTED: usize = 1024;
+/// Entries that are looked at between two looks at the clock.
+const LOOKED_AT: usize = 256;
 
 /// What may be in a `.xds-sync`.
 const OWN_NAMES: [&[u8]; 3] = [b"root.json", b"stage", b"trash"];
@@ -143,8 +145,8 @@ impl Lister<'_> {
             path.push(b'/');
         }
         let prefix = path.len();
-        for &(start, end) in &names.ranges {
-            if self.budget.is_over() {
+        for (index, &(start, end)) in names.ranges.iter().enumerate() {
+            if self.budget.control.is_stopped() || (index % LOOKED_AT == 0 && self.budget.is_over()) {
                 return Listed::Over;
             }
             let name = &names.bytes[start..end];

@@ -188,15 +188,15 @@ impl History {
             for change in run.changes.iter().take(MOST_CHANGES as usize) {
                 insert.execute(params![
                     number,
-                    change.directory,
-                    change.node,
+                    &*change.directory,
+                    &*change.node,
                     change.to.word(),
                     change.kind.word(),
                     change.path.as_bytes(),
                     i64::try_from(change.bytes).unwrap_or(i64::MAX),
                     change.is_dir,
-                    change.reason,
-                    change.id,
+                    change.reason.as_deref(),
+                    change.id.as_deref(),
                 ])?;
             }
         }
@@ -384,15 +384,15 @@ mod tests {
 
     fn change(directory: &str, node: &str, at: &[u8]) -> NodeChange {
         NodeChange {
-            directory: directory.to_owned(),
-            node: node.to_owned(),
+            directory: directory.into(),
+            node: node.into(),
             to: Side::Node,
             kind: ChangeKind::Update,
             path: path(at),
             bytes: 5,
             is_dir: true,
-            reason: Some("two\nlines".to_owned()),
-            id: Some("01KQ-0".to_owned()),
+            reason: Some("two\nlines".into()),
+            id: Some("01KQ-0".into()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::{Change, ChangeKind, NodeChange, Reason, ReloadState, Side};
 use crate::report::{
     Confirmed, DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report,
-    Stage, node_change, words,
+    Stage, Wording, words,
 };
 use crate::state::Skip;
 use crate::sync::edge::{EdgeRun, EdgeState};
@@ -38,7 +38,11 @@ impl Part {
     /// Adds it to the report of the run.
     pub(super) fn add_to(self, report: &mut Report) {
         report.nodes.push(self.node);
-        report.changes.extend(self.changes);
+        // One large part alone is not held twice.
+        match report.changes.is_empty() {
+            true => report.changes = self.changes,
+            false => report.changes.extend(self.changes),
+        }
         report.problems.extend(self.problems);
         self.halted.into_iter().for_each(|halted| add_halt(report, halted));
     }
@@ -120,8 +124,8 @@ fn report_edge(
         // What goes there is told of there, once it has come.
         changes.retain(|change| change.to == Side::Main || !change.kind.is_difference());
     }
-    let mut notes = 0;
-    for change in &changes {
+    let (mut wording, mut notes) = (Wording::new(name, node), 0);
+    for change in changes {
         directory.count(change.kind, 1);
         let is_note = !change.kind.is_difference() || change.reason == Some(Reason::ConflictWaits);
         notes += usize::from(is_note);
@@ -129,11 +133,12 @@ fn report_edge(
             continue;
         }
         let id = ids.get(&(change.to, &*change.path)).filter(|_| change.kind.is_difference());
-        told.changes.push(node_change(name, node, change, id.map(ToString::to_string)));
+        let id = id.map(ToString::to_string);
+        told.changes.push(wording.change(change, id.as_deref()));
     }
     let Skips { known, now } = &result.skips;
     for skip in now.first.difference(&known.first) {
-        told.changes.push(skipped(name, node, skip));
+        told.changes.push(skipped(&mut wording, skip));
     }
     let mut unlisted = notes.saturating_sub(MAX_NOTES) as u64;
     for (kind, number) in result.plan.left.more_notes() {
@@ -194,7 +199,7 @@ fn add_problems(edge: &EdgeRun<'_>, confirmed: &Confirmed, problems: &mut Vec<Pr
     }
 }
 
-fn skipped(directory: &str, node: &str, skip: &Skip) -> NodeChange {
+fn skipped(wording: &mut Wording, skip: &Skip) -> NodeChange {
     let change = Change {
         path: skip.path.clone(),
         to: skip.side.other(),
@@ -203,7 +208,7 @@ fn skipped(directory: &str, node: &str, skip: &Skip) -> NodeChange {
         is_dir: false,
         reason: None,
     };
-    NodeChange { reason: Some(skip.reason.clone()), ..node_change(directory, node, &change, None) }
+    NodeChange { reason: Some(skip.reason.as_str().into()), ..wording.change(change, None) }
 }
 
 fn halted(directory: &str, node: &str, halt: &Halt) -> Halted {

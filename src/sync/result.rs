@@ -67,14 +67,16 @@ impl EdgeResult {
         self.problems.iter().all(|(_, _, severity)| *severity == Severity::Warning)
     }
 
-    /// What became of the planned changes, which are taken out of the plan: a large one is not held twice.
+    /// What became of the planned changes. They are taken out of the plan, and the outcomes with them: a large plan is not
+    /// held twice.
     pub(super) fn take_confirmed(&mut self, dry_run: bool) -> Confirmed {
         let planned = std::mem::take(&mut self.plan.changes);
+        let on_node = std::mem::take(&mut self.on_node.outcomes);
         if dry_run {
             return Confirmed::in_dry_run(planned);
         }
         let on_main = self.on_main.as_ref().map_or(&[][..], |main| &main.outcomes);
-        confirmed(planned, &self.on_node.outcomes, on_main)
+        confirmed(planned, &on_node, on_main)
     }
 
     /// The ids under which the trash of a host has what its changes replaced.

@@ -99,7 +99,7 @@ pub(super) fn move_file(
     let now = rustix::fs::fstat(&open)?;
     if at.now.is_some() || now.st_nlink > 1 {
         // Not one rename: the old version must be kept, or the file's other names.
-        let then_delete = Some((from.clone(), from_expected.clone()));
+        let then_delete = Some((from.clone(), Entry::clone(from_expected)));
         return ready_copy(tree, &PutFile { index, action, file }, at, &open, then_delete)
             .map(Box::new)
             .map(Altered::ByCopy);

@@ -117,7 +117,7 @@ impl Duty<'_> {
         let left = match &over.report {
             Ok(report) => {
                 for change in &report.changes {
-                    if let Some(node) = self.nodes.get_mut(&change.node) {
+                    if let Some(node) = self.nodes.get_mut(&*change.node) {
                         node.last_change = Some(report.started + report.duration);
                     }
                 }

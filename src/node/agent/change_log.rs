@@ -99,7 +99,7 @@ mod tests {
     fn each_change_is_one_harmless_line() {
         let entry = || Entry::Excluded;
         let from = RelPathBuf::new(&b"old\n.wav"[..]).unwrap();
-        let moved = Step::Move { from, from_expected: entry(), entry: entry() };
+        let moved = Step::Move { from, from_expected: Box::new(entry()), entry: entry() };
         for (action, line) in [
             (action("a b.wav", None, Step::Put(entry())), "action=create path=a b.wav"),
             (action("a\x1b[2J", Some(entry()), Step::Put(entry())), "action=replace path=a\\x1b[2J"),

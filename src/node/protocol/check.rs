@@ -235,7 +235,7 @@ mod tests {
                 Action {
                     step: Step::Move {
                         from: RelPathBuf::new(&b".xds-sync/root.json"[..]).unwrap(),
-                        from_expected: file(0o644),
+                        from_expected: Box::new(file(0o644)),
                         entry: file(0o644),
                     },
                     ..put("a", file(0o644))

@@ -155,7 +155,7 @@ fn loses_nothing(before: &Tree, after: &Tree, actions: &[Action]) -> Result<(), 
     for (path, entry) in before.iter() {
         if !entry.is_opaque() && after.get(path).is_none_or(|now| !now.same_content(entry)) {
             let kept = actions.iter().any(|action| match &action.step {
-                Step::Move { from, from_expected, .. } if &**from == path => from_expected == entry,
+                Step::Move { from, from_expected, .. } if &**from == path => **from_expected == *entry,
                 _ => &*action.path == path && action.expected.as_ref() == Some(entry),
             });
             prop_assert!(kept, "{path:?} {entry:?} is lost");

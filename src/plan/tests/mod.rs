@@ -74,7 +74,7 @@ pub(super) fn perform(tree: &Tree, actions: &[Action]) -> Tree {
     for action in actions {
         assert_eq!(now.get(&action.path), action.expected.as_ref(), "{action:?}");
         if let Step::Move { from, from_expected, .. } = &action.step {
-            assert_eq!(now.remove(from).as_ref(), Some(from_expected), "{action:?}");
+            assert_eq!(now.remove(from).as_ref(), Some(&**from_expected), "{action:?}");
         }
         match action.result() {
             Some(entry) => {

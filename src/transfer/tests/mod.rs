@@ -191,7 +191,7 @@ impl World {
     }
 
     pub(super) fn move_from(&self, from: &str, at: &str, entry: Entry) -> Action {
-        let from_expected = self.tree().get(&path(from)).unwrap().clone();
+        let from_expected = self.tree().get(&path(from)).unwrap().clone().into();
         self.action(at, Step::Move { from: path(from), from_expected, entry })
     }
 
