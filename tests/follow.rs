@@ -956,3 +956,98 @@ fn a_node_hands_in_its_key_at_the_hub_and_is_approved() {
     main.run(0, &["nodes", "remove", "mds7"]);
     assert!(!main.run(0, &["nodes", "list"]).contains("mds7"));
 }
+
+/// A Main as an administrator has it, beside a node that follows it.
+struct RealMain {
+    node: Node,
+}
+
+impl RealMain {
+    fn new() -> RealMain {
+        let node = Node::new();
+        let path = |name: &str| node.0.path(name).display().to_string();
+        for name in ["real", "main-moh", "main-rec"] {
+            fs::create_dir(node.0.path(name)).unwrap();
+        }
+        fs::set_permissions(path("main"), fs::Permissions::from_mode(0o600)).unwrap();
+        let key = fs::read_to_string(path("node.pub")).unwrap();
+        let text = format!(
+            "[ssh]\nidentity = '{}'\n[sync]\nstate_dir = '{}'\n[store]\nurl = 'file://{}'\n[[directory]]\nname = 'rec'\npath = \
+             '{}'\ndirection = 'both'\nsettle = '0s'\n[[node]]\nname = 'mds1'\nvia = 'store'\nkey = '{}'\n[node.paths]\nrec = '{}'\n",
+            path("main"),
+            path("main-state"),
+            path("real"),
+            path("main-rec"),
+            key.trim(),
+            path("rec"),
+        );
+        fs::write(node.0.path("config.toml"), text).unwrap();
+        node.configure_at(&format!("url = 'file://{}'", path("real")), "", "");
+        let main = RealMain { node };
+        main.run(&["store", "init"], 0);
+        main
+    }
+
+    /// Runs a command of Main's. Returns what it has said.
+    fn run(&self, args: &[&str], code: i32) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_xds-sync"))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.node.0.dir.path())
+            .env("XDS_SYNC_CONFIG", self.node.0.path("config.toml"))
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+}
+
+/// Both ends have it, and Main has taken it in; but what is published is older than that.
+#[test]
+fn what_main_has_taken_in_and_not_published_is_not_deleted_where_it_was_recorded() {
+    let main = RealMain::new();
+    for number in 0..30 {
+        fs::write(main.node.0.path(&format!("main-rec/{number}.wav")), "recorded").unwrap();
+    }
+    main.run(&["publish"], 0);
+    main.node.once(0);
+    for number in 0..29 {
+        fs::remove_file(main.node.0.path(&format!("main-rec/{number}.wav"))).unwrap();
+    }
+    main.node.0.record("new.wav", "new");
+    main.node.once(0);
+    let halted = main.run(&["sync"], 25);
+    let token = halted.split("--accept-deletes ").nth(1).unwrap().split_whitespace().next().unwrap();
+    // This releases it for the node, and not for the publication.
+    main.run(&["sync", "--accept-deletes", token], 25);
+    assert_eq!(main.node.0.has("main-rec/new.wav").as_deref(), Some("new"));
+    main.node.once(0);
+    assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
+    main.run(&["publish", "--accept-deletes", token], 0);
+    main.node.once(0);
+    assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
+    assert_eq!(main.node.0.files().len(), 2);
+}
+
+#[test]
+fn another_main_takes_in_nothing_a_second_time() {
+    let main = RealMain::new();
+    main.run(&["publish"], 0);
+    main.node.0.record("new.wav", "new");
+    main.node.once(0);
+    main.run(&["publish"], 0);
+    fs::remove_file(main.node.0.path("main-rec/new.wav")).unwrap();
+    fs::write(main.node.0.path("main-rec/other.wav"), "other").unwrap();
+    main.run(&["publish"], 0);
+    main.node.once(0);
+    assert_eq!(main.node.0.has("rec/new.wav"), None);
+    main.run(&["store", "release"], 0);
+    fs::rename(main.node.0.path("main-state"), main.node.0.path("gone")).unwrap();
+    main.run(&["store", "claim"], 0);
+    main.run(&["publish"], 0);
+    main.node.once(0);
+    let has = |name: &str| main.node.0.has(name);
+    assert_eq!((has("main-rec/new.wav"), has("rec/new.wav")), (None, None), "it was deleted");
+    assert_eq!(has("rec/other.wav").as_deref(), Some("other"));
+}

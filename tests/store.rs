@@ -427,6 +427,71 @@ fn an_older_publication_comes_back_and_stays_until_somebody_says_otherwise() {
     assert_eq!(seqs, [4, 3, 2, 1]);
 }
 
+/// A program that keeps objects in the directory `store`, and that interrupts its caller at the first `get` after `arm`.
+const INTERRUPTING: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+if [ "$1" = get ] && [ -e arm ]; then rm arm; kill -INT $PPID; fi
+object=store/$2
+mkdir -p "$(dirname "$object")"
+case $1 in
+get) [ -f "$object" ] || exit 3; cat "$object" ;;
+create) [ ! -e "$object" ] || exit 4; cat >"$object" ;;
+put) cat >"$object" ;;
+list) cd store; find . -type f | sed 's,^[.]/,,' | grep "^$2" || true ;;
+delete) rm -f "$object" ;;
+esac
+"#;
+
+#[test]
+fn an_interrupted_publication_is_none() {
+    let mut site = Site::new();
+    site.write("helper", INTERRUPTING);
+    fs::set_permissions(site.path("helper"), fs::Permissions::from_mode(0o755)).unwrap();
+    site.url = format!("exec:{}", site.path("helper").display());
+    site.main("main", "key");
+    // Without nodes nothing is asked of the store before the run begins, and can be interrupted.
+    let config = fs::read_to_string(site.config("main")).unwrap();
+    fs::write(site.config("main"), &config[..config.find("[[node]]").unwrap()]).unwrap();
+    site.write("moh/a.wav", "one");
+    site.ok(&["store", "init"]);
+    site.write("arm", "");
+    let ran = site.run(&["publish"]);
+    assert_eq!((ran.code, site.heads()), (Some(20), 0), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("interrupted"), "{}", ran.stdout);
+    site.ok(&["publish"]);
+    assert_eq!(site.heads(), 1);
+}
+
+#[test]
+fn a_publication_that_fails_is_no_run_that_did_not_end() {
+    let site = Site::new();
+    site.write("moh/a.wav", "one");
+    site.ok(&["store", "init"]);
+    fs::write(site.object("v1/heads"), "").unwrap();
+    site.fails(&["publish"], 41, "creating v1/heads");
+    fs::remove_file(site.object("v1/heads")).unwrap();
+    let ran = site.ok(&["sync"]);
+    assert!(!(ran.stdout + &ran.stderr).contains("did not end"));
+}
+
+#[test]
+fn a_node_that_follows_is_known_to_whoever_checks_nodes() {
+    let site = Site::new();
+    let ran = site.ok(&["nodes", "check", "mds1"]);
+    assert!(ran.stderr.contains("mds1 follows the store"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_store_that_is_not_there_is_told_in_plain_words() {
+    let site = Site::new();
+    fs::remove_dir(site.path("store")).unwrap();
+    let place = site.path("store");
+    let says = format!("there is no store at {}: No such file or directory; is it mounted?", place.display());
+    site.fails(&["publish"], 41, &says);
+    fs::write(place, "").unwrap();
+    site.fails(&["store", "check"], 41, "it is not a directory");
+}
+
 #[test]
 fn a_run_publishes_too() {
     let site = Site::new();

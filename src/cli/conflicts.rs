@@ -123,7 +123,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
             let mut ledger = state.ledger()?;
             resolve(&mut ledger, directory, path.as_bytes(), keep)?;
             state.save_ledger(&ledger).step("resolve")?;
-            context.ui.message("decided; the next 'xds-sync sync' carries that out");
+            context.ui.message("decided; the next run carries that out");
         }
         Some(Action::Clear { directory, path }) => {
             let _lock = site::lock(&state, || false)?;

@@ -61,6 +61,16 @@ pub(super) fn run(context: &Context, follow: &Follow<'_>, main: &PublicKey) -> a
             std::fs::read_to_string(&public).with_context(|| format!("reading {}", public.display()))?;
         let public = PublicKey::from_openssh(public.trim()).context("reading this node's public key")?;
         tell_main(follow, &known, &public, &own.fingerprint, steps)?;
+        if known.store.url.starts_with("https://") && known.store.ca.is_none() {
+            steps.note(
+                "hub",
+                &format!(
+                    "unless an authority that this host trusts has signed its certificate: bring certificate.pem of Main's hub \
+                     here, and name it in {}, in [store], as ca = \"/etc/xds-sync/hub.pem\"",
+                    file.display()
+                ),
+            );
+        }
         Ok(exit::DONE)
     })
 }

@@ -150,11 +150,15 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
     // What nodes have uploaded is taken in here first, as edges of a run like any other.
     let mut taken_in = site.take_in(&options)?;
     let taken = site.settle_uploads()?;
-    let mut published = site.publish(&options, Asked::ByHand, &taken)?;
+    let published = site.publish(&options, Asked::ByHand, &taken);
     if let Some(report) = &mut taken_in {
+        // What was taken in stands, whatever becomes of the publication.
         let code = report.exit_code();
         let nodes: Vec<String> = report.nodes.iter().map(|node| node.name.clone()).collect();
         record::run(site.state(), report, code, Scope { nodes: &nodes, ..Scope::default() });
+    }
+    let mut published = published?;
+    if let Some(report) = &mut taken_in {
         published.problems.extend(lost(report));
         published.problems.append(&mut report.problems);
         published.halted.append(&mut report.halted);
@@ -182,7 +186,7 @@ pub(super) fn code_of(publication: &Publication) -> u8 {
         changes: Vec::new(),
         halted: publication.halted.clone(),
         problems: publication.problems.clone(),
-        interrupted: false,
+        interrupted: publication.interrupted,
     };
     report.exit_code()
 }
@@ -240,6 +244,9 @@ fn text(dry_run: bool, publication: &Publication) -> String {
 
 /// One line.
 pub(super) fn summary(dry_run: bool, publication: &Publication) -> String {
+    if publication.interrupted {
+        return format!("interrupted: publication {} stands", publication.seq);
+    }
     match (publication.is_new, dry_run) {
         (true, true) => format!("publication {} would be made", publication.seq + 1),
         (true, false) => format!("publication {} is made", publication.seq),

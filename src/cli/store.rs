@@ -127,10 +127,10 @@ fn perform(context: &Context, args: &Args) -> anyhow::Result<u8> {
         Action::Gc => {
             let collected = gc::collect(&holder, &holder.standing(record)?)?;
             let said = format!(
-                "{} removed, {} to be removed after a day; {} stay",
+                "{} removed, {} to be removed after a day; {}",
                 words::count(collected.deleted, "object", "objects"),
                 collected.condemned,
-                words::count(collected.heads, "publication", "publications")
+                words::count(collected.heads, "publication stays", "publications stay")
             );
             log::info!("{said}");
             let value = serde_json::json!({"gc": {

@@ -58,7 +58,7 @@ pub(crate) struct Standing {
     /// a retention of its own once both are the same.
     pub(crate) uploaded: u64,
     pub(crate) taken: u64,
-    /// Why it is not current.
+    /// Why it is not current, or what waits for an administrator.
     pub(crate) error: Option<String>,
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod directories;
 mod json;
 mod listen;
+mod lost;
 mod machine;
 mod message;
 mod pending;

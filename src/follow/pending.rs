@@ -1,7 +1,7 @@
 //! Uploads of this node that no publication has yet. They are laid over what Main has published: what a node has told Main
 //! counts as had by Main from then on, or the node would take it for deleted there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,9 +105,49 @@ impl Pending {
         for kept in taken.into_values().filter(|_| !is_dry) {
             // What is left of one is read again, and forgotten again.
             let _ = fs::remove_file(self.record_path(kept.record.upload.seq));
-            for hash in kept.record.upload.directories.iter().filter_map(|directory| directory.changes) {
-                let _ = fs::remove_file(self.object_path(&hash));
-            }
+            self.remove_objects(&kept.record.upload);
+        }
+    }
+
+    /// The number of the first upload that was sent and is not `there` any more, or was made for another store.
+    pub(super) fn lost(&self, there: &BTreeSet<u64>, cluster: &str) -> Option<u64> {
+        let mut kept = self.kept.iter();
+        let is_lost = |record: &Record, seq: &u64| {
+            record.upload.cluster != cluster || (record.is_sent && !there.contains(seq))
+        };
+        kept.find(|(seq, kept)| is_lost(&kept.record, seq)).map(|(seq, _)| *seq)
+    }
+
+    /// Whether any of them was made for another store than this.
+    pub(super) fn is_of_another(&self, cluster: &str) -> bool {
+        self.kept.values().any(|kept| kept.record.upload.cluster != cluster)
+    }
+
+    /// The directories that they tell of.
+    pub(super) fn directories(&self) -> BTreeSet<String> {
+        self.kept.values().flat_map(|kept| kept.changes.keys().cloned()).collect()
+    }
+
+    /// Takes none of them for sent.
+    pub(super) fn send_again(&mut self) {
+        self.kept.values_mut().for_each(|kept| kept.record.is_sent = false);
+    }
+
+    /// Forgets all of them, for good. The newest goes first: the oldest one, by which it is found out that they are lost, stays
+    /// to the end.
+    pub(super) fn drop_all(&mut self) -> anyhow::Result<()> {
+        while let Some((seq, kept)) = self.kept.pop_last() {
+            let path = self.record_path(seq);
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            self.remove_objects(&kept.record.upload);
+        }
+        Ok(())
+    }
+
+    /// Nothing reads one whose record is gone.
+    fn remove_objects(&self, upload: &Upload) {
+        for hash in upload.directories.iter().filter_map(|directory| directory.changes) {
+            let _ = fs::remove_file(self.object_path(&hash));
         }
     }
 

@@ -11,6 +11,7 @@ use ssh_key::{PrivateKey, PublicKey};
 
 use super::config::Config;
 use super::directories;
+use super::lost::{Asks, find_lost};
 use super::machine::{Machine, OpenStore};
 use super::pending::Pending;
 use super::prefetch::prefetch;
@@ -71,8 +72,6 @@ pub struct Passed {
     pub(crate) outcome: Outcome,
     /// What this node has verified, if anything.
     pub(crate) trusted: Option<Trusted>,
-    /// The last upload that Main has acknowledged.
-    pub(crate) taken: u64,
     /// The store, if it was there.
     pub(super) store: Option<OpenStore>,
 }
@@ -267,9 +266,11 @@ impl Follower {
         let taken = head.node(&self.config.name).map_or(0, |node| node.taken);
         let mut pending = Pending::read(&self.dir())?;
         pending.forget(taken, asked.dry_run);
-        let listed = if is_first { uploads(&*objects, &area) } else { Ok(0) };
-        let listed = match listed {
-            Ok(listed) => listed,
+        let has = trusted.applied == Some(trusted.on());
+        let (node, dry_run) = (&*self.config.name, asked.dry_run);
+        let asks = Asks { objects: &*objects, area: &area, node, file, is_first, dry_run };
+        let (listed, lost) = match find_lost(state, &asks, &mut pending, &mut trusted)? {
+            Ok(found) => found,
             Err(error) => return Ok(Err(Stopped::by(error, trusted))),
         };
         let last = [listed, taken, trusted.uploaded, pending.last()].into_iter().max().unwrap_or(0);
@@ -285,7 +286,6 @@ impl Follower {
         let trees = Trees::in_dir(&self.dir());
         let mut upstream =
             Upstream::new(Arc::clone(&objects), area.clone(), draft, Arc::clone(&pending), trees.clone());
-        let has = trusted.applied == Some(trusted.on());
         for directory in subscribed(head, &self.config) {
             if let Err(error) = upstream.add(directory, has) {
                 return Ok(Err(Stopped::by(error, trusted)));
@@ -315,6 +315,7 @@ impl Follower {
                 Err(error) => failures.push(error.while_doing("uploading")),
             }
         }
+        report.problems.extend(lost);
         report.problems.extend(self.unknown(head));
         report
             .problems
@@ -333,7 +334,7 @@ impl Follower {
             file.save(&trusted)?;
         }
         let store = Some(OpenStore(objects));
-        Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), taken, store }))
+        Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), store }))
     }
 
     fn environment<'a>(&'a self, state: &'a StateDir, upstream: Upstream) -> Environment<'a> {
@@ -378,7 +379,7 @@ impl Follower {
         let mut report = self.report_of(started, &Asked::default(), NodeState::Partial, detail.to_owned());
         report.problems.push(Problem::failure(Stage::State, detail));
         let outcome = Outcome::Degraded(detail.to_owned());
-        Passed { report, exit_code: PARTIAL, outcome, trusted: None, taken: 0, store: None }
+        Passed { report, exit_code: PARTIAL, outcome, trusted: None, store: None }
     }
 
     /// The report of a pass that did nothing.
@@ -398,14 +399,14 @@ impl Follower {
             }
         };
         let report = self.report_of(started, asked, state, detail);
-        Passed { report, exit_code, outcome, trusted: trusted.map(|trusted| *trusted), taken: 0, store: None }
+        Passed { report, exit_code, outcome, trusted: trusted.map(|trusted| *trusted), store: None }
     }
 
     /// The report of a pass that found nothing but what may be a replay.
     fn withheld(&self, started: SystemTime, asked: &Asked, detail: &str, trusted: Trusted) -> Passed {
         let report = self.report_of(started, asked, NodeState::Timeout, detail.to_owned());
         let outcome = Outcome::Stale(detail.to_owned());
-        Passed { report, exit_code: TIMEOUT, outcome, trusted: Some(trusted), taken: 0, store: None }
+        Passed { report, exit_code: TIMEOUT, outcome, trusted: Some(trusted), store: None }
     }
 
     fn report_of(&self, started: SystemTime, asked: &Asked, state: NodeState, error: String) -> Report {
@@ -431,12 +432,6 @@ impl Follower {
             interrupted: false,
         }
     }
-}
-
-/// The number of the last upload that a store has of a node.
-fn uploads(objects: &dyn Objects, area: &Area) -> Result<u64, StoreError> {
-    let listed = objects.list(&area.uploads())?;
-    Ok(listed.iter().filter_map(|name| area.upload_in(name)).max().unwrap_or(0))
 }
 
 /// Adds what came before the run to what came in it.

@@ -1,10 +1,12 @@
 //! Passes of a follower against a store in a directory.
 
+mod lost;
 mod round_trips;
 
 #[path = "../../tests/support/publisher.rs"]
 mod publisher;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use super::{Asked, Config, Follower, Machine};
 use crate::config::{Sources, load};
 use crate::node::Accept;
 use crate::site::{Access, Locking, Services};
+use crate::store::head::HeadNode;
 use crate::store::names::Area;
 use crate::store::upload::{Upload, UploadedChange};
 use crate::store::{Objects, envelope, open_for_node, upload};
@@ -421,7 +424,14 @@ impl Both {
         let config = load(&sources).unwrap().config;
         let services = Services::new(now, new_id);
         let mut main = crate::site::Site::open(config, Locking::Try, Access::Change, services).unwrap();
-        main.take_uploads(Arc::clone(&self.0.objects), "01JCLUSTER".to_owned()).unwrap();
+        let published = HeadNode {
+            name: "mds1".to_owned(),
+            key: String::new(),
+            labels: Vec::new(),
+            paths: BTreeMap::new(),
+            taken: self.0.taken,
+        };
+        main.take_uploads(Arc::clone(&self.0.objects), ("01JCLUSTER".to_owned(), &[published])).unwrap();
         let report = main.sync(&Run::default()).unwrap();
         let taken = main.settle_uploads().unwrap();
         self.0.taken = taken.get("mds1").copied().unwrap_or(0);

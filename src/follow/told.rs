@@ -7,6 +7,7 @@ use super::json::{Standing, State};
 use super::machine::OpenStore;
 use super::run::{Follower, Outcome, Passed};
 use crate::model::{ChangeKind, ReloadState, read_rfc3339, rfc3339};
+use crate::report::exit::CONFLICT;
 use crate::store::names::Area;
 use crate::store::status::NodeStatus;
 use crate::store::upload::On;
@@ -80,9 +81,13 @@ impl Follower {
         let before = Standing::read(&self.accept.state_dir);
         let now = rfc3339((self.machine.now)());
         let was = self.standing(before.as_ref());
-        let (has, uploaded) = match &passed.trusted {
-            Some(trusted) => (trusted.applied.unwrap_or(On { epoch: 0, seq: 0 }), trusted.uploaded),
-            None => (On { epoch: was.epoch, seq: was.seq }, was.uploaded),
+        let (has, uploaded, taken) = match &passed.trusted {
+            // Numbers of another store say nothing: what is the same here may be deleted on this node.
+            Some(trusted) => {
+                let taken = trusted.head.node(&self.config.name).map_or(0, |node| node.taken);
+                (trusted.applied.unwrap_or(On { epoch: 0, seq: 0 }), trusted.uploaded, taken)
+            }
+            None => (On { epoch: was.epoch, seq: was.seq }, was.uploaded, was.taken),
         };
         let is_there = !matches!(passed.outcome, Outcome::Unreachable(_));
         let mut standing = Standing {
@@ -92,8 +97,8 @@ impl Follower {
             seq: has.seq,
             seen: if is_there { Some(now.clone()) } else { was.seen.clone() },
             uploaded,
-            taken: passed.taken.max(was.taken),
-            error: passed.outcome.why().map(str::to_owned),
+            taken,
+            error: self.trouble(passed),
             ..was
         };
         let is_news = before.as_ref().is_none_or(|before| standing.differs(before));
@@ -105,6 +110,18 @@ impl Follower {
             }
         }
         self.save(&standing);
+    }
+
+    /// Why this node does not have what is published, or what of it waits for somebody.
+    fn trouble(&self, passed: &Passed) -> Option<String> {
+        let waits = || {
+            format!(
+                "a conflict waits for a decision on this node: XDS_SYNC_SYNC_STATE_DIR={} xds-sync conflicts",
+                self.dir().display()
+            )
+        };
+        let why = passed.outcome.why().map(str::to_owned);
+        why.or_else(|| (passed.exit_code == CONFLICT).then(waits))
     }
 
     /// As it was, or as it is where nothing is known.

@@ -32,6 +32,7 @@ use crate::node::{Attempt, NodeError, NodeSession, RootDescription};
 use crate::report::{Problem, Report, Stage};
 use crate::state::{Identity, Lock, StateDir};
 use crate::store::Objects;
+use crate::store::head::HeadNode;
 use crate::sync::{self, Connect as _, Environment, MainSide, Options, Progress, Silent, Spec};
 use crate::threads::side_by_side;
 use crate::watch::OwnWrites;
@@ -252,8 +253,9 @@ impl Site {
         }
         let Some(record) = self.store_record()? else { return Ok(None) };
         // A Main that is passive takes nothing in either.
-        self.check_lease()?;
-        self.uploads_in(self.store()?.objects, record.cluster).map(Some)
+        let head = self.held()?.head;
+        let published = head.as_ref().map_or(&[][..], |(head, _)| &head.nodes);
+        self.uploads_in(self.store()?.objects, (record.cluster, published)).map(Some)
     }
 
     /// Adds to the report of a run what they have told of themselves.
@@ -279,19 +281,25 @@ impl Site {
 
     /// They take part in runs, with what they have uploaded to this store.
     #[cfg(test)]
-    pub(crate) fn take_uploads(&mut self, objects: Arc<dyn Objects>, cluster: String) -> anyhow::Result<()> {
-        self.ssh.followers = Some(self.uploads_in(objects, cluster)?);
+    pub(crate) fn take_uploads(
+        &mut self,
+        objects: Arc<dyn Objects>,
+        of: (String, &[HeadNode]),
+    ) -> anyhow::Result<()> {
+        self.ssh.followers = Some(self.uploads_in(objects, of)?);
         Ok(())
     }
 
-    /// The same, of a store that is open. `cluster` is its ULID.
-    fn uploads_in(&self, objects: Arc<dyn Objects>, cluster: String) -> anyhow::Result<Followers> {
+    /// The same, of a store that is open: its ULID, and what its newest publication says of nodes.
+    fn uploads_in(&self, objects: Arc<dyn Objects>, of: (String, &[HeadNode])) -> anyhow::Result<Followers> {
         let key = |node: &config::Follower| {
             let key = PublicKey::from_openssh(&node.key);
             Ok((node.name.clone(), key.with_context(|| format!("the key of {} cannot be read", node.name))?))
         };
         let keys = self.config().followers.iter().map(key).collect::<anyhow::Result<_>>()?;
-        Followers::new(objects, cluster, self.state.clone(), keys)
+        let mut followers = Followers::new(objects, of.0, self.state.clone(), keys)?;
+        followers.know(of.1);
+        Ok(followers)
     }
 
     /// After a run: the last upload of each follower that was taken in, for the next publication, which has what came of it.

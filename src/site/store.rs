@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 
@@ -36,6 +37,8 @@ pub struct Publication {
     pub problems: Vec<Problem>,
     /// What nodes will not like.
     pub warnings: Vec<String>,
+    /// Whether a signal came before it: there is none then.
+    pub interrupted: bool,
 }
 
 /// When Main publishes by itself, and not because somebody asked for it.
@@ -76,10 +79,12 @@ impl Site {
         self.state.save_published(record)
     }
 
-    /// Whether this Main holds the lease.
-    pub(crate) fn check_lease(&self) -> anyhow::Result<()> {
+    /// What stands in the store, where this Main holds the lease.
+    pub(crate) fn held(&self) -> anyhow::Result<Standing> {
         let holder = self.store()?;
-        Ok(holder.check_held(&holder.standing(self.store_record()?.as_ref())?)?)
+        let standing = holder.standing(self.store_record()?.as_ref())?;
+        holder.check_held(&standing)?;
+        Ok(standing)
     }
 
     /// Publishes what stands on Main. The caller holds the lock, and has taken in what nodes uploaded: `taken` has the last
@@ -110,10 +115,17 @@ impl Site {
         let trees = publish::last_trees(&holder, &standing)?;
         let last: BTreeMap<String, Tree> =
             trees.iter().map(|(name, stored)| (name.clone(), stored.tree.clone())).collect();
-        let nodes = self.head_nodes(&standing, taken);
         let spec = self.spec(&Options { nodes: Vec::new(), directories: Vec::new(), ..options.clone() });
         sync::survey(environment, &spec, &last, |survey| {
             let Survey { directories, halted, problems } = survey;
+            if environment.stop.load(Ordering::Relaxed) {
+                return Ok(Publication { interrupted: true, ..unchanged(&standing) });
+            }
+            // Where a directory stays as it was published, what was taken in there is not in this publication.
+            let stays = |one: &Surveyed| one.found.is_none() && one.directory.is_two_way();
+            let nothing = BTreeMap::new();
+            let taken = if directories.iter().any(stays) { &nothing } else { taken };
+            let nodes = self.head_nodes(&standing, taken);
             let published = directories.into_iter().filter_map(|surveyed| self.published(surveyed)).collect();
             if options.dry_run {
                 return Ok(previewed(&standing, &nodes, published, &last, halted, problems));
@@ -132,6 +144,7 @@ impl Site {
                 halted,
                 problems,
                 warnings,
+                interrupted: false,
             })
         })?
     }
@@ -215,17 +228,26 @@ fn waits_for_people(standing: &Standing, asked: Asked) -> Option<Publication> {
     let (head, _) = standing.head.as_ref()?;
     let waits = asked == Asked::AfterRun && head.reason.starts_with("rollback:");
     waits.then(|| Publication {
-        seq: head.seq,
+        warnings: vec![format!(
+            "publication {} is a rollback, and nothing that is new on Main is published until somebody runs `xds-sync publish`",
+            head.seq
+        )],
+        ..unchanged(standing)
+    })
+}
+
+/// The publication that there is.
+fn unchanged(standing: &Standing) -> Publication {
+    Publication {
+        seq: standing.head.as_ref().map_or(0, |(head, _)| head.seq),
         epoch: standing.lease.epoch,
         is_new: false,
         directories: Vec::new(),
         halted: Vec::new(),
         problems: Vec::new(),
-        warnings: vec![format!(
-            "publication {} is a rollback, and nothing that is new on Main is published until somebody runs `xds-sync publish`",
-            head.seq
-        )],
-    })
+        warnings: Vec::new(),
+        interrupted: false,
+    }
 }
 
 fn previewed(
@@ -246,13 +268,11 @@ fn previewed(
     let head = standing.head.as_ref().map(|(head, _)| head);
     let changed = |outcome: &DirectoryOutcome| outcome.created + outcome.updated + outcome.deleted > 0;
     Publication {
-        seq: head.map_or(0, |head| head.seq),
-        epoch: standing.lease.epoch,
         is_new: head.is_none_or(|head| head.nodes != nodes) || directories.iter().any(changed),
         directories,
         halted,
         problems,
-        warnings: Vec::new(),
+        ..unchanged(standing)
     }
 }
 

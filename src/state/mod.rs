@@ -213,6 +213,21 @@ impl StateDir {
         promote(&path(NEXT_EDGES), &path(EDGES))
     }
 
+    /// Forgets an edge: the next run merges both ends, and deletes nothing.
+    pub(crate) fn remove_edge(&self, directory: &str, node: &str) -> anyhow::Result<()> {
+        // The one that holds goes last: a marker that names it must not be taken for one of a run that was cut off.
+        for which in [NEXT_EDGES, EDGES] {
+            let path = self.edge_path(which, directory, node);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn edge_path(&self, which: &str, directory: &str, node: &str) -> PathBuf {
         self.path.join(which).join(file_name(directory)).join(file_name(node))
     }
@@ -290,7 +305,8 @@ impl StateDir {
         let path = self.path.join(TAKEN);
         let Some(bytes) = read(&path)? else { return Ok(BTreeMap::new()) };
         let (of, taken): (String, BTreeMap<String, u64>) = sealed::open(&bytes).with_context(|| {
-            format!("{} is damaged; move it away to take in again what is in the store", path.display())
+            let path = path.display();
+            format!("{path} is damaged; move it away: what the newest publication says is taken in then")
         })?;
         Ok(if of == store { taken } else { BTreeMap::new() })
     }

@@ -317,13 +317,19 @@ impl Bounds {
             return Err("a name is never synchronised");
         }
         let (entry, parts) = fields.entry(path)?;
+        self.parts += parts.as_ref().map_or(0, Vec::len);
+        self.count(path)?;
+        Ok((entry, parts))
+    }
+
+    /// One more path, whatever is said of it.
+    pub(super) fn count(&mut self, path: &RelPath) -> Result<(), &'static str> {
         self.entries += 1;
         self.path_bytes += path.as_bytes().len();
-        self.parts += parts.as_ref().map_or(0, Vec::len);
         if self.entries > MAX_ENTRIES || self.path_bytes > MAX_PATH_BYTES || self.parts > MAX_PARTS {
             return Err("there are too many entries");
         }
-        Ok((entry, parts))
+        Ok(())
     }
 }
 

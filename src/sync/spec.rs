@@ -230,7 +230,7 @@ impl DirectorySpec {
     }
 
     /// Whether nodes change it too.
-    pub(super) fn is_two_way(&self) -> bool {
+    pub(crate) fn is_two_way(&self) -> bool {
         self.direction == Direction::Both
     }
 }

@@ -60,7 +60,14 @@ struct CheckedDirectory {
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let site = Site::open(load::config(context)?, Locking::Unlocked, Access::ReadOnly, load::services())?;
     load::show_discovery(context, site.nodes());
-    load::check_nodes(&args.names, site.config())?;
+    load::check_nodes_and_followers(&args.names, site.config())?;
+    let asked = |name: &String| args.names.is_empty() || args.names.contains(name);
+    for follower in site.config().followers.iter().filter(|follower| asked(&follower.name)) {
+        let name = escape_for_people(follower.name.as_bytes());
+        context.ui.message(&format!(
+            "{name} follows the store, and Main never connects to it: `xds-sync status` shows what it has told of itself"
+        ));
+    }
     let is_asked = |node: &&Node| args.names.is_empty() || args.names.contains(&node.name);
     let nodes: Vec<&Node> = site.config().nodes.iter().filter(is_asked).collect();
     load::check_any_node(context, site.nodes())?;

@@ -3,10 +3,11 @@
 use ssh_key::PublicKey;
 
 use super::Followers;
+use super::uploads::MOST;
 use crate::report::{Follows, Report};
 use crate::store::names::Area;
 use crate::store::status::NodeStatus;
-use crate::store::{MAX_SMALL, StoreError, envelope};
+use crate::store::{MAX_SMALL, MAX_UPLOAD, StoreError, envelope};
 
 impl Followers {
     /// Adds to a report what each follower has told last. `newest` is the newest publication.
@@ -15,11 +16,11 @@ impl Followers {
             let Some(key) = self.keys.get(&node.name) else { continue };
             let follows = match self.heard(&node.name, key) {
                 Ok(Some(status)) => Follows {
+                    error: self.waits(&node.name, status.uploaded).or(status.error),
                     seen: Some(status.time),
                     state: Some(status.state),
                     seq: status.seq,
                     newest,
-                    error: status.error,
                 },
                 Ok(None) => Follows { seen: None, state: None, seq: 0, newest, error: None },
                 Err(error) => {
@@ -28,6 +29,30 @@ impl Followers {
             };
             node.follows = Some(follows);
         }
+    }
+
+    /// Why nothing more is taken in of what a node uploads, which has put `uploaded` there.
+    fn waits(&self, node: &str, uploaded: u64) -> Option<String> {
+        let read =
+            self.seen().get(node).map(|seen| seen.uploads.iter().map(|(seq, _)| *seq).collect::<Vec<_>>());
+        let read = read?;
+        let last = read.last().or(self.taken.get(node)).copied().unwrap_or(0);
+        if uploaded <= last {
+            return None;
+        }
+        if read.len() as u64 >= MOST {
+            return Some(format!(
+                "{MOST} of its uploads wait for a decision, and none of the {} after them is taken in: `xds-sync conflicts` names \
+                 what is to be decided",
+                uploaded - last
+            ));
+        }
+        // What came after this run has read is no hole.
+        let name = Area::node(node)?.upload(last + 1);
+        let is_lost = matches!(self.objects.get(&name, MAX_UPLOAD), Ok(None));
+        is_lost.then(|| {
+            format!("{name} has gone from the store, and nothing that it uploads is taken in until it has put that back")
+        })
     }
 
     /// The status that a node has signed. `None`: it has left none yet.

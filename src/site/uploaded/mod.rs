@@ -13,6 +13,7 @@ use ssh_key::PublicKey;
 use crate::model::{Entry, RelPathBuf, Tree};
 use crate::node::{NodeError, NodeErrorKind, NodeSession};
 use crate::state::StateDir;
+use crate::store::head::HeadNode;
 use crate::store::{Objects, StoreError};
 
 use session::UploadedSession;
@@ -50,6 +51,15 @@ impl Followers {
     ) -> anyhow::Result<Followers> {
         let taken = state.taken(&cluster)?;
         Ok(Followers { objects, cluster, state, keys, taken, seen: Arc::default() })
+    }
+
+    /// What is published is taken in, though it was another Main that did it: what its nodes uploaded before would bring back what
+    /// was deleted since.
+    pub(crate) fn know(&mut self, nodes: &[HeadNode]) {
+        for node in nodes {
+            let taken = self.taken.entry(node.name.clone()).or_default();
+            *taken = node.taken.max(*taken);
+        }
     }
 
     /// Whether it is such a node.

@@ -10,11 +10,16 @@ use crate::snapshot::Rules;
 use crate::store::blobs::get_object;
 use crate::store::names::Area;
 use crate::store::tree::Parts;
-use crate::store::upload::{Upload, UploadedDirectory};
+use crate::store::upload::{Upload, UploadedChange, UploadedDirectory};
 use crate::store::{MAX_CHANGES, MAX_UPLOAD, StoreError, envelope, upload};
 
-/// More uploads than this are not taken in by one run: the next one goes on.
-const MOST: u64 = 1000;
+/// More uploads than this are not taken in by one run: the next one goes on, once it has been decided on these. Tests have fewer.
+pub(super) const MOST: u64 = if cfg!(test) { 8 } else { 1000 };
+
+/// Memory that the uploads of a node take, at least: beyond this no more are read by one run.
+const ENOUGH: usize = 256 << 20;
+/// What one that is beyond this takes is no honest node's: four million files that it has recorded in one pass take less.
+const TOO_MUCH: usize = 2 << 30;
 
 /// What became of the paths of one directory.
 #[derive(Default)]
@@ -33,6 +38,8 @@ pub(super) struct Uploads {
     pub(super) contents: Parts,
     /// Each upload, with the paths that it tells of.
     pub(super) read: Vec<(u64, BTreeMap<String, Vec<RelPathBuf>>)>,
+    /// Memory that all of this takes, roughly.
+    weight: usize,
 }
 
 impl Uploads {
@@ -53,6 +60,9 @@ impl Uploads {
                 return Err(StoreError::Tampered(format!("{name} is another upload than its name says")));
             }
             all.add(of, &area, &upload)?;
+            if all.weight > ENOUGH {
+                break;
+            }
         }
         Ok(all)
     }
@@ -68,6 +78,10 @@ impl Uploads {
                 StoreError::Unreachable(format!("the changes of upload {} are not there yet", upload.seq))
             })?;
             let (changes, contents) = upload::decode(&object)?;
+            self.weight = self.weight.saturating_add(weight(&changes, &contents));
+            if self.weight > TOO_MUCH {
+                return Err(StoreError::Tampered(format!("the upload {} has too many changes", upload.seq)));
+            }
             self.contents.extend(contents);
             let directory = self.directories.entry(name.clone()).or_default();
             paths.entry(name.clone()).or_default().extend(changes.iter().map(|change| change.path.clone()));
@@ -107,6 +121,15 @@ impl Changed {
         let expected = self.expected.iter().filter(|(path, _)| is_new(path));
         sound(base.with(&expected.map(|(path, entry)| (path.clone(), entry.clone())).collect()))
     }
+}
+
+/// Memory that changes take, roughly: each path is kept several times.
+fn weight(changes: &[UploadedChange], contents: &Parts) -> usize {
+    let parts = |change: &UploadedChange| match &change.now {
+        Some(Entry::File(file)) => contents.get(&file.digest).map_or(0, |parts| parts.len()),
+        _ => 0,
+    };
+    changes.iter().map(|change| 256 + 3 * change.path.as_bytes().len() + 64 * parts(change)).sum()
 }
 
 /// Without what lies in no directory: a tree is planned with as a scan would have found it, whatever a node says.

@@ -1,6 +1,6 @@
 //! A store in a directory of this host, or of one that it mounts.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,9 +23,15 @@ pub(super) struct Files {
 /// Opens `file:///DIR`. The directory must be there: one that is not mounted must not be taken for an empty store.
 pub(super) fn open(spec: &StoreSpec) -> Result<Files, StoreError> {
     let dir = dir(&spec.url)?;
-    let files = LocalFileSystem::new_with_prefix(dir).map_err(|error| {
-        StoreError::Unreachable(format!("no store at {}: {error}; is it mounted?", dir.display()))
-    })?;
+    let lost = |why: String| {
+        StoreError::Unreachable(format!("there is no store at {}: {why}; is it mounted?", dir.display()))
+    };
+    match fs::metadata(dir) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(lost("it is not a directory".to_owned())),
+        Err(error) => return Err(lost(error.to_string())),
+    }
+    let files = LocalFileSystem::new_with_prefix(dir).map_err(|error| lost(error.to_string()))?;
     // What was published must outlive a power cut, as what was synchronised does.
     let service = Service::new(Arc::new(files.with_fsync(true)), "", spec.url.clone())?;
     Ok(Files { dir: dir.to_owned(), service })
