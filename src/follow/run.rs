@@ -216,7 +216,8 @@ impl Follower {
         let (trusted, alive) = match (found, before) {
             (Found::New(newest), before) => {
                 let alive = newest.alive.clone();
-                let trusted = Trusted::of(*newest, pinned, before.as_ref()).map_err(stopped)?;
+                let trusted =
+                    Trusted::of(*newest, &self.config.name, pinned, before.as_ref()).map_err(stopped)?;
                 (trusted, alive)
             }
             (Found::Same(alive), Some(before)) => (before, alive),

@@ -24,7 +24,7 @@ pub(crate) struct Trusted {
     pub(crate) epoch: u64,
     /// Its hash, as an object.
     hash: Sha256,
-    /// The publication.
+    /// The publication, with no other node than this one.
     pub(crate) head: Head,
     /// The one that this node has, wholly; none: no run has come to its end yet.
     pub(crate) applied: Option<On>,
@@ -72,12 +72,15 @@ impl TrustedFile {
 }
 
 impl Trusted {
-    /// A publication that was just verified, after `before`.
+    /// A publication that was just verified, after `before`. Of the nodes in it the one named `node` alone is kept: each pass
+    /// reads this, and there may be very many.
     pub(crate) fn of(
-        newest: Newest,
+        mut newest: Newest,
+        node: &str,
         pinned: &PublicKey,
         before: Option<&Trusted>,
     ) -> Result<Trusted, StoreError> {
+        newest.head.nodes.retain(|known| known.name == node);
         Ok(Trusted {
             pinned: text(pinned)?,
             key: text(&newest.key)?,
