@@ -17,7 +17,7 @@ use crate::store::names::{self, Area};
 use crate::store::objects::memory::Memory;
 use crate::store::tree::Parts;
 use crate::store::{
-    Asker, FORMAT, MAX_PART, MAX_SMALL, Sha256, StoreSpec, blobs, envelope, open_for_node, tree,
+    Asker, FORMAT, MAX_PART, MAX_SMALL, MAX_UPLOAD, Sha256, StoreSpec, blobs, envelope, open_for_node, tree,
 };
 
 /// A hub that serves a store, in which Main has published for two nodes.
