@@ -200,7 +200,8 @@ impl Chain<'_> {
         }
         let start =
             if is_new && start == lease.prev_seq && self.is_missing(start)? { start + 1 } else { start };
-        let Walked { head: (head, hash), tip } = self.walk(&lease, alive.as_ref(), start.max(1), next_head)?;
+        let Walked { head: (head, hash), tip } =
+            self.walk(&lease, alive.as_ref(), start.max(1), next_head)?;
         if let Some(seen) = self.seen
             && (head.seq, lease.epoch) == (seen.seq, seen.epoch)
         {
