@@ -1,6 +1,6 @@
 //! The story of a run: config → snapshot → plan → transfer → reload → report.
 //!
-//! Every node has a thread, and goes its way without the others:
+//! Every node that is reached has a thread, and goes its way without the others; those that follow a store share a few:
 //!
 //! > open → push → reload what pushed directories alone name → join a round → reload the rest
 //!
@@ -48,6 +48,7 @@ use crate::model::{Digest, Pruned, rfc3339};
 use crate::node::{NodeError, NodeSession};
 use crate::report::{Halted, NodeReport, Problem, Report, Stage, words};
 use crate::state::{BegunRun, Ledger, StateDir};
+use crate::threads::side_by_side;
 
 use halt::Halt;
 use node_run::{Failure, NodeRun};
@@ -176,16 +177,21 @@ pub fn run(env: &Environment<'_>, spec: &Spec) -> anyhow::Result<Report> {
     let cluster = Cluster::new(env.connect, spec);
     thread::scope(|scope| {
         scope.spawn(|| run.scan_main());
-        for node in &spec.nodes {
-            let (run, cluster) = (&run, &cluster);
+        let (followers, reached): (Vec<&NodeSpec>, Vec<&NodeSpec>) =
+            spec.nodes.iter().partition(|node| node.is_follower);
+        let (run, cluster) = (&run, &cluster);
+        for node in reached {
             scope.spawn(move || cluster.hand_over(alone(run, node)));
         }
+        // There may be very many, and none of them waits for a host.
+        scope.spawn(move || {
+            side_by_side(&followers, spec.parallel, |node| cluster.hand_over(alone(run, node)));
+        });
         loop {
             let nodes = cluster.lobby.next();
             if nodes.is_empty() {
                 break;
             }
-            let (run, cluster) = (&run, &cluster);
             scope.spawn(move || two_way::round(run, cluster, scope, nodes));
         }
     });

@@ -215,10 +215,14 @@ impl Follower {
         let (trusted, alive) = match (found, before) {
             (Found::New(newest), before) => {
                 let alive = newest.alive.clone();
-                let trusted = Trusted::of(*newest, pinned, before.as_ref()).map_err(stopped)?;
+                let trusted =
+                    Trusted::of(*newest, &self.config.name, pinned, before.as_ref()).map_err(stopped)?;
                 (trusted, alive)
             }
-            (Found::Same(alive), Some(before)) => (before, alive),
+            (Found::Same(alive), Some(before)) => {
+                let keys = [key, pinned.clone()];
+                (before.for_node(&*objects, &self.config.name, &keys).map_err(stopped)?, alive)
+            }
             (Found::Same(_) | Found::Empty(_), _) => {
                 let detail = format!("nothing is published at {place} yet: run `xds-sync publish` on Main");
                 return Err(stopped(StoreError::Unreachable(detail)));

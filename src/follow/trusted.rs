@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use ssh_key::PublicKey;
 
 use crate::durable::{self, Options, sealed};
-use crate::store::chain::{Newest, Seen};
+use crate::store::chain::{self, Newest, Seen};
 use crate::store::head::Head;
 use crate::store::upload::On;
-use crate::store::{Sha256, StoreError};
+use crate::store::{Objects, Sha256, StoreError};
 
 /// The newest publication that was verified, and what was done with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +24,10 @@ pub(crate) struct Trusted {
     pub(crate) epoch: u64,
     /// Its hash, as an object.
     hash: Sha256,
-    /// The publication.
+    /// The publication, with no other node than this one: each pass reads it, and there may be very many.
     pub(crate) head: Head,
+    /// The name that this node had by then.
+    node: String,
     /// The one that this node has, wholly; none: no run has come to its end yet.
     pub(crate) applied: Option<On>,
     /// The number of the last upload that was put into the store.
@@ -72,9 +74,10 @@ impl TrustedFile {
 }
 
 impl Trusted {
-    /// A publication that was just verified, after `before`.
+    /// A publication that was just verified, after `before`, for the node with this name.
     pub(crate) fn of(
         newest: Newest,
+        node: &str,
         pinned: &PublicKey,
         before: Option<&Trusted>,
     ) -> Result<Trusted, StoreError> {
@@ -83,10 +86,37 @@ impl Trusted {
             key: text(&newest.key)?,
             epoch: newest.lease.epoch,
             hash: newest.hash,
-            head: newest.head,
+            head: only_with(newest.head, node),
+            node: node.to_owned(),
             applied: before.and_then(|before| before.applied),
             uploaded: before.map_or(0, |before| before.uploaded),
         })
+    }
+
+    /// The same publication for the node with this name. It is read again where this node had another name when it was
+    /// verified.
+    pub(crate) fn for_node(
+        self,
+        objects: &dyn Objects,
+        node: &str,
+        keys: &[PublicKey],
+    ) -> Result<Trusted, StoreError> {
+        if self.node == node {
+            return Ok(self);
+        }
+        let seq = self.head.seq;
+        match chain::head(objects, keys, seq)? {
+            Some((head, hash)) if hash == self.hash => {
+                Ok(Trusted { head: only_with(head, node), node: node.to_owned(), ..self })
+            }
+            Some(_) => Err(StoreError::Tampered(format!(
+                "rollback: publication {seq} is another one than what was seen before"
+            ))),
+            None => Err(StoreError::Unreachable(format!(
+                "{}: the publication {seq} is not there yet, or not any more",
+                objects.place()
+            ))),
+        }
     }
 
     /// As the chain of publications asks for it.
@@ -108,6 +138,12 @@ impl Trusted {
         PublicKey::from_openssh(&self.key)
             .map_err(|error| StoreError::Local(format!("the trusted key cannot be read: {error}")))
     }
+}
+
+/// A publication with no other node than this one.
+fn only_with(mut head: Head, node: &str) -> Head {
+    head.nodes.retain(|known| known.name == node);
+    head
 }
 
 /// A key without its comment.

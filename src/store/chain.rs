@@ -167,6 +167,8 @@ struct First {
 
 impl Chain<'_> {
     fn newest(&self) -> Result<Found, StoreError> {
+        // It may be long: what was read and verified once is not again.
+        let mut next_head = None;
         if let Some(seen) = self.seen {
             let first = self.first(seen)?;
             let is_same = |alive: &Alive| alive.seq == seen.seq && alive.head == seen.head;
@@ -176,6 +178,7 @@ impl Chain<'_> {
             {
                 return Ok(Found::Same(first.alive));
             }
+            next_head = first.next_head;
         }
         let lease = self.newest_lease()?;
         let alive = alive(self.objects, self.keys, lease.epoch)?;
@@ -197,7 +200,8 @@ impl Chain<'_> {
         }
         let start =
             if is_new && start == lease.prev_seq && self.is_missing(start)? { start + 1 } else { start };
-        let Walked { head: (head, hash), tip } = self.walk(&lease, alive.as_ref(), start.max(1))?;
+        let Walked { head: (head, hash), tip } =
+            self.walk(&lease, alive.as_ref(), start.max(1), next_head)?;
         if let Some(seen) = self.seen
             && (head.seq, lease.epoch) == (seen.seq, seen.epoch)
         {
@@ -278,8 +282,18 @@ impl Chain<'_> {
         Ok(self.objects.get(&names::head(seq), MAX_HEAD)?.is_none())
     }
 
-    /// The newest publication that the lease allows, from the one with this number on.
-    fn walk(&self, lease: &Lease, alive: Option<&Alive>, start: u64) -> Result<Walked, StoreError> {
+    /// The newest publication that the lease allows, from the one with this number on. `known` is one that was read before.
+    fn walk(
+        &self,
+        lease: &Lease,
+        alive: Option<&Alive>,
+        start: u64,
+        mut known: Option<(Head, Sha256)>,
+    ) -> Result<Walked, StoreError> {
+        let mut read = |seq| match known.take_if(|(head, _)| head.seq == seq) {
+            Some(known) => Ok(Some(known)),
+            None => head(self.objects, self.keys, seq),
+        };
         let place = self.objects.place();
         let missing = || match self.seen {
             Some(seen) if seen.seq >= start => {
@@ -289,7 +303,7 @@ impl Chain<'_> {
                 "the publication {start}, of which {place} speaks, is not there"
             )),
         };
-        let mut last = head(self.objects, self.keys, start)?.ok_or_else(missing)?;
+        let mut last = read(start)?.ok_or_else(missing)?;
         self.check_seen(&last)?;
         if let Some(alive) = alive
             && alive.seq == start
@@ -302,7 +316,7 @@ impl Chain<'_> {
         }
         let mut best = last.clone();
         for seq in start + 1..=start.saturating_add(MAX_STEPS) {
-            let Some(next) = head(self.objects, self.keys, seq)? else { break };
+            let Some(next) = read(seq)? else { break };
             if next.0.prev != Some(last.1) {
                 return Err(StoreError::Tampered(format!(
                     "{} does not follow the one before it",

@@ -4,6 +4,7 @@
 //! is wrong with each and which keys it does not know.
 
 mod convert;
+mod line_starts;
 mod mistake;
 mod raw;
 mod reader;

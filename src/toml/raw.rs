@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
+use super::line_starts::LineStarts;
 use super::mistake::{Mistakes, Origin};
 
 /// A value as written.
@@ -98,22 +99,25 @@ fn quoted(text: &str) -> String {
 
 /// Reads the content of one file, by key. What is not TOML is a mistake.
 pub(crate) fn parse(path: &Path, content: &[u8], mistakes: &mut Mistakes) -> Fields {
+    // Each value of a file asks for its line: counted anew every time, a long list of nodes would take longer than all that
+    // is done with them.
+    let lines = LineStarts::of(content);
     let text = match std::str::from_utf8(content) {
         Ok(text) => text,
         Err(error) => {
-            let origin = Origin::File(path.to_owned(), line_of(content, error.valid_up_to()));
+            let origin = Origin::File(path.to_owned(), lines.line_of(error.valid_up_to()));
             mistakes.add(&origin, "not UTF-8, which TOML has to be");
             return Fields::new();
         }
     };
     let place = |span: Option<Range<usize>>| {
         let start = span.map_or(0, |span| span.start);
-        Origin::File(path.to_owned(), line_of(content, start))
+        Origin::File(path.to_owned(), lines.line_of(start))
     };
     match Document::parse(text) {
         Ok(document) => fields(document.as_table(), &place),
         Err(error) => {
-            let line = error.span().map_or(1, |span| line_of(content, span.start));
+            let line = error.span().map_or(1, |span| lines.line_of(span.start));
             // An error at a line's end has its place in the next one.
             let told = error
                 .span()
@@ -141,11 +145,6 @@ fn told(text: &str, line: usize, found: &str, message: &str) -> Option<String> {
     }
     let is_twice = message == "duplicate key" && !key.is_empty() && !key.contains(['\n', '=']);
     is_twice.then(|| format!("not valid TOML: duplicate key: {key} is written twice"))
-}
-
-/// The line, counted from 1, of a byte of a text.
-fn line_of(text: &[u8], at: usize) -> usize {
-    text.iter().take(at).filter(|&&byte| byte == b'\n').count() + 1
 }
 
 fn fields(table: &dyn TableLike, place: &dyn Fn(Option<Range<usize>>) -> Origin) -> Fields {

@@ -33,6 +33,8 @@ pub(crate) struct Publisher {
     pub(crate) main: BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>,
     /// The last upload of the node that is acknowledged.
     pub(crate) taken: u64,
+    /// How many other nodes follow, `other1` and so on, each with the key of this one.
+    pub(crate) others: usize,
     /// For how long a publication is believed.
     pub(crate) expires: Duration,
     /// Reloads of the pushed directory.
@@ -66,6 +68,7 @@ impl Publisher {
             prev: None,
             main: BTreeMap::from([("moh", BTreeMap::new()), ("rec", BTreeMap::new())]),
             taken: 0,
+            others: 0,
             expires: Duration::from_secs(3600),
             reload: Vec::new(),
         };
@@ -139,6 +142,14 @@ impl Publisher {
     pub(crate) fn publish(&mut self) {
         self.seq += 1;
         let key = fs::read_to_string(self.path("node.pub")).unwrap();
+        let node = |name: String| HeadNode {
+            name,
+            key: key.trim().to_owned(),
+            labels: Vec::new(),
+            paths: BTreeMap::new(),
+            taken: self.taken,
+        };
+        let others = (1..=self.others).map(|number| node(format!("other{number}")));
         let head = Head {
             v: FORMAT,
             cluster: CLUSTER.to_owned(),
@@ -150,13 +161,7 @@ impl Publisher {
             agent: "0.1.0".to_owned(),
             min_agent: "0.1.0".to_owned(),
             reason: "publish".to_owned(),
-            nodes: vec![HeadNode {
-                name: "mds1".to_owned(),
-                key: key.trim().to_owned(),
-                labels: Vec::new(),
-                paths: BTreeMap::new(),
-                taken: self.taken,
-            }],
+            nodes: others.chain([node("mds1".to_owned())]).collect(),
             directories: vec![self.directory("moh"), self.directory("rec")],
         };
         let object = envelope::seal(&self.path("main"), &head).unwrap();

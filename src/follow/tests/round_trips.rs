@@ -100,6 +100,50 @@ fn nothing_new_is_one_round_trip_and_no_tree_is_read_for_it() {
 }
 
 #[test]
+fn what_a_node_keeps_does_not_depend_on_how_many_follow_and_a_publication_is_read_once() {
+    let kept = |others: usize| {
+        let mut site = Site::new();
+        site.others = others;
+        site.publish();
+        site.follow();
+        let asks = Asks::default();
+        let mut follower = site.follower();
+        let told = Arc::clone(&asks);
+        follower.machine.open = Arc::new(move |spec: &StoreSpec, asker: Asker<'_>| {
+            Ok(Arc::new(Telling(open_for_node(spec, asker)?, Arc::clone(&told))))
+        });
+        site.set("moh", "b.wav", b"two");
+        site.publish();
+        assert_eq!(site.pass_of(&follower).exit_code, 0);
+        let read = asks.lock().unwrap().iter().filter(|asked| asked.contains(&names::head(2))).count();
+        assert_eq!(read, 1, "{asks:?}");
+        let trusted = fs::read_to_string(site.path("state/follow/trusted.json")).unwrap();
+        assert!(trusted.contains("\"mds1\"") && !trusted.contains("other1"), "{trusted}");
+        trusted.len()
+    };
+    assert_eq!(kept(0), kept(300));
+}
+
+#[test]
+fn a_node_that_has_another_name_now_finds_itself_in_the_publication_that_it_has_seen() {
+    let mut site = Site::new();
+    site.others = 1;
+    site.publish();
+    site.follow();
+    let mut follower = site.follower();
+    follower.config.name = "other1".to_owned();
+    let is_known = |follower: &Follower| {
+        let passed = site.pass_of(follower);
+        assert_eq!(passed.exit_code, 0, "{:?}", passed.report);
+        !passed.report.problems.iter().any(|problem| problem.detail.contains("main does not know"))
+    };
+    assert!(is_known(&follower));
+    assert!(is_known(&follower), "it is kept");
+    follower.config.name = "nobody".to_owned();
+    assert!(!is_known(&follower));
+}
+
+#[test]
 fn nothing_new_is_one_request_to_a_hub() {
     let mut site = Site::new();
     site.publish();

@@ -4,29 +4,30 @@ use ssh_key::PublicKey;
 
 use super::Followers;
 use super::uploads::MOST;
-use crate::report::{Follows, Report};
+use crate::report::{Follows, NodeReport, Report};
 use crate::store::names::Area;
+use crate::store::objects::get_each;
 use crate::store::status::NodeStatus;
 use crate::store::{MAX_SMALL, MAX_UPLOAD, StoreError, envelope};
 
 impl Followers {
     /// Adds to a report what each follower has told last. `newest` is the newest publication.
     pub(crate) fn tell(&self, report: &mut Report, newest: u64) {
-        for node in &mut report.nodes {
-            let Some(key) = self.keys.get(&node.name) else { continue };
-            let follows = match self.heard(&node.name, key) {
-                Ok(Some(status)) => Follows {
-                    error: self.waits(&node.name, status.uploaded).or(status.error),
-                    seen: Some(status.time),
-                    state: Some(status.state),
-                    seq: status.seq,
-                    newest,
-                },
-                Ok(None) => Follows { seen: None, state: None, seq: 0, newest, error: None },
-                Err(error) => {
-                    Follows { seen: None, state: None, seq: 0, newest, error: Some(error.to_string()) }
-                }
-            };
+        let known = report.nodes.iter_mut().filter_map(|node| {
+            let (key, area) = (self.keys.get(&node.name)?, Area::node(&node.name)?);
+            Some(((node, key), area.status()))
+        });
+        let (nodes, names): (Vec<(&mut NodeReport, &PublicKey)>, Vec<String>) = known.unzip();
+        let found = get_each(&*self.objects, &names, MAX_SMALL);
+        for (((node, key), name), found) in nodes.into_iter().zip(&names).zip(found) {
+            let status = found.and_then(|object| match object {
+                Some(object) => self.heard(&node.name, key, name, &object),
+                None => Ok(None),
+            });
+            let mut follows = follows(status.as_ref(), newest);
+            if let Ok(Some(status)) = &status {
+                follows.error = self.waits(&node.name, status.uploaded).or(follows.error);
+            }
             node.follows = Some(follows);
         }
     }
@@ -56,12 +57,30 @@ impl Followers {
     }
 
     /// The status that a node has signed. `None`: it has left none yet.
-    fn heard(&self, node: &str, key: &PublicKey) -> Result<Option<NodeStatus>, StoreError> {
-        let Some(area) = Area::node(node) else { return Ok(None) };
-        let name = area.status();
-        let Some(object) = self.objects.get(&name, MAX_SMALL)? else { return Ok(None) };
-        let status: NodeStatus = envelope::open(&object, std::slice::from_ref(key), &name)?;
+    fn heard(
+        &self,
+        node: &str,
+        key: &PublicKey,
+        name: &str,
+        object: &[u8],
+    ) -> Result<Option<NodeStatus>, StoreError> {
+        let status: NodeStatus = envelope::open(object, std::slice::from_ref(key), name)?;
         // Of another store, or of another node with this key.
         Ok(Some(status).filter(|status| status.cluster == self.cluster && status.node == node))
+    }
+}
+
+fn follows(status: Result<&Option<NodeStatus>, &StoreError>, newest: u64) -> Follows {
+    let nothing = Follows { seen: None, state: None, seq: 0, newest, error: None };
+    match status {
+        Ok(Some(status)) => Follows {
+            seen: Some(status.time.clone()),
+            state: Some(status.state.clone()),
+            seq: status.seq,
+            newest,
+            error: status.error.clone(),
+        },
+        Ok(None) => nothing,
+        Err(error) => Follows { error: Some(error.to_string()), ..nothing },
     }
 }

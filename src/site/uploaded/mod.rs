@@ -1,8 +1,12 @@
 //! Nodes that follow the store, as runs of Main see them: what such a node uploaded is what it changed in its two-way
 //! directories since both last agreed, and whatever a run has for it is done once it is published.
 
+mod first;
 mod heard;
 mod session;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod uploads;
 
 use std::collections::BTreeMap;
@@ -16,6 +20,7 @@ use crate::state::StateDir;
 use crate::store::head::HeadNode;
 use crate::store::{Objects, StoreError};
 
+use first::FirstUploads;
 use session::UploadedSession;
 
 /// What a follower's session is made of, whoever it is of.
@@ -29,6 +34,7 @@ pub(crate) struct Followers {
     pub(crate) keys: BTreeMap<String, PublicKey>,
     /// Name → the last of its uploads that Main has taken in.
     pub(crate) taken: BTreeMap<String, u64>,
+    first: Arc<FirstUploads>,
     /// Name → what the last run found and did.
     seen: Arc<Mutex<BTreeMap<String, Seen>>>,
 }
@@ -50,7 +56,9 @@ impl Followers {
         keys: BTreeMap<String, PublicKey>,
     ) -> anyhow::Result<Followers> {
         let taken = state.taken(&cluster)?;
-        Ok(Followers { objects, cluster, state, keys, taken, seen: Arc::default() })
+        let next = |node: &String| (node.clone(), taken.get(node).copied().unwrap_or(0) + 1);
+        let first = Arc::new(FirstUploads::new(keys.keys().map(next).collect()));
+        Ok(Followers { objects, cluster, state, keys, taken, first, seen: Arc::default() })
     }
 
     /// What is published is taken in, though it was another Main that did it: what its nodes uploaded before would bring back what

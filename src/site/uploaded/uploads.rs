@@ -49,10 +49,12 @@ impl Uploads {
         let area =
             Area::node(node).ok_or_else(|| StoreError::Local(format!("{node} is no name of a node")))?;
         let first = of.taken.get(node).copied().unwrap_or(0) + 1;
+        let mut known = of.first.take(&*of.objects, node);
         let mut all = Uploads::default();
         for seq in first..first.saturating_add(MOST) {
             let name = area.upload(seq);
-            let Some(object) = of.objects.get(&name, MAX_UPLOAD)? else { break };
+            let found = known.take().map_or_else(|| of.objects.get(&name, MAX_UPLOAD), Ok)?;
+            let Some(object) = found else { break };
             let upload: Upload = envelope::open(&object, std::slice::from_ref(key), &name)?;
             upload.check()?;
             if (upload.seq, upload.node.as_str(), upload.cluster.as_str()) != (seq, node, of.cluster.as_str())

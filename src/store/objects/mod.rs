@@ -91,6 +91,27 @@ pub fn create_or_own(objects: &dyn Objects, name: &str, bytes: &[u8]) -> Result<
     }
 }
 
+/// Objects that are asked for together where many are wanted.
+pub(crate) const BATCH: usize = 64;
+
+/// Many objects of at most `limit` bytes, in the order in which they are named: in as few calls as can be. What goes wrong
+/// with one is told of that one alone.
+pub(crate) fn get_each(
+    objects: &dyn Objects,
+    names: &[String],
+    limit: u64,
+) -> Vec<Result<Option<Vec<u8>>, StoreError>> {
+    let batch = |names: &[String]| {
+        let wanted: Vec<(&str, u64)> = names.iter().map(|name| (&**name, limit)).collect();
+        match objects.get_all(&wanted) {
+            Ok(found) => found.into_iter().map(Ok).collect(),
+            // One of them is to blame, or all are.
+            Err(_) => side_by_side(&wanted, wanted.len(), |(name, limit)| objects.get(name, *limit)),
+        }
+    };
+    names.chunks(BATCH).flat_map(batch).collect()
+}
+
 /// A node that asks for itself: a hub answers nobody else.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
