@@ -133,7 +133,7 @@ fn cost(count: u8) -> (usize, usize) {
     let (dir, threads) = (tempfile::tempdir().unwrap(), Arc::<Threads>::default());
     let objects = Arc::new(Counting::default());
     let mut site = site(dir.path(), count, &threads);
-    site.take_uploads(Arc::clone(&objects) as Arc<dyn Objects>, CLUSTER.to_owned()).unwrap();
+    site.take_uploads(Arc::clone(&objects) as Arc<dyn Objects>, (CLUSTER.to_owned(), &[])).unwrap();
     let report = site.sync(&Options::default()).unwrap();
     assert_eq!((report.exit_code(), report.nodes.len()), (0, usize::from(count)), "{report:?}");
     assert!(report.nodes.iter().all(|node| node.follows.is_some()));
@@ -156,7 +156,7 @@ fn what_cannot_be_read_of_one_follower_is_told_of_that_one_alone() {
     let broken = Area::node("mds3").unwrap().upload(1);
     let objects = Arc::new(Counting { broken: Some(broken), ..Counting::default() });
     let mut site = site(dir.path(), 70, &threads);
-    site.take_uploads(objects, CLUSTER.to_owned()).unwrap();
+    site.take_uploads(objects, (CLUSTER.to_owned(), &[])).unwrap();
     let report = site.sync(&Options::default()).unwrap();
     let lost = report.nodes.iter().filter(|node| node.state != NodeState::Ok);
     assert_eq!(lost.map(|node| &*node.name).collect::<Vec<_>>(), ["mds3"], "{report:?}");
