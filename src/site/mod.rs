@@ -297,9 +297,7 @@ impl Site {
             Ok((node.name.clone(), key.with_context(|| format!("the key of {} cannot be read", node.name))?))
         };
         let keys = self.config().followers.iter().map(key).collect::<anyhow::Result<_>>()?;
-        let mut followers = Followers::new(objects, of.0, self.state.clone(), keys)?;
-        followers.know(of.1);
-        Ok(followers)
+        Followers::new(objects, of.0, self.state.clone(), keys, of.1)
     }
 
     /// After a run: the last upload of each follower that was taken in, for the next publication, which has what came of it.

@@ -22,6 +22,7 @@ mod discovery;
 mod failures;
 mod first_run;
 mod first_sync;
+mod follow;
 mod from_lsyncd;
 mod guards;
 mod history;

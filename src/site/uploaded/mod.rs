@@ -49,25 +49,23 @@ struct Seen {
 }
 
 impl Followers {
+    /// `published`: what the newest publication says of nodes. What it names as taken in is, though it was another Main that did
+    /// it: what its nodes uploaded before would bring back what was deleted since.
     pub(crate) fn new(
         objects: Arc<dyn Objects>,
         cluster: String,
         state: StateDir,
         keys: BTreeMap<String, PublicKey>,
+        published: &[HeadNode],
     ) -> anyhow::Result<Followers> {
-        let taken = state.taken(&cluster)?;
+        let mut taken = state.taken(&cluster)?;
+        for node in published {
+            let taken = taken.entry(node.name.clone()).or_default();
+            *taken = node.taken.max(*taken);
+        }
         let next = |node: &String| (node.clone(), taken.get(node).copied().unwrap_or(0) + 1);
         let first = Arc::new(FirstUploads::new(keys.keys().map(next).collect()));
         Ok(Followers { objects, cluster, state, keys, taken, first, seen: Arc::default() })
-    }
-
-    /// What is published is taken in, though it was another Main that did it: what its nodes uploaded before would bring back what
-    /// was deleted since.
-    pub(crate) fn know(&mut self, nodes: &[HeadNode]) {
-        for node in nodes {
-            let taken = self.taken.entry(node.name.clone()).or_default();
-            *taken = node.taken.max(*taken);
-        }
     }
 
     /// Whether it is such a node.

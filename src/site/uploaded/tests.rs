@@ -169,7 +169,7 @@ fn a_later_run_sees_what_was_uploaded_since() {
     let keys = BTreeMap::from([("mds1".to_owned(), key(1).public_key().clone())]);
     let state = StateDir::open(&dir.path().join("state")).unwrap();
     let store = Arc::clone(&objects) as Arc<dyn Objects>;
-    let followers = Followers::new(store, CLUSTER.to_owned(), state, keys).unwrap();
+    let followers = Followers::new(store, CLUSTER.to_owned(), state, keys, &[]).unwrap();
     let mut first = followers.connect("mds1").unwrap();
     first.begin("run", false).unwrap();
     objects.put(&Area::node("mds1").unwrap().upload(1), b"no upload").unwrap();
