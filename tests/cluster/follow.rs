@@ -37,7 +37,8 @@ fn a_node_that_main_cannot_reach_has_what_the_others_have_and_asterisk_uses_it()
     let syncs = || drop(main.sync_json([""; 0]).exits(0).changes());
     let follows = || drop(mds2.xds_sync(["follow", "--once"]).ok());
     syncs();
-    follows();
+    // The hub looks at its configuration every five seconds.
+    eventually("the hub to know the node", LIMIT, || mds2.xds_sync(["follow", "--once"]).code == 0);
     for node in [mds1, mds2] {
         assert!(node.asterisk("dialplan show doors").contains("Hangup"), "{}", node.name);
         assert!(node.asterisk("moh show files").contains("waltz"), "{}", node.name);
