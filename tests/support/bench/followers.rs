@@ -235,7 +235,7 @@ pub(crate) fn measure(program: &str, rounds: usize) {
         for (at, count) in COUNTS.into_iter().enumerate() {
             let site = Site::new(program, count);
             costs[0][at].push(site.pass(1));
-            costs[1][at].push(site.pass(PASSES / count));
+            costs[1][at].push(site.pass((PASSES / count).max(1)));
             let (main, each): (Vec<Cost>, Vec<Cost>) =
                 (0..PUBLICATIONS).map(|number| site.publication(number)).unzip();
             costs[2][at].push(mean(&each));
