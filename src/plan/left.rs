@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::model::{BlockedPath, Change, ChangeKind, Reason};
 
-/// Most paths of an edge that are known by name, of each kind.
+/// Most paths of an edge that a plan knows by name, and a report lists, of each kind: such as files that are being written and
+/// conflicts that wait.
 pub(crate) const MAX_LEFT: usize = 1000;
 
 /// What the plan of an edge leaves alone.

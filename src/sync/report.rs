@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{Change, ChangeKind, NodeChange, Reason, ReloadState, Side};
+use crate::plan::left::MAX_LEFT;
 use crate::report::{
     Confirmed, DirectoryReport, DirectoryState, Halted, NodeReport, NodeState, PathNote, Problem, Report,
     Stage, Wording, words,
@@ -15,9 +16,6 @@ use crate::sync::result::{Severity, Skips, problem};
 
 /// Most problems of an edge that are listed one by one: a user of one host can make as many as there is room for.
 const MAX_PROBLEMS: usize = 100;
-/// Most paths of an edge that are listed as left alone in a run, such as files that are being written and conflicts
-/// that wait.
-const MAX_NOTES: usize = 1000;
 
 /// What a node's part in a run came to.
 pub(super) struct Part {
@@ -129,7 +127,7 @@ fn report_edge(
         directory.count(change.kind, 1);
         let is_note = !change.kind.is_difference() || change.reason == Some(Reason::ConflictWaits);
         notes += usize::from(is_note);
-        if notes > MAX_NOTES && is_note {
+        if notes > MAX_LEFT && is_note {
             continue;
         }
         let id = ids.get(&(change.to, &*change.path)).filter(|_| change.kind.is_difference());
@@ -140,7 +138,7 @@ fn report_edge(
     for skip in now.first.difference(&known.first) {
         told.changes.push(skipped(&mut wording, skip));
     }
-    let mut unlisted = notes.saturating_sub(MAX_NOTES) as u64;
+    let mut unlisted = notes.saturating_sub(MAX_LEFT) as u64;
     for (kind, number) in result.plan.left.more_notes() {
         directory.count(kind, number);
         unlisted += number;
@@ -313,14 +311,14 @@ mod tests {
                 "open files",
                 plan(note(ChangeKind::Hold, Reason::Busy(Busy::Open))),
                 none(),
-                MAX_NOTES,
+                MAX_LEFT,
                 "4000 more paths are held back, left or waiting for a decision than are listed",
             ),
             (
                 "conflicts that wait",
                 plan(note(ChangeKind::Conflict, Reason::ConflictWaits)),
                 none(),
-                MAX_NOTES,
+                MAX_LEFT,
                 "4000 more paths are held back, left or waiting for a decision than are listed",
             ),
             ("unreadable files", plan(unreadable()), none(), 0, "4900 more problems, not listed"),

@@ -12,8 +12,8 @@ fn lose_uploads(site: &Site) {
     fs::remove_dir_all(site.path("store/v1/nodes")).unwrap();
 }
 
-#[test]
-fn what_a_store_has_lost_before_main_took_it_in_is_uploaded_once_more() {
+/// A node that follows, and of whose recordings Main has taken in one.
+fn with_one_taken_in() -> Both {
     let mut both = Both::new("");
     both.set_main("m.wav", "m");
     both.publish();
@@ -21,6 +21,12 @@ fn what_a_store_has_lost_before_main_took_it_in_is_uploaded_once_more() {
     both.0.record("one.wav", "1");
     both.0.follow();
     both.publish();
+    both
+}
+
+#[test]
+fn what_a_store_has_lost_before_main_took_it_in_is_uploaded_once_more() {
+    let mut both = with_one_taken_in();
     both.0.record("two.wav", "2");
     both.0.follow();
     lose_uploads(&both.0);
@@ -41,13 +47,7 @@ fn what_a_store_has_lost_before_main_took_it_in_is_uploaded_once_more() {
 
 #[test]
 fn a_main_that_remembers_nothing_goes_on_from_what_is_published() {
-    let mut both = Both::new("");
-    both.set_main("m.wav", "m");
-    both.publish();
-    both.0.follow();
-    both.0.record("one.wav", "1");
-    both.0.follow();
-    both.publish();
+    let mut both = with_one_taken_in();
     both.0.follow();
     fs::remove_file(both.0.path("main-rec/one.wav")).unwrap();
     both.publish();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::StoreError;
+use super::{StoreError, several};
 use crate::threads::side_by_side;
 
 /// What became of a create-only write.
@@ -91,8 +91,8 @@ pub fn create_or_own(objects: &dyn Objects, name: &str, bytes: &[u8]) -> Result<
     }
 }
 
-/// Objects that are asked for together where many are wanted.
-pub(crate) const BATCH: usize = 64;
+/// Objects that are asked for together where many are wanted: as many as a hub takes in one request.
+pub(crate) const BATCH: usize = several::MOST;
 
 /// Many objects of at most `limit` bytes, in the order in which they are named: in as few calls as can be. What goes wrong
 /// with one is told of that one alone.
