@@ -1,7 +1,7 @@
 //! `[[node]]`
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::overlap::check_node;
 use super::{Directory, Follower, Node, address, convert};
@@ -30,98 +30,161 @@ enum Via {
     Store,
 }
 
+/// What is said of a node for its way alone.
+enum How {
+    Ssh { address: String, user: Option<String>, port: Option<u16>, identity: Option<PathBuf> },
+    Store { key: String },
+}
+
+/// A `[[node]]` as it is written.
+struct Written {
+    name: String,
+    /// `None`: there are mistakes in it.
+    how: Option<How>,
+    labels: Vec<String>,
+    /// Directory → its root there, and where that is written.
+    paths: Vec<(String, PathBuf, Origin)>,
+    at: Places,
+}
+
+/// Where the keys of a node are written.
+struct Places {
+    name: Origin,
+    address: Origin,
+    via: Origin,
+}
+
 /// The nodes that Main connects to, and those that follow a store, each with where it begins.
 pub(super) fn check(
     raw: Vec<(Fields, Origin)>,
     around: &Around<'_>,
     notes: &mut Notes,
 ) -> (Vec<Node>, Vec<(Follower, Origin)>) {
-    let mut nodes: Vec<(Node, Origin)> = Vec::new();
-    let mut followers: Vec<(Follower, Origin)> = Vec::new();
+    let mut known = Known::default();
     for (fields, origin) in raw {
-        let mut reader = Reader::new(prefix("node", &fields), fields, origin, notes);
-        let (at, address_at) = (reader.origin_of("name"), reader.origin_of("address"));
-        let name = reader.required("name", convert::name);
-        let ways = [("ssh", Via::Ssh), ("store", Via::Store)];
-        let via_at = reader.origin_of("via");
-        let via = match reader.has("via") {
-            true => reader.required("via", |raw| convert::word(raw, &ways)),
-            false => Some(Via::Ssh),
-        };
-        let is_follower = via == Some(Via::Store);
-        let key = is_follower.then(|| reader.required("key", convert::public_key)).flatten();
-        let address = (!is_follower).then(|| reader.required("address", address::host)).flatten();
-        let useless = |why: &'static str| move |_: &Raw| Err::<(), String>(why.to_owned());
-        match is_follower {
-            true => {
-                let why = "Main never connects to a node with via = \"store\"; leave it out";
-                for key in ["address", "user", "port", "identity"] {
-                    reader.optional(key, useless(why));
-                }
-            }
-            false => {
-                let why = "only a node with via = \"store\" signs anything; did you mean identity?";
-                reader.optional("key", useless(why));
-            }
+        if let Some(written) = read(fields, origin, around, notes) {
+            known.add(written, around, notes);
         }
-        let labels = reader.list("labels", convert::name);
-        let (user, port, identity) = match is_follower {
-            true => (None, None, None),
-            false => (
-                reader.optional("user", convert::user),
-                reader.optional("port", convert::port),
-                reader.optional("identity", |raw| convert::path(raw, around.home)),
-            ),
-        };
-        let typed = reader.table("paths").map(|table| table.names(convert::root)).unwrap_or_default();
-        reader.finish();
-        for (unknown, _, at) in typed.iter().filter(|(name, ..)| !around.names.contains(name)) {
-            let meant = suggestion(unknown, around.names.iter().map(String::as_str));
-            notes.mistakes.add(at, format!("paths: there is no directory '{unknown}'{meant}"));
-        }
-        let (Some(name), Some(_), Some(labels)) = (name, via, labels) else { continue };
+    }
+    (known.nodes.into_iter().map(|(node, _)| node).collect(), known.followers)
+}
+
+/// Reads one; `None`: it has no name to speak of it by, or mistakes in what all nodes have.
+fn read(fields: Fields, origin: Origin, around: &Around<'_>, notes: &mut Notes) -> Option<Written> {
+    let mut reader = Reader::new(prefix("node", &fields), fields, origin, notes);
+    let at = Places {
+        name: reader.origin_of("name"),
+        address: reader.origin_of("address"),
+        via: reader.origin_of("via"),
+    };
+    let name = reader.required("name", convert::name);
+    let ways = [("ssh", Via::Ssh), ("store", Via::Store)];
+    let via = match reader.has("via") {
+        true => reader.required("via", |raw| convert::word(raw, &ways)),
+        false => Some(Via::Ssh),
+    };
+    let how = match via {
+        Some(Via::Store) => by_store(&mut reader),
+        Some(Via::Ssh) | None => by_ssh(&mut reader, around.home),
+    };
+    let labels = reader.list("labels", convert::name);
+    let paths = reader.table("paths").map(|table| table.names(convert::root)).unwrap_or_default();
+    reader.finish();
+    for (unknown, _, at) in paths.iter().filter(|(name, ..)| !around.names.contains(name)) {
+        let meant = suggestion(unknown, around.names.iter().map(String::as_str));
+        notes.mistakes.add(at, format!("paths: there is no directory '{unknown}'{meant}"));
+    }
+    via?;
+    Some(Written { name: name?, how, labels: labels?, paths, at })
+}
+
+fn by_store(reader: &mut Reader<'_>) -> Option<How> {
+    let key = reader.required("key", convert::public_key);
+    for key in ["address", "user", "port", "identity"] {
+        reader.optional(key, useless("Main never connects to a node with via = \"store\"; leave it out"));
+    }
+    Some(How::Store { key: key? })
+}
+
+fn by_ssh(reader: &mut Reader<'_>, home: &Path) -> Option<How> {
+    let address = reader.required("address", address::host);
+    let why = "only a node with via = \"store\" signs anything; did you mean identity?";
+    reader.optional("key", useless(why));
+    let user = reader.optional("user", convert::user);
+    let port = reader.optional("port", convert::port);
+    let identity = reader.optional("identity", |raw| convert::path(raw, home));
+    Some(How::Ssh { address: address?, user, port, identity })
+}
+
+/// Takes no value: the key has no meaning there, for this reason.
+fn useless(why: &'static str) -> impl Fn(&Raw) -> Result<(), String> {
+    move |_| Err(why.to_owned())
+}
+
+/// The nodes without mistakes so far, each with where it begins.
+#[derive(Default)]
+struct Known {
+    nodes: Vec<(Node, Origin)>,
+    followers: Vec<(Follower, Origin)>,
+}
+
+impl Known {
+    fn add(&mut self, written: Written, around: &Around<'_>, notes: &mut Notes) {
+        let Written { name, how, labels, paths, at } = written;
         if name == MAIN || around.main == Some(&name) {
             let message = format!("node.{name}.name: '{name}' is Main; give the node another name");
-            notes.mistakes.add(&at, message);
+            notes.mistakes.add(&at.name, message);
         }
-        let known = nodes.iter().map(|(known, at)| (&known.name, at));
-        let mut known = known.chain(followers.iter().map(|(known, at)| (&known.name, at)));
-        if let Some((_, first)) = known.find(|(known, _)| **known == name) {
-            notes.mistakes.add(&at, format!("there is a node '{name}' already, at {first}"));
-            continue;
+        let names = self.nodes.iter().map(|(known, at)| (&known.name, at));
+        let mut names = names.chain(self.followers.iter().map(|(known, at)| (&known.name, at)));
+        if let Some((_, first)) = names.find(|(known, _)| **known == name) {
+            notes.mistakes.add(&at.name, format!("there is a node '{name}' already, at {first}"));
+            return;
         }
-        let places: BTreeMap<_, _> = typed.iter().map(|(name, _, at)| (name.clone(), at.clone())).collect();
-        let paths = typed.into_iter().map(|(name, path, _)| (name, path)).collect();
-        if is_follower {
-            let Some(key) = key else { continue };
-            if let Some((known, _)) = followers.iter().find(|(known, _)| known.key == key) {
-                let message = format!("node.{name}.key: node '{}' has this key already", known.name);
-                notes.mistakes.add(&via_at, message);
+        let places: BTreeMap<_, _> = paths.iter().map(|(name, _, at)| (name.clone(), at.clone())).collect();
+        let paths = paths.into_iter().map(|(name, path, _)| (name, path)).collect();
+        let node = match how {
+            None => return,
+            Some(How::Store { key }) => {
+                self.check_key(&name, &key, &at.via, notes);
+                let follower = Follower { name, key, labels, paths };
+                let node = follower.as_node();
+                self.followers.push((follower, at.via));
+                node
             }
-            let follower = Follower { name, key, labels, paths };
-            check_node(&follower.as_node(), &places, around.directories, &mut notes.mistakes);
-            followers.push((follower, via_at));
-            continue;
+            Some(How::Ssh { address, user, port, identity }) => {
+                let node = Node { name, address, labels, paths, user, port, identity };
+                self.check_address(&node, &at.address, around, notes);
+                self.nodes.push((node.clone(), at.name));
+                node
+            }
+        };
+        check_node(&node, &places, around.directories, &mut notes.mistakes);
+    }
+
+    /// No two nodes sign with one key.
+    fn check_key(&self, name: &str, key: &str, at: &Origin, notes: &mut Notes) {
+        if let Some((known, _)) = self.followers.iter().find(|(known, _)| known.key == key) {
+            let message = format!("node.{name}.key: node '{}' has this key already", known.name);
+            notes.mistakes.add(at, message);
         }
-        let Some(address) = address else { continue };
+    }
+
+    /// No two nodes are at one place, and none is Main.
+    fn check_address(&self, node: &Node, at: &Origin, around: &Around<'_>, notes: &mut Notes) {
+        let Node { name, address, port, .. } = node;
         if port.is_none()
-            && around.host.is_some_and(|host| address::canonical(host) == address::canonical(&address))
+            && around.host.is_some_and(|host| address::canonical(host) == address::canonical(address))
         {
             let message =
                 format!("node.{name}.address: {address} is Main itself (main.host); Main is no node");
-            notes.mistakes.add(&address_at, message);
+            notes.mistakes.add(at, message);
         }
-        let place = |address: &str, port: Option<u16>| (address::canonical(address), port.or(around.port));
-        let is_there = |known: &Node| place(&known.address, known.port) == place(&address, port);
-        if let Some((known, _)) = nodes.iter().find(|(known, _)| is_there(known)) {
-            let message = format!("node '{}' has the address {address} already", known.name);
-            notes.mistakes.add(&address_at, message);
+        let place = |node: &Node| (address::canonical(&node.address), node.port.or(around.port));
+        if let Some((known, _)) = self.nodes.iter().find(|(known, _)| place(known) == place(node)) {
+            notes.mistakes.add(at, format!("node '{}' has the address {address} already", known.name));
         }
-        let node = Node { name, address, labels, paths, user, port, identity };
-        check_node(&node, &places, around.directories, &mut notes.mistakes);
-        nodes.push((node, at));
     }
-    (nodes.into_iter().map(|(node, _)| node).collect(), followers)
 }
 
 impl Follower {
