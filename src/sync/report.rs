@@ -116,6 +116,34 @@ fn report_edge(
         directory.count_failed(u64::from(*severity == Severity::Failure));
     }
     add_problems(&edge, &confirmed, &mut told.problems);
+    add_changes(&edge, confirmed, is_follower, &mut directory, told);
+    let note = |skip: &Skip| PathNote {
+        path: skip.path.clone(),
+        side: skip.side,
+        reason: Some(skip.reason.clone()),
+    };
+    let unkept = result.unkept.iter().map(|(attribute, path)| PathNote {
+        path: path.clone(),
+        side: Side::Node,
+        reason: Some(words::unkept_here(attribute)),
+    });
+    directory.skipped = result.skips.now.first.iter().map(note).chain(unkept).collect();
+    directory.own.clone_from(&result.own);
+    directory.waiting = result.waiting;
+    directory.not_taken = result.plan.not_taken;
+    directory.bytes = result.bytes;
+    directory
+}
+
+/// Tells and counts what was done on an edge, and what was left: of that the first paths one by one, the rest as a number.
+fn add_changes(
+    edge: &EdgeRun<'_>,
+    confirmed: Confirmed,
+    is_follower: bool,
+    directory: &mut DirectoryReport,
+    told: &mut Told,
+) {
+    let (result, name, node) = (&edge.result, edge.name(), edge.node);
     let ids = result.trash_ids();
     let mut changes = confirmed.into_changes(result.plan.left.notes());
     if is_follower {
@@ -143,30 +171,15 @@ fn report_edge(
         directory.count(kind, number);
         unlisted += number;
     }
-    for (number, what) in [(unlisted, "held back, left or waiting for a decision"), (now.more, "skipped")] {
-        // What is skipped stays so; a run says it once.
-        if number > 0 && (what != "skipped" || now.more != known.more) {
+    // What is skipped stays so; a run says it once.
+    let skipped = if now.more == known.more { 0 } else { now.more };
+    for (number, what) in [(unlisted, "held back, left or waiting for a decision"), (skipped, "skipped")] {
+        if number > 0 {
             let detail = format!("{number} more paths are {what} than are listed");
             told.problems
                 .push(Problem { fails: false, ..problem(Stage::Scan, Some(node), Some(name), detail) });
         }
     }
-    let note = |skip: &Skip| PathNote {
-        path: skip.path.clone(),
-        side: skip.side,
-        reason: Some(skip.reason.clone()),
-    };
-    let unkept = result.unkept.iter().map(|(attribute, path)| PathNote {
-        path: path.clone(),
-        side: Side::Node,
-        reason: Some(words::unkept_here(attribute)),
-    });
-    directory.skipped = now.first.iter().map(note).chain(unkept).collect();
-    directory.own.clone_from(&result.own);
-    directory.waiting = result.waiting;
-    directory.not_taken = result.plan.not_taken;
-    directory.bytes = result.bytes;
-    directory
 }
 
 /// Tells what went wrong on an edge: the first problems one by one, the rest as a number.
