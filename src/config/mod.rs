@@ -15,7 +15,7 @@ mod overlap;
 mod postgres;
 mod schedule;
 mod show;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
 

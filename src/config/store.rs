@@ -22,9 +22,6 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// What a store's URL may begin with.
-const SCHEMES: [&str; 5] = ["file:///", "s3://", "gs://", "az://", "exec:/"];
-
 pub(super) fn check(mut reader: Reader<'_>) -> Option<Store> {
     let url = reader.required("url", url);
     let events = reader.optional("events", events);
@@ -34,26 +31,35 @@ pub(super) fn check(mut reader: Reader<'_>) -> Option<Store> {
     Some(Store { url: url?, events, options })
 }
 
+/// Where a store is, as Main has it.
 fn url(raw: &Raw) -> Converted<String> {
+    url_of(
+        raw,
+        &["file:///", "s3://", "gs://", "az://", "exec:/"],
+        "\"file:///srv/xds-store\" or \"s3://bucket/prefix\"",
+    )
+}
+
+/// Where a store is, as a node has it: it may be Main's hub.
+pub(crate) fn node_url(raw: &Raw) -> Converted<String> {
+    let ways = ["https://", "file:///", "s3://", "gs://", "az://", "exec:/"];
+    url_of(raw, &ways, "\"https://main:8443/store\" or \"file:///srv/xds-store\"")
+}
+
+/// Where publications are told.
+pub(crate) fn events(raw: &Raw) -> Converted<String> {
+    let expected = "\"nats://10.0.0.1:4222\" or \"exec:/usr/local/bin/helper\"";
+    url_of(raw, &["nats://", "tls://", "exec:/"], expected)
+}
+
+/// A URL with one of these beginnings, and something behind it. It may hold a password, and is shown to nobody.
+fn url_of(raw: &Raw, beginnings: &[&str], expected: &str) -> Converted<String> {
     let url = text(raw)?;
-    let is_known = SCHEMES.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
+    let is_known = beginnings.iter().any(|begin| url.len() > begin.len() && url.starts_with(begin));
     if is_known && !url.chars().any(char::is_whitespace) {
         return Ok(url.trim_end_matches('/').to_owned());
     }
-    Err(format!(
-        "expected a URL such as \"file:///srv/xds-store\", \"s3://bucket/prefix\" or \"exec:/usr/local/bin/helper\", \
-         found '{url}'"
-    ))
-}
-
-fn events(raw: &Raw) -> Converted<String> {
-    let url = text(raw)?;
-    let is_known = ["nats://", "tls://", "exec:/"].iter().any(|scheme| url.starts_with(scheme));
-    if is_known {
-        Ok(url)
-    } else {
-        Err(format!("expected a URL such as \"nats://10.0.0.1:4222\", found '{url}'"))
-    }
+    Err(format!("expected a URL such as {expected}"))
 }
 
 fn option(raw: &Raw) -> Converted<String> {
@@ -61,5 +67,34 @@ fn option(raw: &Raw) -> Converted<String> {
         Raw::Number(number) => Ok(number.to_string()),
         Raw::Bool(value) => Ok(value.to_string()),
         raw => text(raw),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_known_by_its_scheme() {
+        for (read, url, is_one) in [
+            (events as fn(&Raw) -> Converted<String>, "nats://10.0.0.1:4222", true),
+            (events, "tls://user:secret@broker", true),
+            (events, "exec:/usr/local/bin/tell", true),
+            (events, "exec:tell", false),
+            (events, "nats://", false),
+            (events, "http://10.0.0.1", false),
+            (events, "nats://user:secret@a b", false),
+            (events, "", false),
+            (url, "file:///srv/xds-store", true),
+            (url, "file://srv", false),
+            (url, "s3://bucket/prefix", true),
+            (url, "https://main:8443/store", false),
+            (node_url, "https://main:8443/store", true),
+            (node_url, "http://main:8443/store", false),
+        ] {
+            let converted = read(&Raw::Text(url.to_owned()));
+            assert_eq!(converted.is_ok(), is_one, "{url}");
+            assert!(converted.err().is_none_or(|why| !why.contains("secret")), "{url}");
+        }
     }
 }

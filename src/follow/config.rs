@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::directories::{self, Directories};
 use super::startup::{Mode, Options};
-use crate::config::{duration, name, word};
+use crate::config::{duration, name, store, word};
 use crate::durable;
 use crate::store::StoreSpec;
 use crate::store::events::Events;
@@ -72,46 +72,23 @@ impl Config {
 }
 
 fn written(mut reader: Reader<'_>) -> Option<Config> {
-    let store = reader.required_table("store").and_then(store);
+    let store = reader.required_table("store").and_then(place);
     let follow = reader.required_table("follow").and_then(follow);
     let (store, events) = store?;
     Some(Config { store, events, ..follow? })
 }
 
 /// Where the store is, and where publications are told.
-fn store(mut reader: Reader<'_>) -> Option<(StoreSpec, Option<Events>)> {
-    let url = reader.required("url", url);
+fn place(mut reader: Reader<'_>) -> Option<(StoreSpec, Option<Events>)> {
+    let url = reader.required("url", store::node_url);
     let ca = reader.optional("ca", path);
     let proxy = reader.optional("proxy", proxy);
-    let events = reader.optional("events", events);
+    let events = reader.optional("events", store::events);
     let options = reader.table("options").map(|table| table.names(toml::text)).unwrap_or_default();
     reader.finish();
     let options: BTreeMap<_, _> = options.into_iter().map(|(name, value, _)| (name, value)).collect();
-    let events = events.and_then(|url| Events::at(&url, ca.as_deref()));
+    let events = events.map(|url| Events { url, ca: ca.clone() });
     Some((StoreSpec { url: url?, options, ca, proxy }, events))
-}
-
-/// What a store's URL may begin with.
-const SCHEMES: [&str; 6] = ["file:///", "s3://", "https://", "gs://", "az://", "exec:/"];
-
-fn url(raw: &Raw) -> Converted<String> {
-    let url = toml::text(raw)?;
-    let is_known = SCHEMES.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
-    if is_known && !url.chars().any(char::is_whitespace) {
-        return Ok(url.trim_end_matches('/').to_owned());
-    }
-    Err(format!("expected a URL such as \"file:///srv/xds-store\" or \"s3://bucket/prefix\", found '{url}'"))
-}
-
-fn events(raw: &Raw) -> Converted<String> {
-    let url = toml::text(raw)?;
-    match Events::at(&url, None) {
-        Some(_) => Ok(url),
-        None => {
-            Err("expected a URL such as \"nats://10.0.0.1:4222\" or \"exec:/usr/local/bin/helper\""
-                .to_owned())
-        }
-    }
 }
 
 fn proxy(raw: &Raw) -> Converted<String> {

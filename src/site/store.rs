@@ -151,8 +151,8 @@ impl Site {
 
     /// Tells nodes of a publication. Returns what is to be said where that fails: they look by themselves then, later.
     fn tell(&self, publication: (u64, u64)) -> Option<String> {
-        let url = self.config().store.as_ref()?.events.as_ref()?;
-        let told = Events::at(url, None)?.tell(publication);
+        let url = self.config().store.as_ref()?.events.clone()?;
+        let told = Events { url, ca: None }.tell(publication);
         told.err().map(|error| format!("nodes are not told of the publication: {}", clean(error.detail())))
     }
 
