@@ -6,12 +6,17 @@
 #[allow(dead_code, unreachable_pub)]
 mod wait;
 
+#[path = "support/s3.rs"]
+#[allow(unreachable_pub)]
+mod s3;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use s3::S3;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -568,62 +573,17 @@ fn mistakes_are_named() {
     site.ok(&["config", "check"]);
 }
 
-/// Where cargo builds, and `scripts/setup test` puts what tests need.
-fn target() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"))
-}
-
-/// moto's S3, in a place of its own made by `scripts/setup test`.
-struct Moto {
-    process: std::process::Child,
-    port: u16,
-}
-
-impl Moto {
-    fn start() -> Moto {
-        let server = target().join("moto/bin/moto_server");
-        assert!(server.exists(), "{} is missing: run scripts/setup test", server.display());
-        // Given back at once: whoever takes it in between makes the test fail, and no other.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(server);
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let moto = Moto { process, port };
-        wait::eventually("an answer of moto", wait::LIMIT, || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
-        let bucket = format!("http://127.0.0.1:{port}/bucket");
-        let made = Command::new("curl").args(["-sf", "-X", "PUT", &bucket]).status().unwrap();
-        assert!(made.success());
-        moto
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-#[test]
-fn a_bucket_is_a_store() {
-    let moto = Moto::start();
+fn is_a_store(s3: S3) {
     let mut site = Site::new();
     site.url = "s3://bucket/xds".to_owned();
     for name in ["main", "spare"] {
         site.main(name, "key");
         let text = fs::read_to_string(site.config(name)).unwrap();
-        let options = format!(
-            "url = \"s3://bucket/xds\"\noptions = {{ endpoint = \"http://127.0.0.1:{}\", region = \"eu-west-1\", access_key_id \
-             = \"a\", secret_access_key = \"very-secret\" }}\n",
-            moto.port
-        );
-        fs::write(site.config(name), text.replace("url = \"s3://bucket/xds\"\n", &options)).unwrap();
+        let url = "url = \"s3://bucket/xds\"\n";
+        fs::write(site.config(name), text.replace(url, &format!("{url}{}\n", s3.options()))).unwrap();
     }
     let shown = site.ok(&["config", "show"]).stdout;
-    assert!(!shown.contains("very-secret") && shown.contains("store.url"), "{shown}");
+    assert!(!shown.contains(s3::SECRET_KEY) && shown.contains("store.url"), "{shown}");
     site.fails(&["publish"], 41, "store init");
     site.ok(&["store", "check"]);
     site.ok(&["store", "init"]);
@@ -638,9 +598,99 @@ fn a_bucket_is_a_store() {
     assert_eq!(verified["verify"]["publications"], 2, "{verified}");
     assert_eq!(site.run_as("spare", &["store", "claim"]).code, Some(4));
     site.ok(&["store", "gc"]);
-    drop(moto);
+
+    // A node pulls from it, and what it records there comes to Main.
+    let node = Follower::new(&site, &s3.options());
+    node.ok();
+    assert_eq!(fs::read_to_string(node.path("moh/3.wav")).unwrap(), "another");
+    fs::write(node.path("recordings/greeting.wav"), "from the node").unwrap();
+    node.ok();
+    site.ok(&["publish"]);
+    assert_eq!(fs::read_to_string(site.path("recordings/greeting.wav")).unwrap(), "from the node");
+    node.ok();
+
+    drop(s3);
     let gone = site.run(&["publish"]);
     assert_eq!(gone.code, Some(41), "{}", gone.stderr);
+    assert!(!gone.stderr.contains(s3::SECRET_KEY), "{}", gone.stderr);
+}
+
+#[test]
+fn a_bucket_of_moto_is_a_store() {
+    is_a_store(S3::moto());
+}
+
+#[test]
+fn a_bucket_of_s3s_fs_is_a_store() {
+    is_a_store(S3::s3s_fs());
+}
+
+#[test]
+fn a_bucket_asks_for_the_right_key() {
+    let s3 = S3::s3s_fs();
+    let mut site = Site::new();
+    site.url = "s3://bucket/xds".to_owned();
+    site.main("main", "key");
+    let text = fs::read_to_string(site.config("main")).unwrap();
+    let url = "url = \"s3://bucket/xds\"\n";
+    let options = s3.options().replace(s3::SECRET_KEY, "another-secret");
+    fs::write(site.config("main"), text.replace(url, &format!("{url}{options}\n"))).unwrap();
+    for command in ["check", "init"] {
+        let refused =
+            site.fails(&["store", command], 41, "403 Forbidden (SignatureDoesNotMatch); see the credentials");
+        assert!(!refused.stderr.contains("another-secret"), "{}", refused.stderr);
+    }
+}
+
+/// A node that follows the store of a [`Site`], with directories of its own.
+struct Follower<'a> {
+    site: &'a Site,
+}
+
+impl Follower<'_> {
+    /// `options` are those of its `[store]`.
+    fn new<'a>(site: &'a Site, options: &str) -> Follower<'a> {
+        let node = Follower { site };
+        for directory in ["moh", "recordings"] {
+            fs::create_dir_all(node.path(directory)).unwrap();
+        }
+        let key = node.path("key");
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+        assert!(made.unwrap().success());
+        let public = fs::read_to_string(node.path("key.pub")).unwrap();
+        // On Main, the node keeps its directories elsewhere, and has this key.
+        let text = fs::read_to_string(site.config("main")).unwrap().replace(NODE_KEY, public.trim());
+        let paths = format!(
+            "paths = {{ moh = {:?}, recordings = {:?} }}\n",
+            node.path("moh"),
+            node.path("recordings")
+        );
+        fs::write(site.config("main"), text + &paths).unwrap();
+        site.ok(&["publish"]);
+        let text = format!(
+            "roots = [{:?}, {:?}]\nstate_dir = {:?}\n[store]\nurl = {:?}\n{options}\n[follow]\nname = \"mds1\"\nmain_key = {:?}\n\
+             identity = {key:?}\n",
+            node.path("moh"),
+            node.path("recordings"),
+            node.path("state"),
+            site.url,
+            site.path("key.pub"),
+        );
+        fs::write(node.path("node.toml"), text).unwrap();
+        node
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.site.path("mds1").join(name)
+    }
+
+    #[track_caller]
+    fn ok(&self) {
+        let mut command = self.site.command("main", &["follow", "--once"]);
+        let ran = ran(command.env("XDS_SYNC_NODE_CONFIG", self.path("node.toml")));
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    }
 }
 
 /// The program in docs/store.md, as it stands there.

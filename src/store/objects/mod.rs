@@ -128,6 +128,11 @@ pub fn open_for_node(spec: &StoreSpec, asker: Asker<'_>) -> Result<Arc<dyn Objec
     if spec.url.starts_with("https:") { hub::open(spec, asker) } else { open(spec) }
 }
 
+#[cfg(not(all(feature = "gcs-untested", feature = "azure-untested")))]
+fn built_without(spec: &StoreSpec, feature: &str) -> StoreError {
+    StoreError::Local(format!("{}: this xds-sync was built without the cargo feature {feature}", spec.url))
+}
+
 /// Opens the store at a place.
 pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Objects>, StoreError> {
     let scheme = spec.url.split_once(':').map_or("", |(scheme, _)| scheme);
@@ -139,10 +144,10 @@ pub fn open(spec: &StoreSpec) -> Result<Arc<dyn Objects>, StoreError> {
         #[cfg(feature = "azure-untested")]
         "az" => Ok(Arc::new(services::azure(spec)?)),
         "exec" => Ok(Arc::new(exec::Exec::open(&spec.url)?)),
-        "gs" | "az" => Err(StoreError::Local(format!(
-            "{}: this xds-sync was built without the feature for that service (gcs-untested, azure-untested)",
-            spec.url
-        ))),
+        #[cfg(not(feature = "gcs-untested"))]
+        "gs" => Err(built_without(spec, "gcs-untested")),
+        #[cfg(not(feature = "azure-untested"))]
+        "az" => Err(built_without(spec, "azure-untested")),
         "https" => Err(StoreError::Local(format!(
             "{}: that is a hub, which serves the store to nodes; Main's own `[store]` names the store itself",
             spec.url

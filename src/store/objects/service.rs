@@ -75,12 +75,13 @@ impl Service {
     }
 
     fn failed(&self, what: &str, error: &Error) -> StoreError {
-        let detail = format!("{}: {what}: {}", self.place, innermost(error));
+        let told = answered(&innermost(error));
+        let detail = format!("{}: {what}: {told}", self.place);
         match error {
-            Error::PermissionDenied { .. }
-            | Error::Unauthenticated { .. }
-            | Error::NotSupported { .. }
-            | Error::NotImplemented { .. } => StoreError::Refused(detail),
+            Error::NotSupported { .. } | Error::NotImplemented { .. } => StoreError::Refused(detail),
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => refused(&detail),
+            // The crate has no kind of error for a list that is refused.
+            _ if told.contains("status code: 401") || told.contains("status code: 403") => refused(&detail),
             _ => StoreError::Unreachable(detail),
         }
     }
@@ -103,6 +104,20 @@ fn innermost(error: &Error) -> String {
         // Errors of requests end with a word alone.
         short if short.len() < 12 => error.to_string(),
         told => told,
+    }
+}
+
+fn refused(detail: &str) -> StoreError {
+    StoreError::Refused(format!("{detail}; see the credentials in store.options, and what they may do there"))
+}
+
+/// An answer of a service without its XML: the status, and the service's own word for it.
+fn answered(told: &str) -> String {
+    let Some((status, body)) = told.split_once(": <") else { return told.trim().to_owned() };
+    let code = body.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    match code {
+        Some((code, _)) => format!("{status} ({code})"),
+        None => status.to_owned(),
     }
 }
 
@@ -182,6 +197,7 @@ impl Objects for Service {
 mod tests {
     use std::sync::Arc;
 
+    use super::answered;
     use crate::store::objects::{Created, Objects, StoreSpec, create_or_own, open};
     use crate::store::{Sha256, StoreError, names};
 
@@ -190,6 +206,15 @@ mod tests {
         let url = format!("file://{}", dir.path().display());
         let objects = open(&StoreSpec { url, ..StoreSpec::default() }).unwrap();
         (dir, objects)
+    }
+
+    #[test]
+    fn an_answer_is_told_without_its_markup() {
+        let status = "Server returned non-2xx status code: 403 Forbidden";
+        let body = "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>No</Message></Error>\n";
+        assert_eq!(answered(&format!("{status}: {body}")), format!("{status} (AccessDenied)"));
+        assert_eq!(answered(&format!("{status}: <html>\n</html>")), status);
+        assert_eq!(answered("connection refused\n"), "connection refused");
     }
 
     #[test]
