@@ -7,7 +7,7 @@
 mod wait;
 
 #[path = "support/s3.rs"]
-#[allow(unreachable_pub)]
+#[allow(dead_code, unreachable_pub)]
 mod s3;
 
 use std::collections::BTreeMap;

@@ -19,7 +19,7 @@ mod files;
 mod host;
 mod output;
 mod tree;
-mod wait;
+pub mod wait;
 
 #[allow(unused_imports)]
 pub use self::{

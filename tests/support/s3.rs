@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 use super::wait;
 
@@ -65,11 +65,15 @@ impl S3 {
 
     /// s3s-fs, in this process.
     pub fn s3s_fs() -> S3 {
-        let root = tempfile::tempdir().unwrap();
+        S3::s3s_fs_at("127.0.0.1:0", &std::env::temp_dir())
+    }
+
+    /// The same, at an address; its objects lie below a directory.
+    pub fn s3s_fs_at(address: &str, below: &Path) -> S3 {
+        let root = tempfile::tempdir_in(below).unwrap();
         std::fs::create_dir(root.path().join("bucket")).unwrap();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = TcpListener::bind(address).unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         runtime.spawn(serve(listener, service(root.path())));
         S3 { endpoint, _running: Running::Threads(runtime, root) }
@@ -77,12 +81,16 @@ impl S3 {
 
     /// The options that a `[store]` with `url = "s3://bucket/…"` needs.
     pub fn options(&self) -> String {
-        format!(
-            "options = {{ endpoint = \"{}\", region = \"eu-west-1\", access_key_id = \"{ACCESS_KEY}\", secret_access_key = \
-             \"{SECRET_KEY}\" }}",
-            self.endpoint
-        )
+        options(&self.endpoint)
     }
+}
+
+/// The options of a store at a service.
+pub fn options(endpoint: &str) -> String {
+    format!(
+        "options = {{ endpoint = \"{endpoint}\", region = \"eu-west-1\", access_key_id = \"{ACCESS_KEY}\", secret_access_key = \
+         \"{SECRET_KEY}\" }}"
+    )
 }
 
 fn service(root: &Path) -> S3Service {

@@ -7,6 +7,9 @@ mod contender;
 mod followers;
 mod live;
 mod measure;
+#[path = "../s3.rs"]
+#[allow(clippy::unwrap_used, dead_code, unreachable_pub)]
+mod s3;
 mod site;
 mod store;
 #[path = "../mod.rs"]
@@ -15,11 +18,11 @@ mod support;
 use contender::Contender;
 use measure::{Taken, median};
 use site::{DIALPLAN, SOUNDS};
-use support::Cluster;
+use support::{Cluster, wait};
 
 const USAGE: &str = "usage: bench PROGRAM ROUNDS [CASE…]; cases: ";
 type Case = fn(&Bench);
-const CASES: [(&str, Case); 20] = [
+const CASES: [(&str, Case); 21] = [
     ("nothing", nothing_to_do),
     ("growth", from_two_to_eight_nodes),
     ("dialplan", one_dialplan_file),
@@ -39,6 +42,7 @@ const CASES: [(&str, Case); 20] = [
     ("publish", store::a_publication),
     ("follow", store::nothing_new),
     ("first_pull", store::a_first_pull),
+    ("bucket", store::a_bucket),
     ("followers", many_followers),
 ];
 
@@ -52,6 +56,9 @@ fn main() {
     let names: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
     let usage = || format!("{USAGE}{}", names.join(" "));
     let program = arguments.next().unwrap_or_else(|| panic!("{}", usage()));
+    if program == store::SERVE_BUCKET {
+        store::serve_bucket();
+    }
     let rounds =
         arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or_else(|| panic!("{}", usage()));
     let asked: Vec<String> = arguments.collect();

@@ -1,8 +1,11 @@
 //! The indirect way: publishing, following when nothing is new, a first pull, and many followers.
 
+use std::path::Path;
+
 use crate::Bench;
 use crate::contender::{self, Contender};
 use crate::measure::{self, Taken, median};
+use crate::s3::{self, S3};
 use crate::site::{self, DIRECTORIES, SOUNDS};
 use crate::support::{Cluster, Host, LIMIT, Running, eventually};
 
@@ -160,5 +163,61 @@ pub(crate) fn a_first_pull(bench: &Bench) {
     .map(|contender| (main, contender));
     take_turns(bench, &format!("{what}, from a directory"), 1, &contenders, &|| {
         main.sh(format!("rm -rf {PULLED} {state} && mkdir -p {PULLED}")).ok();
+    });
+}
+
+/// What this program is called with to be the S3 service of [`a_bucket`], on a host of the test bed.
+pub(crate) const SERVE_BUCKET: &str = "serve-bucket";
+const BUCKET_PORT: u16 = 9000;
+/// Where its objects lie.
+const BUCKET: &str = "/srv/bucket";
+
+/// Serves an empty bucket until it is ended.
+pub(crate) fn serve_bucket() -> ! {
+    let _s3 = S3::s3s_fs_at(&format!("0.0.0.0:{BUCKET_PORT}"), Path::new(BUCKET));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// What is new to a bucket, and then to a node, each beside `rclone sync` of the same files.
+pub(crate) fn a_bucket(bench: &Bench) {
+    let place =
+        format!("url = \"s3://bucket/xds\"\n{}\n", s3::options(&format!("http://main:{BUCKET_PORT}")));
+    let cluster = bench.cluster_of(1, 1, "[main]\nname = \"main\"\n", &format!("[store]\n{place}"));
+    let (main, node) = (&cluster.main, &cluster.nodes[0]);
+    site::fill(main, SOUNDS, 10_000, 50_000);
+    main.sh(format!("mkdir -p {BUCKET}")).ok();
+    let program = std::env::current_exe().expect("the path of this program").display().to_string();
+    let _s3 = main.spawn([program.as_str(), SERVE_BUCKET]);
+    let answers = format!("curl -s -o /dev/null http://main:{BUCKET_PORT}");
+    eventually("the service", LIMIT, || main.sh(&answers).success());
+    let rclone = format!(
+        "rclone -q --s3-provider Other --s3-list-version 2 --fast-list --s3-endpoint http://main:{BUCKET_PORT} --s3-access-key-id {} --s3-secret-access-key {} sync \
+         --exclude '/.xds-sync/**'",
+        s3::ACCESS_KEY,
+        s3::SECRET_KEY
+    );
+    node.sh("mkdir -p /etc/xds-sync && ssh-keygen -q -t ed25519 -N '' -f /etc/xds-sync/node_key").ok();
+    node.write("/etc/xds-sync/main.pub", main.read("/root/.ssh/rsync_xds.pub"));
+    node.write("/etc/xds-sync/node.toml", follower(&place, "/var/lib/xds-sync", &DIRECTORIES));
+    add_follower(main, &node.read_text("/etc/xds-sync/node_key.pub"), "");
+
+    let publish = Contender { name: "xds-sync publish", script: "xds-sync -q publish".to_owned() };
+    let to = Contender { name: "rclone sync", script: format!("{rclone} {SOUNDS} :s3:bucket/rclone") };
+    let contenders = [(main, publish), (main, to)];
+    take_turns(bench, "10,000 files, 0.5 GB, to an empty bucket", 1, &contenders, &|| {
+        main.sh(format!(
+            "find {BUCKET} -mindepth 3 -delete; rm -rf /var/lib/xds-sync/* && xds-sync -q store init"
+        ))
+        .ok();
+    });
+    // What rclone has put there is still there.
+    main.sh("xds-sync -q publish").ok();
+    let follow = Contender { name: "xds-sync follow --once", script: "xds-sync -q follow --once".to_owned() };
+    let from = Contender { name: "rclone sync", script: format!("{rclone} :s3:bucket/rclone {SOUNDS}") };
+    take_turns(bench, "10,000 files, 0.5 GB, from a bucket", 1, &[(node, follow), (node, from)], &|| {
+        site::empty(&cluster.nodes);
+        node.sh("rm -rf /var/lib/xds-sync/*").ok();
     });
 }
