@@ -9,20 +9,34 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::places::Place;
+use super::places::{Place, Places};
 
 /// What a connection holds.
 #[derive(Debug)]
 pub(super) struct Guest {
     /// The places of a stranger, until it is none.
-    places: Mutex<Option<(OwnedSemaphorePermit, Place)>>,
+    places: Mutex<Option<(OwnedSemaphorePermit, Place<IpAddr>)>>,
     /// Whose it is: an address, or an IPv6 network.
     client: IpAddr,
-    /// Places of nodes.
-    members: Arc<Semaphore>,
-    member: Mutex<Option<OwnedSemaphorePermit>>,
+    rooms: Arc<Rooms>,
+    /// The place of a node, once it has shown its pass.
+    member: Mutex<Option<(OwnedSemaphorePermit, Place<String>)>>,
     /// Requests in which it need not take anything for now.
     quiet: AtomicUsize,
+}
+
+/// Places of nodes that have shown their pass.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    all: Arc<Semaphore>,
+    each: Arc<Places<String>>,
+}
+
+impl Rooms {
+    /// For so many connections, of which one node may have so many.
+    pub(super) fn new(all: usize, each: usize) -> Arc<Rooms> {
+        Arc::new(Rooms { all: Arc::new(Semaphore::new(all)), each: Places::new(each) })
+    }
 }
 
 /// While it lives, the connection need not take anything.
@@ -30,11 +44,15 @@ pub(super) struct Guest {
 pub(super) struct Quiet(Arc<Guest>);
 
 impl Guest {
-    pub(super) fn new(slot: OwnedSemaphorePermit, place: Place, members: &Arc<Semaphore>) -> Arc<Guest> {
+    pub(super) fn new(
+        slot: OwnedSemaphorePermit,
+        (client, place): (IpAddr, Place<IpAddr>),
+        rooms: &Arc<Rooms>,
+    ) -> Arc<Guest> {
         Arc::new(Guest {
-            client: place.client(),
+            client,
             places: Mutex::new(Some((slot, place))),
-            members: Arc::clone(members),
+            rooms: Arc::clone(rooms),
             member: Mutex::default(),
             quiet: AtomicUsize::new(0),
         })
@@ -45,11 +63,13 @@ impl Guest {
         self.client
     }
 
-    /// Takes the connection for that of a node. False: there are too many.
-    pub(super) fn admit(&self) -> bool {
+    /// Takes the connection for that of a node. False: there are too many, of this node or of all.
+    pub(super) fn admit(&self, node: &str) -> bool {
         let mut member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
         if member.is_none() {
-            *member = Arc::clone(&self.members).try_acquire_owned().ok();
+            let place = self.rooms.each.take(node.to_owned());
+            *member =
+                place.and_then(|place| Some((Arc::clone(&self.rooms.all).try_acquire_owned().ok()?, place)));
             if member.is_some() {
                 drop(self.places.lock().unwrap_or_else(PoisonError::into_inner).take());
             }

@@ -1,70 +1,65 @@
-//! How many connections a client may have at once, so that one cannot take the places of all others.
+//! How many connections a client or a node may have at once, so that one cannot take the places of all others.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bits of an IPv6 address that name a network: who has one address of it has them all.
 const NETWORK: u128 = !0 << 64;
 
-/// The connections of each client.
+/// The connections of each.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Places<K: Eq + Hash> {
     each: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    taken: Mutex<HashMap<K, usize>>,
 }
 
-/// A place of a client, free again when it is dropped.
+/// A place, free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    client: IpAddr,
+pub(super) struct Place<K: Eq + Hash> {
+    places: Arc<Places<K>>,
+    whose: K,
 }
 
-impl Places {
-    pub(super) fn new(each: usize) -> Arc<Places> {
+impl<K: Clone + Eq + Hash> Places<K> {
+    pub(super) fn new(each: usize) -> Arc<Places<K>> {
         Arc::new(Places { each, taken: Mutex::default() })
     }
 
-    /// A place for a connection from this address; `None` when the client has all of its places.
-    pub(super) fn take(self: &Arc<Places>, address: IpAddr) -> Option<Place> {
-        let client = client(address);
+    /// A place for a connection; `None` when all of theirs are taken.
+    pub(super) fn take(self: &Arc<Places<K>>, whose: K) -> Option<Place<K>> {
         let mut taken = self.taken();
-        let count = taken.entry(client).or_default();
+        let count = taken.entry(whose.clone()).or_default();
         if *count >= self.each {
             return None;
         }
         *count += 1;
-        Some(Place { places: Arc::clone(self), client })
+        Some(Place { places: Arc::clone(self), whose })
     }
+}
 
+impl<K: Eq + Hash> Places<K> {
     /// The map is whole between any two statements, so that a panic elsewhere does not matter.
-    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<K, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
-    /// Whose it is.
-    pub(super) fn client(&self) -> IpAddr {
-        self.client
-    }
-}
-
-impl Drop for Place {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
-        if let Some(count) = taken.get_mut(&self.client) {
+        if let Some(count) = taken.get_mut(&self.whose) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                taken.remove(&self.client);
+                taken.remove(&self.whose);
             }
         }
     }
 }
 
 /// What counts as one client: an IPv4 address, or an IPv6 network.
-fn client(address: IpAddr) -> IpAddr {
+pub(super) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
         address => address,
@@ -79,7 +74,7 @@ mod tests {
     #[test]
     fn each_client_has_its_places() {
         let places = Places::new(2);
-        let take = |address: &str| places.take(address.parse().unwrap());
+        let take = |address: &str| places.take(client_of(address.parse().unwrap()));
         let held = [take("10.0.0.1"), take("::ffff:10.0.0.1")];
         assert!(held.iter().all(Option::is_some));
         assert!(take("10.0.0.1").is_none());

@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Certificate;
-use super::guest::Guest;
+use super::guest::{Guest, Rooms};
 use super::metered::{Metered, too_slow};
-use super::places::Places;
+use super::places::{Places, client_of};
 use super::routes::is_download;
 
 /// How much clients may use, each and all together.
@@ -38,6 +38,8 @@ pub(crate) struct Limits {
     pub(crate) downloads: usize,
     /// Connections of nodes that have shown their pass, beside all others.
     pub(crate) members: usize,
+    /// How many of them one node may have: it waits on one, and fetches on the others.
+    pub(crate) per_member: usize,
     /// For the TLS handshake, and again for the request's head.
     pub(crate) handshake_timeout: Duration,
     /// For a whole connection of a stranger: a download over a slow line takes minutes.
@@ -60,6 +62,7 @@ impl Default for Limits {
             downloads: 48,
             // Each waits for publications, and has some more while it fetches one.
             members: 2000,
+            per_member: 40,
             handshake_timeout: Duration::from_secs(10),
             connection: Duration::from_secs(600),
             // At less than 16 KiB/s the program would not arrive within the time of a connection anyway.
@@ -161,7 +164,7 @@ impl Server {
         let mut end = std::pin::pin!(end);
         let slots = Arc::new(Semaphore::new(limits.connections));
         let downloads = Arc::new(Semaphore::new(limits.downloads));
-        let members = Arc::new(Semaphore::new(limits.members));
+        let rooms = Rooms::new(limits.members, limits.per_member);
         let places = Places::new(limits.per_client);
         let mut connections = JoinSet::new();
         renewal.tick().await;
@@ -180,12 +183,13 @@ impl Server {
                 },
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 (slot, accepted) = next => match accepted {
-                    Ok((stream, client)) => {
+                    Ok((stream, address)) => {
+                        let client = client_of(address.ip());
                         // A client that has all its places already is hung up on: it may not wait in those of others.
-                        let Some(place) = places.take(client.ip()) else { continue };
+                        let Some(place) = places.take(client) else { continue };
                         // Cannot fail: see above.
                         let Ok(slot) = slot else { continue };
-                        let guest = Guest::new(slot, place, &members);
+                        let guest = Guest::new(slot, (client, place), &rooms);
                         let service = (routes.clone(), Arc::clone(&downloads), Arc::clone(&guest));
                         let answered = answer(stream, acceptor.clone(), service, limits);
                         connections.spawn(async move {

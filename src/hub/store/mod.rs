@@ -10,6 +10,7 @@ mod rights;
 mod shelf;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod waiters;
 
 use std::path::PathBuf;
@@ -23,12 +24,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use members::Members;
 pub(crate) use members::{Member, ReadMembers};
 use rights::{LONGEST, Readable, readable, writable};
 use shelf::Shelf;
+use turns::{Turn, Turns};
 use waiters::Waiters;
 
 use super::guest::Guest;
@@ -43,8 +44,6 @@ const SEVERAL: &str = "/store/v1/several";
 const WAIT: &str = "/store/v1/wait";
 /// Longest wait, in seconds.
 const LONGEST_WAIT: u64 = 300;
-/// Requests that have an object in memory at once: each for as long as its client takes it.
-const AT_WORK: usize = 16;
 /// For the whole of an upload.
 const UPLOADING: Duration = Duration::from_secs(600);
 
@@ -67,7 +66,7 @@ struct Service {
     members: Members,
     shelf: Shelf,
     waiters: Arc<Waiters>,
-    at_work: Arc<Semaphore>,
+    turns: Turns,
     waiting: WaitingRoom,
     clock: fn() -> SystemTime,
 }
@@ -76,13 +75,12 @@ struct Service {
 pub(super) fn routes(store: Store) -> Router {
     let Store { objects, keys, members, state, clock } = store;
     let shelf = Shelf::new(Arc::clone(&objects), keys);
-    let at_work = Arc::new(Semaphore::new(AT_WORK));
     let service = Arc::new(Service {
         objects,
         members: Members::new(members),
         shelf,
         waiters: Waiters::new(),
-        at_work,
+        turns: Turns::new(),
         waiting: WaitingRoom::in_state(&state),
         clock,
     });
@@ -123,7 +121,7 @@ impl Service {
             })
             .await?;
         let member = member.ok_or_else(|| (StatusCode::UNAUTHORIZED, "no such node".to_owned()))?;
-        match guest.admit() {
+        match guest.admit(&member.name) {
             true => Ok(member),
             false => {
                 Err((StatusCode::SERVICE_UNAVAILABLE, "too many nodes at once: try again soon".to_owned()))
@@ -132,9 +130,9 @@ impl Service {
     }
 
     /// To have objects in memory.
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        let permit = Arc::clone(&self.at_work).acquire_owned().await;
-        permit.map_err(|_| (StatusCode::SERVICE_UNAVAILABLE, "the hub is ending".to_owned()))
+    async fn turn(&self, member: &Member) -> Result<Turn, Refused> {
+        let turn = self.turns.take(&member.name).await;
+        turn.ok_or_else(|| (StatusCode::SERVICE_UNAVAILABLE, "the hub is ending".to_owned()))
     }
 
     /// Something that may have to wait for a disk or another host.
@@ -198,21 +196,21 @@ async fn read_object(
         let names = service.blocking(list).await?;
         return Ok(names.iter().map(|name| format!("{name}\n")).collect::<String>().into_response());
     }
-    let permit = service.permit().await?;
+    let turn = service.turn(&member).await?;
     let get = move |service: &Service| {
         let limit = limit_of(service, &member, &name)?;
         service.objects.get(&name, limit).map_err(|error| refused(&error))
     };
     let bytes = service.blocking(get).await?;
     let bytes = bytes.ok_or_else(|| (StatusCode::NOT_FOUND, "there is no such object".to_owned()))?;
-    Ok(holding(permit, bytes))
+    Ok(holding(turn, bytes))
 }
 
-/// The bytes as an answer. The permit is held until the client has them.
-fn holding(permit: OwnedSemaphorePermit, bytes: Vec<u8>) -> Response {
+/// The bytes as an answer. The turn lasts until the client has them.
+fn holding(turn: Turn, bytes: Vec<u8>) -> Response {
     let length = bytes.len();
     let held = futures_util::stream::once(async move {
-        let _permit = permit;
+        let _turn = turn;
         Ok::<Bytes, std::convert::Infallible>(Bytes::from(bytes))
     });
     ([(header::CONTENT_LENGTH, length)], Body::from_stream(held)).into_response()
@@ -244,14 +242,14 @@ async fn several_objects(
     if asked.names.split(',').count() > several::MOST {
         return Err((StatusCode::BAD_REQUEST, format!("expected at most {} names", several::MOST)));
     }
-    let permit = service.permit().await?;
+    let turn = service.turn(&member).await?;
     let get = move |service: &Service| {
         let limited = |name| Ok((name, limit_of(service, &member, name)?.min(several::LONGEST)));
         let wanted = asked.names.split(',').map(limited).collect::<Result<Vec<(&str, u64)>, Refused>>()?;
         let objects = service.objects.get_all(&wanted).map_err(|error| refused(&error))?;
         Ok(several::write(&objects))
     };
-    Ok(holding(permit, service.blocking(get).await?))
+    Ok(holding(turn, service.blocking(get).await?))
 }
 
 /// `PUT NAME`: makes or replaces an object; with `If-None-Match: *` it is made, or 412.
@@ -274,7 +272,7 @@ async fn write_object(
     let most = writable(&member.name, &name).ok_or_else(|| forbidden(&name))?;
     let is_new_only = request.headers().get(header::IF_NONE_MATCH).is_some_and(|value| value == "*");
     let _quiet = guest.quiet();
-    let _permit = service.at_work.acquire().await;
+    let _turn = service.turn(&member).await?;
     let most = usize::try_from(most.min(MAX_CHANGES)).unwrap_or(usize::MAX);
     let body = tokio::time::timeout(UPLOADING, axum::body::to_bytes(request.into_body(), most)).await;
     let body = match body {

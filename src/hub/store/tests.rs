@@ -246,6 +246,31 @@ fn nodes_beyond_the_most_are_told_to_come_again() {
 }
 
 #[test]
+fn a_node_has_no_more_connections_than_its_own() {
+    let mut site = Site::new(Limits { per_member: 1, ..Limits::default() });
+    site.publish(1);
+    let get = |site: &Site, name, seed| site.node(name, seed).get(&names::head(1), MAX_SMALL);
+    let waits = site.node("mds1", 2);
+    thread::scope(|scope| {
+        let (told, is_there) = mpsc::channel();
+        scope.spawn(move || {
+            // The connection is this node's from here on, and is kept for what is asked next.
+            assert!(waits.get(&names::head(1), MAX_SMALL).unwrap().is_some());
+            told.send(()).unwrap();
+            assert!(waits.wait((1, 1), Duration::from_secs(60)).unwrap());
+        });
+        is_there.recv().unwrap();
+        match get(&site, "mds1", 2) {
+            Err(StoreError::Unreachable(why)) => assert!(why.contains("too many"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(get(&site, "mds2", 3).unwrap().is_some());
+        site.publish(2);
+    });
+    site.hub.end();
+}
+
+#[test]
 fn anybody_may_hand_in_a_key_and_what_is_kept_has_bounds() {
     let site = Site::new(Limits::default());
     let post = |name: &str, body: &[u8]| {
