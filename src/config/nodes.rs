@@ -1,6 +1,6 @@
 //! `[[node]]`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use super::overlap::check_node;
@@ -38,6 +38,8 @@ pub(super) fn check(
 ) -> (Vec<Node>, Vec<(Follower, Origin)>) {
     let mut nodes: Vec<(Node, Origin)> = Vec::new();
     let mut followers: Vec<(Follower, Origin)> = Vec::new();
+    // There may be very many.
+    let (mut names, mut keys) = (HashMap::<String, Origin>::new(), HashMap::<String, String>::new());
     for (fields, origin) in raw {
         let mut reader = Reader::new(prefix("node", &fields), fields, origin, notes);
         let (at, address_at) = (reader.origin_of("name"), reader.origin_of("address"));
@@ -84,9 +86,7 @@ pub(super) fn check(
             let message = format!("node.{name}.name: '{name}' is Main; give the node another name");
             notes.mistakes.add(&at, message);
         }
-        let known = nodes.iter().map(|(known, at)| (&known.name, at));
-        let mut known = known.chain(followers.iter().map(|(known, at)| (&known.name, at)));
-        if let Some((_, first)) = known.find(|(known, _)| **known == name) {
+        if let Some(first) = names.get(&name) {
             notes.mistakes.add(&at, format!("there is a node '{name}' already, at {first}"));
             continue;
         }
@@ -94,10 +94,14 @@ pub(super) fn check(
         let paths = typed.into_iter().map(|(name, path, _)| (name, path)).collect();
         if is_follower {
             let Some(key) = key else { continue };
-            if let Some((known, _)) = followers.iter().find(|(known, _)| known.key == key) {
-                let message = format!("node.{name}.key: node '{}' has this key already", known.name);
-                notes.mistakes.add(&via_at, message);
+            match keys.get(&key) {
+                Some(known) => {
+                    let message = format!("node.{name}.key: node '{known}' has this key already");
+                    notes.mistakes.add(&via_at, message);
+                }
+                None => drop(keys.insert(key.clone(), name.clone())),
             }
+            names.insert(name.clone(), via_at.clone());
             let follower = Follower { name, key, labels, paths };
             check_node(&follower.as_node(), &places, around.directories, &mut notes.mistakes);
             followers.push((follower, via_at));
@@ -117,6 +121,7 @@ pub(super) fn check(
             let message = format!("node '{}' has the address {address} already", known.name);
             notes.mistakes.add(&address_at, message);
         }
+        names.insert(name.clone(), at.clone());
         let node = Node { name, address, labels, paths, user, port, identity };
         check_node(&node, &places, around.directories, &mut notes.mistakes);
         nodes.push((node, at));

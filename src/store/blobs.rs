@@ -36,7 +36,7 @@ pub fn get_object(
 }
 
 /// The bytes of an object, before anything is made of them.
-fn verified(
+pub(super) fn verified(
     objects: &dyn Objects,
     name: &str,
     (hash, len): (&Sha256, u64),
