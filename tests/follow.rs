@@ -1024,8 +1024,8 @@ fn what_main_has_taken_in_and_not_published_is_not_deleted_where_it_was_recorded
     main.node.0.record("new.wav", "new");
     main.node.once(0);
     let token = main.halts();
-    // A run for some nodes publishes nothing.
-    main.run(&["sync", "--node", "mds1", "--accept-deletes", &token], 0);
+    // A run for some directories publishes nothing.
+    main.run(&["sync", "--dir", "rec", "--accept-deletes", &token], 0);
     assert_eq!(main.node.0.has("main-rec/new.wav").as_deref(), Some("new"));
     main.node.once(0);
     assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
