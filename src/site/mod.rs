@@ -227,13 +227,18 @@ impl Site {
     /// What a run with these options is to do.
     #[must_use]
     pub fn spec(&self, options: &Options) -> Spec {
-        // A row that was dropped may have been a node, and may be one again.
-        let knows_all_nodes = self.nodes.problems().is_empty();
-        let mut spec = Spec::new(self.config(), options, knows_all_nodes);
+        let mut spec = self.own_spec(options);
         if self.ssh.followers.is_some() {
             self.add_followers(&mut spec, options);
         }
         spec
+    }
+
+    /// The same without the nodes that follow the store: there may be very many.
+    fn own_spec(&self, options: &Options) -> Spec {
+        // A row that was dropped may have been a node, and may be one again.
+        let knows_all_nodes = self.nodes.problems().is_empty();
+        Spec::new(self.config(), options, knows_all_nodes)
     }
 
     /// From now on nodes that follow the store take part in runs, with what they have uploaded there, if there are any and this

@@ -116,7 +116,7 @@ impl Site {
         let trees = publish::last_trees(&holder, &standing)?;
         let last: BTreeMap<String, Tree> =
             trees.iter().map(|(name, stored)| (name.clone(), stored.tree.clone())).collect();
-        let spec = self.spec(&Options { nodes: Vec::new(), directories: Vec::new(), ..options.clone() });
+        let spec = self.own_spec(&Options { nodes: Vec::new(), directories: Vec::new(), ..options.clone() });
         sync::survey(environment, &spec, &last, |survey| {
             let Survey { directories, halted, problems } = survey;
             if environment.stop.load(Ordering::Relaxed) {

@@ -181,10 +181,13 @@ struct Chain<'a> {
     node: Option<ForNode<'a>>,
 }
 
+/// A publication, and its hash, as an object.
+type Hashed = (Head, Sha256);
+
 /// How far the publications go.
 struct Walked {
     /// The newest that the lease allows.
-    head: (Head, Sha256),
+    head: Hashed,
     /// See [`Newest::group`].
     group: Option<Vec<u8>>,
     /// Number and hash of the last there is.
@@ -196,7 +199,7 @@ struct First<'k> {
     alive: Option<By<'k, Alive>>,
     /// Whether there is a lease after the one that was seen.
     has_next_lease: bool,
-    next_head: Option<(Head, Sha256)>,
+    next_head: Option<Hashed>,
 }
 
 impl<'a> Chain<'a> {
@@ -341,7 +344,7 @@ impl<'a> Chain<'a> {
         lease: &Lease,
         alive: Option<&Alive>,
         start: u64,
-        mut known: Option<(Head, Sha256)>,
+        mut known: Option<Hashed>,
     ) -> Result<Walked, StoreError> {
         let place = self.objects.place();
         let missing = || match self.seen {
@@ -402,9 +405,9 @@ impl<'a> Chain<'a> {
     fn next(
         &self,
         seq: u64,
-        known: Option<(Head, Sha256)>,
+        known: Option<Hashed>,
         group: Option<Group>,
-    ) -> Result<(Option<(Head, Sha256)>, Option<Vec<u8>>), StoreError> {
+    ) -> Result<(Option<Hashed>, Option<Vec<u8>>), StoreError> {
         let (name, group) = (names::head(seq), group.map(|group| (group.name(), group.len)));
         let head = known.is_none().then_some((&*name, MAX_HEAD));
         let beside = group.as_ref().map(|(name, len)| (&**name, *len));
@@ -420,7 +423,7 @@ impl<'a> Chain<'a> {
         Ok((next, found.next().flatten()))
     }
 
-    fn check_seen(&self, (head, hash): &(Head, Sha256)) -> Result<(), StoreError> {
+    fn check_seen(&self, (head, hash): &Hashed) -> Result<(), StoreError> {
         let Some(seen) = self.seen else { return Ok(()) };
         self.check_cluster(&head.cluster)?;
         if head.seq < seen.seq {
