@@ -4,15 +4,13 @@
 //! Its name alone and the number of groups decide in which group a node is. So what changes of one node makes one group
 //! another object, and all others stay as they were published.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::blobs::verified;
-use super::head::{HeadNode, is_root};
-use super::names::{Area, is_name};
+use super::blobs::{put_object, verified};
+use super::names::{Area, is_name, is_root};
 use super::objects::get_each;
-use super::publish::put_object;
 use super::{Objects, Sha256, StoreError, several};
 use crate::fault::{Point, reach};
 use crate::threads::side_by_side;
@@ -35,6 +33,22 @@ pub struct Group {
     pub object: Sha256,
     /// Bytes of that object.
     pub len: u64,
+}
+
+/// A node with `via = "store"`, a line of its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadNode {
+    /// Its name.
+    pub name: String,
+    /// What it signs with, in OpenSSH's format.
+    pub key: String,
+    /// What directories may ask for.
+    pub labels: Vec<String>,
+    /// Directory → its root on this node, where that differs from Main's.
+    pub paths: BTreeMap<String, String>,
+    /// The last upload of this node that is in this head; 0: none. It is Main's acknowledgement.
+    pub taken: u64,
 }
 
 /// A group that may have to be put into the store.
@@ -172,7 +186,7 @@ pub fn read_all(objects: &dyn Objects, groups: &[Group]) -> Result<Vec<HeadNode>
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
     use proptest::prelude::*;
 

@@ -1,13 +1,12 @@
 //! A publication: which tree each directory has, for whom, and under which rules.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Signed;
 use super::group::{self, Group, MAX_GROUP, MAX_GROUPS};
-use super::names::is_name;
+use super::names::{is_name, is_root};
 use super::{Sha256, StoreError};
 use crate::model::bounded::at_most;
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxLoss, Meta, Owner};
@@ -45,22 +44,6 @@ pub struct Head {
     /// The directories.
     #[serde(deserialize_with = "at_most::<MAX_DIRECTORIES, _, _>")]
     pub directories: Vec<HeadDirectory>,
-}
-
-/// A node with `via = "store"`, a line of its group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeadNode {
-    /// Its name.
-    pub name: String,
-    /// What it signs with, in OpenSSH's format.
-    pub key: String,
-    /// What directories may ask for.
-    pub labels: Vec<String>,
-    /// Directory → its root on this node, where that differs from Main's.
-    pub paths: BTreeMap<String, String>,
-    /// The last upload of this node that is in this head; 0: none. It is Main's acknowledgement.
-    pub taken: u64,
 }
 
 /// A directory and the tree that it has.
@@ -250,16 +233,6 @@ impl HeadDirectory {
     pub fn is_for(&self, labels: &[String]) -> bool {
         self.labels.is_empty() || self.labels.iter().any(|label| labels.contains(label))
     }
-}
-
-/// Whether this can be the root of a directory.
-pub(super) fn is_root(path: &str) -> bool {
-    let mut components = Path::new(path).components();
-    let plain = |component: Component<'_>| matches!(component, Component::Normal(_));
-    !path.contains('\0')
-        && components.next() == Some(Component::RootDir)
-        && components.clone().next().is_some()
-        && components.all(plain)
 }
 
 #[cfg(test)]

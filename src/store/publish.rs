@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::blobs::{get_object, pack};
+use super::blobs::{get_object, pack, put_object};
 use super::group::{self, Group, Packed};
 use super::head::{Head, HeadDirectory};
 use super::holder::{Holder, Record, Standing};
@@ -373,20 +373,6 @@ fn put_contents(holder: &Holder, requests: &[BlobRequest], source: &SourceFn) ->
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(all),
-    }
-}
-
-/// Puts an object under its hash. One that is there already is looked at: a disk may have kept less of it.
-pub fn put_object(objects: &dyn Objects, hash: &Sha256, bytes: &[u8]) -> Result<(), StoreError> {
-    put_in(objects, &Area::main(), hash, bytes)
-}
-
-/// The same, in an area.
-pub fn put_in(objects: &dyn Objects, area: &Area, hash: &Sha256, bytes: &[u8]) -> Result<(), StoreError> {
-    let name = area.object(hash);
-    match create_or_own(objects, &name, bytes)? {
-        Created::New => Ok(()),
-        Created::There => objects.put(&name, bytes),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::envelope::tests::Keys;
-use super::head::HeadNode;
+use super::group::HeadNode;
 use super::head::tests::directory;
 use super::holder::{Holder, Record};
 use super::objects::memory::Memory;
@@ -168,7 +168,7 @@ fn what_nobody_needs_goes_after_a_day_and_is_looked_at_again() {
     // What a killed publisher leaves: one part that will be needed, and one that will not.
     for text in ["two", "never"] {
         let (tree::Part::Stored { object, .. }, bytes) = blobs::pack(text.as_bytes()) else { panic!() };
-        publish::put_object(&*memory, &object, &bytes).unwrap();
+        blobs::put_object(&*memory, &object, &bytes).unwrap();
     }
     let collected = collect(&record);
     assert_eq!((collected.condemned, collected.deleted), (2, 0));

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ssh_key::PublicKey;
 
 use super::envelope;
-use super::head::{Head, HeadNode};
+use super::group::HeadNode;
+use super::head::Head;
 use super::names::{self, Area};
 use super::tree::Part;
 use super::upload::Upload;

@@ -13,8 +13,8 @@ use xds_sync::model::{
     ConflictPolicy, DeletePolicy, Digest, Direction, Entry, File, MaxLoss, Meta, Owner, RelPathBuf, Tree,
 };
 use xds_sync::store::blobs::pack;
-use xds_sync::store::group::{self, Group};
-use xds_sync::store::head::{Head, HeadDirectory, HeadNode};
+use xds_sync::store::group::{self, Group, HeadNode};
+use xds_sync::store::head::{Head, HeadDirectory};
 use xds_sync::store::lease::{Alive, Lease};
 use xds_sync::store::names::{self, Area};
 use xds_sync::store::tree::{Part, Parts};
