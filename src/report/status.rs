@@ -197,7 +197,8 @@ impl Status {
     /// What is known of these nodes, in this order; of others nothing.
     #[must_use]
     pub fn of_nodes(mut self, names: &[&str]) -> Status {
-        let place = |name: &str| names.iter().position(|known| *known == name);
+        let places: HashMap<&str, usize> = names.iter().copied().zip(0..).collect();
+        let place = |name: &str| places.get(name).copied();
         self.nodes.retain(|node| place(&node.name).is_some());
         self.nodes.sort_by_key(|node| place(&node.name));
         self.halted.retain_mut(|halted| {

@@ -124,7 +124,10 @@ impl Endpoint for UploadedSession {
             let held = self.hold(name)?;
             self.held.insert(name.clone(), held);
         }
-        let record = self.record(name).filter(|_| matches!(self.held.get(name), Some(Held::Record)));
+        let record = match self.held.get(name) {
+            Some(Held::Record) => self.record(name),
+            Some(Held::Nothing | Held::Published(_)) | None => None,
+        };
         let root = record.map_or(Root::Unmarked, |record| {
             Root::Marked(Marker { id: record.root, generation: record.generation })
         });
