@@ -258,6 +258,7 @@ fn a_follower_that_uploaded_nothing_is_no_work_whatever_changes_on_main() {
         fs::write(dir.path().join("rec/of-main.wav"), content).unwrap();
         site.take_uploads(Arc::clone(&objects) as Arc<dyn Objects>, CLUSTER, None).unwrap();
         let report = site.sync(&Options::default()).unwrap();
+        site.state().end_run().unwrap();
         assert_eq!(
             (report.exit_code(), report.problems.len(), report.changes.len()),
             (0, 0, 0),
