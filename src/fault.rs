@@ -133,6 +133,8 @@ points! {
     StorePart = "store.part",
     /// A tree is.
     StoreTree = "store.tree",
+    /// A group of nodes is.
+    StoreNodes = "store.nodes",
     /// A head is: the publication itself.
     StoreHead = "store.head",
     /// A sign of life is, which names the newest head.

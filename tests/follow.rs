@@ -988,6 +988,12 @@ impl RealMain {
         main
     }
 
+    /// A run that a guard stops. Returns what releases that.
+    fn halts(&self) -> String {
+        let said = self.run(&["sync"], 25);
+        said.split("--accept-deletes ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+    }
+
     /// Runs a command of Main's. Returns what it has said.
     fn run(&self, args: &[&str], code: i32) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_xds-sync"))
@@ -1017,17 +1023,44 @@ fn what_main_has_taken_in_and_not_published_is_not_deleted_where_it_was_recorded
     }
     main.node.0.record("new.wav", "new");
     main.node.once(0);
-    let halted = main.run(&["sync"], 25);
-    let token = halted.split("--accept-deletes ").nth(1).unwrap().split_whitespace().next().unwrap();
-    // This releases it for the node, and not for the publication.
-    main.run(&["sync", "--accept-deletes", token], 25);
+    let token = main.halts();
+    // A run for some directories publishes nothing.
+    main.run(&["sync", "--dir", "rec", "--accept-deletes", &token], 0);
     assert_eq!(main.node.0.has("main-rec/new.wav").as_deref(), Some("new"));
     main.node.once(0);
     assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
-    main.run(&["publish", "--accept-deletes", token], 0);
+    main.run(&["publish", "--accept-deletes", &token], 0);
     main.node.once(0);
     assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
     assert_eq!(main.node.0.files().len(), 2);
+}
+
+#[test]
+fn a_token_releases_a_deletion_for_a_run_and_for_the_publication_after_it() {
+    for uploads in [false, true] {
+        let main = RealMain::new();
+        for number in 0..30 {
+            fs::write(main.node.0.path(&format!("main-rec/{number}.wav")), "recorded").unwrap();
+        }
+        main.run(&["publish"], 0);
+        main.node.once(0);
+        for number in 0..29 {
+            fs::remove_file(main.node.0.path(&format!("main-rec/{number}.wav"))).unwrap();
+        }
+        if uploads {
+            main.node.0.record("new.wav", "new");
+            main.node.once(0);
+        }
+        let token = main.halts();
+        let said = main.run(&["sync", "--accept-deletes", &token], 0);
+        assert!(!said.contains("releases no plan"), "{said}");
+        main.node.once(0);
+        let left: Vec<String> = main.node.0.files().into_keys().collect();
+        assert_eq!(left, if uploads { vec!["rec/29.wav", "rec/new.wav"] } else { vec!["rec/29.wav"] });
+        // Of no use any more.
+        let said = main.run(&["sync", "--accept-deletes", &token], 0);
+        assert_eq!(said.matches("releases no plan").count(), 1, "{said}");
+    }
 }
 
 #[test]

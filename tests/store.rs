@@ -134,6 +134,14 @@ impl Site {
         (text[..at].to_owned(), text[at..].to_owned())
     }
 
+    /// The first node of a group.
+    fn group(&self, group: &Value) -> Value {
+        let hash = group["object"].as_str().unwrap();
+        let object = fs::read_to_string(self.object(&format!("v1/o/{}/{hash}", &hash[..2]))).unwrap();
+        assert_eq!(group["len"], object.len());
+        serde_json::from_str(object.lines().next().unwrap()).unwrap()
+    }
+
     fn head_json(&self, seq: u64) -> Value {
         serde_json::from_str(&self.head(seq).1).unwrap()
     }
@@ -233,7 +241,8 @@ fn a_publication_is_signed_and_named_by_what_it_is() {
         assert_eq!(sha256(&object), object.file_name().unwrap().to_str().unwrap());
     }
     let head = site.head_json(1);
-    assert_eq!(head["nodes"][0]["name"], "mds1");
+    let group = site.group(&head["groups"][0]);
+    assert_eq!((&group["name"], &group["taken"]), (&Value::from("mds1"), &Value::from(0)));
     assert_eq!((&head["seq"], &head["reason"]), (&Value::from(1), &Value::from("publish")));
     let tree = site.tree(1, "moh");
     assert_eq!(tree["jazz"]["type"], "dir");
@@ -386,12 +395,14 @@ fn a_main_that_was_set_back_publishes_nothing() {
 
 #[test]
 fn a_publisher_that_is_killed_anywhere_leaves_the_old_one_or_the_new_one() {
-    for point in ["store.part", "store.tree", "store.head", "store.alive", "state.rename"] {
+    for point in ["store.part", "store.tree", "store.nodes", "store.head", "store.alive", "state.rename"] {
         let site = Site::new();
         site.ok(&["store", "init"]);
         site.write("moh/a.wav", "one");
         site.ok(&["publish"]);
         site.write("moh/a.wav", "two");
+        let config = fs::read_to_string(site.config("main")).unwrap();
+        fs::write(site.config("main"), config.replace("\"paris\"", "\"rome\"")).unwrap();
         let mut killed = site.command("main", &["publish"]);
         let killed = ran(killed.env("XDS_FAULT", format!("{point}=kill")));
         assert_eq!(killed.code, None, "{point} is never met: {}", killed.stderr);
@@ -400,6 +411,7 @@ fn a_publisher_that_is_killed_anywhere_leaves_the_old_one_or_the_new_one() {
         assert_eq!(published["store"]["seq"], 2, "{point}");
         assert_eq!(site.heads(), 2, "{point}");
         assert_eq!(site.tree(2, "moh")["a.wav"]["digest"], blake3::hash(b"two").to_hex().as_str());
+        assert_eq!(site.group(&site.head_json(2)["groups"][0])["labels"][0], "rome");
         let alive = fs::read_to_string(site.object("v1/alive/0000000001.xds")).unwrap();
         assert!(alive.contains("\"seq\": 2"), "{alive}");
     }

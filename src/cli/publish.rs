@@ -14,7 +14,7 @@ use crate::record;
 use crate::report::exit::IN_STEP;
 use crate::report::status::Scope;
 use crate::report::{NodeReport, Problem, Report, Stage, words};
-use crate::site::store::{Asked, Publication, held_back, holder_of};
+use crate::site::store::{Asked, Publication, held_back, holder_of, tell_tokens_once};
 use crate::site::{self, Access, Locking, Services, Site};
 use crate::sync::Options;
 
@@ -149,8 +149,9 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
         Options { dry_run: args.dry_run, accept: args.accept_deletes.clone(), ..Options::default() };
     // What nodes have uploaded is taken in here first, as edges of a run like any other.
     let mut taken_in = site.take_in(&options)?;
-    let taken = site.settle_uploads()?;
-    let published = site.publish(&options, Asked::ByHand, &taken);
+    // Where nothing is taken in, nothing is noted of it either.
+    let taken = if args.dry_run { None } else { site.settle_uploads()? };
+    let published = site.publish(&options, Asked::ByHand, taken.as_ref());
     if let Some(report) = &mut taken_in {
         // What was taken in stands, whatever becomes of the publication.
         let code = report.exit_code();
@@ -160,6 +161,7 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
     let mut published = published?;
     if let Some(report) = &mut taken_in {
         published.problems.extend(lost(report));
+        tell_tokens_once(&args.accept_deletes, &mut report.problems, &mut published.problems);
         published.problems.append(&mut report.problems);
         published.halted.append(&mut report.halted);
     }
@@ -255,15 +257,18 @@ pub(super) fn summary(dry_run: bool, publication: &Publication) -> String {
     }
 }
 
-/// Publishes after a run, where there is a store. Returns the code that this adds to the run's.
-pub(super) fn after_run(site: &Site, report: &mut Report) -> u8 {
+/// Publishes after a run, where there is a store. Tokens that were `accepted` for the run release the same deletions here.
+/// Returns the code that this adds to the run's.
+pub(super) fn after_run(site: &Site, report: &mut Report, accepted: &[String]) -> u8 {
     if site.config().store.is_none() {
         return IN_STEP;
     }
     let taken = site.settle_uploads();
-    match taken.and_then(|taken| site.publish(&Options::default(), Asked::AfterRun, &taken)) {
-        Ok(publication) => {
+    let options = Options { accept: accepted.to_vec(), ..Options::default() };
+    match taken.and_then(|taken| site.publish(&options, Asked::AfterRun, taken.as_ref())) {
+        Ok(mut publication) => {
             log::info!("{}", summary(false, &publication));
+            tell_tokens_once(accepted, &mut report.problems, &mut publication.problems);
             publication.tell(report)
         }
         Err(error) => {

@@ -230,7 +230,10 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     })?;
     // What one node or directory was asked for says nothing of the rest.
     let is_full = args.nodes.is_empty() && args.directories.is_empty() && !report.interrupted;
-    let published = if is_full && !args.dry_run { publish::after_run(&site, &mut report) } else { IN_STEP };
+    let published = match is_full && !args.dry_run {
+        true => publish::after_run(&site, &mut report, &args.accept_deletes),
+        false => IN_STEP,
+    };
     let code = match first_of(&[report.exit_code(), published]) {
         IN_STEP if args.exit_code && report.has_differences() => DIFFERENCES,
         code => code,

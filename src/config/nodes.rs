@@ -1,6 +1,6 @@
 //! `[[node]]`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::overlap::check_node;
@@ -126,6 +126,10 @@ fn useless(why: &'static str) -> impl Fn(&Raw) -> Result<(), String> {
 struct Known {
     nodes: Vec<(Node, Origin)>,
     followers: Vec<(Follower, Origin)>,
+    /// Name → where its node begins. There may be very many.
+    names: HashMap<String, Origin>,
+    /// Key → whose it is.
+    keys: HashMap<String, String>,
 }
 
 impl Known {
@@ -135,9 +139,7 @@ impl Known {
             let message = format!("node.{name}.name: '{name}' is Main; give the node another name");
             notes.mistakes.add(&at.name, message);
         }
-        let names = self.nodes.iter().map(|(known, at)| (&known.name, at));
-        let mut names = names.chain(self.followers.iter().map(|(known, at)| (&known.name, at)));
-        if let Some((_, first)) = names.find(|(known, _)| **known == name) {
+        if let Some(first) = self.names.get(&name) {
             notes.mistakes.add(&at.name, format!("there is a node '{name}' already, at {first}"));
             return;
         }
@@ -147,6 +149,7 @@ impl Known {
             None => return,
             Some(How::Store { key }) => {
                 self.check_key(&name, &key, &at.via, notes);
+                self.names.insert(name.clone(), at.via.clone());
                 let follower = Follower { name, key, labels, paths };
                 let node = follower.as_node();
                 self.followers.push((follower, at.via));
@@ -155,6 +158,7 @@ impl Known {
             Some(How::Ssh { address, user, port, identity }) => {
                 let node = Node { name, address, labels, paths, user, port, identity };
                 self.check_address(&node, &at.address, around, notes);
+                self.names.insert(node.name.clone(), at.name.clone());
                 self.nodes.push((node.clone(), at.name));
                 node
             }
@@ -163,10 +167,13 @@ impl Known {
     }
 
     /// No two nodes sign with one key.
-    fn check_key(&self, name: &str, key: &str, at: &Origin, notes: &mut Notes) {
-        if let Some((known, _)) = self.followers.iter().find(|(known, _)| known.key == key) {
-            let message = format!("node.{name}.key: node '{}' has this key already", known.name);
-            notes.mistakes.add(at, message);
+    fn check_key(&mut self, name: &str, key: &str, at: &Origin, notes: &mut Notes) {
+        match self.keys.get(key) {
+            Some(known) => {
+                let message = format!("node.{name}.key: node '{known}' has this key already");
+                notes.mistakes.add(at, message);
+            }
+            None => drop(self.keys.insert(key.to_owned(), name.to_owned())),
         }
     }
 

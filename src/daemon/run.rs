@@ -13,10 +13,10 @@ use crate::record;
 use crate::report::exit::first_of;
 use crate::report::status::Scope;
 use crate::report::{DirectoryState, NodeReport, NodeState, Problem, Report, Stage, mail, summary_line};
-use crate::site::store::Asked;
+use crate::site::store::{Asked, tell_tokens_once};
 use crate::site::{Followers, Site};
 use crate::state::{Lock, StateDir};
-use crate::sync::{self, Connect, Environment, MainSide, Options, Progress};
+use crate::sync::{self, Connect, Environment, MainSide, Options, Progress, Spec};
 use crate::watch::NodeResult;
 
 use super::lane::Lane;
@@ -123,8 +123,8 @@ impl Running {
         if self.only_publishes {
             spec.nodes.clear();
         }
-        if sessions.followers.is_some() {
-            self.site.add_followers(&mut spec, &Options { nodes: Vec::new(), ..self.options.clone() });
+        if let Some(followers) = &sessions.followers {
+            self.add_followers(followers, &mut spec);
         }
         let ran = catch_unwind(AssertUnwindSafe(|| {
             let mut report = sync::run(&environment, &spec)?;
@@ -132,7 +132,7 @@ impl Running {
             if let Some(followers) = &sessions.followers {
                 self.site.hear(followers, &mut report);
             }
-            let followers = sessions.followers.as_ref();
+            let followers = sessions.followers.as_deref();
             let code = self.publishes.then(|| self.publish(&environment, followers, &mut report));
             Ok((report, code.unwrap_or_default()))
         }));
@@ -149,8 +149,18 @@ impl Running {
         Over { report, exit_code, mail, main: is_whole.then_some(main) }
     }
 
+    /// Adds those to what the run is to do that have uploaded something. A run for all nodes hears of the others too; there may
+    /// be very many, and nothing is to be done for them.
+    fn add_followers(&self, followers: &Followers, spec: &mut Spec) {
+        let is_for_all = self.options.nodes.is_empty() && !self.only_publishes;
+        let nodes = if is_for_all { Vec::new() } else { followers.with_uploads() };
+        if is_for_all || !nodes.is_empty() {
+            self.site.add_followers(spec, &Options { nodes, ..self.options.clone() });
+        }
+    }
+
     /// The nodes whose uploads are taken in before this run publishes, if it does.
-    fn followers(&self) -> Option<Followers> {
+    fn followers(&self) -> Option<Arc<Followers>> {
         let followers = if self.publishes { self.site.followers() } else { Ok(None) };
         followers.unwrap_or_else(|error| {
             // Nothing can be published then either, and that is told.
@@ -170,11 +180,12 @@ impl Running {
         let all = || self.site.config().directories.iter().map(|directory| directory.name.clone());
         let options =
             Options { hold_young: true, nodes: Vec::new(), directories: Vec::new(), ..self.options.clone() };
-        let taken = followers.map_or_else(|| Ok(BTreeMap::new()), Followers::settle);
-        let published =
-            taken.and_then(|taken| self.site.publish_in(environment, &options, Asked::AfterRun, &taken));
+        let taken = followers.map(|followers| followers.settle(self.site.config())).transpose();
+        let published = taken
+            .and_then(|taken| self.site.publish_in(environment, &options, Asked::AfterRun, taken.as_ref()));
         let (code, result) = match published {
-            Ok(publication) => {
+            Ok(mut publication) => {
+                tell_tokens_once(&self.options.accept, &mut report.problems, &mut publication.problems);
                 let held = publication.directories.iter().filter(|directory| directory.held > 0);
                 let held = held.map(|directory| (directory.name.clone(), HELD)).collect();
                 if publication.is_new {
@@ -255,7 +266,7 @@ struct Sessions<'a> {
     /// When the run was done with each node.
     turns: Mutex<Turns>,
     /// Nodes that no lane leads to.
-    followers: Option<Followers>,
+    followers: Option<Arc<Followers>>,
 }
 
 impl Sessions<'_> {

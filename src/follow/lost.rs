@@ -59,7 +59,7 @@ fn begin_anew(
     trusted: &mut Trusted,
     (lost, listed): (u64, u64),
 ) -> anyhow::Result<Problem> {
-    let taken = trusted.head.node(asks.node).map_or(0, |node| node.taken);
+    let taken = trusted.taken();
     if listed > taken && !pending.is_of_another(&trusted.head.cluster) {
         pending.send_again();
     } else {

@@ -209,15 +209,15 @@ impl Follower {
         let objects = self.open_store().map_err(stopped)?;
         let key = before.as_ref().map_or(Ok(pinned.clone()), |before| before.key(pinned)).map_err(stopped)?;
         let seen = before.as_ref().map(Trusted::seen);
-        let found = chain::newest(&*objects, &key, seen.as_ref()).map_err(stopped)?;
+        let node = Trusted::asks(before.as_ref(), &self.config.name);
+        let found = chain::newest(&*objects, &key, seen.as_ref(), Some(node)).map_err(stopped)?;
         let place = objects.place().to_owned();
         let is_first = before.is_none();
         let (trusted, alive) = match (found, before) {
             (Found::New(newest), before) => {
                 let alive = newest.alive.clone();
-                let trusted =
-                    Trusted::of(*newest, &self.config.name, pinned, before.as_ref()).map_err(stopped)?;
-                (trusted, alive)
+                let trusted = Trusted::of(*newest, &*objects, &self.config.name, pinned, before.as_ref());
+                (trusted.map_err(stopped)?, alive)
             }
             (Found::Same(alive), Some(before)) => {
                 let keys = [key, pinned.clone()];
@@ -267,7 +267,7 @@ impl Follower {
         let Verified { objects, area, mut trusted, is_first, stale } = verified;
         let before = trusted.clone();
         let head = &before.head;
-        let taken = head.node(&self.config.name).map_or(0, |node| node.taken);
+        let taken = before.taken();
         let mut pending = Pending::read(&self.dir())?;
         pending.forget(taken, asked.dry_run);
         let has = trusted.applied == Some(trusted.on());
@@ -290,12 +290,12 @@ impl Follower {
         let trees = Trees::in_dir(&self.dir());
         let mut upstream =
             Upstream::new(Arc::clone(&objects), area.clone(), draft, Arc::clone(&pending), trees.clone());
-        for directory in subscribed(head, &self.config) {
+        for directory in subscribed(&before, &self.config) {
             if let Err(error) = upstream.add(directory, has) {
                 return Ok(Err(Stopped::by(error, trusted)));
             }
         }
-        let spec = spec(head, &self.config, asked);
+        let spec = spec(&before, &self.config, asked);
         let fetched = match has {
             true => Ok(BTreeMap::new()),
             false => {
@@ -320,10 +320,10 @@ impl Follower {
             }
         }
         report.problems.extend(lost);
-        report.problems.extend(self.unknown(head));
+        report.problems.extend(self.unknown(&before));
         report
             .problems
-            .extend(directories::unknown(&self.config.directories, &subscribed(head, &self.config)));
+            .extend(directories::unknown(&self.config.directories, &subscribed(&before, &self.config)));
         report.problems.extend(stale.as_ref().map(|detail| Problem::failure(Stage::Connect, detail)));
         let own = report.exit_code();
         for error in &failures {
@@ -358,19 +358,19 @@ impl Follower {
     }
 
     /// What Main does not know of this node, and so takes nothing of what it records.
-    fn unknown(&self, head: &Head) -> Option<Problem> {
+    fn unknown(&self, trusted: &Trusted) -> Option<Problem> {
         let name = &self.config.name;
         let add = "as `via = \"store\"` and `key = …` of a [[node]] there; until then nothing that is recorded here is taken in";
-        let Some(node) = head.node(name) else {
-            let detail = format!("{} does not know {name}: add it {add}", clean(&head.main));
+        let main = clean(&trusted.head.main);
+        let Some(node) = &trusted.own else {
+            let detail = format!("{main} does not know {name}: add it {add}");
             return Some(Problem::warning(Stage::Config, detail));
         };
         let own = PrivateKey::read_openssh_file(&self.config.identity).ok()?;
         let known = PublicKey::from_openssh(&node.key).ok()?;
         (own.public_key().key_data() != known.key_data()).then(|| {
             let detail = format!(
-                "{} knows another key of {name} than {}: put the right one {add}",
-                clean(&head.main),
+                "{main} knows another key of {name} than {}: put the right one {add}",
                 self.config.identity.display()
             );
             Problem::warning(Stage::Config, detail)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use super::directories;
+use super::trusted::Trusted;
 use crate::model::{Meta, Owner, TrashKeep, TrashMax};
 use crate::snapshot::ScanSpec;
 use crate::store::head::{Head, HeadDirectory};
@@ -26,24 +27,25 @@ pub struct Asked {
 }
 
 /// The directories of a publication that this node has.
-pub(super) fn subscribed<'h>(head: &'h Head, config: &Config) -> Vec<&'h HeadDirectory> {
+pub(super) fn subscribed<'t>(trusted: &'t Trusted, config: &Config) -> Vec<&'t HeadDirectory> {
     let none = Vec::new();
     let labels = match &config.labels {
         Some(labels) => labels,
-        None => head.node(&config.name).map_or(&none, |node| &node.labels),
+        None => trusted.own.as_ref().map_or(&none, |node| &node.labels),
     };
-    head.directories.iter().filter(|directory| directory.is_for(labels)).collect()
+    trusted.head.directories.iter().filter(|directory| directory.is_for(labels)).collect()
 }
 
 /// The run that brings this node in step with a publication.
-pub(super) fn spec(head: &Head, config: &Config, asked: &Asked) -> Spec {
-    let directories: Vec<(&HeadDirectory, Arc<DirectorySpec>)> = subscribed(head, config)
+pub(super) fn spec(trusted: &Trusted, config: &Config, asked: &Asked) -> Spec {
+    let head = &trusted.head;
+    let directories: Vec<(&HeadDirectory, Arc<DirectorySpec>)> = subscribed(trusted, config)
         .into_iter()
         .map(|directory| (directory, Arc::new(directory_spec(head, config, directory))))
         .collect();
     let edges = directories.iter().map(|(directory, spec)| EdgeSpec {
         directory: Arc::clone(spec),
-        scan: scan_spec(head, directory, |directory| root_on(head, &config.name, directory)),
+        scan: scan_spec(head, directory, |directory| root_on(trusted, directory)),
     });
     let node = NodeSpec {
         name: config.name.clone(),
@@ -78,8 +80,8 @@ pub(super) fn root_meta(directory: &HeadDirectory) -> Option<Meta> {
 }
 
 /// Where this node keeps a directory.
-fn root_on(head: &Head, node: &str, directory: &HeadDirectory) -> PathBuf {
-    let own = head.node(node).and_then(|node| node.paths.get(&directory.name));
+fn root_on(trusted: &Trusted, directory: &HeadDirectory) -> PathBuf {
+    let own = trusted.own.as_ref().and_then(|node| node.paths.get(&directory.name));
     own.map_or_else(|| Path::new(&directory.path).to_owned(), PathBuf::from)
 }
 

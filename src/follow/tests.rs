@@ -6,7 +6,6 @@ mod round_trips;
 #[path = "../../tests/support/publisher.rs"]
 mod publisher;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use super::{Asked, Config, Follower, Machine};
 use crate::config::{Sources, load};
 use crate::node::Accept;
 use crate::site::{Access, Locking, Services};
-use crate::store::head::HeadNode;
+use crate::store::chain::{self, Found};
 use crate::store::names::Area;
 use crate::store::upload::{Upload, UploadedChange};
 use crate::store::{Objects, envelope, open_for_node, upload};
@@ -271,6 +270,45 @@ fn no_flipped_bit_of_the_store_touches_a_file() {
     assert_eq!(site.has("moh/b.wav").as_deref(), Some("more"));
 }
 
+#[test]
+fn a_group_of_nodes_that_is_not_what_was_published_touches_no_file() {
+    let mut site = Site::new();
+    site.others = 3;
+    site.publish();
+    site.follow();
+    let old: Vec<String> = list(&*site.objects);
+    site.taken = 1;
+    site.set("moh", "a.wav", b"new");
+    site.publish();
+    let is_group = |name: &String| {
+        let object = site.objects.get(name, 1 << 20).unwrap().unwrap();
+        !old.contains(name) && object.starts_with(b"{\"name\"")
+    };
+    let group = list(&*site.objects).into_iter().find(is_group).unwrap();
+    let good = site.objects.get(&group, 1 << 20).unwrap().unwrap();
+    let mut flipped = good.clone();
+    flipped[20] ^= 1;
+    let before = site.files();
+    for (what, bad, code) in [
+        ("flipped", Some(flipped), 50),
+        ("too long", Some([good.clone(), good.clone()].concat()), 50),
+        ("too short", Some(good[..good.len() - 1].to_vec()), 50),
+        // A replica of a store may lag behind.
+        ("missing", None, 41),
+    ] {
+        site.objects.delete(&group).unwrap();
+        if let Some(bad) = bad {
+            site.objects.put(&group, &bad).unwrap();
+        }
+        let passed = site.pass();
+        assert_eq!((passed.exit_code, site.files() == before), (code, true), "{what}: {:?}", passed.outcome);
+        assert_eq!(site.standing().seq, 1, "{what}");
+    }
+    site.objects.put(&group, &good).unwrap();
+    site.follow();
+    assert_eq!((site.has("moh/a.wav").as_deref(), site.standing().taken), (Some("new"), 1));
+}
+
 fn list(objects: &dyn Objects) -> Vec<String> {
     ["v1/heads/", "v1/alive/", "v1/o/"].iter().flat_map(|prefix| objects.list(prefix).unwrap()).collect()
 }
@@ -424,16 +462,12 @@ impl Both {
         let config = load(&sources).unwrap().config;
         let services = Services::new(now, new_id);
         let mut main = crate::site::Site::open(config, Locking::Try, Access::Change, services).unwrap();
-        let published = HeadNode {
-            name: "mds1".to_owned(),
-            key: String::new(),
-            labels: Vec::new(),
-            paths: BTreeMap::new(),
-            taken: self.0.taken,
-        };
-        main.take_uploads(Arc::clone(&self.0.objects), ("01JCLUSTER".to_owned(), &[published])).unwrap();
+        let key = ssh_key::PublicKey::read_openssh_file(&self.0.path("main.pub")).unwrap();
+        let found = chain::newest(&*self.0.objects, &key, None, None).unwrap();
+        let head = if let Found::New(newest) = &found { Some(&newest.head) } else { None };
+        main.take_uploads(Arc::clone(&self.0.objects), "01JCLUSTER", head).unwrap();
         let report = main.sync(&Run::default()).unwrap();
-        let taken = main.settle_uploads().unwrap();
+        let taken = main.settle_uploads().unwrap().unwrap();
         self.0.taken = taken.get("mds1").copied().unwrap_or(0);
         report
     }
@@ -542,4 +576,46 @@ fn an_upload_that_its_node_has_not_signed_is_not_taken_in() {
     both.0.objects.put(&area.upload(1), &good).unwrap();
     both.take_in();
     assert_eq!((both.0.taken, both.main("n1.wav").is_some()), (1, true));
+}
+
+#[test]
+fn what_is_recorded_once_more_after_main_has_deleted_it_is_new() {
+    let mut both = Both::new("");
+    both.set_main("m.wav", "m");
+    both.set_main("o.wav", "o");
+    both.publish();
+    both.0.follow();
+    both.0.record("one.wav", "the same");
+    both.0.follow();
+    both.publish();
+    both.0.follow();
+    fs::remove_file(both.0.path("main-rec/one.wav")).unwrap();
+    both.publish();
+    both.0.follow();
+    assert_eq!(both.0.has("rec/one.wav"), None);
+    // As somebody does who has it back from elsewhere.
+    both.0.record("one.wav", "the same");
+    both.0.follow();
+    both.publish();
+    both.0.follow();
+    assert_eq!(both.main("one.wav").as_deref(), Some("the same"));
+    assert_eq!(both.0.has("rec/one.wav").as_deref(), Some("the same"));
+}
+
+#[test]
+fn what_was_taken_in_and_not_published_can_be_deleted_by_the_node() {
+    let mut both = Both::new("");
+    both.set_main("m.wav", "m");
+    both.set_main("o.wav", "o");
+    both.publish();
+    both.0.follow();
+    both.0.record("one.wav", "1");
+    both.0.follow();
+    both.take_in();
+    assert_eq!(both.main("one.wav").as_deref(), Some("1"));
+    fs::remove_file(both.0.path("rec/one.wav")).unwrap();
+    both.0.follow();
+    both.publish();
+    both.0.follow();
+    assert_eq!((both.main("one.wav"), both.0.has("rec/one.wav"), both.0.taken), (None, None, 2));
 }

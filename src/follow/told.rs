@@ -84,8 +84,7 @@ impl Follower {
         let (has, uploaded, taken) = match &passed.trusted {
             // Numbers of another store say nothing: what is the same here may be deleted on this node.
             Some(trusted) => {
-                let taken = trusted.head.node(&self.config.name).map_or(0, |node| node.taken);
-                (trusted.applied.unwrap_or(On { epoch: 0, seq: 0 }), trusted.uploaded, taken)
+                (trusted.applied.unwrap_or(On { epoch: 0, seq: 0 }), trusted.uploaded, trusted.taken())
             }
             None => (On { epoch: was.epoch, seq: was.seq }, was.uploaded, was.taken),
         };

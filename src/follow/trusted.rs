@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 use ssh_key::PublicKey;
 
 use crate::durable::{self, Options, sealed};
-use crate::store::chain::{self, Newest, Seen};
+use crate::store::blobs::get_object;
+use crate::store::chain::{self, ForNode, Newest, Seen};
+use crate::store::group::{Group, HeadNode};
 use crate::store::head::Head;
+use crate::store::names::Area;
 use crate::store::upload::On;
 use crate::store::{Objects, Sha256, StoreError};
 
@@ -24,10 +27,14 @@ pub(crate) struct Trusted {
     pub(crate) epoch: u64,
     /// Its hash, as an object.
     hash: Sha256,
-    /// The publication, with no other node than this one: each pass reads it, and there may be very many.
+    /// The publication, without its groups of nodes: each pass reads it, and there may be very many.
     pub(crate) head: Head,
     /// The name that this node had by then.
     node: String,
+    /// The group of nodes that it is in; none: nobody follows.
+    group: Option<Group>,
+    /// This node, as Main knows it; none: Main does not.
+    pub(crate) own: Option<HeadNode>,
     /// The one that this node has, wholly; none: no run has come to its end yet.
     pub(crate) applied: Option<On>,
     /// The number of the last upload that was put into the store.
@@ -77,16 +84,25 @@ impl Trusted {
     /// A publication that was just verified, after `before`, for the node with this name.
     pub(crate) fn of(
         newest: Newest,
+        objects: &dyn Objects,
         node: &str,
         pinned: &PublicKey,
         before: Option<&Trusted>,
     ) -> Result<Trusted, StoreError> {
+        let Newest { lease, head, hash, group: found, key, .. } = newest;
+        let known = before.filter(|before| before.node == node && before.group == head.group_of(node));
+        let own = match known {
+            Some(before) => before.own.clone(),
+            None => own(&head, objects, node, found)?,
+        };
         Ok(Trusted {
             pinned: text(pinned)?,
-            key: text(&newest.key)?,
-            epoch: newest.lease.epoch,
-            hash: newest.hash,
-            head: only_with(newest.head, node),
+            key: text(&key)?,
+            epoch: lease.epoch,
+            hash,
+            group: head.group_of(node),
+            own,
+            head: Head { groups: Vec::new(), ..head },
             node: node.to_owned(),
             applied: before.and_then(|before| before.applied),
             uploaded: before.map_or(0, |before| before.uploaded),
@@ -107,7 +123,13 @@ impl Trusted {
         let seq = self.head.seq;
         match chain::head(objects, keys, seq)? {
             Some((head, hash)) if hash == self.hash => {
-                Ok(Trusted { head: only_with(head, node), node: node.to_owned(), ..self })
+                let group = head.group_of(node);
+                let found = match &group {
+                    Some(group) => get_object(objects, &Area::main(), &group.object, group.len)?,
+                    None => None,
+                };
+                let own = own(&head, objects, node, found)?;
+                Ok(Trusted { group, own, node: node.to_owned(), ..self })
             }
             Some(_) => Err(StoreError::Tampered(format!(
                 "rollback: publication {seq} is another one than what was seen before"
@@ -117,6 +139,17 @@ impl Trusted {
                 objects.place()
             ))),
         }
+    }
+
+    /// As the chain of publications asks for what is new for the node with this name.
+    pub(crate) fn asks<'n>(before: Option<&Trusted>, name: &'n str) -> ForNode<'n> {
+        let known = before.filter(|before| before.node == name);
+        ForNode { name, has: known.and_then(|before| before.group) }
+    }
+
+    /// The last upload of this node that is part of the publication; 0: none.
+    pub(crate) fn taken(&self) -> u64 {
+        self.own.as_ref().map_or(0, |own| own.taken)
     }
 
     /// As the chain of publications asks for it.
@@ -140,10 +173,24 @@ impl Trusted {
     }
 }
 
-/// A publication with no other node than this one.
-fn only_with(mut head: Head, node: &str) -> Head {
-    head.nodes.retain(|known| known.name == node);
-    head
+/// A node as a publication has it: `found` lies where its group is.
+fn own(
+    head: &Head,
+    objects: &dyn Objects,
+    node: &str,
+    found: Option<Vec<u8>>,
+) -> Result<Option<HeadNode>, StoreError> {
+    let Some(group) = head.group_of(node) else { return Ok(None) };
+    // Replicas of a store lag behind.
+    let bytes = found.ok_or_else(|| {
+        StoreError::Unreachable(format!(
+            "{}: the group of nodes {} is not there yet, or not any more",
+            objects.place(),
+            group.name()
+        ))
+    })?;
+    let nodes = group.open(objects, head.place_of(node), bytes)?;
+    Ok(nodes.into_iter().find(|known| known.name == node))
 }
 
 /// A key without its comment.

@@ -114,9 +114,15 @@ pub trait Endpoint: Send {
     /// Changes nothing.
     fn tree(&mut self, directory: &str, like: Option<&Arc<Tree>>) -> Result<Arc<Tree>, NodeError>;
 
-    /// What both ends had in common before the host's changes, where it knows that better than Main, who has `base` on record.
-    /// `None`: it does not.
-    fn common(&self, directory: &str, base: &Tree) -> Option<Tree> {
+    /// How what the last scan of `directory` found is to be understood.
+    fn news(&self, directory: &str) -> News {
+        let _ = directory;
+        News::Tree
+    }
+
+    /// What both ends had in common before the host's changes, where it knows that better than Main, who may have `base` on
+    /// record. `None`: it does not.
+    fn common(&self, directory: &str, base: Option<&Tree>) -> Option<Tree> {
         let _ = (directory, base);
         None
     }
@@ -173,6 +179,17 @@ pub trait Endpoint: Send {
 
     /// Runs a reload and verifies it. After `Err` it may have been run: it stays owed.
     fn reload(&mut self, request: &ReloadRequest) -> Result<ReloadOutcome, NodeError>;
+}
+
+/// What a host tells by a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// What it has. What became of that shows against what is recorded of it.
+    Tree,
+    /// What it has, and what both ends had in common: nothing that is recorded of it is as good.
+    Changes,
+    /// That it has changed nothing. Whatever Main has for it comes to it in another way.
+    Nothing,
 }
 
 /// What became of a request to watch directories.

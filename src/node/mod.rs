@@ -27,7 +27,7 @@ pub(crate) use accept::READ_ONLY;
 pub(crate) use binding::{forget as forget_main, obeyed as obeyed_main};
 pub(crate) use byte_stream::widen;
 pub use endpoint::{
-    Describe, Description, Endpoint, KeyChange, MainKeys, NodeSession, PreparedRoot, RootDescription,
+    Describe, Description, Endpoint, KeyChange, MainKeys, News, NodeSession, PreparedRoot, RootDescription,
     TrashReader, Watching,
 };
 pub use epoch::Limit as EpochLimit;

@@ -2,6 +2,8 @@
 //!
 //! A run for some nodes or directories speaks for these alone; the rest stays as the run before said.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::exit::{ALL_LOST, CONFLICT, IN_STEP, PARTIAL, RELOAD, SOME_LOST, first_of};
@@ -154,7 +156,9 @@ impl Status {
 
     /// All nodes after one more run, each at the place that it had.
     fn nodes_after(&self, report: &Report, ended: &str, scope: Scope<'_>) -> Vec<NodeStatus> {
-        let known = |name: &str| self.nodes.iter().find(|known| known.name == name);
+        // There may be very many.
+        let known: HashMap<&str, &NodeStatus> = self.nodes.iter().map(|node| (&*node.name, node)).collect();
+        let known = |name: &str| known.get(name).copied();
         let after = report.nodes.iter().map(|node| match known(&node.name) {
             // Whatever a run would have come to that somebody has ended.
             Some(known) if node.interrupted => known.clone(),
@@ -163,16 +167,19 @@ impl Status {
             }
             before => node_after(before, &self.halted, report, node, ended, scope),
         });
-        let mut after: Vec<NodeStatus> = after.collect();
+        let after: Vec<NodeStatus> = after.collect();
         // A run for all nodes knows their order, and a node that it does not name is no longer configured.
         if scope.nodes.is_empty() {
             return after;
         }
-        let mut take =
-            |name: &str| after.iter().position(|node| node.name == name).map(|at| after.remove(at));
-        let mut nodes: Vec<NodeStatus> =
-            self.nodes.iter().map(|node| take(&node.name).unwrap_or_else(|| node.clone())).collect();
-        nodes.append(&mut after);
+        let mut nodes = self.nodes.clone();
+        let places: HashMap<&str, usize> = self.nodes.iter().map(|node| &*node.name).zip(0..).collect();
+        for node in after {
+            match places.get(&*node.name) {
+                Some(place) => nodes[*place] = node,
+                None => nodes.push(node),
+            }
+        }
         nodes
     }
 
@@ -190,7 +197,8 @@ impl Status {
     /// What is known of these nodes, in this order; of others nothing.
     #[must_use]
     pub fn of_nodes(mut self, names: &[&str]) -> Status {
-        let place = |name: &str| names.iter().position(|known| *known == name);
+        let places: HashMap<&str, usize> = names.iter().copied().zip(0..).collect();
+        let place = |name: &str| places.get(name).copied();
         self.nodes.retain(|node| place(&node.name).is_some());
         self.nodes.sort_by_key(|node| place(&node.name));
         self.halted.retain_mut(|halted| {

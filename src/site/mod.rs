@@ -14,17 +14,14 @@ mod ssh;
 pub(crate) mod store;
 mod uploaded;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use anyhow::Context as _;
-use ssh_key::PublicKey;
-
-use crate::config::{self, Config, Directory, Node};
+use crate::config::{Config, Directory, Node};
 use crate::enroll::rotate;
 use crate::host;
 use crate::model::escape::clean;
@@ -32,7 +29,7 @@ use crate::node::{Attempt, NodeError, NodeSession, RootDescription};
 use crate::report::{Problem, Report, Stage};
 use crate::state::{Identity, Lock, StateDir};
 use crate::store::Objects;
-use crate::store::head::HeadNode;
+use crate::store::head::Head;
 use crate::sync::{self, Connect as _, Environment, MainSide, Options, Progress, Silent, Spec};
 use crate::threads::side_by_side;
 use crate::watch::OwnWrites;
@@ -230,13 +227,18 @@ impl Site {
     /// What a run with these options is to do.
     #[must_use]
     pub fn spec(&self, options: &Options) -> Spec {
-        // A row that was dropped may have been a node, and may be one again.
-        let knows_all_nodes = self.nodes.problems().is_empty();
-        let mut spec = Spec::new(self.config(), options, knows_all_nodes);
+        let mut spec = self.own_spec(options);
         if self.ssh.followers.is_some() {
             self.add_followers(&mut spec, options);
         }
         spec
+    }
+
+    /// The same without the nodes that follow the store: there may be very many.
+    fn own_spec(&self, options: &Options) -> Spec {
+        // A row that was dropped may have been a node, and may be one again.
+        let knows_all_nodes = self.nodes.problems().is_empty();
+        Spec::new(self.config(), options, knows_all_nodes)
     }
 
     /// From now on nodes that follow the store take part in runs, with what they have uploaded there, if there are any and this
@@ -247,15 +249,14 @@ impl Site {
     }
 
     /// The nodes that follow the store, by what they have uploaded there. `None`: there are none, or no store yet.
-    pub(crate) fn followers(&self) -> anyhow::Result<Option<Followers>> {
+    pub(crate) fn followers(&self) -> anyhow::Result<Option<Arc<Followers>>> {
         if self.config().followers.is_empty() {
             return Ok(None);
         }
         let Some(record) = self.store_record()? else { return Ok(None) };
         // A Main that is passive takes nothing in either.
         let head = self.held()?.head;
-        let published = head.as_ref().map_or(&[][..], |(head, _)| &head.nodes);
-        self.uploads_in(self.store()?.objects, (record.cluster, published)).map(Some)
+        self.uploads_in(self.store()?.objects, record.cluster, head.as_ref().map(|(head, _)| head)).map(Some)
     }
 
     /// Adds to the report of a run what they have told of themselves.
@@ -266,16 +267,18 @@ impl Site {
 
     /// Adds what they have uploaded to what a run is to do.
     pub(crate) fn add_followers(&self, spec: &mut Spec, options: &Options) {
-        let followers = &self.config().followers;
-        followers.iter().for_each(|node| spec.add_follower(self.config(), &node.as_node(), options));
+        let asked: BTreeSet<&String> = options.nodes.iter().collect();
+        let is_asked = |name: &String| asked.is_empty() || asked.contains(name);
+        let followers = self.config().followers.iter().filter(|node| is_asked(&node.name));
+        followers.for_each(|node| spec.add_follower(self.config(), &node.as_node(), options));
     }
 
-    /// A run for these nodes alone; `None`: there are none.
+    /// A run for those of them alone that have uploaded something; `None`: there are none.
     pub(crate) fn take_in(&self, options: &Options) -> anyhow::Result<Option<Report>> {
-        if self.ssh.followers.is_none() {
+        let nodes = self.ssh.followers.as_ref().map(|followers| followers.with_uploads()).unwrap_or_default();
+        if nodes.is_empty() {
             return Ok(None);
         }
-        let nodes = self.config().followers.iter().map(|node| node.name.clone()).collect();
         self.sync(&Options { nodes, ..options.clone() }).map(Some)
     }
 
@@ -284,25 +287,29 @@ impl Site {
     pub(crate) fn take_uploads(
         &mut self,
         objects: Arc<dyn Objects>,
-        of: (String, &[HeadNode]),
+        cluster: &str,
+        head: Option<&Head>,
     ) -> anyhow::Result<()> {
-        self.ssh.followers = Some(self.uploads_in(objects, of)?);
+        self.ssh.followers = Some(self.uploads_in(objects, cluster.to_owned(), head)?);
         Ok(())
     }
 
-    /// The same, of a store that is open: its ULID, and what its newest publication says of nodes.
-    fn uploads_in(&self, objects: Arc<dyn Objects>, of: (String, &[HeadNode])) -> anyhow::Result<Followers> {
-        let key = |node: &config::Follower| {
-            let key = PublicKey::from_openssh(&node.key);
-            Ok((node.name.clone(), key.with_context(|| format!("the key of {} cannot be read", node.name))?))
-        };
-        let keys = self.config().followers.iter().map(key).collect::<anyhow::Result<_>>()?;
-        Followers::new(objects, of.0, self.state.clone(), keys, of.1)
+    /// The same, of a store that is open: its ULID, and its newest publication.
+    fn uploads_in(
+        &self,
+        objects: Arc<dyn Objects>,
+        cluster: String,
+        head: Option<&Head>,
+    ) -> anyhow::Result<Arc<Followers>> {
+        let followers = self.config().followers.iter();
+        let keys = followers.map(|node| (node.name.clone(), node.key.clone())).collect();
+        Followers::new(objects, cluster, self.state.clone(), keys, head).map(Arc::new)
     }
 
     /// After a run: the last upload of each follower that was taken in, for the next publication, which has what came of it.
-    pub(crate) fn settle_uploads(&self) -> anyhow::Result<BTreeMap<String, u64>> {
-        self.ssh.followers.as_ref().map_or_else(|| Ok(BTreeMap::new()), Followers::settle)
+    /// `None`: none was asked for.
+    pub(crate) fn settle_uploads(&self) -> anyhow::Result<Option<BTreeMap<String, u64>>> {
+        self.ssh.followers.as_ref().map(|followers| followers.settle(self.config())).transpose()
     }
 
     /// Carries out one run. Its report includes what went wrong with finding nodes.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::{self, Config, Node};
 use crate::enroll::{key, rotate};
@@ -28,7 +29,7 @@ pub(super) struct Ssh {
     /// Whether ssh is told of somebody else who holds the keys.
     has_agent: bool,
     /// Nodes that are not reached over ssh at all.
-    pub(super) followers: Option<Followers>,
+    pub(super) followers: Option<Arc<Followers>>,
 }
 
 /// What this host accepts where it is somebody's node.

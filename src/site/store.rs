@@ -14,7 +14,8 @@ use crate::report::exit::{ALL_LOST, INCOMPATIBLE, LEASE, TAMPERED, USAGE};
 use crate::report::{Halted, Problem, Report, Stage};
 use crate::site::Site;
 use crate::store::events::Events;
-use crate::store::head::{HeadDirectory, HeadNode, StoredMeta, StoredOwner};
+use crate::store::group::{self, HeadNode, Packed};
+use crate::store::head::{HeadDirectory, StoredMeta, StoredOwner};
 use crate::store::holder::{Holder, Record, Standing};
 use crate::store::publish::{self, DirectoryOutcome, Published};
 use crate::store::{self, Sha256, StoreError, StoreSpec};
@@ -88,12 +89,12 @@ impl Site {
     }
 
     /// Publishes what stands on Main. The caller holds the lock, and has taken in what nodes uploaded: `taken` has the last
-    /// upload of each that is part of it.
+    /// upload of each that is part of it, or none: nothing was taken in.
     pub fn publish(
         &self,
         options: &Options,
         asked: Asked,
-        taken: &BTreeMap<String, u64>,
+        taken: Option<&BTreeMap<String, u64>>,
     ) -> anyhow::Result<Publication> {
         self.publish_in(&self.environment(), options, asked, taken)
     }
@@ -104,7 +105,7 @@ impl Site {
         environment: &Environment<'_>,
         options: &Options,
         asked: Asked,
-        taken: &BTreeMap<String, u64>,
+        taken: Option<&BTreeMap<String, u64>>,
     ) -> anyhow::Result<Publication> {
         let holder = self.store()?;
         let standing = holder.standing(self.store_record()?.as_ref())?;
@@ -115,7 +116,7 @@ impl Site {
         let trees = publish::last_trees(&holder, &standing)?;
         let last: BTreeMap<String, Tree> =
             trees.iter().map(|(name, stored)| (name.clone(), stored.tree.clone())).collect();
-        let spec = self.spec(&Options { nodes: Vec::new(), directories: Vec::new(), ..options.clone() });
+        let spec = self.own_spec(&Options { nodes: Vec::new(), directories: Vec::new(), ..options.clone() });
         sync::survey(environment, &spec, &last, |survey| {
             let Survey { directories, halted, problems } = survey;
             if environment.stop.load(Ordering::Relaxed) {
@@ -123,14 +124,13 @@ impl Site {
             }
             // Where a directory stays as it was published, what was taken in there is not in this publication.
             let stays = |one: &Surveyed| one.found.is_none() && one.directory.is_two_way();
-            let nothing = BTreeMap::new();
-            let taken = if directories.iter().any(stays) { &nothing } else { taken };
-            let nodes = self.head_nodes(&standing, taken);
+            let taken = taken.filter(|_| !directories.iter().any(stays));
+            let nodes = self.groups(&holder, &standing, taken)?;
             let published = directories.into_iter().filter_map(|surveyed| self.published(surveyed)).collect();
             if options.dry_run {
                 return Ok(previewed(&standing, &nodes, published, &last, halted, problems));
             }
-            let done = publish::publish(&holder, standing, nodes, published, &trees)?;
+            let done = publish::publish(&holder, standing, &nodes, published, &trees)?;
             self.save_store_record(&done.record)?;
             let mut warnings = done.warnings;
             if done.is_new {
@@ -156,11 +156,23 @@ impl Site {
         told.err().map(|error| format!("nodes are not told of the publication: {}", clean(error.detail())))
     }
 
-    /// The nodes of the next head, as they are configured now.
-    pub(crate) fn head_nodes(&self, standing: &Standing, taken: &BTreeMap<String, u64>) -> Vec<HeadNode> {
-        let before = |name: &str| {
-            let node = standing.head.as_ref().and_then(|(head, _)| head.node(name));
-            node.map_or(0, |node| node.taken)
+    /// The nodes of the next publication, as they are configured now, in groups.
+    fn groups(
+        &self,
+        holder: &Holder,
+        standing: &Standing,
+        taken: Option<&BTreeMap<String, u64>>,
+    ) -> anyhow::Result<Vec<Packed>> {
+        let published;
+        let taken = match (taken, &standing.head) {
+            (Some(taken), _) => taken,
+            // What was taken in stays as it was published.
+            (None, head) => {
+                let groups = head.as_ref().map_or(&[][..], |(head, _)| &head.groups);
+                let nodes = group::read_all(&*holder.objects, groups)?;
+                published = nodes.into_iter().map(|node| (node.name, node.taken)).collect();
+                &published
+            }
         };
         let node = |follower: &Follower| HeadNode {
             name: follower.name.clone(),
@@ -171,9 +183,9 @@ impl Site {
                 .iter()
                 .map(|(directory, path)| (directory.clone(), path.display().to_string()))
                 .collect(),
-            taken: taken.get(&follower.name).copied().unwrap_or(0).max(before(&follower.name)),
+            taken: taken.get(&follower.name).copied().unwrap_or(0),
         };
-        self.config().followers.iter().map(node).collect()
+        Ok(group::pack(&self.config().followers.iter().map(node).collect::<Vec<HeadNode>>())?)
     }
 
     fn published(&self, surveyed: Surveyed) -> Option<Published> {
@@ -252,7 +264,7 @@ fn unchanged(standing: &Standing) -> Publication {
 
 fn previewed(
     standing: &Standing,
-    nodes: &[HeadNode],
+    nodes: &[Packed],
     published: Vec<Published>,
     last: &BTreeMap<String, Tree>,
     halted: Vec<Halted>,
@@ -267,12 +279,24 @@ fn previewed(
     let directories: Vec<DirectoryOutcome> = published.iter().filter_map(preview).collect();
     let head = standing.head.as_ref().map(|(head, _)| head);
     let changed = |outcome: &DirectoryOutcome| outcome.created + outcome.updated + outcome.deleted > 0;
+    let groups = nodes.iter().map(|packed| &packed.group);
     Publication {
-        is_new: head.is_none_or(|head| head.nodes != nodes) || directories.iter().any(changed),
+        is_new: head.is_none_or(|head| !groups.eq(&head.groups)) || directories.iter().any(changed),
         directories,
         halted,
         problems,
         ..unchanged(standing)
+    }
+}
+
+/// A token is for a run and for the publication after it, and is of use where it has released anything in either: takes back
+/// what the other one says of it.
+pub(crate) fn tell_tokens_once(accepted: &[String], run: &mut Vec<Problem>, publication: &mut Vec<Problem>) {
+    for token in accepted {
+        let unused = sync::unused_token(token);
+        let is_used = !(run.contains(&unused) && publication.contains(&unused));
+        publication.retain(|problem| *problem != unused);
+        run.retain(|problem| !is_used || *problem != unused);
     }
 }
 

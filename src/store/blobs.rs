@@ -8,8 +8,9 @@ use zstd::bulk::Decompressor;
 
 use super::ahead::fetch_ahead;
 use super::names::Area;
+use super::objects::create_or_own;
 use super::tree::{Part, Parts};
-use super::{Objects, PART, Sha256, StoreError, several};
+use super::{Created, Objects, PART, Sha256, StoreError, several};
 use crate::transfer::{BlobRequest, Sink, Source};
 
 const LEVEL: i32 = 3;
@@ -35,8 +36,17 @@ pub fn get_object(
     objects.get(&name, len)?.map(|bytes| verified(objects, &name, (hash, len), bytes)).transpose()
 }
 
+/// Puts an object of Main's under its hash. One that is there already is looked at: a disk may have kept less of it.
+pub fn put_object(objects: &dyn Objects, hash: &Sha256, bytes: &[u8]) -> Result<(), StoreError> {
+    let name = Area::main().object(hash);
+    match create_or_own(objects, &name, bytes)? {
+        Created::New => Ok(()),
+        Created::There => objects.put(&name, bytes),
+    }
+}
+
 /// The bytes of an object, before anything is made of them.
-fn verified(
+pub(super) fn verified(
     objects: &dyn Objects,
     name: &str,
     (hash, len): (&Sha256, u64),

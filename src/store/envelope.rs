@@ -61,9 +61,18 @@ pub fn seal<T: Signed>(identity: &Path, value: &T) -> Result<Vec<u8>, StoreError
 
 /// What one of `keys` has signed. `name` is the object's, for messages.
 pub fn open<T: Signed>(object: &[u8], keys: &[PublicKey], name: &str) -> Result<T, StoreError> {
+    open_signed(object, keys, name).map(|(value, _)| value)
+}
+
+/// The same, with the key that has signed it.
+pub fn open_signed<'k, T: Signed>(
+    object: &[u8],
+    keys: &'k [PublicKey],
+    name: &str,
+) -> Result<(T, &'k PublicKey), StoreError> {
     let what = format!("{} {name}", T::WHAT);
-    let (payload, _) = open_bytes(object, T::NAMESPACE, keys, &what)?;
-    parse(payload, &what)
+    let (payload, key) = open_bytes(object, T::NAMESPACE, keys, &what)?;
+    Ok((parse(payload, &what)?, key))
 }
 
 /// What every signed object begins with, as far as it must be understood to refuse the rest well.

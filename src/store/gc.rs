@@ -1,6 +1,6 @@
 //! Removes what nobody needs, in two steps a day apart: what is condemned today is looked at again before it goes.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use super::holder::{Holder, Standing};
 use super::names::{self, Area};
 use super::objects::create_or_own;
 use super::upload::{self, Upload};
-use super::{FORMAT, MAX_CHANGES, MAX_UPLOAD, Objects, Sha256, StoreError, chain, publish};
+use super::{FORMAT, MAX_CHANGES, MAX_UPLOAD, Objects, Sha256, StoreError, chain, group, publish};
 use crate::model::bounded::at_most;
 use crate::model::{read_rfc3339, rfc3339};
 
@@ -106,7 +106,8 @@ pub fn collect(holder: &Holder, standing: &Standing) -> Result<Collected, StoreE
 struct Live {
     heads: BTreeSet<u64>,
     main: HashSet<Sha256>,
-    nodes: Vec<LiveNode>,
+    /// By their names.
+    nodes: BTreeMap<String, LiveNode>,
 }
 
 struct LiveNode {
@@ -122,7 +123,7 @@ impl Live {
         let mut seqs: Vec<u64> =
             objects.list(names::HEADS)?.iter().filter_map(|name| names::seq_in(name)).collect();
         seqs.sort_unstable_by(|a, b| b.cmp(a));
-        let mut live = Live { heads: BTreeSet::new(), main: HashSet::new(), nodes: Vec::new() };
+        let mut live = Live { heads: BTreeSet::new(), main: HashSet::new(), nodes: BTreeMap::new() };
         for (index, seq) in seqs.into_iter().enumerate() {
             let Some((head, _)) = chain::head(objects, &standing.keys, seq)? else { continue };
             let age = read_rfc3339(&head.time).and_then(|time| (holder.now)().duration_since(time).ok());
@@ -130,18 +131,19 @@ impl Live {
                 continue;
             }
             live.heads.insert(seq);
+            live.main.extend(head.groups.iter().map(|group| group.object));
             for directory in &head.directories {
                 if live.main.insert(directory.tree) {
                     live.main.extend(publish::read_tree(objects, directory)?.parts.objects());
                 }
             }
         }
-        let newest = standing.head.as_ref().map(|(head, _)| head);
-        for node in newest.iter().flat_map(|head| &head.nodes) {
+        let groups = standing.head.as_ref().map_or(&[][..], |(head, _)| &head.groups);
+        for node in group::read_all(objects, groups)? {
             if let (Some(area), Ok(key)) = (Area::node(&node.name), PublicKey::from_openssh(&node.key))
-                && let Some(node) = LiveNode::mark(objects, area, &key, node.taken)?
+                && let Some(marked) = LiveNode::mark(objects, area, &key, node.taken)?
             {
-                live.nodes.push(node);
+                live.nodes.insert(node.name, marked);
             }
         }
         Ok(live)
@@ -152,7 +154,7 @@ impl Live {
     fn all(&self, objects: &dyn Objects) -> Result<Vec<String>, StoreError> {
         let mut all = objects.list(names::OBJECTS)?;
         all.extend(objects.list(names::HEADS)?);
-        for node in &self.nodes {
+        for node in self.nodes.values() {
             all.extend(objects.list(&node.area.objects())?);
             all.extend(objects.list(&node.area.uploads())?);
         }
@@ -167,9 +169,8 @@ impl Live {
         if let Some(hash) = Area::main().object_in(name) {
             return self.main.contains(&hash);
         }
-        let Some(node) = self.nodes.iter().find(|node| name.starts_with(node.area.prefix())) else {
-            return true;
-        };
+        let node = name.strip_prefix(names::NODES).and_then(|below| self.nodes.get(below.split_once('/')?.0));
+        let Some(node) = node else { return true };
         match (node.area.object_in(name), node.area.upload_in(name)) {
             (Some(hash), _) => node.objects.contains(&hash),
             (_, Some(seq)) => seq > node.taken,

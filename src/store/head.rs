@@ -1,18 +1,17 @@
 //! A publication: which tree each directory has, for whom, and under which rules.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Signed;
-use super::names::is_name;
+use super::group::{self, Group, MAX_GROUP, MAX_GROUPS};
+use super::names::{is_name, is_root};
 use super::{Sha256, StoreError};
 use crate::model::bounded::at_most;
 use crate::model::{ConflictPolicy, DeletePolicy, Direction, MaxLoss, Meta, Owner};
 
-/// Most nodes in a head; its length bounds the rest.
-const MAX_NODES: usize = 10_000;
+/// Most directories in a head; its length bounds the rest.
 const MAX_DIRECTORIES: usize = 1_000;
 
 /// A head.
@@ -39,28 +38,12 @@ pub struct Head {
     pub min_agent: String,
     /// `publish`, or `rollback:SEQ` for one that was published before.
     pub reason: String,
-    /// The nodes that follow.
-    #[serde(deserialize_with = "at_most::<MAX_NODES, _, _>")]
-    pub nodes: Vec<HeadNode>,
+    /// The nodes that follow, in groups: their number is a power of two, or there is none.
+    #[serde(deserialize_with = "at_most::<MAX_GROUPS, _, _>")]
+    pub groups: Vec<Group>,
     /// The directories.
     #[serde(deserialize_with = "at_most::<MAX_DIRECTORIES, _, _>")]
     pub directories: Vec<HeadDirectory>,
-}
-
-/// A node with `via = "store"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeadNode {
-    /// Its name.
-    pub name: String,
-    /// What it signs with, in OpenSSH's format.
-    pub key: String,
-    /// What directories may ask for.
-    pub labels: Vec<String>,
-    /// Directory → its root on this node, where that differs from Main's.
-    pub paths: BTreeMap<String, String>,
-    /// The last upload of this node that is in this head; 0: none. It is Main's acknowledgement.
-    pub taken: u64,
 }
 
 /// A directory and the tree that it has.
@@ -206,17 +189,9 @@ impl Head {
     /// name may lead anywhere.
     pub fn check(&self) -> Result<(), StoreError> {
         let wrong = |what: String| Err(StoreError::Tampered(format!("publication {}: {what}", self.seq)));
-        let mut names = BTreeSet::new();
-        for node in &self.nodes {
-            if !is_name(&node.name) || !names.insert(&*node.name) {
-                return wrong(format!("{:?} is no name of a node, or that of two", node.name));
-            }
-            if let Some(path) = node.paths.values().find(|path| !is_root(path)) {
-                return wrong(format!("{path:?} is no root of a directory"));
-            }
-            if let Some(label) = node.labels.iter().find(|label| !is_name(label)) {
-                return wrong(format!("{label:?} is no label"));
-            }
+        let is_count = self.groups.is_empty() || self.groups.len().is_power_of_two();
+        if !is_count || self.groups.iter().any(|group| group.len > MAX_GROUP) {
+            return wrong("its groups of nodes are too long, or too few or too many".to_owned());
         }
         let mut names = BTreeSet::new();
         for directory in &self.directories {
@@ -233,10 +208,16 @@ impl Head {
         Ok(())
     }
 
-    /// A node by its name.
+    /// The group that a node is in, if it follows; none without any group.
     #[must_use]
-    pub fn node(&self, name: &str) -> Option<&HeadNode> {
-        self.nodes.iter().find(|node| node.name == name)
+    pub fn group_of(&self, node: &str) -> Option<Group> {
+        self.groups.get(self.place_of(node).0).copied()
+    }
+
+    /// Which one it is, and of how many.
+    #[must_use]
+    pub fn place_of(&self, node: &str) -> (usize, usize) {
+        (group::place(node, self.groups.len()), self.groups.len())
     }
 
     /// A directory by its name.
@@ -254,15 +235,6 @@ impl HeadDirectory {
     }
 }
 
-fn is_root(path: &str) -> bool {
-    let mut components = Path::new(path).components();
-    let plain = |component: Component<'_>| matches!(component, Component::Normal(_));
-    !path.contains('\0')
-        && components.next() == Some(Component::RootDir)
-        && components.clone().next().is_some()
-        && components.all(plain)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub(crate) mod tests {
@@ -270,7 +242,7 @@ pub(crate) mod tests {
     use crate::store::envelope::tests::Keys;
     use crate::store::{FORMAT, envelope};
 
-    /// A head with one node and one directory.
+    /// A head with one directory, which nobody follows.
     pub(crate) fn head(seq: u64) -> Head {
         Head {
             v: FORMAT,
@@ -283,13 +255,7 @@ pub(crate) mod tests {
             agent: "0.1.0".to_owned(),
             min_agent: "0.1.0".to_owned(),
             reason: "publish".to_owned(),
-            nodes: vec![HeadNode {
-                name: "mds1".to_owned(),
-                key: "ssh-ed25519 AAAA".to_owned(),
-                labels: vec!["paris".to_owned()],
-                paths: [("moh".to_owned(), "/srv/moh".to_owned())].into(),
-                taken: 0,
-            }],
+            groups: Vec::new(),
             directories: vec![directory("moh")],
         }
     }
@@ -336,10 +302,10 @@ pub(crate) mod tests {
 
     #[test]
     fn names_and_roots_that_lead_elsewhere_are_refused() {
-        let changes: [&dyn Fn(&mut Head); 7] = [
-            &|head| head.nodes[0].name = "../mds1".to_owned(),
-            &|head| head.nodes.push(head.nodes[0].clone()),
-            &|head| drop(head.nodes[0].paths.insert("moh".to_owned(), "/srv/../etc".to_owned())),
+        let group = |len| Group { object: Sha256::of(b"group"), len };
+        let changes: [&dyn Fn(&mut Head); 6] = [
+            &|head| head.groups = vec![group(1); 3],
+            &|head| head.groups = vec![group(MAX_GROUP + 1)],
             &|head| head.directories[0].name = "a/b".to_owned(),
             &|head| head.directories[0].path = "relative".to_owned(),
             &|head| head.directories[0].path = "/".to_owned(),

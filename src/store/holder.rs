@@ -105,7 +105,7 @@ impl Holder {
             self.check_record(record, &keys)?;
             self.check_stranger(record.epoch + 1, &keys)?;
         }
-        let found = chain::newest_of(objects, &keys, None).map_err(|error| self.foreign(error))?;
+        let found = chain::newest_of(objects, &keys).map_err(|error| self.foreign(error))?;
         let (lease, alive, head, tip) = match found {
             Found::New(newest) => {
                 let tip = (newest.tip.0, Some(newest.tip.1));

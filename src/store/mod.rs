@@ -3,7 +3,7 @@
 //! | object | made by | content |
 //! | --- | --- | --- |
 //! | `v1/heads/SEQ` | Main, create-only | a publication: which tree each directory has |
-//! | `v1/o/HH/SHA256` | Main | a tree, or a part of a file; the name is the hash of what is stored |
+//! | `v1/o/HH/SHA256` | Main | a tree, a group of nodes, or a part of a file; the name is the hash of what is stored |
 //! | `v1/leases/EPOCH` | Main, create-only | which Main publishes from here on |
 //! | `v1/alive/EPOCH` | Main, overwritten | the newest head, and until when this can be believed |
 //! | `v1/trust/N` | Main, create-only | Main's keys, each signed by the one before |
@@ -21,6 +21,7 @@ pub mod envelope;
 mod error;
 pub mod events;
 pub mod gc;
+pub mod group;
 pub mod head;
 pub mod holder;
 pub mod lease;

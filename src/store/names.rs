@@ -1,6 +1,7 @@
 //! What lies where in a store. Every name is made here, of checked parts.
 
 use std::fmt;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -205,6 +206,16 @@ impl Area {
 pub fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !text.is_empty() && text.len() <= 64 && !text.starts_with(['-', '.']) && text.chars().all(allowed)
+}
+
+/// Whether this can be the root of a directory.
+pub(super) fn is_root(path: &str) -> bool {
+    let mut components = Path::new(path).components();
+    let plain = |component: Component<'_>| matches!(component, Component::Normal(_));
+    !path.contains('\0')
+        && components.next() == Some(Component::RootDir)
+        && components.clone().next().is_some()
+        && components.all(plain)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A publication: contents, then trees, then the head that names them, then the sign of life that names the head.
+//! A publication: contents, then trees and groups of nodes, then the head that names them, then the sign of life that names the head.
 //!
 //! Whenever this is cut off, the store is as before, with objects that nobody needs yet; or there is a new head, and the next
 //! one who looks finds it.
@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::blobs::{get_object, pack};
-use super::head::{Head, HeadDirectory, HeadNode};
+use super::blobs::{get_object, pack, put_object};
+use super::group::{self, Group, Packed};
+use super::head::{Head, HeadDirectory};
 use super::holder::{Holder, Record, Standing};
 use super::names::Area;
 use super::objects::create_or_own;
@@ -109,11 +110,11 @@ pub fn settled(found: &Tree, last: &Tree) -> Tree {
     found.with(&changes)
 }
 
-/// Publishes. `nodes` and `directories` are what the configuration says now; `trees` those of the newest publication.
+/// Publishes. `nodes`, in their groups, and `directories` are what the configuration says now; `trees` those of the newest publication.
 pub fn publish(
     holder: &Holder,
     mut standing: Standing,
-    nodes: Vec<HeadNode>,
+    nodes: &[Packed],
     directories: Vec<Published>,
     trees: &BTreeMap<String, StoredTree>,
 ) -> Result<Outcome, StoreError> {
@@ -147,8 +148,9 @@ pub fn publish(
             None => published.extend(last.as_ref().and_then(|last| last.directory(&name)).cloned()),
         }
     }
+    let groups: Vec<Group> = nodes.iter().map(|packed| packed.group).collect();
     let is_same =
-        last.as_ref().is_some_and(|last| last.nodes == nodes && same(&last.directories, &published));
+        last.as_ref().is_some_and(|last| last.groups == groups && same(&last.directories, &published));
     let signed_by_own = !has_new_key && is_signed_by_own(holder, &standing)?;
     if is_same && signed_by_own {
         reach(Point::StoreAlive).map_err(|error| StoreError::Local(error.to_string()))?;
@@ -163,7 +165,8 @@ pub fn publish(
             warnings,
         });
     }
-    let record = put_head(holder, standing, nodes, published, "publish")?;
+    group::put(&*holder.objects, nodes, last.as_ref().map_or(&[], |last| &last.groups))?;
+    let record = put_head(holder, standing, groups, published, "publish")?;
     Ok(Outcome { seq: record.seq, record, is_new: true, directories: outcomes, warnings })
 }
 
@@ -189,7 +192,7 @@ fn is_signed_by_own(holder: &Holder, standing: &Standing) -> Result<bool, StoreE
 pub(super) fn put_head(
     holder: &Holder,
     standing: Standing,
-    nodes: Vec<HeadNode>,
+    groups: Vec<Group>,
     directories: Vec<HeadDirectory>,
     reason: &str,
 ) -> Result<Record, StoreError> {
@@ -204,7 +207,7 @@ pub(super) fn put_head(
         agent: version::package(),
         min_agent: MIN_AGENT.to_owned(),
         reason: reason.to_owned(),
-        nodes,
+        groups,
         directories,
     };
     head.check()?;
@@ -370,20 +373,6 @@ fn put_contents(holder: &Holder, requests: &[BlobRequest], source: &SourceFn) ->
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(all),
-    }
-}
-
-/// Puts an object under its hash. One that is there already is looked at: a disk may have kept less of it.
-pub fn put_object(objects: &dyn Objects, hash: &Sha256, bytes: &[u8]) -> Result<(), StoreError> {
-    put_in(objects, &Area::main(), hash, bytes)
-}
-
-/// The same, in an area.
-pub fn put_in(objects: &dyn Objects, area: &Area, hash: &Sha256, bytes: &[u8]) -> Result<(), StoreError> {
-    let name = area.object(hash);
-    match create_or_own(objects, &name, bytes)? {
-        Created::New => Ok(()),
-        Created::There => objects.put(&name, bytes),
     }
 }
 

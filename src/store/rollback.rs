@@ -29,6 +29,6 @@ pub fn rollback(holder: &Holder, standing: Standing, seq: u64) -> Result<Record,
     for directory in &directories {
         publish::read_tree(&*holder.objects, directory)?;
     }
-    let nodes = newest.nodes.clone();
-    publish::put_head(holder, standing, nodes, directories, &format!("rollback:{seq}"))
+    let groups = newest.groups.clone();
+    publish::put_head(holder, standing, groups, directories, &format!("rollback:{seq}"))
 }

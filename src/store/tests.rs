@@ -2,12 +2,14 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use super::envelope::tests::Keys;
+use super::group::HeadNode;
 use super::head::tests::directory;
 use super::holder::{Holder, Record};
 use super::objects::memory::Memory;
@@ -112,7 +114,7 @@ fn publish(holder: &Holder, record: &Record, text: &'static str) -> Result<Outco
     let tree: Tree = [(path, Entry::File(file))].into_iter().collect();
     let source: SourceFn = Arc::new(move || Box::new(Text(text)));
     let directory = Published { settings: directory("moh"), found: Some((Arc::new(tree), source)) };
-    publish::publish(holder, standing, Vec::new(), vec![directory], &trees)
+    publish::publish(holder, standing, &[], vec![directory], &trees)
 }
 
 #[test]
@@ -145,7 +147,7 @@ fn a_main_that_is_paused_anywhere_in_a_publication_is_fenced() {
             matches!(&again, Err(StoreError::Held { holder, .. }) if holder == "other"),
             "{at}: {again:?}"
         );
-        let chain::Found::New(newest) = chain::newest(&*memory, &public, None).unwrap() else {
+        let chain::Found::New(newest) = chain::newest(&*memory, &public, None, None).unwrap() else {
             panic!("{at}")
         };
         assert_eq!((&*newest.head.main, newest.lease.epoch), ("other", 2), "{at}");
@@ -166,7 +168,7 @@ fn what_nobody_needs_goes_after_a_day_and_is_looked_at_again() {
     // What a killed publisher leaves: one part that will be needed, and one that will not.
     for text in ["two", "never"] {
         let (tree::Part::Stored { object, .. }, bytes) = blobs::pack(text.as_bytes()) else { panic!() };
-        publish::put_object(&*memory, &object, &bytes).unwrap();
+        blobs::put_object(&*memory, &object, &bytes).unwrap();
     }
     let collected = collect(&record);
     assert_eq!((collected.condemned, collected.deleted), (2, 0));
@@ -210,12 +212,85 @@ fn a_rotation_of_the_key_makes_a_publication_that_the_new_key_signs() {
     assert!(published.is_new && published.warnings.is_empty(), "{published:?}");
     assert!(!publish(&main, &published.record, "one").unwrap().is_new);
     for pinned in [&first, &second] {
-        let chain::Found::New(newest) = chain::newest(&*memory, pinned, None).unwrap() else { panic!() };
+        let chain::Found::New(newest) = chain::newest(&*memory, pinned, None, None).unwrap() else {
+            panic!()
+        };
         assert_eq!(newest.head.seq, 2);
         assert!(crate::signing::same(&newest.key, &second));
     }
     // The old key publishes nothing any more that whoever has seen the new one follows.
     let thief = holder(Arc::<Memory>::clone(&memory), "main", old, &clock);
     let stolen = publish(&thief, &published.record, "stolen");
-    assert!(stolen.is_err() || chain::newest(&*memory, &second, None).is_err());
+    assert!(stolen.is_err() || chain::newest(&*memory, &second, None, None).is_err());
+}
+
+fn nodes(count: usize) -> Vec<HeadNode> {
+    let node = |number: usize| HeadNode {
+        name: format!("mds{number}"),
+        key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ".to_owned(),
+        labels: vec!["paris".to_owned()],
+        paths: [("moh".to_owned(), "/srv/moh".to_owned())].into(),
+        taken: 1,
+    };
+    (1..=count).map(node).collect()
+}
+
+#[test]
+fn a_publication_for_ten_thousand_nodes_is_as_large_as_what_is_new_of_them() {
+    let (memory, keys, clock) = (Arc::new(Memory::default()), Keys::new(), Clock::new());
+    let main = holder(Arc::<Memory>::clone(&memory), "main", keys.pair(1).0, &clock);
+    let record = main.init("01JCLUSTER", None).unwrap();
+    // Objects that it makes, and whether it is a new one.
+    let made = |nodes: &[HeadNode]| {
+        let before: BTreeSet<String> = memory.0.lock().unwrap().keys().cloned().collect();
+        let (standing, trees) = (main.standing(Some(&record)).unwrap(), BTreeMap::new());
+        let done =
+            publish::publish(&main, standing, &group::pack(nodes).unwrap(), Vec::new(), &trees).unwrap();
+        let after = memory.0.lock().unwrap();
+        let new: Vec<&String> = after.keys().filter(|name| !before.contains(*name)).collect();
+        let objects = new.iter().filter(|name| name.starts_with(names::OBJECTS)).count();
+        (objects, new.len() - objects, done.is_new)
+    };
+    let mut all = nodes(10_000);
+    assert_eq!(made(&all), (128, 2, true), "its groups, the head and the sign of life");
+    assert_eq!(made(&all), (0, 0, false));
+    all[4711].taken += 1;
+    assert_eq!(made(&all), (1, 1, true));
+    all.push(nodes(10_001).pop().unwrap());
+    assert_eq!(made(&all), (1, 1, true));
+    all.reverse();
+    assert_eq!(made(&all), (0, 0, false));
+    let (head, _) = main.standing(Some(&record)).unwrap().head.unwrap();
+    let longest = memory.get(&names::head(head.seq), MAX_HEAD).unwrap().unwrap().len();
+    assert!(longest < 32 << 10, "the head has {longest} bytes");
+    let verified = verify::verify(&*memory, &[main.own_key().unwrap()]).unwrap();
+    assert_eq!(verified.wrong, Vec::<String>::new());
+    let collected = gc::collect(&main, &main.standing(Some(&record)).unwrap()).unwrap();
+    assert_eq!(collected.condemned, 0, "what older publications name stays as long as they do");
+}
+
+#[test]
+fn a_group_that_is_missing_or_another_one_is_named_and_nothing_is_published() {
+    let (memory, keys, clock) = (Arc::new(Memory::default()), Keys::new(), Clock::new());
+    let main = holder(Arc::<Memory>::clone(&memory), "main", keys.pair(1).0, &clock);
+    let record = main.init("01JCLUSTER", None).unwrap();
+    let standing = main.standing(Some(&record)).unwrap();
+    publish::publish(&main, standing, &group::pack(&nodes(3)).unwrap(), Vec::new(), &BTreeMap::new())
+        .unwrap();
+    let (head, _) = main.standing(Some(&record)).unwrap().head.unwrap();
+    let name = head.groups[0].name();
+    let good = memory.get(&name, 1 << 20).unwrap().unwrap();
+    let read = || group::read_all(&*memory, &head.groups);
+    assert_eq!(read().unwrap().len(), 3);
+    let mut flipped = good.clone();
+    flipped[7] ^= 1;
+    for bad in [None, Some(flipped), Some([good.clone(), good.clone()].concat()), Some(good[1..].to_vec())] {
+        memory.delete(&name).unwrap();
+        if let Some(bad) = &bad {
+            memory.put(&name, bad).unwrap();
+        }
+        assert!(matches!(read(), Err(StoreError::Tampered(_))), "{bad:?}");
+        let verified = verify::verify(&*memory, &[main.own_key().unwrap()]).unwrap();
+        assert!(verified.wrong.iter().any(|wrong| wrong.contains(&name[10..])), "{:?}", verified.wrong);
+    }
 }

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use ssh_key::PublicKey;
 
 use super::envelope;
+use super::group::HeadNode;
 use super::head::Head;
 use super::names::{self, Area};
 use super::tree::Part;
 use super::upload::Upload;
-use super::{MAX_TREE, MAX_UPLOAD, Objects, Sha256, StoreError, chain, publish, trust};
+use super::{MAX_TREE, MAX_UPLOAD, Objects, Sha256, StoreError, chain, group, publish, trust};
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Publications.
     pub heads: u64,
-    /// Trees, parts, and what nodes uploaded.
+    /// Trees, groups of nodes, parts, and what nodes uploaded.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -45,8 +46,11 @@ pub fn verify(objects: &dyn Objects, keys: &[PublicKey]) -> Result<Verified, Sto
     verifier.leases()?;
     let last = verifier.heads()?;
     verifier.contents(&Area::main())?;
+    let groups = last.as_ref().map_or(&[][..], |head| &head.groups);
+    let nodes = verifier.note(group::read_all(objects, groups))?.unwrap_or_default();
+    let nodes: BTreeMap<&str, &HeadNode> = nodes.iter().map(|node| (&*node.name, node)).collect();
     for name in verifier.node_names()? {
-        verifier.node(&name, last.as_ref())?;
+        verifier.node(&name, nodes.get(&*name).copied())?;
     }
     Ok(verifier.found)
 }
@@ -95,6 +99,7 @@ impl Verifier<'_> {
             {
                 self.found.wrong.push(format!("{name} does not follow the one before it"));
             }
+            self.needed.extend(head.groups.iter().map(|group| (group.object, group.len)));
             for directory in &head.directories {
                 if self.needed.insert(directory.tree, directory.tree_len).is_some() {
                     continue;
@@ -151,13 +156,12 @@ impl Verifier<'_> {
         Ok(nodes)
     }
 
-    fn node(&mut self, node: &str, head: Option<&Head>) -> Result<(), StoreError> {
+    fn node(&mut self, node: &str, known: Option<&HeadNode>) -> Result<(), StoreError> {
         let Some(area) = Area::node(node) else {
             self.found.wrong.push(format!("{}{node} is no name of a node", names::NODES));
             return Ok(());
         };
         self.contents(&area)?;
-        let known = head.and_then(|head| head.node(node));
         let Some(key) = known.and_then(|node| PublicKey::from_openssh(&node.key).ok()) else { return Ok(()) };
         for name in self.objects.list(&area.uploads())? {
             let Some(object) = self.objects.get(&name, MAX_UPLOAD)? else { continue };

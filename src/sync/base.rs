@@ -64,7 +64,7 @@ pub(super) fn record_intent(
                 Root::Marked(marker) => marker.generation.clone(),
                 Root::Missing | Root::Unmarked | Root::Unusable(_) => None,
             };
-            EdgeHeader { root, generation, rules: edge.rules(), agreed: false, in_step: None }
+            EdgeHeader { root, generation, rules: edge.rules(), agreed: edge.tells_base, in_step: None }
         }
     };
     let empty = Tree::default();

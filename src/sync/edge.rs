@@ -7,7 +7,7 @@ use ulid::Ulid;
 
 use crate::disk::marker::Marker;
 use crate::model::{Digest, KeptTrees, Outcome, Owner, Tree};
-use crate::node::{Endpoint, NodeError};
+use crate::node::{Endpoint, News, NodeError};
 use crate::plan::{EdgeInput, EdgePlan, OwnerMap, apply, intent, kept};
 use crate::report::{Guard, Stage};
 use crate::snapshot::{Root, Scanned, loaded_digest};
@@ -27,6 +27,8 @@ pub(super) struct EdgeRun<'a> {
     pub(super) scanned: Scanned,
     /// What is recorded, if it is of this very root in this very state.
     pub(super) record: Option<EdgeRecord>,
+    /// Whether the node itself tells what both ends had in common, and nothing that is recorded does.
+    pub(super) tells_base: bool,
     /// Whether a run was cut off before Main knew that the node has noted that record too.
     pub(super) unconfirmed: bool,
     /// Whether the node has agreed with this Main on something since what is recorded.
@@ -44,7 +46,7 @@ pub(super) struct EdgeRun<'a> {
 pub(super) enum EdgeState {
     /// It may have to be planned.
     Open,
-    /// Both ends are as they were when the edge was last in step.
+    /// Both ends are as they were when the edge was last in step, or nothing is to be done for the node here.
     InStep,
     /// It was planned, and the plan was carried out as far as that went.
     Done,
@@ -74,7 +76,12 @@ pub(super) struct View {
 
 impl<'a> EdgeRun<'a> {
     /// An edge whose root was just scanned, matched with what Main has recorded of it.
-    pub(super) fn new(run: &Run<'_>, node: &'a str, spec: &'a EdgeSpec, scanned: Scanned) -> EdgeRun<'a> {
+    pub(super) fn new(
+        run: &Run<'_>,
+        node: &'a str,
+        spec: &'a EdgeSpec,
+        (scanned, news): (Scanned, News),
+    ) -> EdgeRun<'a> {
         let mut edge = EdgeRun {
             spec,
             node,
@@ -82,12 +89,17 @@ impl<'a> EdgeRun<'a> {
             view: None,
             scanned,
             record: None,
+            tells_base: news == News::Changes,
             unconfirmed: false,
             is_ahead: false,
             state: EdgeState::Open,
             result: EdgeResult::default(),
         };
-        edge.match_record(run);
+        match (news, &edge.scanned.root) {
+            (News::Tree, _) | (_, Root::Unusable(_)) => edge.match_record(run),
+            (News::Changes, _) => {}
+            (News::Nothing, _) => edge.state = EdgeState::InStep,
+        }
         edge
     }
 
@@ -226,7 +238,7 @@ impl<'a> EdgeRun<'a> {
     ) -> Result<View, NodeError> {
         let main = &origin.tree;
         let stored = self.record.as_ref().map(EdgeRecord::base).transpose().map(|base| base.map(Arc::new));
-        let is_agreed = self.record.as_ref().is_some_and(|record| record.agreed);
+        let is_agreed = self.tells_base || self.record.as_ref().is_some_and(|record| record.agreed);
         // A node that was left alone has the base; one without a base may have been filled by other means, with
         // what Main has.
         let base = stored.as_ref().ok().and_then(Option::as_ref).filter(|_| is_agreed);
@@ -243,7 +255,7 @@ impl<'a> EdgeRun<'a> {
                 None
             }
         };
-        let base = base.map(|base| session.common(self.name(), &base).map_or(base, Arc::new));
+        let base = session.common(self.name(), base.as_deref()).map(Arc::new).or(base);
         // A base that was never agreed on knows some paths only, if any.
         let base = base.filter(|base| is_agreed || !base.is_empty());
         let kept = self.kept();

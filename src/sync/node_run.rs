@@ -9,7 +9,7 @@ use crate::model::escape::escape_for_people;
 use crate::model::{ReloadOutcome, Side};
 use crate::node::{Endpoint, MACHINE_FILE, NodeError, NodeErrorKind, NodeSession, READ_ONLY};
 use crate::report::{NodeState, Problem, Stage};
-use crate::sync::edge::EdgeRun;
+use crate::sync::edge::{EdgeRun, EdgeState};
 use crate::sync::lock;
 use crate::sync::machines::Expected;
 use crate::sync::result;
@@ -108,8 +108,12 @@ impl<'a> NodeRun<'a> {
         let specs: Vec<_> = self.spec.edges.iter().map(|edge| edge.scan.clone()).collect();
         let scanned = session.scan_all(&specs)?;
         let edges = self.spec.edges.iter().zip(scanned);
-        let edges: Vec<_> =
-            edges.map(|(edge, scanned)| EdgeRun::new(run, &self.spec.name, edge, scanned)).collect();
+        let edges: Vec<_> = edges
+            .map(|(edge, scanned)| {
+                let news = session.news(&edge.scan.directory);
+                EdgeRun::new(run, &self.spec.name, edge, (scanned, news))
+            })
+            .collect();
         if let Some(edge) = edges.iter().find(|edge| edge.is_ahead) {
             let detail = format!(
                 "the node has had a later run of this Main in {} than this host knows of: this host is a copy of Main, or was \
@@ -183,8 +187,8 @@ impl<'a> NodeRun<'a> {
     /// Whether nothing is left to do in a directory of this node, if it has a part in it.
     pub(super) fn has_finished(&self, directory: &str) -> bool {
         let is_in_step = |edge: &EdgeRun<'_>| {
-            edge.record.as_ref().is_some_and(|record| record.in_step.is_some())
-                && edge.result.has_not_failed()
+            let is_recorded = || edge.record.as_ref().is_some_and(|record| record.in_step.is_some());
+            (edge.state == EdgeState::InStep || is_recorded()) && edge.result.has_not_failed()
         };
         let has_part = self.spec.edges.iter().any(|edge| edge.directory.name == directory);
         !has_part

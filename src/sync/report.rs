@@ -272,6 +272,7 @@ mod tests {
             loaded: scanned.loaded,
             scanned,
             record: None,
+            tells_base: false,
             unconfirmed: false,
             is_ahead: false,
             state: EdgeState::Done,

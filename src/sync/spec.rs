@@ -156,9 +156,6 @@ impl Spec {
 impl Spec {
     /// Adds a node that follows the store: what it has uploaded of two-way directories is taken in.
     pub(crate) fn add_follower(&mut self, config: &Config, node: &Node, options: &Options) {
-        if !options.nodes.is_empty() && !options.nodes.contains(&node.name) {
-            return;
-        }
         let two_way = self.directories.iter().filter(|directory| directory.is_two_way());
         let edges = two_way.filter_map(|spec| {
             let directory = config.directories.iter().find(|directory| directory.name == spec.name)?;

@@ -13,7 +13,8 @@ use xds_sync::model::{
     ConflictPolicy, DeletePolicy, Digest, Direction, Entry, File, MaxLoss, Meta, Owner, RelPathBuf, Tree,
 };
 use xds_sync::store::blobs::pack;
-use xds_sync::store::head::{Head, HeadDirectory, HeadNode};
+use xds_sync::store::group::{self, Group, HeadNode};
+use xds_sync::store::head::{Head, HeadDirectory};
 use xds_sync::store::lease::{Alive, Lease};
 use xds_sync::store::names::{self, Area};
 use xds_sync::store::tree::{Part, Parts};
@@ -139,6 +140,16 @@ impl Publisher {
         }
     }
 
+    /// Puts the nodes into the store.
+    fn put(&self, nodes: &[HeadNode]) -> Vec<Group> {
+        let packed = group::pack(nodes).unwrap();
+        let put = |packed: &group::Packed| {
+            self.objects.create(&packed.group.name(), packed.bytes()).unwrap();
+            packed.group
+        };
+        packed.iter().map(put).collect()
+    }
+
     pub(crate) fn publish(&mut self) {
         self.seq += 1;
         let key = fs::read_to_string(self.path("node.pub")).unwrap();
@@ -161,7 +172,7 @@ impl Publisher {
             agent: "0.1.0".to_owned(),
             min_agent: "0.1.0".to_owned(),
             reason: "publish".to_owned(),
-            nodes: others.chain([node("mds1".to_owned())]).collect(),
+            groups: self.put(&others.chain([node("mds1".to_owned())]).collect::<Vec<HeadNode>>()),
             directories: vec![self.directory("moh"), self.directory("rec")],
         };
         let object = envelope::seal(&self.path("main"), &head).unwrap();

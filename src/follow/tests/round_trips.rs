@@ -9,6 +9,8 @@ use crate::follow::Follower;
 use crate::follow::run::Outcome;
 use crate::hub;
 use crate::hub::tests::Hub;
+use crate::store::chain::{self, Found};
+use crate::store::group::Group;
 use crate::store::names::{self, Area};
 use crate::store::{Asker, Created, Objects, StoreError, StoreSpec, open_for_node};
 
@@ -121,7 +123,63 @@ fn what_a_node_keeps_does_not_depend_on_how_many_follow_and_a_publication_is_rea
         assert!(trusted.contains("\"mds1\"") && !trusted.contains("other1"), "{trusted}");
         trusted.len()
     };
-    assert_eq!(kept(0), kept(300));
+    // But for the digits of its group's length.
+    assert!(kept(0).abs_diff(kept(300)) < 4);
+}
+
+#[test]
+fn of_ten_thousand_nodes_each_reads_its_own_group_and_only_when_that_has_changed() {
+    let mut site = Site::new();
+    site.others = 10_000;
+    site.publish();
+    let asks = Asks::default();
+    let mut follower = site.follower();
+    let told = Arc::clone(&asks);
+    follower.machine.open = Arc::new(move |spec: &StoreSpec, asker: Asker<'_>| {
+        Ok(Arc::new(Telling(open_for_node(spec, asker)?, Arc::clone(&told))))
+    });
+    let pass = |site: &Site| {
+        let passed = site.pass_of(&follower);
+        assert_eq!((passed.exit_code, &passed.outcome), (0, &Outcome::Current), "{:?}", passed.report);
+        std::mem::take(&mut *asks.lock().unwrap())
+    };
+    let groups = |site: &Site| {
+        let key = ssh_key::PublicKey::read_openssh_file(&site.path("main.pub")).unwrap();
+        let Found::New(newest) = chain::newest(&*site.objects, &key, None, None).unwrap() else { panic!() };
+        (newest.head.group_of("mds1").unwrap().name(), newest.head.groups)
+    };
+    let (own, all) = groups(&site);
+    assert_eq!(all.len(), 128);
+    // Together with the next publication, if there is one.
+    let with_group = |asks: &[String], own: &str, next: u64| {
+        let found: Vec<String> = asks.iter().filter(|asked| asked.contains(own)).cloned().collect();
+        assert_eq!(found, [format!("{} {own}", names::head(next))]);
+        let is_other =
+            |group: &Group| group.name() != own && asks.iter().any(|asked| asked.contains(&group.name()));
+        assert!(!all.iter().any(is_other), "{asks:?}");
+    };
+    with_group(&pass(&site), &own, 2);
+    assert_eq!(pass(&site), [[names::alive(1), names::lease(2), names::head(2)].join(" ")]);
+
+    // A file has changed, and no node.
+    site.set("moh", "a.wav", b"two");
+    site.publish();
+    let asked = pass(&site);
+    assert!(!asked.iter().any(|asked| asked.contains(&own)), "{asked:?}");
+    let requests = asked.len();
+    // A node has.
+    site.taken = 1;
+    site.set("moh", "a.wav", b"three");
+    site.publish();
+    let (changed, _) = groups(&site);
+    assert_ne!(changed, own);
+    let asked = pass(&site);
+    with_group(&asked, &changed, 4);
+    assert_eq!(
+        (asked.len(), site.standing().taken),
+        (requests, 1),
+        "it costs no round trip of its own: {asked:?}"
+    );
 }
 
 #[test]

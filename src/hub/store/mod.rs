@@ -34,7 +34,7 @@ use waiters::Waiters;
 
 use super::guest::Guest;
 use crate::enroll::waiting::WaitingRoom;
-use crate::store::{Created, MAX_CHANGES, Objects, StoreError, pass, several};
+use crate::store::{Created, MAX_CHANGES, Objects, StoreError, names, pass, several};
 
 /// Where objects are.
 const OBJECTS: &str = "/store/{*name}";
@@ -184,6 +184,13 @@ fn limit_of(service: &Service, member: &Member, name: &str) -> Result<u64, Refus
     }
 }
 
+/// Notes that an object is handed out.
+fn note(service: &Service, name: &str, object: Option<&Vec<u8>>) {
+    if let Some(seq) = names::seq_in(name).filter(|_| object.is_some()) {
+        service.shelf.handed_out(seq);
+    }
+}
+
 async fn read_object(
     service: &Arc<Service>,
     name: String,
@@ -199,7 +206,9 @@ async fn read_object(
     let turn = service.turn(&member).await?;
     let get = move |service: &Service| {
         let limit = limit_of(service, &member, &name)?;
-        service.objects.get(&name, limit).map_err(|error| refused(&error))
+        let object = service.objects.get(&name, limit).map_err(|error| refused(&error))?;
+        note(service, &name, object.as_ref());
+        Ok(object)
     };
     let bytes = service.blocking(get).await?;
     let bytes = bytes.ok_or_else(|| (StatusCode::NOT_FOUND, "there is no such object".to_owned()))?;
@@ -247,6 +256,7 @@ async fn several_objects(
         let limited = |name| Ok((name, limit_of(service, &member, name)?.min(several::LONGEST)));
         let wanted = asked.names.split(',').map(limited).collect::<Result<Vec<(&str, u64)>, Refused>>()?;
         let objects = service.objects.get_all(&wanted).map_err(|error| refused(&error))?;
+        wanted.iter().zip(&objects).for_each(|((name, _), object)| note(service, name, object.as_ref()));
         Ok(several::write(&objects))
     };
     Ok(holding(turn, service.blocking(get).await?))

@@ -8,7 +8,7 @@ use crate::store::{MAX_CHANGES, MAX_HEAD, MAX_PART, MAX_SMALL, MAX_TREE, MAX_UPL
 pub(super) enum Readable {
     /// All nodes may, up to so many bytes.
     All(u64),
-    /// Those may that are to have a directory of which it is.
+    /// Those may that are to have a directory of which it is, or are in the group of nodes that it is.
     Object(Sha256),
     /// Names below this.
     List,

@@ -9,7 +9,9 @@ use ssh_key::PublicKey;
 
 use super::members::Member;
 use crate::store::chain::{self, Found, Seen};
-use crate::store::{Objects, Sha256, StoreError, blobs, names::Area, tree};
+use crate::store::group::Group;
+use crate::store::head::Head;
+use crate::store::{Objects, Sha256, StoreError, blobs, group, names::Area, tree};
 
 /// How often the store is asked whether there is a newer publication, however many wait for one.
 const LOOK: Duration = Duration::from_millis(500);
@@ -31,7 +33,13 @@ struct Known {
     looked: Option<SystemTime>,
     seen: Option<Seen>,
     /// The newest last.
-    publications: Vec<Vec<Directory>>,
+    publications: Vec<Publication>,
+}
+
+struct Publication {
+    /// Each is for the nodes in it.
+    groups: Vec<Group>,
+    directories: Vec<Directory>,
 }
 
 /// A directory of a publication.
@@ -52,7 +60,15 @@ impl Shelf {
         Ok(known.seen.as_ref().map_or((0, 0), |seen| (seen.epoch, seen.seq)))
     }
 
-    /// Whether one of Main's objects is of a directory that this node is to have.
+    /// A node has read a publication: what belongs to it is asked for next, and may be newer than what is known here.
+    pub(super) fn handed_out(&self, seq: u64) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.seen.as_ref().is_none_or(|seen| seen.seq < seq) {
+            known.looked = None;
+        }
+    }
+
+    /// Whether one of Main's objects is the group of nodes that this node is in, or of a directory that it is to have.
     pub(super) fn may_read(
         &self,
         member: &Member,
@@ -75,13 +91,8 @@ impl Shelf {
         let key = key.ok_or_else(|| {
             StoreError::Local("Main's public key cannot be read here: run `xds-sync init`".to_owned())
         })?;
-        if let Found::New(newest) = chain::newest(&*self.objects, &key, known.seen.as_ref())? {
-            let directories = newest.head.directories.iter().map(|directory| {
-                let objects = self.objects_of(&directory.tree, directory.tree_len)?;
-                Ok(Directory { labels: directory.labels.clone(), objects })
-            });
-            let directories = directories.collect::<Result<Vec<Directory>, StoreError>>()?;
-            known.publications.push(directories);
+        if let Found::New(newest) = chain::newest(&*self.objects, &key, known.seen.as_ref(), None)? {
+            known.publications.push(self.publication(&newest.head)?);
             let old = known.publications.len().saturating_sub(KEPT);
             known.publications.drain(..old);
             let (head, hash) = (newest.head, newest.hash);
@@ -90,6 +101,14 @@ impl Shelf {
         }
         known.looked = Some(now);
         Ok(())
+    }
+
+    fn publication(&self, head: &Head) -> Result<Publication, StoreError> {
+        let directories = head.directories.iter().map(|directory| {
+            let objects = self.objects_of(&directory.tree, directory.tree_len)?;
+            Ok(Directory { labels: directory.labels.clone(), objects })
+        });
+        Ok(Publication { groups: head.groups.clone(), directories: directories.collect::<Result<_, _>>()? })
     }
 
     /// A tree, and all that it names.
@@ -105,8 +124,13 @@ impl Known {
     fn has(&self, member: &Member, object: &Sha256) -> bool {
         let is_for =
             |labels: &[String]| labels.is_empty() || labels.iter().any(|label| member.labels.contains(label));
-        let mut directories = self.publications.iter().flatten();
-        directories.any(|directory| is_for(&directory.labels) && directory.objects.contains(object))
+        self.publications.iter().any(|Publication { groups, directories }| {
+            let own = groups.get(group::place(&member.name, groups.len()));
+            own.is_some_and(|own| own.object == *object)
+                || directories
+                    .iter()
+                    .any(|directory| is_for(&directory.labels) && directory.objects.contains(object))
+        })
     }
 }
 

@@ -11,13 +11,15 @@ use crate::hub::Limits;
 use crate::hub::tests::Hub;
 use crate::model::{Digest, Entry, File, Meta, Owner, RelPathBuf, Tree};
 use crate::store::envelope::tests::Keys;
+use crate::store::group::Group;
 use crate::store::head::tests::{directory, head};
 use crate::store::lease::{Alive, Lease};
 use crate::store::names::{self, Area};
 use crate::store::objects::memory::Memory;
 use crate::store::tree::Parts;
 use crate::store::{
-    Asker, FORMAT, MAX_PART, MAX_SMALL, MAX_UPLOAD, Sha256, StoreSpec, blobs, envelope, open_for_node, tree,
+    Asker, FORMAT, MAX_HEAD, MAX_PART, MAX_SMALL, MAX_UPLOAD, Sha256, StoreSpec, blobs, envelope,
+    open_for_node, tree,
 };
 
 /// A hub that serves a store, in which Main has published for two nodes.
@@ -65,6 +67,16 @@ impl Site {
         self.keys.pair(seed).0
     }
 
+    /// Puts the groups of nodes into the store: mds2 is in the first one, mds1 in the other.
+    fn groups(&self) -> Vec<Group> {
+        let group = |text: &str| {
+            let group = Group { object: Sha256::of(text.as_bytes()), len: text.len() as u64 };
+            self.objects.put(&group.name(), text.as_bytes()).unwrap();
+            group
+        };
+        ["with mds2", "with mds1"].map(group).into()
+    }
+
     /// Publishes one file for each label. Returns the objects of these files.
     fn publish(&mut self, seq: u64) -> [String; 2] {
         let mut stored = Vec::new();
@@ -88,7 +100,9 @@ impl Site {
             let labels = vec![label.to_owned()];
             crate::store::head::HeadDirectory { labels, tree, tree_len, ..directory(label) }
         });
-        let head = crate::store::head::Head { prev: self.last, directories: directories.into(), ..head(seq) };
+        let directories = directories.into();
+        let head =
+            crate::store::head::Head { prev: self.last, directories, groups: self.groups(), ..head(seq) };
         let object = envelope::seal(&self.identity(1), &head).unwrap();
         self.objects.put(&names::head(seq), &object).unwrap();
         let hash = Sha256::of(&object);
@@ -147,19 +161,21 @@ fn a_node_reads_what_is_for_it_and_nothing_else() {
         site.node("mds9", 2).get(&names::head(1), MAX_SMALL),
         "mds9 is not approved yet: run `xds-sync nodes approve mds9` on Main",
     );
-    // What is published later can be read at once.
+    // What is published later can be read by who has read that publication.
     let [paris, _] = site.publish(2);
-    // The hub looks at the store again soon.
-    let mut found = mds1.get(&paris, MAX_PART);
-    while found.is_err() {
-        found = mds1.get(&paris, MAX_PART);
+    assert!(mds1.get(&names::head(2), MAX_HEAD).unwrap().is_some());
+    assert!(mds1.get(&paris, MAX_PART).unwrap().is_some());
+    let [first, second] = [0, 1].map(|place| site.groups()[place].name());
+    for (node, own, other) in [(&mds1, &second, &first), (&mds2, &first, &second)] {
+        let head = names::head(2);
+        assert_eq!(node.get_all(&[(&*head, MAX_HEAD), (&**own, 9)]).unwrap()[1].as_ref().unwrap().len(), 9);
+        refuses(node.get(other, 9), "is not for this node");
     }
-    assert!(found.unwrap().is_some());
     site.hub.end();
 }
 
 fn chain_of(objects: &dyn Objects, key: &PublicKey) -> u64 {
-    match crate::store::chain::newest(objects, key, None).unwrap() {
+    match crate::store::chain::newest(objects, key, None, None).unwrap() {
         crate::store::chain::Found::New(newest) => newest.head.seq,
         other => panic!("{other:?}"),
     }

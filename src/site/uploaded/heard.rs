@@ -1,7 +1,5 @@
 //! What followers tell of themselves in the store, for whoever asks Main how its nodes are.
 
-use ssh_key::PublicKey;
-
 use super::Followers;
 use super::uploads::MOST;
 use crate::report::{Follows, NodeReport, Report};
@@ -14,14 +12,14 @@ impl Followers {
     /// Adds to a report what each follower has told last. `newest` is the newest publication.
     pub(crate) fn tell(&self, report: &mut Report, newest: u64) {
         let known = report.nodes.iter_mut().filter_map(|node| {
-            let (key, area) = (self.keys.get(&node.name)?, Area::node(&node.name)?);
-            Some(((node, key), area.status()))
+            let area = Area::node(&node.name).filter(|_| self.has(&node.name))?;
+            Some((node, area.status()))
         });
-        let (nodes, names): (Vec<(&mut NodeReport, &PublicKey)>, Vec<String>) = known.unzip();
+        let (nodes, names): (Vec<&mut NodeReport>, Vec<String>) = known.unzip();
         let found = get_each(&*self.objects, &names, MAX_SMALL);
-        for (((node, key), name), found) in nodes.into_iter().zip(&names).zip(found) {
+        for ((node, name), found) in nodes.into_iter().zip(&names).zip(found) {
             let status = found.and_then(|object| match object {
-                Some(object) => self.heard(&node.name, key, name, &object),
+                Some(object) => self.heard(&node.name, name, &object),
                 None => Ok(None),
             });
             let mut follows = follows(status.as_ref(), newest);
@@ -57,14 +55,8 @@ impl Followers {
     }
 
     /// The status that a node has signed. `None`: it has left none yet.
-    fn heard(
-        &self,
-        node: &str,
-        key: &PublicKey,
-        name: &str,
-        object: &[u8],
-    ) -> Result<Option<NodeStatus>, StoreError> {
-        let status: NodeStatus = envelope::open(object, std::slice::from_ref(key), name)?;
+    fn heard(&self, node: &str, name: &str, object: &[u8]) -> Result<Option<NodeStatus>, StoreError> {
+        let status: NodeStatus = envelope::open(object, &[self.key(node)?], name)?;
         // Of another store, or of another node with this key.
         Ok(Some(status).filter(|status| status.cluster == self.cluster && status.node == node))
     }

@@ -13,11 +13,12 @@ use crate::model::{
     Action, Meta, Outcome, Owner, Pruned, ReloadOutcome, ReloadState, Space, Step, TrashKeep, Tree,
 };
 use crate::node::{
-    Attempt, Describe, Description, Endpoint, KeyChange, MainKeys, NodeError, NodeErrorKind, PreparedRoot,
-    Refusal, Trashless,
+    Attempt, Describe, Description, Endpoint, KeyChange, MainKeys, News, NodeError, NodeErrorKind,
+    PreparedRoot, Refusal, Trashless,
 };
 use crate::reload::ReloadRequest;
 use crate::snapshot::{Root, ScanSpec, Scanned, loaded_digest, tree_digest};
+use crate::state::EdgeRecord;
 use crate::store::StoreError;
 use crate::store::blobs::StoreSource;
 use crate::store::names::Area;
@@ -29,22 +30,64 @@ const FOLLOWS: &str = "it follows the store, and Main never connects to it";
 
 /// What a node has uploaded, as a node.
 pub(super) struct UploadedSession {
-    of: Followers,
+    of: Arc<Followers>,
     node: String,
     key: PublicKey,
     uploads: Uploads,
-    /// Directory → what the node has there: what was agreed on, with its uploads, and what this run has done since.
+    /// The directories that were scanned.
+    held: HashMap<String, Held>,
+    /// Directory → what the node has there: what both ends had in common, with its uploads, and what this run has done since.
     trees: HashMap<String, Arc<Tree>>,
 }
 
+/// What a directory is held against.
+#[derive(Clone)]
+enum Held {
+    /// Nothing: nothing was uploaded of it. Neither a record nor a tree is read then.
+    Nothing,
+    /// What is recorded, since Main has decided on some of what was uploaded.
+    Record,
+    /// What is published; none: it is not yet.
+    Published(Option<Arc<Tree>>),
+}
+
 impl UploadedSession {
-    pub(super) fn new(of: Followers, node: String, key: PublicKey) -> UploadedSession {
-        UploadedSession { of, node, key, uploads: Uploads::default(), trees: HashMap::new() }
+    pub(super) fn new(of: Arc<Followers>, node: String, key: PublicKey) -> UploadedSession {
+        let (held, trees) = (HashMap::new(), HashMap::new());
+        UploadedSession { of, node, key, uploads: Uploads::default(), held, trees }
     }
 
     fn tree_of(&self, directory: &str) -> Result<&Arc<Tree>, NodeError> {
         let not_scanned = || NodeError::new(NodeErrorKind::Lost, format!("{directory} was not scanned"));
         self.trees.get(directory).ok_or_else(not_scanned)
+    }
+
+    /// What is recorded of a directory, with the store that this is: with another one both have nothing in common.
+    fn record(&self, directory: &str) -> Option<EdgeRecord> {
+        let record = self.of.state.edge(directory, &self.node).ok().flatten();
+        record.filter(|record| record.root == self.of.cluster)
+    }
+
+    /// Looks at a directory for the first time.
+    fn hold(&mut self, directory: &str) -> Result<Held, NodeError> {
+        let Some(changed) = self.uploads.directories.get(directory).filter(|changed| !changed.is_empty())
+        else {
+            return Ok(Held::Nothing);
+        };
+        let (held, base) = match self.record(directory) {
+            Some(record) => {
+                let base = Some(record).filter(|record| record.agreed).and_then(|record| record.base().ok());
+                (Held::Record, base.map(Arc::new))
+            }
+            None => {
+                let published = self.of.published(directory).map_err(|error| lost(&error))?;
+                (Held::Published(published.clone()), published)
+            }
+        };
+        let now = changed.now(base.as_deref().unwrap_or(&Tree::default()));
+        self.trees.insert(directory.to_owned(), Arc::new(now));
+        self.note();
+        Ok(held)
     }
 
     /// What Main is to know of this node when the run is over.
@@ -57,9 +100,11 @@ impl UploadedSession {
 
 impl Endpoint for UploadedSession {
     fn begin(&mut self, _: &str, _: bool) -> Result<(), NodeError> {
+        self.held.clear();
         self.trees.clear();
         self.of.seen().remove(&self.node);
         self.uploads = Uploads::read(&self.of, &self.node, &self.key).map_err(|error| lost(&error))?;
+        self.note();
         Ok(())
     }
 
@@ -69,25 +114,27 @@ impl Endpoint for UploadedSession {
 
     fn scan(&mut self, spec: &ScanSpec) -> Result<Scanned, NodeError> {
         let name = &spec.directory;
-        let record = self.of.state.edge(name, &self.node).ok().flatten();
-        if !self.trees.contains_key(name) {
-            match spec.rules() {
-                Ok(rules) => self.uploads.keep_out(name, &rules),
-                Err(why) => return Ok(Scanned::unusable(why)),
+        if !self.held.contains_key(name) {
+            if self.uploads.directories.contains_key(name) {
+                match spec.rules() {
+                    Ok(rules) => self.uploads.keep_out(name, &rules),
+                    Err(why) => return Ok(Scanned::unusable(why)),
+                }
             }
-            let base = record.as_ref().filter(|record| record.agreed).and_then(|record| record.base().ok());
-            let base = base.unwrap_or_default();
-            let now = self.uploads.directories.get(name).map(|changed| changed.now(&base));
-            self.trees.insert(name.clone(), Arc::new(now.unwrap_or(base)));
-            self.note();
+            let held = self.hold(name)?;
+            self.held.insert(name.clone(), held);
         }
-        let tree = self.tree_of(name)?;
-        let (id, generation) = match record {
-            Some(record) => (record.root, record.generation),
-            None => (self.of.cluster.clone(), None),
+        let record = match self.held.get(name) {
+            Some(Held::Record) => self.record(name),
+            Some(Held::Nothing | Held::Published(_)) | None => None,
         };
+        let root = record.map_or(Root::Unmarked, |record| {
+            Root::Marked(Marker { id: record.root, generation: record.generation })
+        });
+        let empty = Arc::default();
+        let tree = self.trees.get(name).unwrap_or(&empty);
         Ok(Scanned {
-            root: Root::Marked(Marker { id, generation }),
+            root,
             digest: tree_digest(tree),
             loaded: loaded_digest(tree),
             entries: tree.len() as u64,
@@ -102,8 +149,21 @@ impl Endpoint for UploadedSession {
         self.tree_of(directory).cloned()
     }
 
-    fn common(&self, directory: &str, base: &Tree) -> Option<Tree> {
-        Some(self.uploads.directories.get(directory)?.before(base))
+    fn news(&self, directory: &str) -> News {
+        match self.held.get(directory) {
+            Some(Held::Nothing) => News::Nothing,
+            Some(Held::Published(_)) => News::Changes,
+            Some(Held::Record) | None => News::Tree,
+        }
+    }
+
+    fn common(&self, directory: &str, base: Option<&Tree>) -> Option<Tree> {
+        let changed = self.uploads.directories.get(directory)?;
+        match self.held.get(directory)? {
+            Held::Published(published) => Some(changed.before_any(published.as_deref()?)),
+            Held::Record => Some(changed.before(base?)),
+            Held::Nothing => None,
+        }
     }
 
     fn known_owners(&mut self, owners: &[Owner]) -> Result<Vec<Owner>, NodeError> {
@@ -113,13 +173,11 @@ impl Endpoint for UploadedSession {
 
     fn prepare(
         &mut self,
-        directory: &str,
+        _: &str,
         _: &TrashKeep,
         _: Option<&Meta>,
     ) -> Result<Attempt<PreparedRoot>, NodeError> {
-        let record = self.of.state.edge(directory, &self.node).ok().flatten();
-        let id = record.map_or_else(|| self.of.cluster.clone(), |record| record.root);
-        Ok(Ok(PreparedRoot { id, pruned: Pruned::default() }))
+        Ok(Ok(PreparedRoot { id: self.of.cluster.clone(), pruned: Pruned::default() }))
     }
 
     fn clear_stage(&mut self, _: &str) -> Result<Attempt<()>, NodeError> {

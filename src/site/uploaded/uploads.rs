@@ -110,12 +110,23 @@ impl Uploads {
 }
 
 impl Changed {
+    /// Whether nothing has changed, by Main's rules.
+    pub(super) fn is_empty(&self) -> bool {
+        self.now.is_empty()
+    }
+
     /// What the node has, which had `base` before.
     pub(super) fn now(&self, base: &Tree) -> Tree {
         sound(base.with(&self.now))
     }
 
-    /// What both ends had in common before the node's changes. What Main has recorded may be later: at such a path Main has
+    /// What both ends had in common before the node's changes, where Main has decided on none of them yet: `published` is
+    /// what all who had changed nothing have in common with it.
+    pub(super) fn before_any(&self, published: &Tree) -> Tree {
+        sound(published.with(&self.expected))
+    }
+
+    /// The same, where Main has decided on some of them, and `base` is on record. That may be later: at such a path Main has
     /// changed something as well, and the node did not know of it.
     pub(super) fn before(&self, base: &Tree) -> Tree {
         let is_new =

@@ -1,5 +1,6 @@
 //! Many followers in this process, each with its own state, keys and roots, at one store: what each of them costs, and what
-//! their number costs Main.
+//! their number costs Main. Where there are more than some hundreds, some hundreds make passes, and the others have told once
+//! how they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,15 @@ use std::time::{Duration, Instant, SystemTime};
 use ssh_key::private::Ed25519Keypair;
 use ssh_key::{LineEnding, PrivateKey};
 use xds_sync::follow::{Asked, Follower, Machine};
-use xds_sync::store::{Asker, Created, Objects, StoreError, StoreSpec, open_for_node};
+use xds_sync::store::names::Area;
+use xds_sync::store::status::NodeStatus;
+use xds_sync::store::{Asker, Created, FORMAT, Objects, StoreError, StoreSpec, envelope, open_for_node};
 use xds_sync::sync::Silent;
 use xds_sync::threads::side_by_side;
 
-const COUNTS: [usize; 3] = [10, 100, 500];
+const COUNTS: [usize; 3] = [10, 500, 10_000];
+/// Followers that make passes, at most.
+const ALIVE: usize = 500;
 /// Passes of each kind that are measured, at least.
 const PASSES: usize = 300;
 /// Publications that are measured.
@@ -126,6 +131,9 @@ impl Site {
             config += &format!(
                 "[[node]]\nname = '{name}'\nvia = 'store'\nkey = '{public}'\npaths = {{ moh = '{at}/moh' }}\n"
             );
+            if number > ALIVE {
+                continue;
+            }
             let text = format!(
                 "roots = ['{at}/moh']\nstate_dir = '{at}/state'\n[store]\nurl = 'file://{}'\n[follow]\nname = '{name}'\n\
                  main_key = '{}'\nidentity = '{at}/key'\n",
@@ -139,11 +147,41 @@ impl Site {
         let mut site = Site { dir, program: program.into(), followers: Vec::new(), requests };
         site.main(&["store", "init"]);
         site.main(&["publish"]);
+        (ALIVE + 1..=count).for_each(|number| site.has_told(number));
         let opened = followers.into_iter().map(|(file, machine)| {
             Follower::open(&file, machine, Arc::new(Silent), Arc::default()).expect("a follower")
         });
         site.followers = opened.collect();
         site
+    }
+
+    /// Leaves the status of a follower that makes no pass.
+    fn has_told(&self, number: usize) {
+        let node = format!("mds{number}");
+        let lease =
+            fs::read_to_string(self.dir.path().join("store/v1/leases/0000000001.xds")).expect("a lease");
+        let status = NodeStatus {
+            v: FORMAT,
+            cluster: lease
+                .split('"')
+                .skip_while(|word| *word != "cluster")
+                .nth(2)
+                .expect("a store")
+                .to_owned(),
+            node: node.clone(),
+            time: "2026-01-02T03:04:05Z".to_owned(),
+            agent: String::new(),
+            state: "current".to_owned(),
+            epoch: 1,
+            seq: 1,
+            uploaded: 0,
+            error: None,
+        };
+        let key = self.dir.path().join(format!("nodes/{number}/key"));
+        let area = Area::node(&node).expect("a name");
+        let path = self.dir.path().join("store").join(area.status());
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+        fs::write(path, envelope::seal(&key, &status).expect("a status")).expect("a status");
     }
 
     fn main(&self, arguments: &[&str]) {
@@ -176,14 +214,27 @@ impl Site {
     /// and what it cost each follower.
     fn publication(&self, number: usize) -> (Cost, Cost) {
         fs::write(self.dir.path().join("main/0"), format!("change {number}")).expect("a file");
+        (self.cost_of(&["publish"]), self.pass(1))
+    }
+
+    /// A publication in which one node has another label.
+    fn labelled(&self) -> Cost {
+        let path = self.dir.path().join("config.toml");
+        let config = fs::read_to_string(&path).expect("a configuration");
+        let labelled = config.replacen("name = 'mds7'\n", "name = 'mds7'\nlabels = ['paris']\n", 1);
+        fs::write(&path, labelled).expect("a configuration");
+        self.cost_of(&["publish"])
+    }
+
+    /// What a command costs Main, with the objects that it writes.
+    fn cost_of(&self, arguments: &[&str]) -> Cost {
         let (began, processor, objects) = (Instant::now(), processor_of_children(), self.objects());
-        self.main(&["publish"]);
-        let main = Cost {
+        self.main(arguments);
+        Cost {
             time: began.elapsed().as_secs_f64(),
             processor: processor_of_children() - processor,
             requests: (self.objects() - objects) as f64,
-        };
-        (main, self.pass(1))
+        }
     }
 
     /// How many objects Main has in the store.
@@ -229,13 +280,22 @@ fn mean(costs: &[Cost]) -> Cost {
 
 /// In rounds, so that what slows this machine down slows down all of them: each has its turn with each number of followers.
 pub(crate) fn measure(program: &str, rounds: usize) {
-    let cases = ["first pull of 20 files", "nothing new", "one file changed", "a publication of one file"];
+    let cases = [
+        "first pull of 20 files",
+        "nothing new",
+        "one file changed",
+        "a publication of one file",
+        "a publication of one label",
+        "a run with nothing new",
+    ];
     let mut costs = vec![vec![Vec::new(); COUNTS.len()]; cases.len()];
     for _ in 0..rounds {
         for (at, count) in COUNTS.into_iter().enumerate() {
             let site = Site::new(program, count);
             costs[0][at].push(site.pass(1));
             costs[1][at].push(site.pass((PASSES / count).max(1)));
+            costs[4][at].push(site.labelled());
+            costs[5][at].push(site.cost_of(&["sync"]));
             let (main, each): (Vec<Cost>, Vec<Cost>) =
                 (0..PUBLICATIONS).map(|number| site.publication(number)).unzip();
             costs[2][at].push(mean(&each));
@@ -243,8 +303,8 @@ pub(crate) fn measure(program: &str, rounds: usize) {
         }
     }
     for (case, costs) in cases.iter().zip(costs) {
-        let (who, what) =
-            if case.contains("publication") { ("Main", "objects") } else { ("each", "requests") };
+        let is_mains = case.contains("publication") || case.contains("run");
+        let (who, what) = if is_mains { ("Main", "objects") } else { ("each", "requests") };
         let first = median(costs[0].clone());
         for (count, costs) in COUNTS.into_iter().zip(costs) {
             let Cost { time, processor, requests } = median(costs);
