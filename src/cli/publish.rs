@@ -158,6 +158,9 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
         record::run(site.state(), report, code, Scope { nodes: &nodes, ..Scope::default() });
     }
     let mut published = published?;
+    if !args.dry_run {
+        record::publication(site.state());
+    }
     if let Some(report) = &mut taken_in {
         published.problems.extend(lost(report));
         published.problems.append(&mut report.problems);

@@ -18,6 +18,8 @@ pub(super) struct Guest {
     places: Mutex<Option<(OwnedSemaphorePermit, Place)>>,
     /// Whose it is: an address, or an IPv6 network.
     client: IpAddr,
+    /// Whether it comes from this host, by its loopback.
+    is_local: bool,
     /// Places of nodes.
     members: Arc<Semaphore>,
     member: Mutex<Option<OwnedSemaphorePermit>>,
@@ -30,9 +32,16 @@ pub(super) struct Guest {
 pub(super) struct Quiet(Arc<Guest>);
 
 impl Guest {
-    pub(super) fn new(slot: OwnedSemaphorePermit, place: Place, members: &Arc<Semaphore>) -> Arc<Guest> {
+    /// Of a connection from `address`.
+    pub(super) fn new(
+        address: IpAddr,
+        slot: OwnedSemaphorePermit,
+        place: Place,
+        members: &Arc<Semaphore>,
+    ) -> Arc<Guest> {
         Arc::new(Guest {
             client: place.client(),
+            is_local: address.to_canonical().is_loopback(),
             places: Mutex::new(Some((slot, place))),
             members: Arc::clone(members),
             member: Mutex::default(),
@@ -43,6 +52,11 @@ impl Guest {
     /// Whose it is.
     pub(super) fn client(&self) -> IpAddr {
         self.client
+    }
+
+    /// Whether it comes from this host, by its loopback.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Takes the connection for that of a node. False: there are too many.

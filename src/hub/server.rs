@@ -185,7 +185,7 @@ impl Server {
                         let Some(place) = places.take(client.ip()) else { continue };
                         // Cannot fail: see above.
                         let Ok(slot) = slot else { continue };
-                        let guest = Guest::new(slot, place, &members);
+                        let guest = Guest::new(client.ip(), slot, place, &members);
                         let service = (routes.clone(), Arc::clone(&downloads), Arc::clone(&guest));
                         let answered = answer(stream, acceptor.clone(), service, limits);
                         connections.spawn(async move {

@@ -65,6 +65,9 @@ pub struct DirectoryStatus {
     pub failed: u64,
     /// What is not carried for as long as it stands there.
     pub skipped: Vec<PathNote>,
+    /// How many `skipped` are, also where they are not named.
+    #[serde(default)]
+    pub left_alone: u64,
     /// What the node alone has, as the last run that looked at it saw it.
     #[serde(default)]
     pub own: Option<NodesOwn>,
@@ -408,6 +411,7 @@ fn directory_after(
         waiting: directory.waiting,
         failed: directory.failed,
         skipped: directory.skipped.clone(),
+        left_alone: directory.skipped.len() as u64,
         // An edge that was found in step was not looked at: it has what it had.
         own: directory.own.clone().or_else(|| before?.own.clone()),
     }
