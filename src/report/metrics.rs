@@ -2,6 +2,8 @@
 //!
 //! Names and labels are few and stay as they are: who is asked about a node says its name, and nothing has a path in it.
 
+use std::time::SystemTime;
+
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::DirectoryState;
@@ -18,7 +20,7 @@ pub(crate) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(crate) type Known<'a> = Option<(&'a Overview, bool)>;
 
 /// The metrics. `version` is the hub's own.
-pub(crate) fn render(version: &str, known: Known<'_>) -> Result<String, prometheus::Error> {
+pub(crate) fn render(version: &str, known: Known<'_>, now: SystemTime) -> Result<String, prometheus::Error> {
     let page = Page { registry: Registry::new() };
     page.gauge("build_info", "Which xds-sync the hub is.", ["version"], [([version], 1.0)])?;
     let is_known = f64::from(u8::from(known.is_some()));
@@ -26,7 +28,7 @@ pub(crate) fn render(version: &str, known: Known<'_>) -> Result<String, promethe
     if let Some((overview, is_old)) = known {
         page.cluster(overview, is_old)?;
         page.runs(overview)?;
-        page.nodes(&overview.status.nodes)?;
+        page.nodes(&overview.status.nodes, now)?;
         page.followers(&overview.status.nodes)?;
         page.directories(&overview.status.nodes)?;
     }
@@ -66,12 +68,7 @@ impl Page {
         (name, help): (&str, &str),
         value: impl Fn(&NodeStatus) -> Option<f64>,
     ) -> Done {
-        self.gauge(
-            &format!("node_{name}"),
-            help,
-            ["node"],
-            nodes.iter().filter_map(|node| Some(([&*node.name], value(node)?))),
-        )
+        self.gauge(name, help, ["node"], nodes.iter().filter_map(|node| Some(([&*node.name], value(node)?))))
     }
 
     fn cluster(&self, overview: &Overview, is_old: bool) -> Done {
@@ -134,23 +131,25 @@ impl Page {
         self.registry.register(Box::new(bytes))
     }
 
-    fn nodes(&self, nodes: &[NodeStatus]) -> Done {
+    fn nodes(&self, nodes: &[NodeStatus], now: SystemTime) -> Done {
         let yes = |is: bool| Some(f64::from(u8::from(is)));
-        self.of_nodes(nodes, ("up", "Whether the node was reached to the end."), |node| {
+        self.of_nodes(nodes, ("node_up", "Whether the node was reached to the end."), |node| {
             yes(!node.state.is_lost())
         })?;
-        self.of_nodes(nodes, ("in_step", "Whether nothing is wrong with the node."), |node| {
-            yes(node.exit_code == 0)
+        self.of_nodes(nodes, ("node_in_step", "Whether nothing is wrong with the node."), |node| {
+            yes(node.is_well(now))
         })?;
         let help = "The node's own exit code: 0 in step, 41 unreachable or refused, 42 a reload is owed.";
-        self.of_nodes(nodes, ("exit_code", help), |node| Some(f64::from(node.exit_code)))?;
+        self.of_nodes(nodes, ("node_exit_code", help), |node| Some(f64::from(node.exit_code)))?;
         let help = "When the node's state began.";
-        self.of_nodes(nodes, ("state_since_timestamp_seconds", help), |node| seconds(Some(&node.since)))?;
+        self.of_nodes(nodes, ("node_state_since_timestamp_seconds", help), |node| {
+            seconds(Some(&node.since))
+        })?;
         let help = "When the node was in step last; absent: never.";
-        self.of_nodes(nodes, ("last_success_timestamp_seconds", help), |node| {
+        self.of_nodes(nodes, ("node_last_success_timestamp_seconds", help), |node| {
             seconds(node.last_success.as_deref())
         })?;
-        self.of_nodes(nodes, ("owed_reloads", "Reloads that are due there."), |node| {
+        self.of_nodes(nodes, ("node_owed_reloads", "Reloads that are due there."), |node| {
             Some(node.owed.len() as f64)
         })
     }

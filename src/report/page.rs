@@ -2,11 +2,13 @@
 //!
 //! There is no script and nothing to be fetched beside it. All text goes through `maud`, which escapes it.
 
+use std::time::SystemTime;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::overview::{Overview, RunNote};
 use super::status::{NodeStatus, Status};
-use super::status_text::{Reader, details, problem_line, since};
+use super::status_text::{Reader, details, problem_line, state};
 use super::{DirectoryState, Halted, remedy, words};
 use crate::model::escape::clean;
 
@@ -32,7 +34,9 @@ const WARN: &str = "warn";
 pub(crate) fn page(seen: &Seen<'_>) -> String {
     let Seen { main, overview, reader, is_old } = seen;
     let status = &overview.status;
-    let (class, verdict) = verdict(status, *is_old);
+    let (class, verdict) = verdict(status, *is_old, reader.now);
+    let (well, behind): (Vec<&NodeStatus>, Vec<&NodeStatus>) =
+        status.nodes.iter().partition(|node| node.is_well(reader.now));
     let body = html! {
         header class=(class) {
             p { "xds-sync on " b { (words::name(main)) } }
@@ -52,9 +56,10 @@ pub(crate) fn page(seen: &Seen<'_>) -> String {
             }
         }
         main {
+            (table_of("behind", "Not in step", &behind, reader))
             (halted(status))
             (problems(overview))
-            (nodes(status, reader))
+            (table_of("well", "In step", &well, reader))
             (runs(&overview.runs, reader))
             @if let Some(seq) = overview.published { p {
                 "store: " @if seq == 0 { "nothing was published yet" } @else { "publication " (seq) " is the newest" }
@@ -100,9 +105,9 @@ fn whole(title: &str, body: &Markup, now: &str) -> String {
 }
 
 /// Is all well?
-fn verdict(status: &Status, is_old: bool) -> (&'static str, String) {
+fn verdict(status: &Status, is_old: bool, now: SystemTime) -> (&'static str, String) {
     let all = status.nodes.len() as u64;
-    let behind = status.nodes.iter().filter(|node| node.exit_code != 0).count() as u64;
+    let behind = status.nodes.iter().filter(|node| !node.is_well(now)).count() as u64;
     let servers = |number| words::count(number, "media server", "media servers");
     match (all, behind) {
         _ if is_old => (BAD, "Unknown: no run has ended for too long".to_owned()),
@@ -165,21 +170,19 @@ fn problems(overview: &Overview) -> Markup {
     }
 }
 
-/// Those that are behind come first. On a narrow screen each row is a block, and the roles keep it a table for who hears it.
-fn nodes(status: &Status, reader: &Reader<'_>) -> Markup {
-    let (in_step, behind): (Vec<&NodeStatus>, Vec<&NodeStatus>) =
-        status.nodes.iter().partition(|node| node.exit_code == 0);
+/// A table of nodes. On a narrow screen each row is a block, and the roles keep it a table for who hears it.
+fn table_of(id: &str, title: &str, nodes: &[&NodeStatus], reader: &Reader<'_>) -> Markup {
     html! {
-        @if !status.nodes.is_empty() {
-            section aria-labelledby="nodes" {
-                h2 id="nodes" { "Media servers" }
-                table role="table" {
+        @if !nodes.is_empty() {
+            section aria-labelledby=(id) {
+                h2 id=(id) { (title) }
+                table.nodes role="table" {
                     thead role="rowgroup" { tr role="row" {
-                        th role="columnheader" scope="col" { "Name" }
+                        th role="columnheader" scope="col" { "Media server" }
                         th role="columnheader" scope="col" { "State" }
                         th role="columnheader" scope="col" { "Directories in step" }
                     } }
-                    tbody role="rowgroup" { @for node in behind.into_iter().chain(in_step) { (row(node, reader)) } }
+                    tbody role="rowgroup" { @for node in nodes { (row(node, reader)) } }
                 }
             }
         }
@@ -187,7 +190,8 @@ fn nodes(status: &Status, reader: &Reader<'_>) -> Markup {
 }
 
 fn row(node: &NodeStatus, reader: &Reader<'_>) -> Markup {
-    let class = if node.exit_code == 0 { GOOD } else { BAD };
+    let class = if node.is_well(reader.now) { GOOD } else { BAD };
+    let (state, since) = state(node, reader);
     let is_in_step = |state| matches!(state, DirectoryState::InStep | DirectoryState::Changed);
     let directories = node.directories.iter().filter(|directory| is_in_step(directory.state));
     let directories: Vec<String> = directories.map(|directory| words::name(&directory.name)).collect();
@@ -198,13 +202,15 @@ fn row(node: &NodeStatus, reader: &Reader<'_>) -> Markup {
                 @if !node.address.is_empty() { " " span.soft { (words::name(&node.address)) } }
             }
             td role="cell" {
-                strong class=(class) { (words::state(node.state)) } " " (since(node, reader))
+                strong class=(class) { (state) } (since)
                 ul { @for line in details(node, reader) { li { (line) } } }
             }
             td role="cell" {
                 // Of one that was not reached, what is known is old.
                 @if node.state.is_lost() && !directories.is_empty() { span.soft { "when it was last reached: " } }
-                @if directories.is_empty() { span.soft { "none known" } } @else { (directories.join(", ")) }
+                @if node.directories.is_empty() { span.soft { "not known" } }
+                @else if directories.is_empty() { span.soft { "none" } }
+                @else { (directories.join(", ")) }
             }
         }
     }

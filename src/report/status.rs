@@ -2,6 +2,8 @@
 //!
 //! A run for some nodes or directories speaks for these alone; the rest stays as the run before said.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 
 use super::exit::{ALL_LOST, CONFLICT, IN_STEP, PARTIAL, RELOAD, SOME_LOST, first_of};
@@ -50,6 +52,18 @@ pub struct NodeStatus {
     /// Of one that follows the store, what it has told of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Follows>,
+}
+
+impl NodeStatus {
+    /// Whether nothing is wrong with it.
+    pub(super) fn is_well(&self, now: SystemTime) -> bool {
+        self.exit_code == IN_STEP && self.silence(now).is_none()
+    }
+
+    /// Of one that follows the store and is fine as far as Main knows: what is wrong with it by its own words.
+    pub(super) fn silence(&self, now: SystemTime) -> Option<&'static str> {
+        self.follows.as_ref().filter(|_| self.exit_code == IN_STEP)?.trouble(now)
+    }
 }
 
 /// One edge.
@@ -700,6 +714,7 @@ mod tests {
               "failed": 0,
               "held": 0,
               "held_paths": [],
+              "left_alone": 0,
               "name": "moh",
               "own": null,
               "skipped": [],
@@ -716,6 +731,7 @@ mod tests {
                   "side": "main"
                 }
               ],
+              "left_alone": 0,
               "name": "recordings",
               "own": null,
               "skipped": [],

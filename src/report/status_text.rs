@@ -30,13 +30,13 @@ impl Status {
         let names: Vec<String> = self.nodes.iter().map(|node| words::name(&node.name)).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         for (node, name) in self.nodes.iter().zip(&names) {
-            let in_step = node.exit_code == 0;
-            if in_step && style.verbosity == Verbosity::Quiet {
+            let is_well = node.is_well(reader.now);
+            if is_well && style.verbosity == Verbosity::Quiet {
                 continue;
             }
-            let paint = if in_step { Paint::Good } else { Paint::Wrong };
-            let state = style.paint(paint, words::state(node.state));
-            writeln!(out, "{name:<width$}  {state} {}", since(node, &reader))?;
+            let paint = if is_well { Paint::Good } else { Paint::Wrong };
+            let (state, since) = state(node, &reader);
+            writeln!(out, "{name:<width$}  {}{since}", style.paint(paint, state))?;
             for line in details(node, &reader) {
                 writeln!(out, "{:width$}  {line}", "")?;
             }
@@ -76,14 +76,19 @@ impl Status {
     }
 }
 
-/// `since 2026-01-02 04:04:05 (2h ago), never in step`.
-pub(super) fn since(node: &NodeStatus, reader: &Reader<'_>) -> String {
-    let since = format!("since {}", reader.ago(&node.since));
-    match &node.last_success {
+/// A node's state in a word, and ` since 2026-01-02 04:04:05 (2h ago), never in step`.
+pub(super) fn state(node: &NodeStatus, reader: &Reader<'_>) -> (&'static str, String) {
+    if let Some(word) = node.silence(reader.now) {
+        // Since when, the line with its own words tells.
+        return (word, String::new());
+    }
+    let since = format!(" since {}", reader.ago(&node.since));
+    let since = match &node.last_success {
         _ if node.exit_code == 0 => since,
         Some(success) => format!("{since}, last in step {}", reader.ago(success)),
         None => since + ", never in step",
-    }
+    };
+    (words::state(node.state), since)
 }
 
 /// How bad a problem is, and what it is.

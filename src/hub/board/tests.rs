@@ -72,7 +72,7 @@ impl Site {
         from: &str,
         headers: &[(&str, &str)],
     ) -> (u16, HeaderMap, String) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
         let headers = HeaderMap::from_iter(headers);
         let board = Arc::new(self.board(has_token));
