@@ -55,11 +55,11 @@ pub(crate) fn page(seen: &Seen<'_>) -> String {
                 p { "all was in step last " (reader.ago(success)) }
             }
         }
-        main {
-            (table_of("behind", "Not in step", &behind, reader))
+        main class=[is_old.then_some("old")] {
+            (table_of("behind", if *is_old { "Not in step then" } else { "Not in step" }, &behind, reader))
             (halted(status))
             (problems(overview))
-            (table_of("well", "In step", &well, reader))
+            (table_of("well", if *is_old { "In step then" } else { "In step" }, &well, reader))
             (runs(&overview.runs, reader))
             @if let Some(seq) = overview.published { p {
                 "store: " @if seq == 0 { "nothing was published yet" } @else { "publication " (seq) " is the newest" }
@@ -192,6 +192,7 @@ fn table_of(id: &str, title: &str, nodes: &[&NodeStatus], reader: &Reader<'_>) -
 fn row(node: &NodeStatus, reader: &Reader<'_>) -> Markup {
     let class = if node.is_well(reader.now) { GOOD } else { BAD };
     let (state, since) = state(node, reader);
+    let is_lost = node.state.is_lost() || node.silence(reader.now).is_some();
     let is_in_step = |state| matches!(state, DirectoryState::InStep | DirectoryState::Changed);
     let directories = node.directories.iter().filter(|directory| is_in_step(directory.state));
     let directories: Vec<String> = directories.map(|directory| words::name(&directory.name)).collect();
@@ -206,8 +207,8 @@ fn row(node: &NodeStatus, reader: &Reader<'_>) -> Markup {
                 ul { @for line in details(node, reader) { li { (line) } } }
             }
             td role="cell" {
-                // Of one that was not reached, what is known is old.
-                @if node.state.is_lost() && !directories.is_empty() { span.soft { "when it was last reached: " } }
+                // Of one that was not reached or heard of, what is known is old.
+                @if is_lost && !directories.is_empty() { span.soft { "last known: " } }
                 @if node.directories.is_empty() { span.soft { "not known" } }
                 @else if directories.is_empty() { span.soft { "none" } }
                 @else { (directories.join(", ")) }

@@ -124,6 +124,9 @@ fn what_was_well_last_week_is_not_well_now() {
     assert!(header.contains("<h1>Unknown: no run has ended for too long</h1>"), "{header}");
     assert!(header.contains("last run ended 2026-01-02 03:04:05 (5m ago)"), "{header}");
     assert!(html.contains("<title>Unknown"), "{html}");
+    // Nor does a line of it look like now.
+    assert!(html.contains("<main class=\"old\">") && html.contains(">In step then</h2>"), "{html}");
+    assert!(STYLE.contains(".old .good{color:var(--soft)}"));
 }
 
 #[test]
