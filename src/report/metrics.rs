@@ -91,8 +91,8 @@ impl Page {
                 seconds(overview.last_success.as_deref()),
             ),
             (
-                "halted",
-                "What guards have halted and what waits for a decision.",
+                "halted_directories",
+                "Directories, or nodes' parts of them, that a guard has halted.",
                 Some(status.halted.len() as f64),
             ),
             ("problems", "What else went wrong in the last run.", Some(failures as f64)),

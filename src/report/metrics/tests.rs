@@ -62,9 +62,9 @@ fn what_is_measured() {
     # HELP xds_sync_follower_seen_timestamp_seconds Of a node that follows the store: when it told how it is.
     # TYPE xds_sync_follower_seen_timestamp_seconds gauge
     xds_sync_follower_seen_timestamp_seconds{node="mds4"} 1767322805
-    # HELP xds_sync_halted What guards have halted and what waits for a decision.
-    # TYPE xds_sync_halted gauge
-    xds_sync_halted 1
+    # HELP xds_sync_halted_directories Directories, or nodes' parts of them, that a guard has halted.
+    # TYPE xds_sync_halted_directories gauge
+    xds_sync_halted_directories 1
     # HELP xds_sync_last_run_duration_seconds How long it took.
     # TYPE xds_sync_last_run_duration_seconds gauge
     xds_sync_last_run_duration_seconds 0.412
