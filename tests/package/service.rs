@@ -131,7 +131,7 @@ fn shows_how_nodes_are(main: &Host) {
     main.sh(format!("systemctl restart {SERVICE}")).ok();
     serves(main);
     assert_eq!(code(&bearer("another-horse-battery-staple"), "10.79.0.1"), "200");
-    main.sh("rm /etc/xds-sync/hub-token /etc/xds-sync/conf.d/token.toml").ok();
+    main.sh("rm -r /etc/xds-sync/hub-token /etc/xds-sync/conf.d/token.toml /var/lib/xivo").ok();
 }
 
 #[track_caller]
