@@ -79,7 +79,7 @@ async fn answered(
     guest: &Guest,
     answer: fn(&Board) -> Response,
 ) -> Response {
-    if let Err(refusal) = board.door.admit(guest, headers).await {
+    if let Some(refusal) = board.door.refuse(guest, headers).await {
         return refusal;
     }
     let answered = tokio::task::spawn_blocking(move || answer(&board)).await;

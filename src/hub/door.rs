@@ -58,8 +58,8 @@ impl Door {
         self.token.as_ref().map_or(Ok(false), |file| file.read().map(|_| true))
     }
 
-    /// Lets a request in, or says what it lacks.
-    pub(super) async fn admit(&self, guest: &Guest, headers: &HeaderMap) -> Result<(), Response> {
+    /// What a request lacks; `None`: it is let in.
+    pub(super) async fn refuse(&self, guest: &Guest, headers: &HeaderMap) -> Option<Response> {
         let is_local = guest.is_local() && !OF_PROXIES.iter().any(|name| headers.contains_key(*name));
         // Nobody on this host needs one.
         let token = if is_local { None } else { self.token.as_ref().map(|file| self.read(file)) };
@@ -67,7 +67,7 @@ impl Door {
         if decision == Decision::Wrong {
             tokio::time::sleep(self.pause).await;
         }
-        answer(decision)
+        refusal(decision)
     }
 
     /// The token; none where it cannot be used, which is logged once for each reason.
@@ -95,9 +95,9 @@ fn decide(is_local: bool, token: Option<Option<Token>>, given: Option<&[u8]>) ->
     }
 }
 
-fn answer(decision: Decision) -> Result<(), Response> {
+fn refusal(decision: Decision) -> Option<Response> {
     let (code, text) = match decision {
-        Decision::Let => return Ok(()),
+        Decision::Let => return None,
         Decision::NoToken => (StatusCode::FORBIDDEN, NO_TOKEN),
         Decision::Unusable => (StatusCode::FORBIDDEN, UNUSABLE),
         Decision::Ask | Decision::Wrong => (StatusCode::UNAUTHORIZED, ASKED),
@@ -108,7 +108,7 @@ fn answer(decision: Decision) -> Result<(), Response> {
         let realm = header::HeaderValue::from_static("Basic realm=\"xds-sync\", charset=\"UTF-8\"");
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
     }
-    Err(answer)
+    Some(answer)
 }
 
 /// The token that a request has with it: `Bearer TOKEN`, or the password of `Basic`.
