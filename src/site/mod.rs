@@ -398,7 +398,7 @@ impl Site {
 }
 
 /// The state directory, which a group may look into where the configuration says so, and of which the hub shows a part.
-fn state_of(config: &Config) -> anyhow::Result<StateDir> {
+pub(crate) fn state_of(config: &Config) -> anyhow::Result<StateDir> {
     let state = StateDir::open(&config.sync.state_dir)?.shown_by(Path::new(HUB_STATE));
     let Some(name) = &config.sync.status_group else { return Ok(state) };
     let shared = match host::group(name) {
