@@ -118,7 +118,7 @@ impl Board {
         // What the hub knows of itself is told in any case.
         let overview = self.overview().ok().flatten();
         let known = overview.as_ref().map(|overview| (overview, overview.is_old(now, &self.next_run)));
-        match metrics::render(&self.version, known, now) {
+        match metrics::render(&self.version, known) {
             Ok(text) => {
                 let headers = [(header::CONTENT_TYPE, metrics::KIND), (header::CACHE_CONTROL, "no-store")];
                 (headers, text).into_response()

@@ -26,9 +26,10 @@ const SILENT: Duration = Duration::from_secs(3600);
 
 impl Follows {
     /// In a word, what is wrong with it. That it lacks the newest publication is not: it may be fetching it.
-    pub(super) fn trouble(&self, now: SystemTime) -> Option<&'static str> {
+    /// `looked`: when Main looked for its words.
+    pub(super) fn trouble(&self, looked: Option<SystemTime>) -> Option<&'static str> {
         let Some(seen) = self.seen.as_deref().and_then(read_rfc3339) else { return Some("not heard of") };
-        if now.duration_since(seen).is_ok_and(|passed| passed > SILENT) {
+        if looked.and_then(|looked| looked.duration_since(seen).ok()).is_some_and(|passed| passed > SILENT) {
             return Some("silent");
         }
         self.state.as_deref().is_some_and(|state| state != "current").then_some("behind")
@@ -57,7 +58,7 @@ mod tests {
             (Some("2026-01-03T03:00:00Z"), "current", None),
             (Some("never"), "current", Some("not heard of")),
         ] {
-            assert_eq!(follows(seen, state).trouble(started()), trouble, "{seen:?} {state}");
+            assert_eq!(follows(seen, state).trouble(Some(started())), trouble, "{seen:?} {state}");
         }
     }
 }

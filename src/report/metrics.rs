@@ -2,8 +2,6 @@
 //!
 //! Names and labels are few and stay as they are: who is asked about a node says its name, and nothing has a path in it.
 
-use std::time::SystemTime;
-
 use prometheus::{GaugeVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 use super::DirectoryState;
@@ -20,7 +18,7 @@ pub(crate) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(crate) type Known<'a> = Option<(&'a Overview, bool)>;
 
 /// The metrics. `version` is the hub's own.
-pub(crate) fn render(version: &str, known: Known<'_>, now: SystemTime) -> Result<String, prometheus::Error> {
+pub(crate) fn render(version: &str, known: Known<'_>) -> Result<String, prometheus::Error> {
     let page = Page { registry: Registry::new() };
     page.gauge("build_info", "Which xds-sync the hub is.", ["version"], [([version], 1.0)])?;
     let is_known = f64::from(u8::from(known.is_some()));
@@ -28,7 +26,7 @@ pub(crate) fn render(version: &str, known: Known<'_>, now: SystemTime) -> Result
     if let Some((overview, is_old)) = known {
         page.cluster(overview, is_old)?;
         page.runs(overview)?;
-        page.nodes(&overview.status.nodes, now)?;
+        page.nodes(&overview.status.nodes)?;
         page.followers(&overview.status.nodes)?;
         page.directories(&overview.status.nodes)?;
     }
@@ -131,13 +129,13 @@ impl Page {
         self.registry.register(Box::new(bytes))
     }
 
-    fn nodes(&self, nodes: &[NodeStatus], now: SystemTime) -> Done {
+    fn nodes(&self, nodes: &[NodeStatus]) -> Done {
         let yes = |is: bool| Some(f64::from(u8::from(is)));
         self.of_nodes(nodes, ("node_up", "Whether the node was reached to the end."), |node| {
             yes(!node.state.is_lost())
         })?;
         self.of_nodes(nodes, ("node_in_step", "Whether nothing is wrong with the node."), |node| {
-            yes(node.is_well(now))
+            yes(node.is_well())
         })?;
         let help = "The node's own exit code: 0 in step, 41 unreachable or refused, 42 a reload is owed.";
         self.of_nodes(nodes, ("node_exit_code", help), |node| Some(f64::from(node.exit_code)))?;

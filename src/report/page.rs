@@ -2,8 +2,6 @@
 //!
 //! There is no script and nothing to be fetched beside it. All text goes through `maud`, which escapes it.
 
-use std::time::SystemTime;
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::overview::{Overview, RunNote};
@@ -34,9 +32,9 @@ const WARN: &str = "warn";
 pub(crate) fn page(seen: &Seen<'_>) -> String {
     let Seen { main, overview, reader, is_old } = seen;
     let status = &overview.status;
-    let (class, verdict) = verdict(status, *is_old, reader.now);
+    let (class, verdict) = verdict(status, *is_old);
     let (well, behind): (Vec<&NodeStatus>, Vec<&NodeStatus>) =
-        status.nodes.iter().partition(|node| node.is_well(reader.now));
+        status.nodes.iter().partition(|node| node.is_well());
     let body = html! {
         header class=(class) {
             p { "xds-sync on " b { (words::name(main)) } }
@@ -105,9 +103,9 @@ fn whole(title: &str, body: &Markup, now: &str) -> String {
 }
 
 /// Is all well?
-fn verdict(status: &Status, is_old: bool, now: SystemTime) -> (&'static str, String) {
+fn verdict(status: &Status, is_old: bool) -> (&'static str, String) {
     let all = status.nodes.len() as u64;
-    let behind = status.nodes.iter().filter(|node| !node.is_well(now)).count() as u64;
+    let behind = status.nodes.iter().filter(|node| !node.is_well()).count() as u64;
     let servers = |number| words::count(number, "media server", "media servers");
     match (all, behind) {
         _ if is_old => (BAD, "Unknown: no run has ended for too long".to_owned()),
@@ -190,9 +188,9 @@ fn table_of(id: &str, title: &str, nodes: &[&NodeStatus], reader: &Reader<'_>) -
 }
 
 fn row(node: &NodeStatus, reader: &Reader<'_>) -> Markup {
-    let class = if node.is_well(reader.now) { GOOD } else { BAD };
+    let class = if node.is_well() { GOOD } else { BAD };
     let (state, since) = state(node, reader);
-    let is_lost = node.state.is_lost() || node.silence(reader.now).is_some();
+    let is_lost = node.state.is_lost() || node.silence().is_some();
     let is_in_step = |state| matches!(state, DirectoryState::InStep | DirectoryState::Changed);
     let directories = node.directories.iter().filter(|directory| is_in_step(directory.state));
     let directories: Vec<String> = directories.map(|directory| words::name(&directory.name)).collect();

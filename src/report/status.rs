@@ -2,8 +2,6 @@
 //!
 //! A run for some nodes or directories speaks for these alone; the rest stays as the run before said.
 
-use std::time::SystemTime;
-
 use serde::{Deserialize, Serialize};
 
 use super::exit::{ALL_LOST, CONFLICT, IN_STEP, PARTIAL, RELOAD, SOME_LOST, first_of};
@@ -11,7 +9,7 @@ use super::{
     DirectoryReport, DirectoryState, Follows, Halted, Newer, NodeReport, NodeState, NodesOwn, PathNote,
     Problem, Report,
 };
-use crate::model::{ChangeKind, ReloadOutcome, ReloadState, rfc3339};
+use crate::model::{ChangeKind, ReloadOutcome, ReloadState, read_rfc3339, rfc3339};
 
 /// What is known after the last run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,17 +50,21 @@ pub struct NodeStatus {
     /// Of one that follows the store, what it has told of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Follows>,
+    /// The end of the last run that was for it.
+    #[serde(default)]
+    pub looked: Option<String>,
 }
 
 impl NodeStatus {
     /// Whether nothing is wrong with it.
-    pub(super) fn is_well(&self, now: SystemTime) -> bool {
-        self.exit_code == IN_STEP && self.silence(now).is_none()
+    pub(super) fn is_well(&self) -> bool {
+        self.exit_code == IN_STEP && self.silence().is_none()
     }
 
     /// Of one that follows the store and is fine as far as Main knows: what is wrong with it by its own words.
-    pub(super) fn silence(&self, now: SystemTime) -> Option<&'static str> {
-        self.follows.as_ref().filter(|_| self.exit_code == IN_STEP)?.trouble(now)
+    pub(super) fn silence(&self) -> Option<&'static str> {
+        let looked = self.looked.as_deref().and_then(read_rfc3339);
+        self.follows.as_ref().filter(|_| self.exit_code == IN_STEP)?.trouble(looked)
     }
 }
 
@@ -277,6 +279,7 @@ fn node_after(
         directories: known.directories,
         reloads: known.reloads,
         follows: node.follows.clone(),
+        looked: Some(ended.to_owned()),
     }
 }
 
@@ -742,6 +745,7 @@ mod tests {
           "error": null,
           "exit_code": 25,
           "last_success": null,
+          "looked": "2026-01-02T03:04:05Z",
           "name": "mds2",
           "owed": [
             "dialplan"

@@ -30,7 +30,7 @@ impl Status {
         let names: Vec<String> = self.nodes.iter().map(|node| words::name(&node.name)).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         for (node, name) in self.nodes.iter().zip(&names) {
-            let is_well = node.is_well(reader.now);
+            let is_well = node.is_well();
             if is_well && style.verbosity == Verbosity::Quiet {
                 continue;
             }
@@ -78,7 +78,7 @@ impl Status {
 
 /// A node's state in a word, and ` since 2026-01-02 04:04:05 (2h ago), never in step`.
 pub(super) fn state(node: &NodeStatus, reader: &Reader<'_>) -> (&'static str, String) {
-    if let Some(word) = node.silence(reader.now) {
+    if let Some(word) = node.silence() {
         // Since when, the line with its own words tells.
         return (word, String::new());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::samples::{eventful, node, report, started};
+use super::super::samples::{eventful, node, report};
 use super::super::status::{Scope, Status};
 use super::super::{Follows, NodeReport, Report};
 use super::*;
@@ -29,7 +29,7 @@ fn with_follower() -> Report {
 
 #[test]
 fn what_is_measured() {
-    insta::assert_snapshot!(render("0.1.0", Some((&overview(&with_follower()), false)), started()).unwrap(), @r#"
+    insta::assert_snapshot!(render("0.1.0", Some((&overview(&with_follower()), false))).unwrap(), @r#"
     # HELP xds_sync_build_info Which xds-sync the hub is.
     # TYPE xds_sync_build_info gauge
     xds_sync_build_info{version="0.1.0"} 1
@@ -140,7 +140,7 @@ fn what_is_measured() {
 
 #[test]
 fn without_a_status_the_hub_tells_of_itself() {
-    insta::assert_snapshot!(render("0.1.0", None, started()).unwrap(), @r#"
+    insta::assert_snapshot!(render("0.1.0", None).unwrap(), @r#"
     # HELP xds_sync_build_info Which xds-sync the hub is.
     # TYPE xds_sync_build_info gauge
     xds_sync_build_info{version="0.1.0"} 1
@@ -148,7 +148,7 @@ fn without_a_status_the_hub_tells_of_itself() {
     # TYPE xds_sync_status_readable gauge
     xds_sync_status_readable 0
     "#);
-    let old = render("0.1.0", Some((&overview(&report(vec![node("mds1")])), true)), started()).unwrap();
+    let old = render("0.1.0", Some((&overview(&report(vec![node("mds1")])), true))).unwrap();
     assert!(old.contains("\nxds_sync_status_stale 1\n"), "{old}");
 }
 
@@ -158,7 +158,7 @@ fn the_format_is_that_of_prometheus() {
     let hostile = "a\"b\\c\nd";
     let mut run = with_follower();
     run.nodes.push(node(hostile));
-    let text = render("0.1.0 (\"x\")", Some((&overview(&run), false)), started()).unwrap();
+    let text = render("0.1.0 (\"x\")", Some((&overview(&run), false))).unwrap();
     let (mut families, mut current, mut series) =
         (BTreeSet::new(), (String::new(), String::new()), BTreeSet::new());
     assert!(text.ends_with('\n'));
