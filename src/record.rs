@@ -1,13 +1,17 @@
-//! What a run leaves behind: its entry in the history, the status, the stamp of the last success, and syslog lines.
+//! What a run leaves behind: its entry in the history, the status, what the hub shows of it, the stamp of the last success,
+//! and syslog lines.
 //!
 //! The caller holds the lock of a run. Nothing here can change how the run ended: what cannot be written is logged,
 //! or becomes a problem of the report.
 
 use log::Level;
+use serde::Deserialize;
 
 use crate::logging::SYSLOG_ONLY;
 use crate::model::escape::clean;
+use crate::model::rfc3339;
 use crate::report::exit::IN_STEP;
+use crate::report::overview::Overview;
 use crate::report::status::{Scope, Status};
 use crate::report::syslog::{self, Line, Severity};
 use crate::report::{Problem, Report, Stage, words, wrong};
@@ -31,9 +35,7 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
     };
     report.problems.extend(history(state, &record).map(|detail| Problem::warning(Stage::History, detail)));
     report.changes = record.changes;
-    if let Err(error) = status(state, report, exit_code, scope) {
-        log::error!("{error:#}");
-    }
+    leave(state, report, exit_code, scope, true);
     syslog::render(report, exit_code).iter().for_each(log_line);
     if let Err(error) = state.end_run() {
         log::error!("{error:#}");
@@ -42,9 +44,12 @@ pub fn run(state: &StateDir, report: &mut Report, exit_code: u8, scope: Scope<'_
 
 /// Records a run that found nothing to do, and that nobody asked for: in the status alone.
 pub fn uneventful(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>) {
-    if let Err(error) = status(state, report, exit_code, scope) {
-        log::error!("{error:#}");
-    }
+    leave(state, report, exit_code, scope, false);
+}
+
+/// Records a publication that was no part of a run, for the hub's page.
+pub(crate) fn publication(state: &StateDir) {
+    show(state, |overview| overview);
 }
 
 /// Records a restoration, which is a change on Main, beside runs.
@@ -72,8 +77,40 @@ fn history(state: &StateDir, record: &RunRecord) -> Option<String> {
     state.history().record(record).unwrap_or_else(|error| Some(clean(&format!("{error:#}"))))
 }
 
-/// Leaves the status for `xds-sync status`, and the stamp of a full run that left everything in step.
-fn status(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>) -> anyhow::Result<()> {
+/// Leaves how things are now, for `xds-sync status` and for the hub. `is_told`: whether history tells of the run.
+fn leave(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>, is_told: bool) {
+    match status(state, report, exit_code, scope) {
+        Ok(status) => {
+            show(state, |overview| overview.after(report, exit_code, is_told).with_status(&status));
+        }
+        Err(error) => log::error!("{error:#}"),
+    }
+}
+
+/// Leaves what the hub shows, if this is Main's state.
+fn show(state: &StateDir, change: impl FnOnce(Overview) -> Overview) {
+    if !state.is_shown() {
+        return;
+    }
+    let overview = change(state.overview());
+    let overview = Overview {
+        last_success: state.last_success().map(rfc3339),
+        published: state.published::<Published>().ok().flatten().map(|known| known.seq),
+        ..overview
+    };
+    if let Err(error) = state.save_overview(&overview) {
+        log::warn!("the hub shows an older status: {error:#}");
+    }
+}
+
+/// Of what Main knows of its store: the newest publication.
+#[derive(Deserialize)]
+struct Published {
+    seq: u64,
+}
+
+/// Leaves the status for `xds-sync status`, and the stamp of a full run that left everything in step. Returns the status.
+fn status(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>) -> anyhow::Result<Status> {
     // A status that cannot be read says nothing; the new one replaces it.
     let before = state.status()?.and_then(|text| Status::parse(&text).ok()).unwrap_or_default();
     let after = before.after(report, exit_code, scope);
@@ -82,7 +119,7 @@ fn status(state: &StateDir, report: &Report, exit_code: u8, scope: Scope<'_>) ->
     if exit_code == IN_STEP && scope.is_full() && !is_outdated {
         state.stamp_last_success(report.started + report.duration)?;
     }
-    Ok(())
+    Ok(after)
 }
 
 /// To syslog alone: commands print the report on stdout.
@@ -99,8 +136,10 @@ fn log_line(line: &Line) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use crate::report::samples;
-    use crate::state::Asked;
+    use crate::state::{Asked, OVERVIEW};
 
     const FULL: Scope<'_> = Scope { nodes: &[], directories: &[], newer: None };
 
@@ -130,6 +169,52 @@ mod tests {
         let mut report = samples::report(Vec::new());
         run(&state, &mut report, 0, FULL);
         assert_eq!(stamp.metadata().unwrap().modified().unwrap(), report.started + report.duration);
+    }
+
+    #[test]
+    fn the_hub_gets_a_copy_that_is_its_own_and_only_on_main() {
+        let (dir, state) = state();
+        run(&state, &mut samples::eventful(), 25, FULL);
+        assert!(!state.path().join(OVERVIEW).exists(), "a node's own runs are shown nowhere");
+
+        let hub = dir.path().join("hub");
+        let state = state.shown_by(&hub);
+        run(&state, &mut samples::eventful(), 25, FULL);
+        assert!(!hub.exists(), "no such service was ever started");
+        std::fs::create_dir(&hub).unwrap();
+        uneventful(&state, &samples::report(vec![samples::node("mds1")]), 0, FULL);
+        let read = |dir: &std::path::Path| std::fs::read(dir.join(OVERVIEW)).unwrap();
+        assert_eq!(read(&hub), read(state.path()));
+        assert_eq!(std::fs::metadata(hub.join(OVERVIEW)).unwrap().permissions().mode() & 0o777, 0o600);
+        let shown: Overview = state.overview();
+        assert_eq!((shown.runs.len(), &shown.totals.runs), (1, &[(0, 1), (25, 1)].into()));
+        assert_eq!(shown.last_success, shown.status.ended);
+        assert_eq!(shown.published, None);
+
+        state.save_published(&serde_json::json!({"seq": 7, "cluster": "01J"})).unwrap();
+        publication(&state);
+        let published: Overview = state.overview();
+        assert_eq!(published, Overview { published: Some(7), ..shown });
+
+        std::fs::write(state.path().join(OVERVIEW), "damaged").unwrap();
+        run(&state, &mut samples::eventful(), 25, FULL);
+        assert_eq!(state.overview::<Overview>().totals.runs, [(25, 1)].into());
+    }
+
+    /// Whoever has the hub's directory cannot have root write elsewhere.
+    #[test]
+    fn what_a_hub_has_planted_leads_nowhere() {
+        let (dir, state) = state();
+        let (hub, other) = (dir.path().join("hub"), dir.path().join("other"));
+        std::fs::create_dir(&hub).unwrap();
+        std::fs::write(&other, "of others").unwrap();
+        for name in [OVERVIEW.to_owned(), format!(".{OVERVIEW}.new")] {
+            std::os::unix::fs::symlink(&other, hub.join(name)).unwrap();
+        }
+        let state = state.shown_by(&hub);
+        run(&state, &mut samples::eventful(), 25, FULL);
+        assert_eq!(std::fs::read(&other).unwrap(), b"of others");
+        assert!(std::fs::symlink_metadata(hub.join(OVERVIEW)).unwrap().is_file());
     }
 
     #[test]

@@ -51,7 +51,7 @@ const ARROWS: [(&str, &[&str]); 31] = [
             "threads", "model",
         ],
     ),
-    ("hub", &["durable", "enroll", "store"]),
+    ("hub", &["durable", "enroll", "report", "store", "model"]),
     ("host", &[]),
     ("logging", &["model"]),
     (

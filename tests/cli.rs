@@ -797,17 +797,26 @@ fn of_several_nodes_added_at_the_same_time_none_is_lost() {
 fn the_hub_says_where_it_is_and_ends_on_a_signal() {
     use std::io::{BufRead as _, BufReader};
     let sandbox = Sandbox::new();
+    let token = sandbox.path("token");
+    fs::write(&token, "correct-horse-battery-staple").unwrap();
+    fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_xds-sync"))
         .env_clear()
         .env("HOME", sandbox.dir.path())
         .env("XDS_SYNC_CONFIG", sandbox.path("config.toml"))
+        .env("XDS_SYNC_HUB_TOKEN_FILE", &token)
         .args(["serve", "--listen", "127.0.0.1:0"])
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
+    let mut next = || lines.next().unwrap().unwrap();
+    let unusable = next();
+    assert!(unusable.contains("hub.token_file: ") && unusable.contains("chmod 600"), "{unusable}");
+    let line = next();
     let address = line.strip_prefix("serving https://").and_then(|rest| rest.split('/').next()).unwrap();
+    let page = next();
+    assert!(page.contains(address) && page.contains("/metrics") && page.contains("not without"), "{page}");
     assert!(lines.next().unwrap().unwrap().contains("--publish hub"));
     let taken = sandbox.run(&["serve", "--listen", address]);
     assert_eq!(taken.code, 1);

@@ -1,5 +1,5 @@
 //! What the documents promise to be held by a test is: every test and file that they name exists.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod sources;
 
@@ -96,5 +96,33 @@ fn troubleshooting_knows_every_exit_code_and_no_message_that_is_not_there() {
     for message in messages {
         let message = message.trim_matches('`');
         assert!(all.contains(message), "no source says {message:?}");
+    }
+}
+
+/// What an administrator copies into Prometheus is what Prometheus takes, and asks for metrics that there are.
+#[test]
+fn prometheus_takes_what_is_written_for_it() {
+    let text = fs::read_to_string("docs/monitoring.md").unwrap();
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let [scrape, rules] = blocks[..] else { panic!("{blocks:?}") };
+    let dir = tempfile::tempdir().unwrap();
+    for (check, content) in [(&["config", "--syntax-only"][..], scrape), (&["rules"], rules)] {
+        let file = dir.path().join("prometheus.yml");
+        fs::write(&file, content).unwrap();
+        let promtool = std::process::Command::new("promtool").arg("check").args(check).arg(&file).output();
+        let output = promtool.expect("promtool is there: scripts/setup test");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let metrics = fs::read_to_string("src/report/metrics/tests.rs").unwrap();
+    let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    for name in words.filter(|word| word.starts_with("xds_sync_")) {
+        assert!(metrics.contains(&format!("# TYPE {name} ")), "there is no metric {name}");
+    }
+    let known = metrics.lines().filter_map(|line| line.trim().strip_prefix("# TYPE ")?.split(' ').next());
+    for name in known {
+        let short = name.rsplit_once("last_run_").map_or(name, |(_, rest)| rest);
+        let short = short.trim_start_matches("xds_sync_directory_");
+        assert!(text.contains(short), "docs/monitoring.md does not speak of {name}");
     }
 }

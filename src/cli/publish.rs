@@ -159,6 +159,9 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
         record::run(site.state(), report, code, Scope { nodes: &nodes, ..Scope::default() });
     }
     let mut published = published?;
+    if !args.dry_run {
+        record::publication(site.state());
+    }
     if let Some(report) = &mut taken_in {
         published.problems.extend(lost(report));
         tell_tokens_once(&args.accept_deletes, &mut report.problems, &mut published.problems);

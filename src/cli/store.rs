@@ -12,6 +12,7 @@ use crate::host;
 use crate::logging;
 use crate::model::Size;
 use crate::model::escape::clean;
+use crate::record;
 use crate::report::exit::{ALL_LOST, TAMPERED};
 use crate::report::words;
 use crate::site::{Access, Locking, Site};
@@ -104,6 +105,7 @@ fn perform(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let printer = Printer { context, json: args.json, name: &holder.name };
     let held = |record: Record, said: &str| {
         site.save_store_record(&record)?;
+        record::publication(site.state());
         log::info!("{said}");
         printer.lease(&record, said)
     };

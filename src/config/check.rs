@@ -285,14 +285,17 @@ fn hub(mut reader: Reader<'_>, home: &Path) -> Option<Hub> {
     let key_at = reader.origin_of("key");
     let certificate = reader.optional("certificate", path);
     let key = reader.optional("key", path);
+    let token_at = reader.origin_of("token_file");
+    let token_file = reader.optional("token_file", path);
     warn_of_file(&mut reader, &key_at, "key", key.as_deref());
+    warn_of_file(&mut reader, &token_at, "token_file", token_file.as_deref());
     match (&certificate, &key) {
         (Some(_), None) => reader.mistake(&certificate_at, "certificate needs the key that belongs to it"),
         (None, Some(_)) => reader.mistake(&key_at, "key needs the certificate that belongs to it"),
         _ => {}
     }
     reader.finish();
-    Some(Hub { listen: listen?, certificate, key })
+    Some(Hub { listen: listen?, certificate, key, token_file })
 }
 
 fn discovery(mut reader: Reader<'_>, home: &Path) -> Discovery {

@@ -162,6 +162,8 @@ pub struct Hub {
     pub certificate: Option<PathBuf>,
     /// The certificate's key (PEM).
     pub key: Option<PathBuf>,
+    /// A file with the token for the page and the metrics from anywhere but loopback; none: they are for this host alone.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[discovery]`: nodes beside `[[node]]`.

@@ -23,9 +23,8 @@ use crate::daemon::{Daemon, ENDING, Machine, Message, Own};
 use crate::model::Direction;
 use crate::model::escape::{clean, escape_for_people};
 use crate::node::{NodeError, NodeErrorKind, Watching};
-use crate::site::{Access, Services, Site};
+use crate::site::{self, Access, Services, Site};
 use crate::snapshot::ScanSpec;
-use crate::state::StateDir;
 use crate::sync::{MainSide, Silent};
 use crate::watch::{Coalesce, Gather, Layout, OwnWrites, Queues, backoff};
 
@@ -117,7 +116,7 @@ impl<'a> Duty<'a> {
             progress: Arc::new(Silent),
             stop: Arc::clone(&stop),
         };
-        let state = StateDir::open(&config.sync.state_dir)?;
+        let state = site::state_of(&config)?;
         let site = Arc::new(Site::open_in(state, None, config.clone(), Access::Change, services)?);
         let core = Core { queues: Queues::new(layout(site.config())), ..Core::default() };
         let now = (machine.monotonic)();

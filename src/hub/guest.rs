@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::places::{Place, Places};
+use super::places::{Place, Places, client_of};
 
 /// What a connection holds.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Guest {
     places: Mutex<Option<(OwnedSemaphorePermit, Place<IpAddr>)>>,
     /// Whose it is: an address, or an IPv6 network.
     client: IpAddr,
+    /// Whether it comes from this host, by its loopback.
+    is_local: bool,
     rooms: Arc<Rooms>,
     /// The place of a node, once it has shown its pass.
     member: Mutex<Option<(OwnedSemaphorePermit, Place<String>)>>,
@@ -44,13 +46,16 @@ impl Rooms {
 pub(super) struct Quiet(Arc<Guest>);
 
 impl Guest {
+    /// Of a connection from `address`.
     pub(super) fn new(
+        address: IpAddr,
         slot: OwnedSemaphorePermit,
-        (client, place): (IpAddr, Place<IpAddr>),
+        place: Place<IpAddr>,
         rooms: &Arc<Rooms>,
     ) -> Arc<Guest> {
         Arc::new(Guest {
-            client,
+            client: client_of(address),
+            is_local: address.to_canonical().is_loopback(),
             places: Mutex::new(Some((slot, place))),
             rooms: Arc::clone(rooms),
             member: Mutex::default(),
@@ -61,6 +66,11 @@ impl Guest {
     /// Whose it is.
     pub(super) fn client(&self) -> IpAddr {
         self.client
+    }
+
+    /// Whether it comes from this host, by its loopback.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// Takes the connection for that of a node. False: there are too many, of this node or of all.

@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::board::{self, Board};
 use super::downloads::{DOWNLOADS, Download};
 use super::store::{self, Store};
 
@@ -30,6 +31,8 @@ pub(crate) struct Content {
     pub(crate) downloads: Vec<Download>,
     /// The store, for nodes that follow it.
     pub(crate) store: Option<Store>,
+    /// How the cluster is.
+    pub(crate) board: Option<Board>,
 }
 
 /// The routes of everything there is to serve; GET and HEAD each, but for the store.
@@ -45,10 +48,9 @@ pub(crate) fn routes(content: Content) -> Router {
             .route(&format!("{path}.sha256"), get(move || async move { text(sum) }))
             .route(&path, get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }));
     }
-    match content.store {
-        Some(store) => router.merge(store::routes(store)),
-        None => router,
-    }
+    let store = content.store.map(store::routes);
+    let board = content.board.map(board::routes);
+    store.into_iter().chain(board).fold(router, Router::merge)
 }
 
 /// Whether the path is that of a download: large, where the public key is a line.

@@ -184,12 +184,11 @@ impl Server {
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 (slot, accepted) = next => match accepted {
                     Ok((stream, address)) => {
-                        let client = client_of(address.ip());
                         // A client that has all its places already is hung up on: it may not wait in those of others.
-                        let Some(place) = places.take(client) else { continue };
+                        let Some(place) = places.take(client_of(address.ip())) else { continue };
                         // Cannot fail: see above.
                         let Ok(slot) = slot else { continue };
-                        let guest = Guest::new(slot, (client, place), &rooms);
+                        let guest = Guest::new(address.ip(), slot, place, &rooms);
                         let service = (routes.clone(), Arc::clone(&downloads), Arc::clone(&guest));
                         let answered = answer(stream, acceptor.clone(), service, limits);
                         connections.spawn(async move {

@@ -42,12 +42,21 @@ impl Hub {
 
     /// One that serves a store as well.
     pub(crate) fn serving(limits: Limits, program: Vec<u8>, store: Option<Store>) -> Hub {
+        Hub::with(limits, program, store, None)
+    }
+
+    /// One that shows how a cluster is.
+    pub(crate) fn showing(limits: Limits, board: Board) -> Hub {
+        Hub::with(limits, b"program".to_vec(), None, Some(board))
+    }
+
+    fn with(limits: Limits, program: Vec<u8>, store: Option<Store>, board: Option<Board>) -> Hub {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("key.pub");
         fs::write(&key, KEY).unwrap();
         let keys = vec![dir.path().join("not yet"), key];
         let download = Download { name: "xds-sync", kind: "application/octet-stream", content: program };
-        let routes = routes::routes(Content { keys, downloads: vec![download], store });
+        let routes = routes::routes(Content { keys, downloads: vec![download], store, board });
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&requests);
         let count = axum::middleware::map_request(move |request: axum::extract::Request| {
@@ -83,7 +92,7 @@ impl Hub {
         self.dir.path().join("hub/certificate.pem")
     }
 
-    fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let url = format!("https://localhost:{}{path}", self.address.port()).parse().unwrap();
         fetch::get(&url, &self.trust(), fetch::SMALL)
     }

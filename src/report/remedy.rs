@@ -7,8 +7,8 @@ use crate::model::RelPathBuf;
 /// What an administrator does about a halt: sentences, with the commands in them where there are any.
 pub(super) fn remedies(halted: &Halted) -> Vec<String> {
     let directory = words::name(&halted.directory);
-    if let Some(token) = halted.token.as_deref().map(words::name) {
-        let accept = format!("--accept-deletes {token}");
+    if let Some(token) = &halted.token {
+        let accept = accepting(token);
         let examples: Vec<String> = halted.paths.iter().map(|path| path.for_people()).collect();
         let listed = match examples.as_slice() {
             [] => None,
@@ -35,6 +35,21 @@ pub(super) fn remedies(halted: &Halted) -> Vec<String> {
             "restore the files, or run again for a token".to_owned()
         }
     }]
+}
+
+/// The same where files are not named.
+pub(super) fn in_short(halted: &Halted) -> Vec<String> {
+    match &halted.token {
+        Some(token) => vec![
+            format!("if that is right: xds-sync sync {}", accepting(token)),
+            "if it is not, or to see the files: xds-sync status".to_owned(),
+        ],
+        None => remedies(halted),
+    }
+}
+
+fn accepting(token: &str) -> String {
+    format!("--accept-deletes {}", words::name(token))
 }
 
 /// What to do if a plan that was halted is not what somebody wanted.

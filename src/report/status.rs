@@ -11,7 +11,7 @@ use super::{
     DirectoryReport, DirectoryState, Follows, Halted, Newer, NodeReport, NodeState, NodesOwn, PathNote,
     Problem, Report,
 };
-use crate::model::{ChangeKind, ReloadOutcome, ReloadState, rfc3339};
+use crate::model::{ChangeKind, ReloadOutcome, ReloadState, read_rfc3339, rfc3339};
 
 /// What is known after the last run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,6 +52,22 @@ pub struct NodeStatus {
     /// Of one that follows the store, what it has told of itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<Follows>,
+    /// The end of the last run that was for it.
+    #[serde(default)]
+    pub looked: Option<String>,
+}
+
+impl NodeStatus {
+    /// Whether nothing is wrong with it.
+    pub(super) fn is_well(&self) -> bool {
+        self.exit_code == IN_STEP && self.silence().is_none()
+    }
+
+    /// Of one that follows the store and is fine as far as Main knows: what is wrong with it by its own words.
+    pub(super) fn silence(&self) -> Option<&'static str> {
+        let looked = self.looked.as_deref().and_then(read_rfc3339);
+        self.follows.as_ref().filter(|_| self.exit_code == IN_STEP)?.trouble(looked)
+    }
 }
 
 /// One edge.
@@ -67,6 +83,9 @@ pub struct DirectoryStatus {
     pub failed: u64,
     /// What is not carried for as long as it stands there.
     pub skipped: Vec<PathNote>,
+    /// How many `skipped` are, also where they are not named.
+    #[serde(default)]
+    pub left_alone: u64,
     /// What the node alone has, as the last run that looked at it saw it.
     #[serde(default)]
     pub own: Option<NodesOwn>,
@@ -268,6 +287,7 @@ fn node_after(
         directories: known.directories,
         reloads: known.reloads,
         follows: node.follows.clone(),
+        looked: Some(ended.to_owned()),
     }
 }
 
@@ -416,6 +436,7 @@ fn directory_after(
         waiting: directory.waiting,
         failed: directory.failed,
         skipped: directory.skipped.clone(),
+        left_alone: directory.skipped.len() as u64,
         // An edge that was found in step was not looked at: it has what it had.
         own: directory.own.clone().or_else(|| before?.own.clone()),
     }
@@ -704,6 +725,7 @@ mod tests {
               "failed": 0,
               "held": 0,
               "held_paths": [],
+              "left_alone": 0,
               "name": "moh",
               "own": null,
               "skipped": [],
@@ -720,6 +742,7 @@ mod tests {
                   "side": "main"
                 }
               ],
+              "left_alone": 0,
               "name": "recordings",
               "own": null,
               "skipped": [],
@@ -730,6 +753,7 @@ mod tests {
           "error": null,
           "exit_code": 25,
           "last_success": null,
+          "looked": "2026-01-02T03:04:05Z",
           "name": "mds2",
           "owed": [
             "dialplan"

@@ -10,7 +10,7 @@ use super::words;
 use crate::model::ReloadOutcome;
 use crate::model::escape::clean;
 use crate::model::{Side, Zone, read_rfc3339};
-use crate::report::{DirectoryState, Follows, PathNote};
+use crate::report::{DirectoryState, Follows, PathNote, Problem};
 
 /// When the status is read, and by whom.
 #[derive(Clone, Copy)]
@@ -30,22 +30,14 @@ impl Status {
         let names: Vec<String> = self.nodes.iter().map(|node| words::name(&node.name)).collect();
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         for (node, name) in self.nodes.iter().zip(&names) {
-            let in_step = node.exit_code == 0;
-            if in_step && style.verbosity == Verbosity::Quiet {
+            let is_well = node.is_well();
+            if is_well && style.verbosity == Verbosity::Quiet {
                 continue;
             }
-            let paint = if in_step { Paint::Good } else { Paint::Wrong };
-            let state = style.paint(paint, words::state(node.state));
-            write!(out, "{name:<width$}  {state} since {}", reader.ago(&node.since))?;
-            match &node.last_success {
-                _ if in_step => writeln!(out)?,
-                Some(success) => writeln!(out, ", last in step {}", reader.ago(success))?,
-                None => writeln!(out, ", never in step")?,
-            }
-            for line in node.follows.iter().map(|follows| follows_line(follows, &reader)) {
-                writeln!(out, "{:width$}  {line}", "")?;
-            }
-            for line in details(node, style.verbosity) {
+            let paint = if is_well { Paint::Good } else { Paint::Wrong };
+            let (state, since) = state(node, &reader);
+            writeln!(out, "{name:<width$}  {}{since}", style.paint(paint, state))?;
+            for line in details(node, &reader) {
                 writeln!(out, "{:width$}  {line}", "")?;
             }
         }
@@ -68,11 +60,9 @@ impl Status {
             write_halted(halted, style, out)?;
         }
         for problem in &self.problems {
-            let place = words::problem_place(problem);
-            let place = if place.is_empty() { place } else { place + ": " };
-            let (paint, word) =
-                if problem.fails { (Paint::Wrong, "ERROR") } else { (Paint::Attention, "warning") };
-            writeln!(out, "{} {place}{}", style.paint(paint, word), clean(&problem.detail))?;
+            let (word, line) = problem_line(problem);
+            let paint = if problem.fails { Paint::Wrong } else { Paint::Attention };
+            writeln!(out, "{} {line}", style.paint(paint, word))?;
         }
         Ok(())
     }
@@ -84,6 +74,28 @@ impl Status {
         let of_main = notes.filter(|(_, note)| note.side == Side::Main);
         of_main.map(|(of, note)| path_line(&words::name(&of.name), "skipped on main", note)).collect()
     }
+}
+
+/// A node's state in a word, and ` since 2026-01-02 04:04:05 (2h ago), never in step`.
+pub(super) fn state(node: &NodeStatus, reader: &Reader<'_>) -> (&'static str, String) {
+    if let Some(word) = node.silence() {
+        // Since when, the line with its own words tells.
+        return (word, String::new());
+    }
+    let since = format!(" since {}", reader.ago(&node.since));
+    let since = match &node.last_success {
+        _ if node.exit_code == 0 => since,
+        Some(success) => format!("{since}, last in step {}", reader.ago(success)),
+        None => since + ", never in step",
+    };
+    (words::state(node.state), since)
+}
+
+/// How bad a problem is, and what it is.
+pub(super) fn problem_line(problem: &Problem) -> (&'static str, String) {
+    let place = words::problem_place(problem);
+    let place = if place.is_empty() { place } else { place + ": " };
+    (if problem.fails { "ERROR" } else { "warning" }, place + &clean(&problem.detail))
 }
 
 /// How a node that follows is, by its own words.
@@ -106,8 +118,11 @@ fn follows_line(follows: &Follows, reader: &Reader<'_>) -> String {
     format!("follows the store: {has}{state}{why}, told {}", reader.ago(seen))
 }
 
-fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
-    let mut lines: Vec<String> = node.error.iter().map(|error| clean(error)).collect();
+/// A line for each thing that is to be known of a node beside its state.
+pub(super) fn details(node: &NodeStatus, reader: &Reader<'_>) -> Vec<String> {
+    let verbosity = reader.style.verbosity;
+    let mut lines: Vec<String> = node.follows.iter().map(|follows| follows_line(follows, reader)).collect();
+    lines.extend(node.error.iter().map(|error| clean(error)));
     for directory in &node.directories {
         let name = words::name(&directory.name);
         match directory.state {
@@ -143,7 +158,17 @@ fn details(node: &NodeStatus, verbosity: Verbosity) -> Vec<String> {
 fn paths(name: &str, directory: &DirectoryStatus) -> Vec<String> {
     let held = directory.held_paths.iter().map(|note| path_line(name, "held back", note));
     let skipped = directory.skipped.iter().filter(|note| note.side == Side::Node);
-    held.chain(skipped.map(|note| path_line(name, "skipped", note))).collect()
+    let named = held.chain(skipped.map(|note| path_line(name, "skipped", note)));
+    // Where files are not named.
+    let unnamed = [
+        (directory.held, directory.held_paths.len(), "held back"),
+        (directory.left_alone, directory.skipped.len(), "skipped"),
+    ];
+    let unnamed = unnamed.into_iter().filter_map(|(number, named, what)| {
+        let more = number.saturating_sub(named as u64);
+        (more > 0).then(|| format!("{name}: {more} {what}"))
+    });
+    named.chain(unnamed).collect()
 }
 
 fn path_line(directory: &str, what: &str, note: &PathNote) -> String {

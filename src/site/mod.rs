@@ -16,13 +16,14 @@ mod uploaded;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::config::{Config, Directory, Node};
 use crate::enroll::rotate;
+use crate::enroll::waiting::HUB_STATE;
 use crate::host;
 use crate::model::escape::clean;
 use crate::node::{Attempt, NodeError, NodeSession, RootDescription};
@@ -403,9 +404,9 @@ impl Site {
     }
 }
 
-/// The state directory, which a group may look into where the configuration says so.
-fn state_of(config: &Config) -> anyhow::Result<StateDir> {
-    let state = StateDir::open(&config.sync.state_dir)?;
+/// The state directory, which a group may look into where the configuration says so, and of which the hub shows a part.
+pub(crate) fn state_of(config: &Config) -> anyhow::Result<StateDir> {
+    let state = StateDir::open(&config.sync.state_dir)?.shown_by(Path::new(HUB_STATE));
     let Some(name) = &config.sync.status_group else { return Ok(state) };
     let shared = match host::group(name) {
         Some(group) => state.clone().readable_for(group),

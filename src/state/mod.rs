@@ -10,6 +10,7 @@
 //! | `cache/DIRECTORY` | digests of Main's files |
 //! | `discovery.json` | the last good answer of each source of nodes |
 //! | `status.json`, `last-success` | how the last run went |
+//! | `overview.json` | what the hub shows of that; it has a copy in its own state |
 //! | `running.json` | which run has begun and has not ended |
 //! | `told.json` | what the cron job has told of what is wrong |
 //! | `taken.json` | the last upload of each follower that was taken in |
@@ -26,14 +27,18 @@ pub mod ledger;
 pub(crate) mod lock;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -53,12 +58,16 @@ pub struct StateDir {
     path: PathBuf,
     /// The group that may read [`STATUS`] and [`LAST_SUCCESS`].
     readers: Option<u32>,
+    /// The state of the hub, if this is Main's: what it shows is left there too.
+    hub: Option<PathBuf>,
 }
 
 /// How the last run went.
 const STATUS: &str = "status.json";
 /// Its mtime is the end of the last run that left everything in step.
 const LAST_SUCCESS: &str = "last-success";
+/// What the hub shows.
+pub(crate) const OVERVIEW: &str = "overview.json";
 
 /// Not `main.json`, the name of a node's binding to its Main: a host may have been a node before.
 const IDENTITY: &str = "identity.json";
@@ -114,7 +123,7 @@ impl StateDir {
         durable::make_dir(path, 0o700).with_context(|| format!("cannot create {}", path.display()))?;
         let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         StateDir::check_mode(path, &metadata)?;
-        Ok(StateDir { path: path.to_owned(), readers: None })
+        Ok(StateDir { path: path.to_owned(), readers: None, hub: None })
     }
 
     /// The directory as it is, for who only reads: it need not be there.
@@ -126,7 +135,7 @@ impl StateDir {
                 StateDir::check_mode(path, &found)?;
             }
         }
-        Ok(StateDir { path: path.to_owned(), readers: None })
+        Ok(StateDir { path: path.to_owned(), readers: None, hub: None })
     }
 
     fn check_mode(path: &Path, metadata: &fs::Metadata) -> anyhow::Result<()> {
@@ -141,6 +150,11 @@ impl StateDir {
         let shared = fs::File::open(&self.path).and_then(|dir| share(&dir, group, 0o710));
         shared.with_context(|| format!("cannot let a group into {}", self.path.display()))?;
         Ok(StateDir { readers: Some(group), ..self })
+    }
+
+    /// The same; from now on runs leave there what the hub shows, which as a service is a user of its own.
+    pub(crate) fn shown_by(self, hub: &Path) -> StateDir {
+        StateDir { hub: Some(hub.to_owned()), ..self }
     }
 
     /// Its path.
@@ -381,6 +395,31 @@ impl StateDir {
         file.set_modified(ended).with_context(|| format!("cannot set the time of {}", path.display()))
     }
 
+    /// The end of the last full run that left everything in step.
+    pub(crate) fn last_success(&self) -> Option<SystemTime> {
+        fs::metadata(self.path.join(LAST_SUCCESS)).and_then(|found| found.modified()).ok()
+    }
+
+    /// Whether a hub may show how runs went.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.hub.is_some()
+    }
+
+    /// What the hub shows, as it was saved. It begins anew where that cannot be trusted: nothing depends on it.
+    pub(crate) fn overview<T: DeserializeOwned + Default>(&self) -> T {
+        let bytes = read(&self.path.join(OVERVIEW)).ok().flatten();
+        bytes.and_then(|bytes| sealed::open(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Saves it here, for a hub that root runs, and in the state of the hub that is a service, if there is one.
+    pub(crate) fn save_overview(&self, overview: &impl Serialize) -> anyhow::Result<()> {
+        let sealed = sealed::seal(overview)?;
+        for dir in [Some(&self.path), self.hub.as_ref()].into_iter().flatten() {
+            leave(dir, &sealed).with_context(|| format!("cannot write {}", dir.join(OVERVIEW).display()))?;
+        }
+        Ok(())
+    }
+
     /// What each run did.
     #[must_use]
     pub fn history(&self) -> History {
@@ -416,6 +455,22 @@ fn write_with(path: &Path, content: &[u8], options: Options) -> anyhow::Result<(
     durable::make_dir(parent(path), 0o700)
         .and_then(|()| durable::replace(path, content, options))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Leaves the overview in a directory, for whoever has that. It is held open meanwhile, so that its owner can lead nobody
+/// elsewhere. What a power cut may take, the next run brings again.
+fn leave(dir: &Path, content: &[u8]) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(dir, flags, Mode::empty()) {
+        Ok(dir) => fs::File::from(dir),
+        // No such service was ever started here.
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let found = dir.metadata()?;
+    let owner = Some((found.uid(), found.gid()));
+    let options = Options { owner, sync: false, ..Options::PRIVATE };
+    durable::replace_at(dir.as_fd(), OsStr::new(OVERVIEW), content, options)
 }
 
 /// Renames a file over another one, and makes the directory that it goes to.

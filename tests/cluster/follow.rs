@@ -1,6 +1,6 @@
 //! A cluster of both kinds: Main reaches one node over ssh, the other one follows Main's hub.
 
-use crate::support::{Cluster, LIMIT, eventually, wav};
+use crate::support::{Cluster, Host, LIMIT, eventually, wav};
 
 const DOORS: &str = "/etc/asterisk/extensions_extra.d/10-doors.conf";
 const RECORDINGS: &str = "/var/lib/xivo/sounds/recordings";
@@ -10,6 +10,7 @@ const CONFIG: &str = r#"
 name = "main"
 [hub]
 listen = "0.0.0.0:8443"
+token_file = "/etc/xds-sync/hub-token"
 [store]
 url = "file:///srv/xds-store"
 [[node]]
@@ -69,4 +70,54 @@ fn a_node_that_main_cannot_reach_has_what_the_others_have_and_asterisk_uses_it()
     );
     let status = main.xds_sync(["status"]).ok();
     assert!(status.contains("follows the store"), "{status}");
+    the_hub_shows_both(main, mds1, mds2);
+}
+
+/// To Main itself, and to others with the token, as soon as there is one.
+fn the_hub_shows_both(main: &Host, mds1: &Host, mds2: &Host) {
+    mds1.stop_sshd();
+    assert_eq!(main.sync_json([""; 0]).code, 40);
+    let ask = |host: &Host, options: &str, path: &str| {
+        let certificate = if host.name == "main" { CERTIFICATE } else { "/root/hub.crt" };
+        let url = format!("https://main:8443{path}");
+        let at = if host.name == "main" { "--resolve main:8443:127.0.0.1" } else { "" };
+        host.sh(format!(
+            "curl --silent --write-out '\\n%{{http_code}}' --cacert {certificate} {at} {options} {url}"
+        ))
+        .ok()
+    };
+    let page = ask(main, "", "/");
+    for fact in [
+        "1 of 2 media servers is not in step",
+        "unreachable",
+        "Connection refused",
+        "follows the store",
+        "\n200",
+    ] {
+        assert!(page.contains(fact), "{fact}: {page}");
+    }
+    let behind = page.split("<h2 id=\"well\">").next().unwrap();
+    assert!(behind.contains("mds1") && !behind.contains("mds2"), "{page}");
+    assert!(!page.contains(".wav"), "no file is named: {page}");
+    main.sh(format!(
+        "curl --silent --cacert {CERTIFICATE} --resolve main:8443:127.0.0.1 https://main:8443/metrics >metrics &&
+         promtool check metrics <metrics"
+    ))
+    .ok();
+    let metrics = main.read_text("/root/metrics");
+    for fact in
+        ["node_up{node=\"mds1\"} 0", "node_in_step{node=\"mds2\"} 1", "follower_publication{node=\"mds2\"} "]
+    {
+        assert!(metrics.contains(&format!("\nxds_sync_{fact}")), "{fact}: {metrics}");
+    }
+
+    assert!(ask(mds2, "", "/").ends_with("\n403"), "no token is there yet");
+    main.sh("umask 077; echo correct-horse-battery-staple >/etc/xds-sync/hub-token").ok();
+    assert!(ask(mds2, "", "/metrics").ends_with("\n401"));
+    assert!(ask(mds2, "--user admin:wrong-horse-battery-staple", "/").ends_with("\n401"));
+    assert!(ask(mds2, "--user admin:correct-horse-battery-staple", "/").ends_with("\n200"));
+    let bearer = "--header 'Authorization: Bearer correct-horse-battery-staple'";
+    assert!(ask(mds2, bearer, "/metrics").ends_with("\n200"));
+    main.sh("chmod 644 /etc/xds-sync/hub-token").ok();
+    assert!(ask(mds2, bearer, "/metrics").ends_with("\n403"), "what everybody may read is no secret");
 }

@@ -245,8 +245,15 @@ fn twenty_edits_in_two_seconds_are_few_reloads_and_the_last_one_has_them_all() {
 fn once_it_does_what_is_due_and_ends() {
     let cluster = Cluster::new().nodes(1).without_asterisk().build();
     cluster.main.write(FILE, doors(7));
-    cluster.main.xds_sync(["watch", "--once"]).exits(0);
+    cluster.main.sh("XDS_SYNC_SYNC_STATUS_GROUP=nogroup xds-sync watch --once").ok();
     assert!(cluster["mds1"].read_text(FILE).contains("7,1"));
+    // It leaves what other runs leave: for monitors, and for the hub.
+    let left = cluster
+        .main
+        .sh("cd /var/lib/xds-sync && stat --format '%a %G' status.json && stat --format %a overview.json")
+        .ok();
+    assert_eq!(left, "640 nogroup\n600\n");
+    assert!(cluster.main.read_text("/var/lib/xds-sync/overview.json").contains("mds1"));
     cluster["mds1"].stop_sshd();
     cluster.main.xds_sync(["watch", "--once"]).exits(41);
 }

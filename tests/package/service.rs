@@ -45,6 +45,8 @@ fn the_hub_is_a_service_that_is_started_when_wanted_and_can_do_little() {
     assert!(main.read(CERTIFICATE) == certificate);
     assert!(!main.exists("/var/lib/xds-sync/hub"));
 
+    shows_how_nodes_are(&main);
+
     let before = self::pid(&main);
     main.sh("dpkg --install ./xds-sync.deb").ok();
     serves(&main);
@@ -92,6 +94,44 @@ fn the_daemon_is_a_service_that_init_starts_and_cron_keeps_a_net_under_it() {
     assert_eq!(is("active"), "inactive\n");
     assert_eq!(main.sh("find /etc/systemd /var/lib/systemd /lib/systemd -name '*xds-sync*'").text(), "");
     assert!(!main.exists("/var/lib/xds-sync") && !main.exists("/etc/cron.d/xivo-xds-sync"));
+}
+
+/// As another user than root it has what runs leave for it, and the token that root alone may read.
+fn shows_how_nodes_are(main: &Host) {
+    const TOKEN: &str = "correct-horse-battery-staple";
+    // Whoever asks at this address comes from it, and not from loopback.
+    main.sh("ip address add 10.79.0.1/32 dev lo").ok();
+    furnish(main);
+    let code = |options: &str, host: &str| {
+        let url = format!("https://{host}:8443/");
+        main.sh(format!(
+            "curl --silent --insecure --output page --write-out '%{{http_code}}' {options} {url}"
+        ))
+        .text()
+    };
+    assert_eq!(code("", "127.0.0.1"), "503", "there was no run yet");
+    main.xds_sync(["nodes", "add", "mds1", "10.79.0.11"]).ok();
+    assert_eq!(main.xds_sync(["sync"]).code, 41);
+    assert_eq!(code("", "127.0.0.1"), "200");
+    let page = main.read_text("/root/page");
+    assert!(page.contains("mds1") && page.contains("unreachable") && page.contains("10.79.0.11"), "{page}");
+    assert_eq!(code("", "10.79.0.1"), "403");
+
+    main.sh(format!("umask 077; echo {TOKEN} >/etc/xds-sync/hub-token")).ok();
+    main.write("/etc/xds-sync/conf.d/token.toml", "[hub]\ntoken_file = '/etc/xds-sync/hub-token'\n");
+    main.sh(format!("systemctl restart {SERVICE}")).ok();
+    serves(main);
+    let bearer = |token: &str| format!("--header 'Authorization: Bearer {token}'");
+    assert_eq!((code("", "10.79.0.1"), code(&bearer(TOKEN), "10.79.0.1")), ("401".into(), "200".into()));
+    // The copy that systemd made is of a file that is gone, and of one that is another now.
+    main.sh("mv /etc/xds-sync/hub-token /root").ok();
+    assert_eq!(code(&bearer(TOKEN), "10.79.0.1"), "403");
+    main.sh("umask 077; echo another-horse-battery-staple >/etc/xds-sync/hub-token").ok();
+    assert_eq!(code(&bearer(TOKEN), "10.79.0.1"), "403");
+    main.sh(format!("systemctl restart {SERVICE}")).ok();
+    serves(main);
+    assert_eq!(code(&bearer("another-horse-battery-staple"), "10.79.0.1"), "200");
+    main.sh("rm -r /etc/xds-sync/hub-token /etc/xds-sync/conf.d/token.toml /var/lib/xivo").ok();
 }
 
 #[track_caller]

@@ -135,12 +135,12 @@ fn secrets_that_everybody_may_read_are_named() {
     use std::os::unix::fs::PermissionsExt as _;
     let secret = "[discovery.postgres]\nurl = \"postgresql://u:p@db/x\"\n\
                   [discovery.http]\nurl = \"https://db/x\"\nheaders_file = \"HERE/headers\"\n\
-                  [hub]\ncertificate = \"HERE/c\"\nkey = \"HERE/key\"\n";
-    let files = Files::new(&[("config.toml", ""), ("headers", ""), ("key", "")]);
+                  [hub]\ncertificate = \"HERE/c\"\nkey = \"HERE/key\"\ntoken_file = \"HERE/token\"\n";
+    let files = Files::new(&[("config.toml", ""), ("headers", ""), ("key", ""), ("token", "")]);
     let path = |name: &str| files.0.path().join(name);
     fs::write(path("config.toml"), secret.replace("HERE", &files.0.path().display().to_string())).unwrap();
     let mode = |mode| {
-        for name in ["config.toml", "headers", "key"] {
+        for name in ["config.toml", "headers", "key", "token"] {
             fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
         }
     };
@@ -150,7 +150,8 @@ fn secrets_that_everybody_may_read_are_named() {
         "config.toml:2: discovery.postgres.url: holds a secret, and everybody may read this file; put it into \
          conf.d/secrets.toml with mode 0600\n\
          config.toml:5: discovery.http.headers_file: everybody may read headers; chmod 600 it\n\
-         config.toml:8: hub.key: everybody may read key; chmod 600 it"
+         config.toml:8: hub.key: everybody may read key; chmod 600 it\n\
+         config.toml:9: hub.token_file: everybody may read token; chmod 600 it"
     );
     mode(0o640);
     assert_eq!(files.warnings(), "");
