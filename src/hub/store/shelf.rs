@@ -12,7 +12,7 @@ use crate::store::chain::{self, Found, Seen};
 use crate::store::{Objects, Sha256, StoreError, blobs, names::Area, tree};
 
 /// How often the store is asked whether there is a newer publication, however many wait for one.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// Publications whose objects may be read: a node that reads one goes on while the next ones are made.
 const KEPT: usize = 3;
 
