@@ -47,6 +47,18 @@ pub fn uneventful(state: &StateDir, report: &Report, exit_code: u8, scope: Scope
     }
 }
 
+/// Records a publication that somebody has made by hand: what was said of the last one is no longer so.
+pub(crate) fn publication(state: &StateDir, problems: &[Problem]) {
+    let saved = state.status().and_then(|text| {
+        let Some(before) = text.and_then(|text| Status::parse(&text).ok()) else { return Ok(()) };
+        let after = before.clone().after_publication(problems);
+        if after == before { Ok(()) } else { state.save_status(after.to_json().as_bytes()) }
+    });
+    if let Err(error) = saved {
+        log::error!("{error:#}");
+    }
+}
+
 /// Records a restoration, which is a change on Main, beside runs.
 pub fn restoration(state: &StateDir, record: &RunRecord) {
     for change in &record.changes {

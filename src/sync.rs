@@ -410,12 +410,14 @@ impl<'a> Run<'a> {
     fn unused_tokens(&self) -> Vec<Problem> {
         let used = lock(&self.used_tokens);
         let unused = self.spec.accept.iter().filter(|token| !used.contains(*token));
-        let warning = |token: &String| {
-            let token = escape_for_people(token.as_bytes());
-            Problem::warning(Stage::Plan, format!("the token {token} releases no plan of this run"))
-        };
-        unused.map(warning).collect()
+        unused.map(|token| unused_token(token)).collect()
     }
+}
+
+/// What is said of a token that has released nothing.
+pub(crate) fn unused_token(token: &str) -> Problem {
+    let token = escape_for_people(token.as_bytes());
+    Problem::warning(Stage::Plan, format!("the token {token} releases no plan of this run"))
 }
 
 /// The guard of a mutex, whatever happened to another thread that held it: what it guards is changed in

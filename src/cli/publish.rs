@@ -16,7 +16,7 @@ use crate::report::status::Scope;
 use crate::report::{NodeReport, Problem, Report, Stage, words};
 use crate::site::store::{Asked, Publication, held_back, holder_of};
 use crate::site::{self, Access, Locking, Services, Site};
-use crate::sync::Options;
+use crate::sync::{self, Options};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -120,7 +120,12 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     publication.warnings.iter().for_each(|warning| context.ui.message(&format!("warning: {warning}")));
     if !args.json {
         publication.halted.iter().for_each(|halted| context.ui.error(&held_back(halted)));
-        publication.problems.iter().for_each(|problem| context.ui.error(&clean(&problem.detail)));
+        for problem in &publication.problems {
+            match clean(&problem.detail) {
+                detail if problem.fails => context.ui.error(&detail),
+                detail => context.ui.message(&format!("warning: {detail}")),
+            }
+        }
     }
     context.ui.result(text.as_bytes())?;
     Ok(code)
@@ -150,7 +155,13 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
     // What nodes have uploaded is taken in here first, as edges of a run like any other.
     let mut taken_in = site.take_in(&options)?;
     let taken = site.settle_uploads()?;
-    let published = site.publish(&options, Asked::ByHand, &taken);
+    let mut published = site.publish(&options, Asked::ByHand, &taken);
+    if let (Some(report), Ok(published)) = (&mut taken_in, &mut published) {
+        settle_tokens(&options.accept, &mut report.problems, &mut published.problems);
+    }
+    if let (Ok(published), false) = (&published, args.dry_run) {
+        record::publication(site.state(), &published.problems());
+    }
     if let Some(report) = &mut taken_in {
         // What was taken in stands, whatever becomes of the publication.
         let code = report.exit_code();
@@ -164,6 +175,15 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
         published.halted.append(&mut report.halted);
     }
     Ok((site.config().main.name.clone(), published))
+}
+
+/// A token is for what nodes have uploaded, or for what is published: where one of both needed it, it was not in vain.
+fn settle_tokens(accept: &[String], of_run: &mut Vec<Problem>, of_publication: &mut Vec<Problem>) {
+    for unused in accept.iter().map(|token| sync::unused_token(token)) {
+        of_publication.retain(|problem| *problem != unused || of_run.contains(&unused));
+        // It is told once.
+        of_run.retain(|problem| *problem != unused);
+    }
 }
 
 /// Nodes whose uploads were not taken in, and why.
