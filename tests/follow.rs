@@ -981,6 +981,48 @@ fn a_node_hands_in_its_key_at_the_hub_and_is_approved() {
     assert!(!main.run(0, &["nodes", "list"]).contains("mds7"));
 }
 
+/// Its files stay, and the node says so once, whoever has taken the label away.
+#[test]
+fn a_directory_that_comes_no_more_is_told_of_and_stays_as_it_is() {
+    let node = Node::new();
+    let main = Main::new(&node, "labels = ['paris']\n");
+    main.write("rec/m1.wav", "of Main");
+    main.run(0, &["publish"]);
+    node.once(0);
+    let told = |report: &Value| -> Vec<String> {
+        let problems = report["problems"].as_array().unwrap();
+        problems.iter().map(|problem| problem["detail"].as_str().unwrap().to_owned()).collect()
+    };
+    let says = |labels: &str| {
+        format!(
+            "rec comes here no more (it is for the labels paris, and this node has {labels}): its files stay as they are, and \
+             nothing that is recorded there goes to Main"
+        )
+    };
+    node.configure("labels = ['lyon']\n", "");
+    assert_eq!(told(&node.once(0)), [says("the labels lyon")]);
+    assert!(told(&node.once(0)).is_empty(), "once");
+    node.configure("", "");
+    assert!(told(&node.once(0)).is_empty());
+
+    let path = node.0.path("config.toml");
+    let with = fs::read_to_string(&path).unwrap();
+    fs::write(&path, with.replacen("labels = ['paris']\npaths", "paths", 1)).unwrap();
+    main.run(0, &["publish"]);
+    assert_eq!(told(&node.once(0)), [says("no label")]);
+    // What is recorded meanwhile is not lost: it goes to Main once the label is back.
+    node.0.record("n1.wav", "of the node");
+    main.write("moh/a.wav", "one");
+    main.run(0, &["publish"]);
+    node.once(0);
+    assert_eq!((main.has("rec/n1.wav"), node.0.has("rec/m1.wav").as_deref()), (None, Some("of Main")));
+    fs::write(&path, with).unwrap();
+    main.run(0, &["publish"]);
+    node.once(0);
+    main.run(0, &["publish"]);
+    assert_eq!(main.has("rec/n1.wav").as_deref(), Some("of the node"));
+}
+
 /// It is known, and the answer says what to do instead.
 #[test]
 fn commands_that_need_a_connection_say_that_a_node_follows() {

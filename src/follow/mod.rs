@@ -8,6 +8,7 @@
 
 mod config;
 mod directories;
+mod had;
 mod json;
 mod listen;
 mod lost;

@@ -11,12 +11,13 @@ use ssh_key::{PrivateKey, PublicKey};
 
 use super::config::Config;
 use super::directories;
+use super::had::Had;
 use super::lost::{Asks, find_lost};
 use super::machine::{Machine, OpenStore};
 use super::passed::{Outcome, Passed, judge};
 use super::pending::Pending;
 use super::prefetch::prefetch;
-use super::spec::{Asked, spec, subscribed};
+use super::spec::{Asked, labels, spec, subscribed};
 use super::trees::Trees;
 use super::trusted::{Trusted, TrustedFile, pinned_key};
 use super::upstream::{Draft, Upstream};
@@ -332,9 +333,12 @@ impl Follower {
         report.problems.extend(lost);
         report.problems.extend(behind);
         report.problems.extend(self.unknown(head));
-        report
-            .problems
-            .extend(directories::unknown(&self.config.directories, &subscribed(head, &self.config)));
+        let (had, now) = (Had::in_dir(&self.dir()), subscribed(head, &self.config));
+        report.problems.extend(had.missing(head, &now, labels(head, &self.config)));
+        report.problems.extend(directories::unknown(&self.config.directories, &now));
+        if !asked.dry_run {
+            had.keep(&now);
+        }
         report.problems.extend(stale.as_ref().map(|detail| Problem::failure(Stage::Connect, detail)));
         let own = report.exit_code();
         for error in &failures {

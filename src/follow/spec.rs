@@ -27,12 +27,16 @@ pub struct Asked {
 
 /// The directories of a publication that this node has.
 pub(super) fn subscribed<'h>(head: &'h Head, config: &Config) -> Vec<&'h HeadDirectory> {
-    let none = Vec::new();
-    let labels = match &config.labels {
-        Some(labels) => labels,
-        None => head.node(&config.name).map_or(&none, |node| &node.labels),
-    };
+    let labels = labels(head, config);
     head.directories.iter().filter(|directory| directory.is_for(labels)).collect()
+}
+
+/// The labels of this node: its own word counts, where it has one.
+pub(super) fn labels<'h>(head: &'h Head, config: &'h Config) -> &'h [String] {
+    match &config.labels {
+        Some(labels) => labels,
+        None => head.node(&config.name).map_or(&[], |node| &node.labels),
+    }
 }
 
 /// The run that brings this node in step with a publication.
