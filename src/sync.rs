@@ -372,7 +372,16 @@ impl<'a> Run<'a> {
         let halted_on_main = self.origins.get().filter(|_| !self.is_stopped()).map(Origins::halted);
         for (directory, halt) in halted_on_main.unwrap_or_default() {
             let Halt { guard, detail, token, paths, restore } = halt;
-            report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new(), paths, restore });
+            report.halted.push(Halted {
+                directory,
+                guard,
+                detail,
+                token,
+                nodes: Vec::new(),
+                paths,
+                restore,
+                of_follower: false,
+            });
         }
         parts.into_iter().for_each(|part| part.add_to(&mut report));
         report

@@ -15,7 +15,7 @@ use super::had::Had;
 use super::lost::{Asks, find_lost};
 use super::machine::{Machine, OpenStore};
 use super::passed::{Outcome, Passed, judge};
-use super::pending::Pending;
+use super::pending::{Pending, SendTo};
 use super::prefetch::prefetch;
 use super::spec::{Asked, labels, spec, subscribed};
 use super::trees::Trees;
@@ -280,7 +280,7 @@ impl Follower {
         let mut pending = Pending::read(&self.dir())?;
         pending.forget(taken, asked.dry_run);
         let has = trusted.applied == Some(trusted.on());
-        let (node, dry_run) = (&*self.config.name, asked.dry_run);
+        let (node, identity, dry_run) = (&*self.config.name, &*self.config.identity, asked.dry_run);
         let asks = Asks { objects: &*objects, area: &area, node, file, is_first, dry_run };
         let (listed, lost) = match find_lost(state, &asks, &mut pending, &mut trusted)? {
             Ok(found) => found,
@@ -321,12 +321,16 @@ impl Follower {
         let unsaid = has.then(|| sync::Shared::new(state, spec.bandwidth)).transpose()?;
         let mut report = sync::run(&self.environment(state, upstream, unsaid.as_ref()), &spec)?;
         add_bytes(&mut report, &fetched);
+        report.halted.iter_mut().for_each(|halted| halted.of_follower = true);
         let mut failures: Vec<StoreError> =
             failure.lock().unwrap_or_else(PoisonError::into_inner).take().into_iter().collect();
         if !asked.dry_run {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            match pending.send(&*objects, &area) {
-                Ok(sent) => trusted.uploaded = sent.unwrap_or(0).max(trusted.uploaded),
+            match pending.send(&SendTo { objects: &*objects, area: &area, node, identity, taken }) {
+                Ok(sent) => {
+                    trusted.uploaded = sent.last.unwrap_or(0).max(trusted.uploaded);
+                    report.problems.extend(sent.foreign.map(|number| self.foreign(number)));
+                }
                 Err(error) => failures.push(error.while_doing("uploading")),
             }
         }
@@ -375,6 +379,18 @@ impl Follower {
             may_reload: &|_, _| true,
             merged: &|_, _| (),
         }
+    }
+
+    /// Somebody uploads under this node's name, with its key.
+    fn foreign(&self, number: u64) -> Problem {
+        let (name, identity) = (&self.config.name, self.config.identity.display());
+        let detail = format!(
+            "the upload {number} in the store is not this node's: two nodes may have the name {name} and its key, as where a machine \
+             was copied. What was recorded here is uploaded under the next number, and nothing is lost. On one of them take [store] and \
+             [follow] out of node.toml, remove {identity} and {}, and run `xds-sync join --store` with a name of its own",
+            self.dir().display()
+        );
+        Problem::failure(Stage::Transfer, detail)
     }
 
     /// What Main does not know of this node, and so takes nothing of what it records.

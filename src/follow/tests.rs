@@ -3,6 +3,7 @@
 mod clocks;
 mod lost;
 mod round_trips;
+mod twins;
 
 #[path = "../../tests/support/publisher.rs"]
 mod publisher;

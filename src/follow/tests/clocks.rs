@@ -39,7 +39,7 @@ fn a_clock_that_is_behind_is_told_of_for_nothing_would_be_noticed_as_stale() {
     let passed = site.pass_of(&follower);
     assert_eq!((passed.exit_code, &passed.outcome), (0, &Outcome::Current), "{:?}", passed.report);
     let told = passed.report.problems.iter().map(|problem| &*problem.detail).collect::<Vec<_>>().join("\n");
-    assert!(told.contains("the clocks are wrong") && told.contains("1day behind that"), "{told}");
+    assert!(told.contains("the clocks are wrong") && told.contains("1day 1m behind that"), "{told}");
     // Main's clock and this one, a little apart.
     follower.machine.now = || SystemTime::now() - Duration::from_secs(120);
     assert!(site.pass_of(&follower).report.problems.is_empty());
