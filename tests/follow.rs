@@ -1023,6 +1023,39 @@ fn a_directory_that_comes_no_more_is_told_of_and_stays_as_it_is() {
     assert_eq!(main.has("rec/n1.wav").as_deref(), Some("of the node"));
 }
 
+/// Room for what is new once, and not twice: it waits in the stage before it is put in place. Where there is too little of it,
+/// nothing is fetched.
+#[test]
+fn what_is_new_needs_its_room_once() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    for number in 0..8 {
+        // Nothing that shrinks.
+        let noise = Command::new("head").args(["-c", "500000", "/dev/urandom"]).output().unwrap().stdout;
+        fs::write(node.0.path(&format!("main-moh/{number}.wav")), noise).unwrap();
+    }
+    main.run(0, &["publish"]);
+    // A disk of its own for the directory, which ends with the process.
+    let follow = |room: &str| {
+        let moh = node.0.path("moh").display().to_string();
+        let script = format!(
+            "mount -t tmpfs -o size={room} none '{moh}' && \"$@\" follow --once; code=$?; df --output=used '{moh}' | tail -n 1; \
+             exit $code"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_xds-sync")]);
+        command.env("XDS_SYNC_NODE_CONFIG", node.0.path("node.toml")).env("HOME", node.0.dir.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let used: u64 = said.lines().last().unwrap().trim().parse().unwrap();
+        (output.status.code(), used, said)
+    };
+    let (code, used, said) = follow("3m");
+    assert!(code == Some(23) && said.contains("free_space") && used < 100, "{said}");
+    let (code, used, said) = follow("6m");
+    assert!(code == Some(0) && used > 3900, "{said}");
+}
+
 /// It is known, and the answer says what to do instead.
 #[test]
 fn commands_that_need_a_connection_say_that_a_node_follows() {
