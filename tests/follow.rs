@@ -797,7 +797,11 @@ fn an_upload_of_somebody_else_is_not_taken_in() {
     let end = object.len() - 5;
     object[end] ^= 1;
     fs::write(&up, &object).unwrap();
-    main.run(23, &["publish"]);
+    let said = main.refused(23, &["publish"]);
+    assert!(
+        said.contains("nothing of mds1 is taken in") && said.contains("remove v1/nodes/mds1/up/0000"),
+        "{said}"
+    );
     assert_eq!(main.has("rec/n1.wav"), None);
     object[end] ^= 1;
     fs::write(&up, &object).unwrap();

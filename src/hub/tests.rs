@@ -305,6 +305,21 @@ fn who_believes_the_certificate_of_the_first_year_believes_those_of_all_later_on
     hub.end();
 }
 
+/// Of a node whose clock is slow.
+#[test]
+fn a_certificate_that_does_not_hold_yet_is_told_with_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    own(dir.path(), &["localhost", "127.0.0.1"]).server_config(SystemTime::now() + 30 * DAY).unwrap();
+    let hub = Hub::in_dir(dir, Limits::default(), Vec::new(), None);
+    let error = hub.get("/ssh-key/rsync_xds.pub").unwrap_err();
+    let told = format!("{error:#}");
+    assert!(
+        !error.is::<fetch::Untrusted>() && told.contains("does not hold by the clock of this host"),
+        "{told}"
+    );
+    hub.end();
+}
+
 /// What is left of it after a power cut, say.
 #[test]
 fn an_authority_that_is_damaged_is_made_anew() {

@@ -53,9 +53,9 @@ impl UploadedSession {
         let first = self.of.taken.get(&self.node).copied().unwrap_or(0) + 1;
         match error {
             StoreError::Tampered(why) => StoreError::Tampered(format!(
-                "{why}. Until then nothing of {0} is taken in. Where {0} has a new key, Main's configuration is to have it, and what the \
-                 old one has signed is of no use: remove {1} and all after it from the store, and publish; {0} uploads once more what it \
-                 has",
+                "{why}. Until it is, nothing of {0} is taken in. Where {0} has a new key, Main's configuration is to have it, and what \
+                 the old one has signed is of no use: remove {1} and all after it from the store; with the next new publication {0} \
+                 uploads once more what it has",
                 self.node,
                 area.upload(first)
             )),
