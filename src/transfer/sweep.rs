@@ -1,6 +1,7 @@
 //! What killed runs left in the stage.
 
 use std::io;
+use std::os::fd::AsFd as _;
 
 use super::blobs::StageName;
 use super::durable::Unsynced;
@@ -25,7 +26,7 @@ pub fn space_with_stage(root: &HeldRoot, space: Space) -> Space {
     let Ok(stage) = root.open_own(STAGE_PATH) else { return space };
     let mut all = space;
     for (name, is_dir) in names(&stage).unwrap_or_default() {
-        let Ok(Some(stat)) = Name::new(&stage, &name).stat() else { continue };
+        let Ok(Some(stat)) = Name::new(stage.as_fd(), &name).stat() else { continue };
         if !is_dir {
             // The kernel counts in units of 512 bytes, whatever a block has.
             let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
