@@ -47,9 +47,18 @@ pub(super) struct Lister<'a> {
     pub(super) working: AtomicUsize,
 }
 
+/// What a listing needs to know of an entry: less than the kernel tells, since there may be many.
+struct Seen {
+    stamp: Stamp,
+    uid: u32,
+    gid: u32,
+    names: u32,
+    is_mount: bool,
+}
+
 /// What was found under a name.
 enum Looked {
-    Is(Statx),
+    Is(Seen),
     Excluded,
     /// It cannot be looked at.
     Unreadable(Errno),
@@ -170,10 +179,10 @@ impl Lister<'_> {
             for (&(start, end), looked) in window.iter().zip(looked.into_iter().flatten()) {
                 let name = &names.bytes[start..end];
                 let (entry, stamp, next) = match looked {
-                    Looked::Is(stat) => {
-                        let stamp = Stamp::of_statx(&stat);
+                    Looked::Is(seen) => {
+                        let stamp = seen.stamp;
                         let digest = || known.as_mut().and_then(|known| known.digest(name, &stamp));
-                        match self.entry(fd, (dir, name), &stat, &mut owner, digest) {
+                        match self.entry(fd, (dir, name), &seen, &mut owner, digest) {
                             Ok((entry, next)) => (entry, Some(stamp), next),
                             Err(Errno::NOENT) => continue,
                             Err(error) => (unreadable(error), Some(stamp), Next::Done),
@@ -225,7 +234,7 @@ impl Lister<'_> {
                 Ok(path) if self.rules.excludes(path) => Looked::Excluded,
                 Ok(path) => match stat(fd, name) {
                     Ok(stat) if is_dir(&stat) && self.rules.excludes_dir(path) => Looked::Excluded,
-                    Ok(stat) => Looked::Is(stat),
+                    Ok(stat) => Looked::Is(self.seen(&stat)),
                     Err(Errno::NOENT) => Looked::Gone,
                     Err(error) => Looked::Unreadable(error),
                 },
@@ -240,27 +249,27 @@ impl Lister<'_> {
         &self,
         fd: &OwnedFd,
         (dir, name): (&[u8], &[u8]),
-        stat: &Statx,
+        seen: &Seen,
         owner: &mut LastOwner,
         digest: impl FnOnce() -> Option<Digest>,
     ) -> Result<(Entry, Next), Errno> {
-        let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        if self.is_mount(stat, kind) {
+        let Seen { stamp, uid, gid, .. } = *seen;
+        if seen.is_mount {
             return Ok((Entry::Problem(EntryProblem::Mount), Next::Done));
         }
-        Ok(match kind {
+        Ok(match FileType::from_raw_mode(stamp.mode) {
             FileType::Directory => {
-                let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
-                (Entry::Dir(Meta { mode: stat.stx_mode & 0o3777, owner }), Next::List)
+                let owner = owner.of(uid, gid, self.owners);
+                // The mask leaves eleven bits.
+                (Entry::Dir(Meta { mode: (stamp.mode & 0o3777) as u16, owner }), Next::List)
             }
-            FileType::RegularFile if is_foreign_link(fd, stat)? => {
+            FileType::RegularFile if is_foreign_link(fd, seen)? => {
                 (Entry::Problem(EntryProblem::HardLink), Next::Done)
             }
             FileType::RegularFile => {
-                let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
+                let owner = owner.of(uid, gid, self.owners);
                 let known = digest();
                 let next = if known.is_some() { Next::Done } else { Next::Hash };
-                let stamp = Stamp::of_statx(stat);
                 (Entry::File(file(&stamp, owner, known.unwrap_or(Digest([0; 32])))), next)
             }
             FileType::Symlink => {
@@ -283,12 +292,21 @@ impl Lister<'_> {
         })
     }
 
+    fn seen(&self, stat: &Statx) -> Seen {
+        Seen {
+            stamp: Stamp::of_statx(stat),
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            names: stat.stx_nlink,
+            is_mount: self.is_mount(stat),
+        }
+    }
+
     /// Whether something is mounted here. Also when it is of the same filesystem: nothing can be renamed
     /// from our stage over a mount's boundary.
-    fn is_mount(&self, stat: &Statx, kind: FileType) -> bool {
+    fn is_mount(&self, stat: &Statx) -> bool {
         // Files of an overlay may have another device than their directory, mounted or not.
-        let other_device =
-            kind == FileType::Directory && (stat.stx_dev_major, stat.stx_dev_minor) != self.device;
+        let other_device = is_dir(stat) && (stat.stx_dev_major, stat.stx_dev_minor) != self.device;
         other_device || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
     }
 }
@@ -305,8 +323,8 @@ fn join(path: &mut Vec<u8>, dir: &[u8], name: &[u8]) {
 
 /// Whether a file has other names as well, and another owner than the directory that it is in: where the kernel does not
 /// protect hard links, anybody can give a name to a file that he must not read.
-fn is_foreign_link(dir: &OwnedFd, file: &Statx) -> Result<bool, Errno> {
-    Ok(file.stx_nlink > 1 && rustix::fs::fstat(dir)?.st_uid != file.stx_uid)
+fn is_foreign_link(dir: &OwnedFd, file: &Seen) -> Result<bool, Errno> {
+    Ok(file.names > 1 && rustix::fs::fstat(dir)?.st_uid != file.uid)
 }
 
 /// Whether a directory is nobody's but ours, as `.xds-sync` is.
