@@ -336,13 +336,7 @@ impl Follower {
         }
         report.problems.extend(lost);
         report.problems.extend(behind);
-        report.problems.extend(self.unknown(head));
-        let (had, now) = (Had::in_dir(&self.dir()), subscribed(head, &self.config));
-        report.problems.extend(had.missing(head, &now, labels(head, &self.config)));
-        report.problems.extend(directories::unknown(&self.config.directories, &now));
-        if !asked.dry_run {
-            had.keep(&now);
-        }
+        report.problems.extend(self.notes(head, asked.dry_run));
         report.problems.extend(stale.as_ref().map(|detail| Problem::failure(Stage::Connect, detail)));
         let own = report.exit_code();
         for error in &failures {
@@ -358,6 +352,18 @@ impl Follower {
         }
         let store = Some(OpenStore(objects));
         Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), store }))
+    }
+
+    /// What there is to say of how this node and what is published go together.
+    fn notes(&self, head: &Head, dry_run: bool) -> Vec<Problem> {
+        let (had, now) = (Had::in_dir(&self.dir()), subscribed(head, &self.config));
+        let mut notes: Vec<Problem> = self.unknown(head).into_iter().collect();
+        notes.extend(had.missing(head, &now, labels(head, &self.config)));
+        notes.extend(directories::unknown(&self.config.directories, &now));
+        if !dry_run {
+            had.keep(&now);
+        }
+        notes
     }
 
     fn environment<'a>(
