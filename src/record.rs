@@ -47,9 +47,28 @@ pub fn uneventful(state: &StateDir, report: &Report, exit_code: u8, scope: Scope
     leave(state, report, exit_code, scope, false);
 }
 
-/// Records a publication that was no part of a run, for the hub's page.
-pub(crate) fn publication(state: &StateDir) {
+/// Records that Main has another lease, or none, for the hub's page.
+pub(crate) fn lease(state: &StateDir) {
     show(state, |overview| overview);
+}
+
+/// Records a publication that somebody has made by hand: what was said of the last one is no longer so.
+pub(crate) fn publication(state: &StateDir, problems: &[Problem]) {
+    match after_publication(state, problems) {
+        Ok(Some(status)) => show(state, |overview| overview.with_status(&status)),
+        Ok(None) => show(state, |overview| overview),
+        Err(error) => log::error!("{error:#}"),
+    }
+}
+
+/// Leaves the status after a publication. Returns it; `None`: there was no run yet.
+fn after_publication(state: &StateDir, problems: &[Problem]) -> anyhow::Result<Option<Status>> {
+    let Some(before) = state.status()?.and_then(|text| Status::parse(&text).ok()) else { return Ok(None) };
+    let after = before.clone().after_publication(problems);
+    if after != before {
+        state.save_status(after.to_json().as_bytes())?;
+    }
+    Ok(Some(after))
 }
 
 /// Records a restoration, which is a change on Main, beside runs.
@@ -192,7 +211,7 @@ mod tests {
         assert_eq!(shown.published, None);
 
         state.save_published(&serde_json::json!({"seq": 7, "cluster": "01J"})).unwrap();
-        publication(&state);
+        publication(&state, &[]);
         let published: Overview = state.overview();
         assert_eq!(published, Overview { published: Some(7), ..shown });
 

@@ -372,7 +372,16 @@ impl<'a> Run<'a> {
         let halted_on_main = self.origins.get().filter(|_| !self.is_stopped()).map(Origins::halted);
         for (directory, halt) in halted_on_main.unwrap_or_default() {
             let Halt { guard, detail, token, paths, restore } = halt;
-            report.halted.push(Halted { directory, guard, detail, token, nodes: Vec::new(), paths, restore });
+            report.halted.push(Halted {
+                directory,
+                guard,
+                detail,
+                token,
+                nodes: Vec::new(),
+                paths,
+                restore,
+                of_follower: false,
+            });
         }
         parts.into_iter().for_each(|part| part.add_to(&mut report));
         report
@@ -414,7 +423,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// That a token has released nothing in a run.
+/// What is said of a token that has released nothing.
 pub(crate) fn unused_token(token: &str) -> Problem {
     let token = escape_for_people(token.as_bytes());
     Problem::warning(Stage::Plan, format!("the token {token} releases no plan of this run"))

@@ -286,6 +286,21 @@ fn what_is_published_while_it_starts_is_not_lost() {
     }
 }
 
+/// The next one would say that it was killed.
+#[test]
+fn a_pass_that_found_nothing_to_do_has_ended_all_the_same() {
+    let mut node = Node::new();
+    node.0.publish();
+    let mut service = Service::start(&node);
+    service.until_ready();
+    // With nothing new in it for anybody.
+    node.0.publish();
+    eventually("the second publication", LIMIT, || node.standing()["seq"] == 2);
+    service.stop();
+    assert!(!node.0.path("state/follow/running.json").exists());
+    assert_eq!(node.once(0)["problems"].as_array().map(Vec::len), Some(0));
+}
+
 #[test]
 fn a_store_that_goes_and_comes_is_told_and_followed() {
     let mut node = Node::new();
@@ -386,12 +401,21 @@ impl<'n> Main<'n> {
     }
 
     fn run(&self, code: i32, args: &[&str]) -> String {
+        String::from_utf8(self.output(code, args).stdout).unwrap()
+    }
+
+    /// What it says on stderr.
+    fn refused(&self, code: i32, args: &[&str]) -> String {
+        String::from_utf8(self.output(code, args).stderr).unwrap()
+    }
+
+    fn output(&self, code: i32, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xds-sync"));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.0.0.dir.path());
         command.env("XDS_SYNC_CONFIG", self.0.0.path("config.toml")).args(args);
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        output
     }
 
     /// Its hub, and the port that it listens at.
@@ -773,7 +797,11 @@ fn an_upload_of_somebody_else_is_not_taken_in() {
     let end = object.len() - 5;
     object[end] ^= 1;
     fs::write(&up, &object).unwrap();
-    main.run(23, &["publish"]);
+    let said = main.refused(23, &["publish"]);
+    assert!(
+        said.contains("nothing of mds1 is taken in") && said.contains("remove v1/nodes/mds1/up/0000"),
+        "{said}"
+    );
     assert_eq!(main.has("rec/n1.wav"), None);
     object[end] ^= 1;
     fs::write(&up, &object).unwrap();
@@ -957,6 +985,119 @@ fn a_node_hands_in_its_key_at_the_hub_and_is_approved() {
     assert!(!main.run(0, &["nodes", "list"]).contains("mds7"));
 }
 
+/// Its files stay, and the node says so once, whoever has taken the label away.
+#[test]
+fn a_directory_that_comes_no_more_is_told_of_and_stays_as_it_is() {
+    let node = Node::new();
+    let main = Main::new(&node, "labels = ['paris']\n");
+    main.write("rec/m1.wav", "of Main");
+    main.run(0, &["publish"]);
+    node.once(0);
+    let told = |report: &Value| -> Vec<String> {
+        let problems = report["problems"].as_array().unwrap();
+        problems.iter().map(|problem| problem["detail"].as_str().unwrap().to_owned()).collect()
+    };
+    let says = |labels: &str| {
+        format!(
+            "rec comes here no more (it is for the labels paris, and this node has {labels}): its files stay as they are, and \
+             nothing that is recorded there goes to Main"
+        )
+    };
+    node.configure("labels = ['lyon']\n", "");
+    assert_eq!(told(&node.once(0)), [says("the labels lyon")]);
+    assert!(told(&node.once(0)).is_empty(), "once");
+    node.configure("", "");
+    assert!(told(&node.once(0)).is_empty());
+
+    let path = node.0.path("config.toml");
+    let with = fs::read_to_string(&path).unwrap();
+    fs::write(&path, with.replacen("labels = ['paris']\npaths", "paths", 1)).unwrap();
+    main.run(0, &["publish"]);
+    assert_eq!(told(&node.once(0)), [says("no label")]);
+    // What is recorded meanwhile is not lost: it goes to Main once the label is back.
+    node.0.record("n1.wav", "of the node");
+    main.write("moh/a.wav", "one");
+    main.run(0, &["publish"]);
+    node.once(0);
+    assert_eq!((main.has("rec/n1.wav"), node.0.has("rec/m1.wav").as_deref()), (None, Some("of Main")));
+    fs::write(&path, with).unwrap();
+    main.run(0, &["publish"]);
+    node.once(0);
+    main.run(0, &["publish"]);
+    assert_eq!(main.has("rec/n1.wav").as_deref(), Some("of the node"));
+}
+
+/// Room for what is new once, and not twice: it waits in the stage before it is put in place. Where there is too little of it,
+/// nothing is fetched.
+#[test]
+fn what_is_new_needs_its_room_once() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    for number in 0..8 {
+        // Nothing that shrinks.
+        let noise = Command::new("head").args(["-c", "500000", "/dev/urandom"]).output().unwrap().stdout;
+        fs::write(node.0.path(&format!("main-moh/{number}.wav")), noise).unwrap();
+    }
+    main.run(0, &["publish"]);
+    // A disk of its own for the directory, which ends with the process.
+    let follow = |room: &str| {
+        let moh = node.0.path("moh").display().to_string();
+        let script = format!(
+            "mount -t tmpfs -o size={room} none '{moh}' && \"$@\" follow --once; code=$?; df --output=used '{moh}' | tail -n 1; \
+             exit $code"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_xds-sync")]);
+        command.env("XDS_SYNC_NODE_CONFIG", node.0.path("node.toml")).env("HOME", node.0.dir.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let used: u64 = said.lines().last().unwrap().trim().parse().unwrap();
+        (output.status.code(), used, said)
+    };
+    let (code, used, said) = follow("3m");
+    assert!(code == Some(23) && said.contains("free_space") && used < 100, "{said}");
+    let (code, used, said) = follow("6m");
+    assert!(code == Some(0) && used > 3900, "{said}");
+}
+
+/// It is known, and the answer says what to do instead.
+#[test]
+fn commands_that_need_a_connection_say_that_a_node_follows() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.write("moh/a.wav", "one");
+    main.run(0, &["publish"]);
+    for (args, instead) in [
+        (&["sync", "--node", "mds1"][..], "`xds-sync follow --once` there"),
+        (&["nodes", "install", "mds1"], "`xds-sync join --store` there"),
+        (&["restore", "moh", "a.wav", "--node", "mds1"], ".xds-sync/trash of the directory there"),
+    ] {
+        let said = main.refused(1, args);
+        assert!(
+            said.contains("mds1 follows the store by itself") && said.contains(instead),
+            "{args:?}: {said}"
+        );
+    }
+    assert!(main.refused(1, &["sync", "--node", "mds9"]).contains("unknown node: mds9"));
+    main.run(0, &["history", "--node", "mds1"]);
+}
+
+#[test]
+fn what_was_said_of_a_publication_is_no_longer_so_after_the_next_one() {
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.write("moh/a.wav", "one");
+    main.run(0, &["publish"]);
+    main.write("moh/a.wav", "two");
+    main.run(0, &["sync"]);
+    main.run(0, &["store", "rollback", "1"]);
+    main.run(0, &["sync"]);
+    assert!(main.run(0, &["status"]).contains("publication 3 is a rollback"));
+    main.run(0, &["publish"]);
+    let told = main.run(0, &["status"]);
+    assert!(!told.contains("rollback"), "{told}");
+}
+
 /// A Main as an administrator has it, beside a node that follows it.
 struct RealMain {
     node: Node,
@@ -1029,7 +1170,10 @@ fn what_main_has_taken_in_and_not_published_is_not_deleted_where_it_was_recorded
     assert_eq!(main.node.0.has("main-rec/new.wav").as_deref(), Some("new"));
     main.node.once(0);
     assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
-    main.run(&["publish", "--accept-deletes", &token], 0);
+    let said = main.run(&["publish", "--accept-deletes", &token], 0);
+    assert!(!said.contains("releases no plan"), "it was for the publication: {said}");
+    let said = main.run(&["publish", "--accept-deletes", &token], 0);
+    assert_eq!(said.matches("warning: the token").count(), 1, "{said}");
     main.node.once(0);
     assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
     assert_eq!(main.node.0.files().len(), 2);

@@ -154,8 +154,10 @@ fn fetch(
     let services = load::services();
     let services = Services { progress: context.ui.progress(&services.stop), ..services };
     let site = Site::open(config, Locking::Try, Access::ReadOnly, services)?;
+    let host_alone = [host.to_owned()];
+    load::refuse_followers(&host_alone, site.config(), "look at the file on that host")?;
     let nodes = site.config().nodes.iter().map(|node| &*node.name);
-    load::check_names("host", &[host.to_owned()], std::iter::once(MAIN).chain(nodes))?;
+    load::check_names("host", &host_alone, std::iter::once(MAIN).chain(nodes))?;
     let (environment, spec) = (site.environment(), site.spec(&Options::default()));
     let directory = spec.directory(&record.directory).context("the directory has just been there")?;
     let search = search(&environment, &spec, directory, &record.path, Some(host))?;

@@ -102,7 +102,7 @@ fn check_names(config: &Config, asked: &Asked) -> anyhow::Result<()> {
     if config.discovery.is_used() {
         return Ok(());
     }
-    load::check_names("node", asked.node.as_slice(), config.nodes.iter().map(|node| &*node.name))
+    load::check_nodes_and_followers(asked.node.as_slice(), config)
 }
 
 fn text(runs: &[RunRecord], detail: Detail, zone: &Zone) -> String {

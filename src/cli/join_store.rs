@@ -62,11 +62,14 @@ pub(super) fn run(context: &Context, follow: &Follow<'_>, main: &PublicKey) -> a
         let public = PublicKey::from_openssh(public.trim()).context("reading this node's public key")?;
         tell_main(follow, &known, &public, &own.fingerprint, steps)?;
         if known.store.url.starts_with("https://") && known.store.ca.is_none() {
+            let host = Url::parse(&known.store.url).ok().and_then(|url| url.host_str().map(str::to_owned));
             steps.note(
                 "hub",
                 &format!(
-                    "unless an authority that this host trusts has signed its certificate: bring certificate.pem of Main's hub \
-                     here, and name it in {}, in [store], as ca = \"/etc/xds-sync/hub.pem\"",
+                    "unless an authority that this host trusts has signed its certificate, bring it here:\n\n    \
+                     scp root@{}:/var/lib/xds-sync-hub/hub/certificate.pem /etc/xds-sync/hub.pem\n\n(/var/lib/xds-sync/hub/… where \
+                     root runs `xds-sync serve`), and add to [store] in {}: ca = \"/etc/xds-sync/hub.pem\"",
+                    clean(&host.unwrap_or_else(|| "MAIN".to_owned())),
                     file.display()
                 ),
             );

@@ -190,9 +190,21 @@ pub(super) fn check_directories(asked: &[String], config: &Config) -> anyhow::Re
     check_names("directory", asked, config.directories.iter().map(|directory| &*directory.name))
 }
 
-/// Refuses names of nodes that are not in the configuration.
-pub(super) fn check_nodes(asked: &[String], config: &Config) -> anyhow::Result<()> {
+/// Refuses names of nodes that Main does not connect to: those that follow the store, for which `instead` says what to do,
+/// and those that are not in the configuration.
+pub(super) fn check_nodes(asked: &[String], config: &Config, instead: &str) -> anyhow::Result<()> {
+    refuse_followers(asked, config, instead)?;
     check_names("node", asked, config.nodes.iter().map(|node| &*node.name))
+}
+
+/// Refuses names of nodes that follow the store; `instead` says what to do.
+pub(super) fn refuse_followers(asked: &[String], config: &Config, instead: &str) -> anyhow::Result<()> {
+    let follower = config.followers.iter().find(|follower| asked.contains(&follower.name));
+    follower.map_or(Ok(()), |Follower { name, .. }| {
+        bail!(
+            "{name} follows the store by itself (via = \"store\"), and Main never connects to it: {instead}"
+        )
+    })
 }
 
 /// The same of nodes that follow the store, too.

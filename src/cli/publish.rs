@@ -120,7 +120,12 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     publication.warnings.iter().for_each(|warning| context.ui.message(&format!("warning: {warning}")));
     if !args.json {
         publication.halted.iter().for_each(|halted| context.ui.error(&held_back(halted)));
-        publication.problems.iter().for_each(|problem| context.ui.error(&clean(&problem.detail)));
+        for problem in &publication.problems {
+            match clean(&problem.detail) {
+                detail if problem.fails => context.ui.error(&detail),
+                detail => context.ui.message(&format!("warning: {detail}")),
+            }
+        }
     }
     context.ui.result(text.as_bytes())?;
     Ok(code)
@@ -151,7 +156,13 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
     let mut taken_in = site.take_in(&options)?;
     // Where nothing is taken in, nothing is noted of it either.
     let taken = if args.dry_run { None } else { site.settle_uploads()? };
-    let published = site.publish(&options, Asked::ByHand, taken.as_ref());
+    let mut published = site.publish(&options, Asked::ByHand, taken.as_ref());
+    if let (Some(report), Ok(published)) = (&mut taken_in, &mut published) {
+        tell_tokens_once(&args.accept_deletes, &mut report.problems, &mut published.problems);
+    }
+    if let (Ok(published), false) = (&published, args.dry_run) {
+        record::publication(site.state(), &published.problems());
+    }
     if let Some(report) = &mut taken_in {
         // What was taken in stands, whatever becomes of the publication.
         let code = report.exit_code();
@@ -159,12 +170,8 @@ fn publish(context: &Context, args: &Args) -> anyhow::Result<(String, Publicatio
         record::run(site.state(), report, code, Scope { nodes: &nodes, ..Scope::default() });
     }
     let mut published = published?;
-    if !args.dry_run {
-        record::publication(site.state());
-    }
     if let Some(report) = &mut taken_in {
         published.problems.extend(lost(report));
-        tell_tokens_once(&args.accept_deletes, &mut report.problems, &mut published.problems);
         published.problems.append(&mut report.problems);
         published.halted.append(&mut report.halted);
     }

@@ -99,6 +99,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let site = Site::open(config, locking, Access::ReadOnly, services)?;
     load::show_discovery(context, site.nodes());
     let config = site.config();
+    let instead = "what it has replaced or deleted is in .xds-sync/trash of the directory there, by the run that did it";
+    load::refuse_followers(args.node.as_slice(), config, instead)?;
     let hosts = std::iter::once(MAIN).chain(config.nodes.iter().map(|node| &*node.name));
     load::check_names("node", args.node.as_slice(), hosts)?;
     let (environment, spec) = (site.environment(), site.spec(&Options::default()));

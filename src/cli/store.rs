@@ -105,7 +105,7 @@ fn perform(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let printer = Printer { context, json: args.json, name: &holder.name };
     let held = |record: Record, said: &str| {
         site.save_store_record(&record)?;
-        record::publication(site.state());
+        record::lease(site.state());
         log::info!("{said}");
         printer.lease(&record, said)
     };

@@ -65,6 +65,9 @@ const NOT_WITH_INIT: [&str; 10] = [
 /// Where a configuration that cannot be read would most likely have its state.
 const STATE_DIR: &str = "/var/lib/xds-sync";
 
+/// Of a node that follows the store.
+const INSTEAD: &str = "`xds-sync publish` here brings it what is new at its next look, and `xds-sync follow --once` there at once";
+
 /// Bring every node in step with Main, once
 #[derive(clap::Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -135,7 +138,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     }
     load::check_directories(&args.directories, &config)?;
     if !config.discovery.is_used() {
-        load::check_nodes(&args.nodes, &config)?;
+        load::check_nodes(&args.nodes, &config, INSTEAD)?;
     }
     match by_daemon::run(context, &config, args.json, request(args)) {
         Ok(None) => {}
@@ -211,7 +214,7 @@ fn perform(context: &Context, args: &Args, config: Config) -> anyhow::Result<(Re
     if !args.cron {
         load::show_failures(context, site.nodes());
     }
-    load::check_nodes(&args.nodes, site.config())?;
+    load::check_nodes(&args.nodes, site.config(), INSTEAD)?;
     load::check_any_node(context, site.nodes())?;
 
     // Where the store does not answer, nothing can be published either, and that is told.

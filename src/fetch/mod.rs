@@ -162,6 +162,22 @@ impl std::fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
+/// The server's certificate is of another time than this host takes it to be: whom to believe is not what it is about.
+#[derive(Debug)]
+pub(crate) struct NotInTime(String);
+
+impl std::fmt::Display for NotInTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "its certificate does not hold by the clock of this host: {}; set the clock, if it is wrong",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for NotInTime {}
+
 /// Nobody is there at this port. The caller knows what to advise.
 #[derive(Debug)]
 pub(crate) struct Unanswered(String);
@@ -181,7 +197,13 @@ pub(crate) fn explained(error: reqwest::Error) -> anyhow::Error {
     let mut innermost: &dyn std::error::Error = &error;
     loop {
         if let Some(rustls::Error::InvalidCertificate(why)) = innermost.downcast_ref() {
-            return Untrusted(why.to_string()).into();
+            use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+            return match why {
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+                    NotInTime(why.to_string()).into()
+                }
+                why => Untrusted(why.to_string()).into(),
+            };
         }
         let wrapped = innermost.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         innermost = match (wrapped, innermost.source()) {

@@ -69,12 +69,14 @@ impl Standing {
         told(self) != told(other)
     }
 
-    /// Replaces the file.
+    /// Replaces the file. When the store was last heard of may be lost in a power cut; all else is on disk.
     pub(crate) fn save(&self, state_dir: &Path) -> anyhow::Result<()> {
         let path = state_dir.join(NAME);
+        let undated = |standing: &Standing| Standing { seen: None, ..standing.clone() };
+        let sync = Standing::read(state_dir).is_none_or(|before| undated(&before) != undated(self));
         let mut text = serde_json::to_vec_pretty(self).context("writing follow.json")?;
         text.push(b'\n');
-        durable::replace(&path, &text, Options::PUBLIC)
+        durable::replace(&path, &text, Options { sync, ..Options::PUBLIC })
             .with_context(|| format!("cannot write {}", path.display()))
     }
 

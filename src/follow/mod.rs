@@ -8,11 +8,13 @@
 
 mod config;
 mod directories;
+mod had;
 mod json;
 mod listen;
 mod lost;
 mod machine;
 mod message;
+mod passed;
 mod pending;
 mod prefetch;
 mod run;
@@ -34,7 +36,8 @@ use crate::fault::Point;
 pub(crate) use config::Config;
 pub use machine::{Machine, OpenFn};
 pub(crate) use message::Message;
-pub use run::{Follower, Passed};
+pub use passed::Passed;
+pub use run::Follower;
 pub(crate) use service::{Clock, Service};
 pub use spec::Asked;
 

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
+use ssh_key::PrivateKey;
 
 use crate::durable::{self, Options, sealed};
 use crate::model::{Entry, RelPathBuf, Tree};
 use crate::store::names::Area;
 use crate::store::tree::Parts;
 use crate::store::upload::{self, Upload, UploadedChange};
-use crate::store::{Created, Objects, Sha256, StoreError, envelope, objects};
+use crate::store::{Created, MAX_UPLOAD, Objects, Sha256, StoreError, envelope, objects};
 
 /// Directory → path → what became of it.
 pub(super) type Changes = BTreeMap<String, BTreeMap<RelPathBuf, UploadedChange>>;
@@ -34,6 +35,26 @@ struct Kept {
     changes: Changes,
     /// Where the contents are that it tells of.
     contents: Parts,
+}
+
+/// Where uploads are put, and by whom.
+pub(super) struct SendTo<'a> {
+    pub(super) objects: &'a dyn Objects,
+    pub(super) area: &'a Area,
+    /// This node's name, and what it signs with.
+    pub(super) node: &'a str,
+    pub(super) identity: &'a Path,
+    /// The last upload that Main has taken in.
+    pub(super) taken: u64,
+}
+
+/// What came of sending.
+#[derive(Default)]
+pub(super) struct Sent {
+    /// The number of the last one that was put into the store.
+    pub(super) last: Option<u64>,
+    /// A number that was another upload's there.
+    pub(super) foreign: Option<u64>,
 }
 
 /// All of them, by number.
@@ -97,11 +118,14 @@ impl Pending {
         all
     }
 
-    /// Main has taken in all up to this number: what a publication has tells what became of them. In a dry run they stay
-    /// on this host's disk.
+    /// Main has taken in all up to this number: what a publication has tells what became of them. One that was never sent
+    /// is none of those: it was another node's. In a dry run they stay on this host's disk.
     pub(super) fn forget(&mut self, taken: u64, is_dry: bool) {
-        let later = self.kept.split_off(&taken.saturating_add(1));
-        let taken = std::mem::replace(&mut self.kept, later);
+        let is_taken = |seq: &u64, kept: &Kept| *seq <= taken && kept.record.is_sent;
+        let (taken, later) =
+            std::mem::take(&mut self.kept).into_iter().partition(|(seq, kept)| is_taken(seq, kept));
+        self.kept = later;
+        let taken: BTreeMap<u64, Kept> = taken;
         for kept in taken.into_values().filter(|_| !is_dry) {
             // What is left of one is read again, and forgotten again.
             let _ = fs::remove_file(self.record_path(kept.record.upload.seq));
@@ -146,8 +170,12 @@ impl Pending {
 
     /// Nothing reads one whose record is gone.
     fn remove_objects(&self, upload: &Upload) {
+        let used = self.kept.values().flat_map(|kept| &kept.record.upload.directories);
+        let used: BTreeSet<Sha256> = used.filter_map(|directory| directory.changes).collect();
         for hash in upload.directories.iter().filter_map(|directory| directory.changes) {
-            let _ = fs::remove_file(self.object_path(&hash));
+            if !used.contains(&hash) {
+                let _ = fs::remove_file(self.object_path(&hash));
+            }
         }
     }
 
@@ -173,41 +201,112 @@ impl Pending {
         Ok(())
     }
 
-    /// Puts into the store what is not there yet, the oldest first. Returns the number of the last one that is there now.
-    pub(super) fn send(&mut self, objects: &dyn Objects, area: &Area) -> Result<Option<u64>, StoreError> {
-        let mut last = None;
-        let unsent: Vec<u64> = self
-            .kept
-            .values()
-            .filter(|kept| !kept.record.is_sent)
-            .map(|kept| kept.record.upload.seq)
-            .collect();
-        for seq in unsent {
+    /// Puts into the store what is not there yet, the oldest first. One whose number is another upload's there gets the next
+    /// that is free, and so do those after it: what is recorded is not lost where two nodes have one name and key.
+    pub(super) fn send(&mut self, to: &SendTo<'_>) -> Result<Sent, StoreError> {
+        let mut sent = Sent::default();
+        if let Some(outdated) = self.outdated(to)? {
+            self.renumber(outdated, to)?;
+        }
+        loop {
+            match self.send_in_order(to, &mut sent)? {
+                None => return Ok(sent),
+                Some(foreign) if sent.foreign.is_none() => {
+                    self.renumber(foreign, to)?;
+                    sent.foreign = Some(foreign);
+                }
+                // Somebody is quicker each time: the next pass goes on.
+                Some(_) => return Ok(sent),
+            }
+        }
+    }
+
+    /// Returns the number that is another upload's, if one is.
+    fn send_in_order(&mut self, to: &SendTo<'_>, sent: &mut Sent) -> Result<Option<u64>, StoreError> {
+        for seq in self.unsent(0) {
             let Some(kept) = self.kept.get(&seq) else { continue };
             let mut record = kept.record.clone();
-            for hash in record.upload.directories.iter().filter_map(|directory| directory.changes) {
-                let object = durable::read(&self.object_path(&hash)).map_err(|error| local(&error.into()))?;
-                let object = object
-                    .ok_or_else(|| StoreError::Local("a pending upload has lost its changes".to_owned()))?;
-                objects.create(&area.object(&hash), &object)?;
-            }
-            let name = area.upload(seq);
-            match objects::create_or_own(objects, &name, record.signed.as_bytes())? {
-                Created::New => {}
-                Created::There => {
-                    return Err(StoreError::Tampered(format!(
-                        "{name} is there already, and is not what this node has written: two nodes may have its name and key"
-                    )));
-                }
+            if !self.is_put(&record, to)? {
+                return Ok(Some(seq));
             }
             record.is_sent = true;
             self.save(&record).map_err(|error| local(&error))?;
             if let Some(kept) = self.kept.get_mut(&seq) {
                 kept.record = record;
             }
-            last = Some(seq);
+            sent.last = Some(seq);
         }
-        Ok(last)
+        Ok(None)
+    }
+
+    /// The number of the first one that this node has signed under another name or with another key than it has now: Main would
+    /// not believe it.
+    fn outdated(&self, to: &SendTo<'_>) -> Result<Option<u64>, StoreError> {
+        let unsent = self.unsent(0);
+        if unsent.is_empty() {
+            return Ok(None);
+        }
+        let key = PrivateKey::read_openssh_file(to.identity)
+            .map_err(|error| StoreError::Local(format!("{}: {error}", to.identity.display())))?;
+        let keys = [key.public_key().clone()];
+        let is_outdated = |seq: &u64| {
+            self.kept.get(seq).is_some_and(|Kept { record, .. }| {
+                let signed = envelope::open::<Upload>(record.signed.as_bytes(), &keys, "");
+                record.upload.node != to.node || signed.is_err()
+            })
+        };
+        Ok(unsent.into_iter().find(is_outdated))
+    }
+
+    /// Whether an upload is in the store now, and not another one under its number.
+    fn is_put(&self, record: &Record, to: &SendTo<'_>) -> Result<bool, StoreError> {
+        let (seq, signed) = (record.upload.seq, record.signed.as_bytes());
+        let name = to.area.upload(seq);
+        if seq <= to.taken {
+            // Main looks at none of these any more: it is there, or it was another's that Main has taken in.
+            return Ok(to.objects.get(&name, MAX_UPLOAD)?.is_some_and(|there| there == signed));
+        }
+        for hash in record.upload.directories.iter().filter_map(|directory| directory.changes) {
+            let object = durable::read(&self.object_path(&hash)).map_err(|error| local(&error.into()))?;
+            let object = object
+                .ok_or_else(|| StoreError::Local("a pending upload has lost its changes".to_owned()))?;
+            to.objects.create(&to.area.object(&hash), &object)?;
+        }
+        Ok(matches!(objects::create_or_own(to.objects, &name, signed)?, Created::New))
+    }
+
+    /// The numbers of those that are not sent, from this one on.
+    fn unsent(&self, from: u64) -> Vec<u64> {
+        let unsent = self.kept.range(from..).filter(|(_, kept)| !kept.record.is_sent);
+        unsent.map(|(seq, _)| *seq).collect()
+    }
+
+    /// Gives those that are not sent, from this one on, the numbers after the last one that the store has. Main reads them in
+    /// order, and none may be left out.
+    fn renumber(&mut self, from: u64, to: &SendTo<'_>) -> Result<(), StoreError> {
+        let listed = to.objects.list(&to.area.uploads())?;
+        let last = listed.iter().filter_map(|name| to.area.upload_in(name)).max().unwrap_or(0).max(to.taken);
+        let unsent = self.unsent(from);
+        let free = last.saturating_add(1)..;
+        let renumbered: Vec<(u64, u64)> = unsent.into_iter().zip(free).collect();
+        // The last one first: none takes the place of one that has not gone on yet. Cut off in between, some are there twice,
+        // which says the same twice.
+        for (before, now) in renumbered.into_iter().rev() {
+            let Some(kept) = self.kept.get(&before) else { continue };
+            let upload = Upload { seq: now, node: to.node.to_owned(), ..kept.record.upload.clone() };
+            let signed = envelope::seal(to.identity, &upload)?;
+            let signed = String::from_utf8(signed)
+                .map_err(|_| StoreError::Local("an upload is no text".to_owned()))?;
+            let record = Record { upload, signed, is_sent: false };
+            self.save(&record).map_err(|error| local(&error))?;
+            if let Some(kept) = self.kept.remove(&before) {
+                self.kept.insert(now, Kept { record, ..kept });
+            }
+            if before != now {
+                let _ = fs::remove_file(self.record_path(before));
+            }
+        }
+        Ok(())
     }
 
     fn save(&self, record: &Record) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{ConflictPolicy, Direction, Entry, RelPath, Tree};
+use crate::model::{ConflictPolicy, Direction, Entry, Need, RelPath, Room, Space, Tree};
 use crate::node::{Endpoint as _, Local, NodeError};
 use crate::snapshot::Root;
 use crate::state::StateDir;
@@ -64,11 +64,12 @@ fn fetch_edge(
             (Root::Missing | Root::Unmarked | Root::Marked(_), None) => true,
         };
         let tree = disk.tree(name, None)?;
-        Ok::<_, NodeError>(is_usable.then_some(tree))
+        Ok::<_, NodeError>(is_usable.then_some((tree, scanned.free)))
     })();
-    let Ok(Some(own)) = own else { return Ok(0) };
+    let Ok(Some((own, space))) = own else { return Ok(0) };
     let base = record.filter(|record| record.agreed).and_then(|record| record.base().ok());
     let requests = requests(&published, &own, base.as_ref(), &edge.directory);
+    let requests = with_room(requests, space, &edge.directory);
     if requests.is_empty() {
         return Ok(0);
     }
@@ -83,6 +84,17 @@ fn fetch_edge(
         Some(error) => Err(error.while_doing(name)),
         None => Ok(counted.bytes),
     }
+}
+
+/// What there is room for; nothing where there is too little: a guard will stop the directory, and the disk of a host that
+/// telephones is not filled for it. What others put into a two-way directory must not hold up the rest of it.
+fn with_room(mut requests: Vec<BlobRequest>, space: Space, directory: &DirectorySpec) -> Vec<BlobRequest> {
+    let mut room = Room::of(space);
+    if directory.direction == Direction::Both {
+        requests.retain(|request| room.is_ever_enough(space.need(request.size)));
+    }
+    let needed = requests.iter().map(|request| space.need(request.size)).fold(Need::default(), Need::and);
+    if room.take(needed).is_ok() { requests } else { Vec::new() }
 }
 
 /// What is to come: every content that Main has at a path where this node has another one, or none, and takes it. In a two-way

@@ -11,21 +11,21 @@ use ssh_key::{PrivateKey, PublicKey};
 
 use super::config::Config;
 use super::directories;
+use super::had::Had;
 use super::lost::{Asks, find_lost};
 use super::machine::{Machine, OpenStore};
-use super::pending::Pending;
+use super::passed::{Outcome, Passed, judge};
+use super::pending::{Pending, SendTo};
 use super::prefetch::prefetch;
-use super::spec::{Asked, spec, subscribed};
+use super::spec::{Asked, labels, spec, subscribed};
 use super::trees::Trees;
 use super::trusted::{Trusted, TrustedFile, pinned_key};
 use super::upstream::{Draft, Upstream};
 use crate::model::escape::clean;
-use crate::model::read_rfc3339;
+use crate::model::{off, read_rfc3339, rfc3339};
 use crate::node::{Accept, EpochLimit, NodeError, NodeSession};
 use crate::record;
-use crate::report::exit::{
-    ALL_LOST, CONFLICT, IN_STEP, INCOMPATIBLE, PARTIAL, RELOAD, TAMPERED, TIMEOUT, first_of,
-};
+use crate::report::exit::{ALL_LOST, CONFLICT, IN_STEP, INCOMPATIBLE, PARTIAL, RELOAD, TAMPERED, TIMEOUT};
 use crate::report::status::Scope;
 use crate::report::{NodeReport, NodeState, Problem, Report, Stage};
 use crate::site;
@@ -47,33 +47,6 @@ pub struct Follower {
     pub(crate) progress: Arc<dyn Progress + Send>,
     /// Once it is set, a pass ends at its next safe place.
     pub(crate) stop: Arc<AtomicBool>,
-}
-
-/// How a pass ended, as far as it was about the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// This node has what is published.
-    Current,
-    /// Not all of it; why.
-    Degraded(String),
-    /// Nobody has renewed the publication for too long: there may be a newer one that is withheld.
-    Stale(String),
-    /// The store does not answer.
-    Unreachable(String),
-    /// What lies there is not believed, or the store refuses.
-    Refused(String),
-}
-
-/// What came of a pass.
-#[derive(Debug)]
-pub struct Passed {
-    pub report: Report,
-    pub exit_code: u8,
-    pub(crate) outcome: Outcome,
-    /// What this node has verified, if anything.
-    pub(crate) trusted: Option<Trusted>,
-    /// The store, if it was there.
-    pub(super) store: Option<OpenStore>,
 }
 
 /// Nothing was done, because of this.
@@ -98,6 +71,8 @@ struct Verified {
     is_first: bool,
     /// Why there may be a newer publication than this.
     stale: Option<String>,
+    /// That a clock is wrong, where that shows otherwise.
+    behind: Option<Problem>,
 }
 
 /// By how much clocks may differ.
@@ -143,9 +118,23 @@ impl Follower {
         if !asked.dry_run {
             let has_files = passed.trusted.as_ref().is_some_and(|trusted| trusted.applied.is_some());
             self.tell(&passed, passed.state(has_files, false), 1);
-            record::run(&state, &mut passed.report, passed.exit_code, Scope::default());
+            let is_news = passed.exit_code != IN_STEP || passed.did_something();
+            self.record(&state, &mut passed, is_news);
         }
         Ok(passed)
+    }
+
+    /// Leaves a record of a pass: in the status alone, where it is no news. The caller holds the lock.
+    pub(super) fn record(&self, state: &StateDir, passed: &mut Passed, is_news: bool) {
+        let scope = Scope::default();
+        match is_news {
+            true => record::run(state, &mut passed.report, passed.exit_code, scope),
+            false => record::uneventful(state, &passed.report, passed.exit_code, scope),
+        }
+        // The next one must not take this for one that was cut off.
+        if let Err(error) = state.end_run() {
+            log::error!("{error:#}");
+        }
     }
 
     /// Where this node keeps what it remembers of following.
@@ -234,7 +223,8 @@ impl Follower {
         }
         let area = Area::node(&self.config.name)
             .ok_or_else(|| stopped(StoreError::Local("follow.name is no name of a node".to_owned())))?;
-        Ok(Verified { objects, area, trusted, is_first, stale })
+        let behind = self.behind(&trusted.head, alive.as_ref());
+        Ok(Verified { objects, area, trusted, is_first, stale, behind })
     }
 
     /// Why there may be a newer publication that the store withholds, if there may.
@@ -249,11 +239,30 @@ impl Follower {
         }
         let since = alive.map_or(&head.time, |alive| &alive.issued);
         Some(format!(
-            "{place} is stale: {} has not renewed publication {} since {since}; it publishes no more, or the store withholds what \
-             it publishes",
+            "{place} is stale: {} has not renewed publication {} since {since}, and by this node's clock it is {}; it publishes no \
+             more, the store withholds what it publishes, or a clock is wrong",
             clean(&head.main),
-            head.seq
+            head.seq,
+            rfc3339(now)
         ))
+    }
+
+    /// What Main says is newer than anything can be: as long as the clocks are so far apart, this node notices that much later
+    /// that nobody renews what is published.
+    fn behind(&self, head: &Head, alive: Option<&Alive>) -> Option<Problem> {
+        let said = alive.map_or(&head.time, |alive| &alive.issued);
+        let (then, now) = (read_rfc3339(said)?, (self.machine.now)());
+        (then > now + SKEW).then(|| {
+            let main = clean(&head.main);
+            let detail = format!(
+                "the clocks are wrong: {main} has renewed publication {} at {said}, and by this node's clock it is {} now, {} that; \
+                 set the clock that is wrong. Until then this node notices later when {main} publishes no more",
+                head.seq,
+                rfc3339(now),
+                off(now, then)
+            );
+            Problem::warning(Stage::Connect, detail)
+        })
     }
 
     /// Brings this node in step with a publication.
@@ -264,14 +273,14 @@ impl Follower {
         verified: Verified,
         asked: &Asked,
     ) -> anyhow::Result<Result<Passed, Stopped>> {
-        let Verified { objects, area, mut trusted, is_first, stale } = verified;
+        let Verified { objects, area, mut trusted, is_first, stale, behind } = verified;
         let before = trusted.clone();
         let head = &before.head;
         let taken = before.taken();
         let mut pending = Pending::read(&self.dir())?;
         pending.forget(taken, asked.dry_run);
         let has = trusted.applied == Some(trusted.on());
-        let (node, dry_run) = (&*self.config.name, asked.dry_run);
+        let (node, identity, dry_run) = (&*self.config.name, &*self.config.identity, asked.dry_run);
         let asks = Asks { objects: &*objects, area: &area, node, file, is_first, dry_run };
         let (listed, lost) = match find_lost(state, &asks, &mut pending, &mut trusted)? {
             Ok(found) => found,
@@ -308,22 +317,26 @@ impl Follower {
             Err(error) => return Ok(Err(Stopped::by(error, trusted))),
         };
         let failure = upstream.failure();
-        let mut report = sync::run(&self.environment(state, upstream), &spec)?;
+        // A pass that looks whether anything is new is no run whose beginning anybody asks for.
+        let unsaid = has.then(|| sync::Shared::new(state, spec.bandwidth)).transpose()?;
+        let mut report = sync::run(&self.environment(state, upstream, unsaid.as_ref()), &spec)?;
         add_bytes(&mut report, &fetched);
+        report.halted.iter_mut().for_each(|halted| halted.of_follower = true);
         let mut failures: Vec<StoreError> =
             failure.lock().unwrap_or_else(PoisonError::into_inner).take().into_iter().collect();
         if !asked.dry_run {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            match pending.send(&*objects, &area) {
-                Ok(sent) => trusted.uploaded = sent.unwrap_or(0).max(trusted.uploaded),
+            match pending.send(&SendTo { objects: &*objects, area: &area, node, identity, taken }) {
+                Ok(sent) => {
+                    trusted.uploaded = sent.last.unwrap_or(0).max(trusted.uploaded);
+                    report.problems.extend(sent.foreign.map(|number| self.foreign(number)));
+                }
                 Err(error) => failures.push(error.while_doing("uploading")),
             }
         }
         report.problems.extend(lost);
-        report.problems.extend(self.unknown(&before));
-        report
-            .problems
-            .extend(directories::unknown(&self.config.directories, &subscribed(&before, &self.config)));
+        report.problems.extend(behind);
+        report.problems.extend(self.notes(&before, asked.dry_run));
         report.problems.extend(stale.as_ref().map(|detail| Problem::failure(Stage::Connect, detail)));
         let own = report.exit_code();
         for error in &failures {
@@ -341,7 +354,24 @@ impl Follower {
         Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), store }))
     }
 
-    fn environment<'a>(&'a self, state: &'a StateDir, upstream: Upstream) -> Environment<'a> {
+    /// What there is to say of how this node and what is published go together.
+    fn notes(&self, trusted: &Trusted, dry_run: bool) -> Vec<Problem> {
+        let (had, now) = (Had::in_dir(&self.dir()), subscribed(trusted, &self.config));
+        let mut notes: Vec<Problem> = self.unknown(trusted).into_iter().collect();
+        notes.extend(had.missing(&trusted.head, &now, labels(trusted, &self.config)));
+        notes.extend(directories::unknown(&self.config.directories, &now));
+        if !dry_run {
+            had.keep(&now);
+        }
+        notes
+    }
+
+    fn environment<'a>(
+        &'a self,
+        state: &'a StateDir,
+        upstream: Upstream,
+        shared: Option<&'a sync::Shared>,
+    ) -> Environment<'a> {
         let main: Box<dyn MainSide> = Box::new(upstream);
         Environment {
             state,
@@ -351,10 +381,22 @@ impl Follower {
             new_id: &self.machine.new_id,
             progress: &*self.progress,
             stop: &self.stop,
-            shared: None,
+            shared,
             may_reload: &|_, _| true,
             merged: &|_, _| (),
         }
+    }
+
+    /// Somebody uploads under this node's name, with its key.
+    fn foreign(&self, number: u64) -> Problem {
+        let (name, identity) = (&self.config.name, self.config.identity.display());
+        let detail = format!(
+            "the upload {number} in the store is not this node's: two nodes may have the name {name} and its key, as where a machine \
+             was copied. What was recorded here is uploaded under the next number, and nothing is lost. On one of them take [store] and \
+             [follow] out of node.toml, remove {identity} and {}, and run `xds-sync join --store` with a name of its own",
+            self.dir().display()
+        );
+        Problem::failure(Stage::Transfer, detail)
     }
 
     /// What Main does not know of this node, and so takes nothing of what it records.
@@ -443,37 +485,4 @@ fn add_bytes(report: &mut Report, fetched: &BTreeMap<String, u64>) {
     for directory in report.nodes.iter_mut().flat_map(|node| &mut node.directories) {
         directory.bytes += fetched.get(&directory.name).copied().unwrap_or(0);
     }
-}
-
-/// How a run ended whose own exit code is `own`.
-fn judge(own: u8, stale: Option<String>, failures: Vec<StoreError>, report: &Report) -> (u8, Outcome) {
-    let of_store = failures.into_iter().map(|error| {
-        let detail = clean(error.detail());
-        match error {
-            StoreError::Tampered(_) => (TAMPERED, Outcome::Refused(detail)),
-            StoreError::Refused(_) | StoreError::Incompatible(_) | StoreError::Held { .. } => {
-                (ALL_LOST, Outcome::Refused(detail))
-            }
-            StoreError::Unreachable(_) => (ALL_LOST, Outcome::Unreachable(detail)),
-            StoreError::Local(_) => (PARTIAL, Outcome::Degraded(detail)),
-        }
-    });
-    let of_stale = stale.map(|detail| (TIMEOUT, Outcome::Stale(detail)));
-    match of_store.chain(of_stale).max_by_key(|(code, _)| *code) {
-        Some((code, outcome)) => (first_of(&[own, code]), outcome),
-        // A host whose Asterisk is not up yet has its files; the reload stays owed.
-        None if matches!(own, IN_STEP | CONFLICT | RELOAD) => (own, Outcome::Current),
-        None => (own, Outcome::Degraded(why(report))),
-    }
-}
-
-/// Why a run has not done everything, as far as one line says it.
-fn why(report: &Report) -> String {
-    let halted = report.halted.iter().map(|halted| &halted.detail);
-    let lost = report.nodes.iter().filter_map(|node| node.error.as_ref());
-    let failed = report.problems.iter().filter(|problem| problem.fails).map(|problem| &problem.detail);
-    let reload =
-        report.nodes.iter().flat_map(|node| &node.reloads).filter_map(|reload| reload.detail.as_ref());
-    let first = halted.chain(lost).chain(failed).chain(reload).next();
-    first.map_or_else(|| "something was left undone".to_owned(), |why| clean(why))
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use super::listen::{self, Known};
 use super::message::Message;
-use super::run::{Follower, Passed};
+use super::passed::Passed;
+use super::run::Follower;
 use super::spec::Asked;
 use super::startup::Startup;
 use crate::model::escape::clean;
-use crate::record;
 use crate::report::exit::IN_STEP;
-use crate::report::status::Scope;
 use crate::site;
 use crate::state::{Lock, StateDir};
 
@@ -86,8 +85,9 @@ impl Service {
         if course.startup.is_ready_at_once() {
             self.ready(&mut course, "ready at once; the files are fetched meanwhile");
         }
-        while let Some(passed) = self.breathing(|| self.pass(&state)) {
+        while let Some((passed, lock)) = self.breathing(|| self.pass(&state)) {
             let pause = self.follow_up(&mut course, &state, passed);
+            drop(lock);
             if self.is_ended_within(pause) {
                 break;
             }
@@ -103,12 +103,14 @@ impl Service {
         lock.ok_or_else(|| site::locked(&path).into())
     }
 
-    /// One pass. `None`: the service is to end.
-    fn pass(&self, state: &StateDir) -> Option<anyhow::Result<Passed>> {
+    /// One pass, and the lock under which its record is left. `None`: the service is to end.
+    fn pass(&self, state: &StateDir) -> Option<(anyhow::Result<Passed>, Option<Lock>)> {
         let is_stopped = || self.follower.stop.load(Ordering::Relaxed);
         // Somebody may be doing one by hand.
-        let passed = site::lock(state, || !is_stopped())
-            .and_then(|_lock| self.follower.pass(state, &Asked::default()));
+        let passed = match site::lock(state, || !is_stopped()) {
+            Ok(lock) => (self.follower.pass(state, &Asked::default()), Some(lock)),
+            Err(error) => (Err(error), None),
+        };
         (!is_stopped()).then_some(passed)
     }
 
@@ -150,11 +152,7 @@ impl Service {
     fn record(&self, course: &mut Course, state: &StateDir, passed: &mut Passed) {
         let why = passed.outcome.why().map(str::to_owned);
         let is_news = why != course.said || passed.did_something();
-        let scope = Scope::default();
-        match is_news {
-            true => record::run(state, &mut passed.report, passed.exit_code, scope),
-            false => record::uneventful(state, &passed.report, passed.exit_code, scope),
-        }
+        self.follower.record(state, passed, is_news);
         if why != course.said {
             match &why {
                 Some(why) => log::warn!("{why}"),

@@ -28,12 +28,16 @@ pub struct Asked {
 
 /// The directories of a publication that this node has.
 pub(super) fn subscribed<'t>(trusted: &'t Trusted, config: &Config) -> Vec<&'t HeadDirectory> {
-    let none = Vec::new();
-    let labels = match &config.labels {
-        Some(labels) => labels,
-        None => trusted.own.as_ref().map_or(&none, |node| &node.labels),
-    };
+    let labels = labels(trusted, config);
     trusted.head.directories.iter().filter(|directory| directory.is_for(labels)).collect()
+}
+
+/// The labels of this node: its own word counts, where it has one.
+pub(super) fn labels<'t>(trusted: &'t Trusted, config: &'t Config) -> &'t [String] {
+    match &config.labels {
+        Some(labels) => labels,
+        None => trusted.own.as_ref().map_or(&[], |node| &node.labels),
+    }
 }
 
 /// The run that brings this node in step with a publication.

@@ -1,7 +1,9 @@
 //! Passes of a follower against a store in a directory.
 
+mod clocks;
 mod lost;
 mod round_trips;
+mod twins;
 
 #[path = "../../tests/support/publisher.rs"]
 mod publisher;
@@ -15,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use self::publisher::{MTIME, Publisher, spec_of};
 use super::directories::Directories;
 use super::json::{Standing, State};
-use super::run::{Outcome, Passed};
+use super::passed::{Outcome, Passed};
 use super::startup::{Mode, Options};
 use super::{Asked, Config, Follower, Machine};
 use crate::config::{Sources, load};

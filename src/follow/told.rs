@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::json::{Standing, State};
 use super::machine::OpenStore;
-use super::run::{Follower, Outcome, Passed};
+use super::passed::{Outcome, Passed};
+use super::run::Follower;
 use crate::model::{ChangeKind, ReloadState, read_rfc3339, rfc3339};
 use crate::report::exit::CONFLICT;
 use crate::store::names::Area;

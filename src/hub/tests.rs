@@ -42,16 +42,25 @@ impl Hub {
 
     /// One that serves a store as well.
     pub(crate) fn serving(limits: Limits, program: Vec<u8>, store: Option<Store>) -> Hub {
-        Hub::with(limits, program, store, None)
+        Hub::with(tempfile::tempdir().unwrap(), limits, program, (store, None))
     }
 
     /// One that shows how a cluster is.
     pub(crate) fn showing(limits: Limits, board: Board) -> Hub {
-        Hub::with(limits, b"program".to_vec(), None, Some(board))
+        Hub::with(tempfile::tempdir().unwrap(), limits, b"program".to_vec(), (None, Some(board)))
     }
 
-    fn with(limits: Limits, program: Vec<u8>, store: Option<Store>, board: Option<Board>) -> Hub {
-        let dir = tempfile::tempdir().unwrap();
+    /// One whose state is there already.
+    fn in_dir(dir: tempfile::TempDir) -> Hub {
+        Hub::with(dir, Limits::default(), Vec::new(), (None, None))
+    }
+
+    fn with(
+        dir: tempfile::TempDir,
+        limits: Limits,
+        program: Vec<u8>,
+        (store, board): (Option<Store>, Option<Board>),
+    ) -> Hub {
         let key = dir.path().join("key.pub");
         fs::write(&key, KEY).unwrap();
         let keys = vec![dir.path().join("not yet"), key];
@@ -100,8 +109,9 @@ impl Hub {
     /// Asks for the program, and takes no more than the beginning of the answer.
     fn stalled_download(&self) -> StreamOwned<ClientConnection, TcpStream> {
         let mut roots = RootCertStore::empty();
-        let certificate = self.dir.path().join("hub/certificate.pem");
-        roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+        for certificate in CertificateDer::pem_file_iter(self.certificate()).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
@@ -286,6 +296,57 @@ fn a_certificate_of_its_own_is_kept_while_it_holds() {
     use std::os::unix::fs::MetadataExt as _;
     let mode = |path: PathBuf| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(dir.path().join("hub/key.pem")), mode(dir.path().join("hub"))), (0o600, 0o700));
+}
+
+/// Nodes that have the file of the first year go on: what they believe is the authority in it.
+#[test]
+fn who_believes_the_certificate_of_the_first_year_believes_those_of_all_later_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let long_ago = SystemTime::now() - 5 * 365 * DAY;
+    own(dir.path(), &["localhost"]).server_config(long_ago).unwrap();
+    let pinned = dir.path().join("pinned.pem");
+    fs::copy(dir.path().join("hub/certificate.pem"), &pinned).unwrap();
+    let hub = Hub::in_dir(dir);
+    assert_ne!(fs::read(&pinned).unwrap(), fs::read(hub.certificate()).unwrap(), "it is made anew");
+    let url = format!("https://localhost:{}/ssh-key/rsync_xds.pub", hub.address.port());
+    fetch::get(&url.parse().unwrap(), &Trust::File(pinned.clone()), fetch::SMALL).unwrap();
+
+    // Another hub's is none of them.
+    let other = tempfile::tempdir().unwrap();
+    own(other.path(), &["localhost"]).server_config(SystemTime::now()).unwrap();
+    let other = Trust::File(other.path().join("hub/certificate.pem"));
+    let error = fetch::get(&url.parse().unwrap(), &other, fetch::SMALL).unwrap_err();
+    assert!(error.is::<fetch::Untrusted>(), "{error:#}");
+    hub.end();
+}
+
+/// Of a node whose clock is slow.
+#[test]
+fn a_certificate_that_does_not_hold_yet_is_told_with_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    own(dir.path(), &["localhost", "127.0.0.1"]).server_config(SystemTime::now() + 30 * DAY).unwrap();
+    let hub = Hub::in_dir(dir);
+    let error = hub.get("/ssh-key/rsync_xds.pub").unwrap_err();
+    let told = format!("{error:#}");
+    assert!(
+        !error.is::<fetch::Untrusted>() && told.contains("does not hold by the clock of this host"),
+        "{told}"
+    );
+    hub.end();
+}
+
+/// What is left of it after a power cut, say.
+#[test]
+fn an_authority_that_is_damaged_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    for name in ["authority.pem", "authority-key.pem"] {
+        own(dir.path(), &["localhost"]).server_config(now).unwrap();
+        let before = fs::read(dir.path().join("hub/authority.pem")).unwrap();
+        fs::write(dir.path().join("hub").join(name), "damaged").unwrap();
+        own(dir.path(), &["localhost"]).server_config(now + 350 * DAY).unwrap();
+        assert_ne!(fs::read(dir.path().join("hub/authority.pem")).unwrap(), before, "{name}");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use digest::Digest;
 pub use entry::{Busy, Entry, EntryProblem, File, Meta, Owner, Symlink};
 pub use intent::{Intent, KeptTrees};
 pub use moment::Zone;
-pub(crate) use moment::{read_rfc3339, rfc3339, rfc3339_nanos};
+pub(crate) use moment::{off, read_rfc3339, rfc3339, rfc3339_nanos};
 pub use outcome::{Kept, Lacks, Outcome, ReloadOutcome, ReloadState};
 pub use path::{BadPath, RelPath, RelPathBuf};
 pub use plan::{Action, Step};

@@ -27,6 +27,17 @@ pub(crate) fn read_rfc3339(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text).ok()
 }
 
+/// How far `clock` is from `other`, such as `1day 2h ahead of`, in minutes from an hour on.
+pub(crate) fn off(clock: SystemTime, other: SystemTime) -> String {
+    let (by, which) = match clock.duration_since(other) {
+        Ok(by) => (by, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    let unit = if by.as_secs() < 3600 { 1 } else { 60 };
+    let by = Duration::from_secs(by.as_secs() / unit * unit);
+    format!("{} {which}", humantime::format_duration(by))
+}
+
 /// The time zone in which people read and type times. Machines get UTC.
 #[derive(Clone, Debug)]
 pub struct Zone(TimeZone);

@@ -268,6 +268,9 @@ pub struct Halted {
     /// Main has it.
     #[serde(default)]
     pub restore: Vec<RelPathBuf>,
+    /// Whether it is of a run of a node that follows the store: it is decided there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_follower: bool,
 }
 
 /// What stops a run that would lose or bring suspiciously much.

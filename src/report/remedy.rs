@@ -9,15 +9,16 @@ pub(super) fn remedies(halted: &Halted) -> Vec<String> {
     let directory = words::name(&halted.directory);
     if let Some(token) = &halted.token {
         let accept = accepting(token);
+        let run = if halted.of_follower { "follow --once" } else { "sync" };
         let examples: Vec<String> = halted.paths.iter().map(|path| path.for_people()).collect();
         let listed = match examples.as_slice() {
             [] => None,
             examples => {
                 let examples = examples.join(", ");
-                Some(format!("such as {examples}; all of them: xds-sync sync -n -v {accept}"))
+                Some(format!("such as {examples}; all of them: xds-sync {run} -n -v {accept}"))
             }
         };
-        let right = format!("if that is right: xds-sync sync {accept}");
+        let right = format!("if that is right: xds-sync {run} {accept}");
         return listed.into_iter().chain([right]).chain(if_not(halted, &directory)).collect();
     }
     vec![match halted.guard {
@@ -134,6 +135,10 @@ mod tests {
         ] {
             let halted = samples::halted("moh", guard);
             assert!(told(&halted).contains("xds-sync sync --accept-deletes moh-4f2a"), "{guard:?}");
+            let on_follower = Halted { of_follower: true, ..halted.clone() };
+            let told_there = told(&on_follower);
+            assert!(told_there.contains("xds-sync follow --once --accept-deletes moh-4f2a"), "{guard:?}");
+            assert!(!told_there.contains("xds-sync sync"), "{told_there}");
             let text = told(&Halted { token: None, ..halted });
             let adopts = matches!(guard, RootUnmarked | RootReplaced);
             assert_eq!(text.contains("xds-sync init --adopt moh"), adopts, "{guard:?}: {text}");

@@ -43,6 +43,7 @@ pub(crate) fn directory(name: &str) -> DirectoryReport {
 
 pub(crate) fn halted(directory: &str, guard: Guard) -> Halted {
     Halted {
+        of_follower: false,
         directory: directory.to_owned(),
         guard,
         detail: "40 of 60 files would be deleted".to_owned(),

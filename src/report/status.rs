@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::exit::{ALL_LOST, CONFLICT, IN_STEP, PARTIAL, RELOAD, SOME_LOST, first_of};
 use super::{
     DirectoryReport, DirectoryState, Follows, Halted, Newer, NodeReport, NodeState, NodesOwn, PathNote,
-    Problem, Report,
+    Problem, Report, Stage,
 };
 use crate::model::{ChangeKind, ReloadOutcome, ReloadState, read_rfc3339, rfc3339};
 
@@ -171,6 +171,25 @@ impl Status {
         problems.extend(report.problems.iter().cloned());
         let (run, ended, exit_code) = (Some(report.run.clone()), Some(ended), Some(exit_code));
         Status { run, ended, exit_code, status_code: IN_STEP, nodes, halted, problems }.with_code()
+    }
+
+    /// What is known after a publication by hand, of which this is to be said: what was said of the last one holds no more.
+    #[must_use]
+    pub fn after_publication(mut self, problems: &[Problem]) -> Status {
+        let is_told = |problem: &Problem| problem.stage == Stage::Publish;
+        if self.problems.iter().any(|problem| is_told(problem) && problem.fails) {
+            // The run's exit code may be of that alone: what is left tells for itself.
+            self.exit_code = None;
+            self.exit_code = Some(self.clone().without(is_told).with_code().status_code);
+        }
+        self = self.without(is_told);
+        self.problems.extend(problems.iter().filter(|problem| is_told(problem)).cloned());
+        self.with_code()
+    }
+
+    fn without(mut self, is_outdated: impl Fn(&Problem) -> bool) -> Status {
+        self.problems.retain(|problem| !is_outdated(problem));
+        self
     }
 
     /// All nodes after one more run, each at the place that it had.

@@ -324,13 +324,20 @@ impl Publication {
             ..*report
         };
         let code = own.exit_code();
-        let halted = own.halted.iter().map(|halted| Problem::failure(Stage::Publish, held_back(halted)));
-        report.problems.extend(halted);
-        report.problems.extend(own.problems);
-        let warnings = self.warnings.into_iter();
-        report.problems.extend(warnings.map(|warning| Problem::warning(Stage::Publish, warning)));
+        report.problems.extend(told(&own.halted, own.problems, &self.warnings));
         code
     }
+
+    /// What there is to say of it.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        told(&self.halted, self.problems.clone(), &self.warnings)
+    }
+}
+
+fn told(halted: &[Halted], problems: Vec<Problem>, warnings: &[String]) -> Vec<Problem> {
+    let halted = halted.iter().map(|halted| Problem::failure(Stage::Publish, held_back(halted)));
+    let warnings = warnings.iter().map(|warning| Problem::warning(Stage::Publish, warning));
+    halted.chain(problems).chain(warnings).collect()
 }
 
 /// What a guard holds back, and what releases it.

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use crate::disk::{HeldRoot, OWN_DIR, Owners, Stamp};
 use crate::model::escape::plain;
 use crate::model::path::{NAME_MAX, PATH_MAX};
 use crate::model::{Busy, Digest, Entry, EntryProblem, File, Meta, Owner, RelPath, Symlink};
+use crate::threads::side_by_side;
 
 /// Room for about two thousand names a call; the kernel fills no more than it likes.
 const NAMES_BUFFER: usize = 64 * 1024;
@@ -22,6 +24,9 @@ const NAMES_BUFFER: usize = 64 * 1024;
 const COUNTED: usize = 1024;
 /// Entries that are looked at between two looks at the clock.
 const LOOKED_AT: usize = 256;
+/// Entries of a directory that are looked at before they are made part of the listing: what is known of each meanwhile must
+/// not add up.
+const WINDOW: usize = 16 * LOOKED_AT;
 
 /// What may be in a `.xds-sync`.
 const OWN_NAMES: [&[u8]; 3] = [b"root.json", b"stage", b"trash"];
@@ -36,6 +41,31 @@ pub(super) struct Lister<'a> {
     pub(super) cache: Option<&'a HashCache>,
     pub(super) owners: &'a Mutex<Owners>,
     pub(super) budget: &'a Budget<'a>,
+    /// How many threads the scan may have.
+    pub(super) threads: usize,
+    /// How many of them list a directory now.
+    pub(super) working: AtomicUsize,
+}
+
+/// What a listing needs to know of an entry: less than the kernel tells, since there may be many.
+struct Seen {
+    stamp: Stamp,
+    uid: u32,
+    gid: u32,
+    names: u32,
+    is_mount: bool,
+}
+
+/// What was found under a name.
+enum Looked {
+    Is(Seen),
+    Excluded,
+    /// It cannot be looked at.
+    Unreadable(Errno),
+    /// It is not there any more.
+    Gone,
+    /// No tree can name it.
+    TooLong,
 }
 
 /// What became of a directory.
@@ -140,46 +170,33 @@ impl Lister<'_> {
         let mut items = Vec::with_capacity(names.ranges.len());
         let mut kept = Vec::with_capacity(names.bytes.len());
         let mut owner = LastOwner::default();
-        let mut path = dir.to_vec();
-        if !dir.is_empty() {
-            path.push(b'/');
-        }
-        let prefix = path.len();
-        for (index, &(start, end)) in names.ranges.iter().enumerate() {
-            if self.budget.control.is_stopped() || (index % LOOKED_AT == 0 && self.budget.is_over()) {
-                return Listed::Over;
-            }
-            let name = &names.bytes[start..end];
-            path.truncate(prefix);
-            path.extend_from_slice(name);
-            if path.len() > PATH_MAX || name.len() > NAME_MAX {
-                // No tree can name it, so that the directory it is in has to stand for it.
-                return Listed::Instead(Entry::Problem(EntryProblem::TooLong));
-            }
-            // The kernel gives no other names than a path may have.
-            let Ok(path) = RelPath::new(&path) else { continue };
-            let (entry, stamp, next) = if self.rules.excludes(path) {
-                (Entry::Excluded, None, Next::Done)
-            } else {
-                match stat(fd, name) {
-                    Ok(stat) if is_dir(&stat) && self.rules.excludes_dir(path) => {
-                        (Entry::Excluded, None, Next::Done)
-                    }
-                    Ok(stat) => {
-                        let stamp = Stamp::of_statx(&stat);
+        for window in names.ranges.chunks(WINDOW) {
+            let parts: Vec<&[(usize, usize)]> = window.chunks(LOOKED_AT).collect();
+            // Most of a scan is the kernel's answer for each name. Of a large directory several threads ask, as far as they
+            // have no directory of their own.
+            let looked = side_by_side(&parts, self.hands(), |part| self.look(fd, dir, names, part));
+            let Some(looked) = looked.into_iter().collect::<Option<Vec<_>>>() else { return Listed::Over };
+            for (&(start, end), looked) in window.iter().zip(looked.into_iter().flatten()) {
+                let name = &names.bytes[start..end];
+                let (entry, stamp, next) = match looked {
+                    Looked::Is(seen) => {
+                        let stamp = seen.stamp;
                         let digest = || known.as_mut().and_then(|known| known.digest(name, &stamp));
-                        match self.entry(fd, path, &stat, &mut owner, digest) {
+                        match self.entry(fd, (dir, name), &seen, &mut owner, digest) {
                             Ok((entry, next)) => (entry, Some(stamp), next),
                             Err(Errno::NOENT) => continue,
                             Err(error) => (unreadable(error), Some(stamp), Next::Done),
                         }
                     }
-                    Err(Errno::NOENT) => continue,
-                    Err(error) => (unreadable(error), None, Next::Done),
-                }
-            };
-            kept.extend_from_slice(name);
-            items.push(Item { name_end: kept.len(), entry, stamp, next });
+                    Looked::Excluded => (Entry::Excluded, None, Next::Done),
+                    Looked::Unreadable(error) => (unreadable(error), None, Next::Done),
+                    Looked::Gone => continue,
+                    // The directory it is in has to stand for it.
+                    Looked::TooLong => return Listed::Instead(Entry::Problem(EntryProblem::TooLong)),
+                };
+                kept.extend_from_slice(name);
+                items.push(Item { name_end: kept.len(), entry, stamp, next });
+            }
         }
         if self.budget.is_over() {
             return Listed::Over;
@@ -188,35 +205,75 @@ impl Lister<'_> {
         Listed::Items(Items { names: kept, items: items.into_iter(), start: 0, list: acl::access(fd) })
     }
 
+    /// How many threads may look at entries of the directory that this one lists.
+    fn hands(&self) -> usize {
+        (self.threads + 1).saturating_sub(self.working.load(Ordering::Relaxed))
+    }
+
+    /// Looks at some of a directory's names. `None`: the scan is over.
+    fn look(
+        &self,
+        fd: &OwnedFd,
+        dir: &[u8],
+        names: &DirNames,
+        part: &[(usize, usize)],
+    ) -> Option<Vec<Looked>> {
+        if self.budget.is_over() {
+            return None;
+        }
+        let mut path = Vec::new();
+        let mut looked = Vec::with_capacity(part.len());
+        for &(start, end) in part {
+            if self.budget.control.is_stopped() {
+                return None;
+            }
+            let name = &names.bytes[start..end];
+            join(&mut path, dir, name);
+            looked.push(match RelPath::new(&path) {
+                _ if path.len() > PATH_MAX || name.len() > NAME_MAX => Looked::TooLong,
+                Ok(path) if self.rules.excludes(path) => Looked::Excluded,
+                Ok(path) => match stat(fd, name) {
+                    Ok(stat) if is_dir(&stat) && self.rules.excludes_dir(path) => Looked::Excluded,
+                    Ok(stat) => Looked::Is(self.seen(&stat)),
+                    Err(Errno::NOENT) => Looked::Gone,
+                    Err(error) => Looked::Unreadable(error),
+                },
+                // The kernel gives no other names than a path may have.
+                Err(_) => Looked::Gone,
+            });
+        }
+        Some(looked)
+    }
+
     fn entry(
         &self,
         fd: &OwnedFd,
-        path: &RelPath,
-        stat: &Statx,
+        (dir, name): (&[u8], &[u8]),
+        seen: &Seen,
         owner: &mut LastOwner,
         digest: impl FnOnce() -> Option<Digest>,
     ) -> Result<(Entry, Next), Errno> {
-        let kind = FileType::from_raw_mode(stat.stx_mode.into());
-        if self.is_mount(stat, kind) {
+        let Seen { stamp, uid, gid, .. } = *seen;
+        if seen.is_mount {
             return Ok((Entry::Problem(EntryProblem::Mount), Next::Done));
         }
-        Ok(match kind {
+        Ok(match FileType::from_raw_mode(stamp.mode) {
             FileType::Directory => {
-                let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
-                (Entry::Dir(Meta { mode: stat.stx_mode & 0o3777, owner }), Next::List)
+                let owner = owner.of(uid, gid, self.owners);
+                // The mask leaves eleven bits.
+                (Entry::Dir(Meta { mode: (stamp.mode & 0o3777) as u16, owner }), Next::List)
             }
-            FileType::RegularFile if is_foreign_link(fd, stat)? => {
+            FileType::RegularFile if is_foreign_link(fd, seen)? => {
                 (Entry::Problem(EntryProblem::HardLink), Next::Done)
             }
             FileType::RegularFile => {
-                let owner = owner.of(stat.stx_uid, stat.stx_gid, self.owners);
+                let owner = owner.of(uid, gid, self.owners);
                 let known = digest();
                 let next = if known.is_some() { Next::Done } else { Next::Hash };
-                let stamp = Stamp::of_statx(stat);
                 (Entry::File(file(&stamp, owner, known.unwrap_or(Digest([0; 32])))), next)
             }
             FileType::Symlink => {
-                let target = match rustix::fs::readlinkat(fd, path.name(), Vec::new()) {
+                let target = match rustix::fs::readlinkat(fd, name, Vec::new()) {
                     Ok(target) => target.into_bytes(),
                     // It is no symlink any more.
                     Err(Errno::INVAL) => return Ok((Entry::Busy(Busy::Changing), Next::Done)),
@@ -224,7 +281,9 @@ impl Lister<'_> {
                 };
                 self.budget.add(0, target.len() as u64);
                 let link = Symlink { target: target.into() };
-                let escapes = link.escapes(path);
+                let mut path = Vec::new();
+                join(&mut path, dir, name);
+                let escapes = RelPath::new(&path).is_ok_and(|path| link.escapes(path));
                 let entry =
                     if escapes { Entry::Problem(EntryProblem::EscapingLink) } else { Entry::Symlink(link) };
                 (entry, Next::Done)
@@ -233,20 +292,39 @@ impl Lister<'_> {
         })
     }
 
+    fn seen(&self, stat: &Statx) -> Seen {
+        Seen {
+            stamp: Stamp::of_statx(stat),
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            names: stat.stx_nlink,
+            is_mount: self.is_mount(stat),
+        }
+    }
+
     /// Whether something is mounted here. Also when it is of the same filesystem: nothing can be renamed
     /// from our stage over a mount's boundary.
-    fn is_mount(&self, stat: &Statx, kind: FileType) -> bool {
+    fn is_mount(&self, stat: &Statx) -> bool {
         // Files of an overlay may have another device than their directory, mounted or not.
-        let other_device =
-            kind == FileType::Directory && (stat.stx_dev_major, stat.stx_dev_minor) != self.device;
+        let other_device = is_dir(stat) && (stat.stx_dev_major, stat.stx_dev_minor) != self.device;
         other_device || stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
     }
 }
 
+/// Makes `path` that of a name in a directory; the root's own path is empty.
+fn join(path: &mut Vec<u8>, dir: &[u8], name: &[u8]) {
+    path.clear();
+    path.extend_from_slice(dir);
+    if !dir.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}
+
 /// Whether a file has other names as well, and another owner than the directory that it is in: where the kernel does not
 /// protect hard links, anybody can give a name to a file that he must not read.
-fn is_foreign_link(dir: &OwnedFd, file: &Statx) -> Result<bool, Errno> {
-    Ok(file.stx_nlink > 1 && rustix::fs::fstat(dir)?.st_uid != file.stx_uid)
+fn is_foreign_link(dir: &OwnedFd, file: &Seen) -> Result<bool, Errno> {
+    Ok(file.names > 1 && rustix::fs::fstat(dir)?.st_uid != file.uid)
 }
 
 /// Whether a directory is nobody's but ours, as `.xds-sync` is.

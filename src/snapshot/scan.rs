@@ -1,6 +1,7 @@
 //! A root → its [`Snapshot`]. Nothing on disk is changed by it.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
@@ -178,10 +179,11 @@ fn list_all(
     threads: usize,
 ) -> Result<SnapshotBuilder, String> {
     let OpenRoot { held, rules, device, .. } = opened;
-    let lister = Lister { root: held, device: *device, rules, cache, owners, budget };
+    let working = AtomicUsize::new(0);
+    let lister = Lister { root: held, device: *device, rules, cache, owners, budget, threads, working };
     let mut builder = SnapshotBuilder::default();
     let mut add = |path: &RelPath, entry, stamp, hash| builder.add(path, entry, stamp, hash);
-    match walk(&lister, threads, &mut add) {
+    match walk(&lister, &mut add) {
         Ok(()) => Ok(builder),
         Err(Unlisted::Over) => Err(budget.why_over().unwrap_or_else(|| STOPPED.to_owned())),
         Err(Unlisted::Instead(Entry::Problem(problem))) => {

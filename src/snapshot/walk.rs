@@ -1,6 +1,7 @@
 //! All directories of a root, listed by several threads, handed out in tree order.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -8,9 +9,9 @@ use super::list::{Listed, Lister, Next, unreadable};
 use crate::disk::Stamp;
 use crate::model::{Entry, RelPath};
 
-/// Directories waiting to be listed, from which on further threads pay: starting one costs about as much
-/// as listing a directory.
-const MANY: usize = 16;
+/// Directories waiting to be listed, for each of which a further thread pays: starting one costs about as much as listing
+/// a small directory.
+const MANY: usize = 8;
 
 /// Takes one entry of the tree; whether it is a file that still needs its digest.
 pub(super) type Take<'a> = dyn FnMut(&RelPath, Entry, Option<Stamp>, bool) + 'a;
@@ -23,8 +24,8 @@ pub(super) enum Unlisted {
     Over,
 }
 
-/// Lists everything below the root, on up to `threads` threads, and hands it to `take` in tree order.
-pub(super) fn walk(lister: &Lister, threads: usize, take: &mut Take) -> Result<(), Unlisted> {
+/// Lists everything below the root, and hands it to `take` in tree order.
+pub(super) fn walk(lister: &Lister, take: &mut Take) -> Result<(), Unlisted> {
     let walk = Walk { lister, state: Mutex::default(), changed: Condvar::new() };
     thread::scope(|scope| {
         let _close = Close(&walk);
@@ -54,11 +55,9 @@ pub(super) fn walk(lister: &Lister, threads: usize, take: &mut Take) -> Result<(
                 take(at, item.entry, item.stamp, item.next == Next::Hash);
                 continue;
             }
-            if helpers == 0 && threads > 1 && walk.lock().todo.len() >= MANY {
-                helpers = threads - 1;
-                (0..helpers).for_each(|_| {
-                    scope.spawn(|| walk.help());
-                });
+            while helpers + 1 < lister.threads && walk.lock().todo.len() >= (helpers + 1) * MANY {
+                helpers += 1;
+                scope.spawn(|| walk.help());
             }
             match walk.take(&path) {
                 Listed::Items(items) => {
@@ -135,7 +134,9 @@ impl Walk<'_> {
     }
 
     fn work(&self, dir: Vec<u8>) -> MutexGuard<'_, State> {
+        self.lister.working.fetch_add(1, Ordering::Relaxed);
         let listed = self.lister.list(&dir);
+        self.lister.working.fetch_sub(1, Ordering::Relaxed);
         let mut state = self.lock();
         if let Listed::Items(items) = &listed {
             state.todo.extend(items.dirs_backwards().map(|name| join(&dir, name)));

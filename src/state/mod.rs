@@ -260,9 +260,13 @@ impl StateDir {
         }
     }
 
-    /// Saves the ledger.
+    /// Saves the ledger. One that says what is on disk already is not written again: most runs find nothing to do.
     pub fn save_ledger(&self, ledger: &Ledger) -> anyhow::Result<()> {
-        write(&self.path.join("ledger.json"), &sealed::seal(ledger)?)
+        let (path, content) = (self.path.join("ledger.json"), sealed::seal(ledger)?);
+        match read(&path) {
+            Ok(Some(before)) if before == content => Ok(()),
+            _ => write(&path, &content),
+        }
     }
 
     /// The last good answers of discovery; empty when there were none.
@@ -335,7 +339,8 @@ impl StateDir {
         let path = self.path.join(RUNNING);
         let before = self.begun_run();
         let written = serde_json::to_vec(run)?;
-        durable::replace(&path, &written, Options::PRIVATE)
+        // Not synced: it is for the next run after one that was killed. What a power cut leaves of it can be lost.
+        durable::replace(&path, &written, Options { sync: false, ..Options::PRIVATE })
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(before)
     }

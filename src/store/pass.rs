@@ -8,6 +8,7 @@ use ssh_key::PublicKey;
 
 use super::StoreError;
 use super::names::is_name;
+use crate::model::{off, rfc3339};
 use crate::signing;
 
 const NAMESPACE: &str = "xds-sync-hub@v1";
@@ -35,21 +36,19 @@ pub(crate) fn check(
     pass: &str,
     now: SystemTime,
     key_of: impl FnOnce(&str) -> Option<PublicKey>,
-) -> Result<String, &'static str> {
+) -> Result<String, String> {
     let parts: Vec<&str> = pass.split(' ').collect();
     let [SCHEME, name, time, signature] = parts[..] else {
-        return Err("expected the pass of a node: XDS-Node NAME SECONDS SIGNATURE");
+        return Err("expected the pass of a node: XDS-Node NAME SECONDS SIGNATURE".to_owned());
     };
     let known = Some(name).filter(|name| is_name(name)).and_then(key_of);
     let key = known.ok_or("this Main has no node with that name and via = \"store\"")?;
     let made = time.parse::<u64>().map_err(|_| "its time is no number")?;
     if made.abs_diff(seconds(now)) > GOOD_FOR.as_secs() {
-        return Err(
-            "it is not of this time: the clocks of the node and of this host are more than ten minutes apart",
-        );
+        return Err(not_of_this_time(made, now));
     }
     if signature.len() > MAX_SIGNATURE || !signature.is_ascii() {
-        return Err("its signature is none");
+        return Err("its signature is none".to_owned());
     }
     let mut pem = format!("{BEGIN}\n");
     for line in signature.as_bytes().chunks(LINE) {
@@ -60,8 +59,25 @@ pub(crate) fn check(
     let said = format!("{name} {time}");
     match signing::signer(&pem, NAMESPACE, said.as_bytes(), std::slice::from_ref(&key)) {
         Ok(Some(_)) => Ok(name.to_owned()),
-        Ok(None) | Err(_) => Err("it is not signed with the key that this Main knows of that node"),
+        Ok(None) | Err(_) => {
+            Err("it is not signed with the key that this Main knows of that node".to_owned())
+        }
     }
+}
+
+/// Whose clock is wrong nobody can tell from here.
+fn not_of_this_time(made: u64, now: SystemTime) -> String {
+    let Some(node) = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(made)) else {
+        return "its time is none".to_owned();
+    };
+    format!(
+        "the clocks are wrong: it is {} by the node's and {} by Main's, the node's is {} Main's and may be {} minutes off; set the \
+         clock that is wrong",
+        rfc3339(node),
+        rfc3339(now),
+        off(node, now),
+        GOOD_FOR.as_secs() / 60
+    )
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -85,11 +101,23 @@ mod tests {
         let pass = make(&identity, "mds1", at(10_000)).unwrap();
         let key_of = |name: &str| (name == "mds1").then(|| own.clone());
         for now in [9_500, 10_000, 10_600] {
-            assert_eq!(check(&pass, at(now), key_of).as_deref(), Ok("mds1"), "{now}");
+            assert_eq!(check(&pass, at(now), key_of), Ok("mds1".to_owned()), "{now}");
         }
         for now in [0, 9_399, 10_601, 1 << 40] {
             assert!(check(&pass, at(now), key_of).unwrap_err().contains("clocks"), "{now}");
         }
+        let a_day = 24 * 3600;
+        let ahead = make(&identity, "mds1", at(10_000 + a_day + 7)).unwrap();
+        for (pass, now, says) in [
+            (&ahead, 10_000, "1970-01-02T02:46:47Z by the node's and 1970-01-01T02:46:40Z by Main's"),
+            (&ahead, 10_000, "the node's is 1day ahead of Main's"),
+            (&pass, 10_000 + a_day, "the node's is 1day behind Main's"),
+        ] {
+            let why = check(pass, at(now), key_of).unwrap_err();
+            assert!(why.contains(says), "{why}");
+        }
+        let beyond = pass.replacen("10000", &u64::MAX.to_string(), 1);
+        assert!(check(&beyond, at(10_000), key_of).is_err());
         for (wrong, says) in [
             (make(&other, "mds1", at(10_000)).unwrap(), "not signed"),
             (pass.replacen("mds1", "mds2", 1), "no node"),

@@ -224,6 +224,7 @@ fn skipped(wording: &mut Wording, skip: &Skip) -> NodeChange {
 
 fn halted(directory: &str, node: &str, halt: &Halt) -> Halted {
     Halted {
+        of_follower: false,
         directory: directory.to_owned(),
         guard: halt.guard,
         detail: halt.detail.clone(),

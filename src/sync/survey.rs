@@ -133,5 +133,14 @@ fn guard(
 
 fn halted(directory: &str, halt: Halt) -> Halted {
     let Halt { guard, detail, token, paths, restore } = halt;
-    Halted { directory: directory.to_owned(), guard, detail, token, nodes: Vec::new(), paths, restore }
+    Halted {
+        directory: directory.to_owned(),
+        guard,
+        detail,
+        token,
+        nodes: Vec::new(),
+        paths,
+        restore,
+        of_follower: false,
+    }
 }

@@ -46,7 +46,7 @@ pub use own::OwnDir;
 pub use signature::{MAX_BASES, Signature, send_bytes};
 pub use source::{LocalSource, Stamps};
 pub use stage::stage;
-pub use sweep::{clear as clear_stage, has_leftovers, sweep};
+pub use sweep::{clear as clear_stage, has_leftovers, space_with_stage, sweep};
 pub use tree_writer::Placed;
 
 /// Asks for one blob, the content of a file, which one end needs and another has.

@@ -1,6 +1,7 @@
 //! What killed runs left in the stage.
 
 use std::io;
+use std::os::fd::AsFd as _;
 
 use super::blobs::StageName;
 use super::durable::Unsynced;
@@ -9,6 +10,7 @@ use super::swap::Name;
 use super::trash::{RunTrash, names};
 use crate::disk::{HeldRoot, Stamp};
 use crate::fault::{Point, reach};
+use crate::model::Space;
 
 /// How long blobs wait for a run that puts them in place, in nanoseconds: a week.
 const KEEP: i64 = 7 * 24 * 3600 * 1_000_000_000;
@@ -17,6 +19,22 @@ const KEEP: i64 = 7 * 24 * 3600 * 1_000_000_000;
 /// wrong with it.
 pub fn has_leftovers(root: &HeldRoot) -> bool {
     root.open_own(STAGE_PATH).is_ok_and(|stage| names(&stage).is_ok_and(|names| !names.is_empty()))
+}
+
+/// The room for a plan on a disk with this `space`: what lies in the stage is part of what the plan puts in place, or goes.
+pub fn space_with_stage(root: &HeldRoot, space: Space) -> Space {
+    let Ok(stage) = root.open_own(STAGE_PATH) else { return space };
+    let mut all = space;
+    for (name, is_dir) in names(&stage).unwrap_or_default() {
+        let Ok(Some(stat)) = Name::new(stage.as_fd(), &name).stat() else { continue };
+        if !is_dir {
+            // The kernel counts in units of 512 bytes, whatever a block has.
+            let bytes = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+            all.free_blocks = all.free_blocks.saturating_add(bytes / space.block.max(1)).min(all.blocks);
+            all.free_inodes = all.free_inodes.saturating_add(1).min(all.inodes);
+        }
+    }
+    all
 }
 
 /// Readies the stage for `run`. `now` is in nanoseconds since 1970.

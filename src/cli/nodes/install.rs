@@ -9,6 +9,10 @@ use crate::model::escape::escape_for_people;
 use crate::report::exit::{ALL_LOST, SOME_LOST};
 use crate::site::{Access, Locking, Site};
 
+/// Of a node that follows the store.
+const INSTEAD: &str =
+    "install the program there by its package, and set it up with `xds-sync join --store` there";
+
 /// Bring this program to nodes over ssh, and let them join; for nodes where Main's key opens a shell
 ///
 /// This is so on the nodes of an existing XDS cluster. Afterwards the key opens the agent there, and no shell.
@@ -23,7 +27,7 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<u8> {
     let site = Site::open(load::config(context)?, Locking::Unlocked, Access::ReadOnly, load::services())?;
     load::show_discovery(context, site.nodes());
-    load::check_nodes(&args.names, site.config())?;
+    load::check_nodes(&args.names, site.config(), INSTEAD)?;
     let nodes: Vec<&Node> =
         site.config().nodes.iter().filter(|node| args.names.contains(&node.name)).collect();
     let troubles = site.own_troubles(nodes.iter().copied());

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Site, now};
 use crate::follow::Follower;
-use crate::follow::run::Outcome;
+use crate::follow::passed::Outcome;
 use crate::hub;
 use crate::hub::tests::Hub;
 use crate::store::chain::{self, Found};

@@ -111,11 +111,11 @@ impl Service {
                     member.as_ref().map(|member| member.key.clone())
                 };
                 let checked = pass::check(&pass, now, known);
-                let refusal = |why: &str| match unknown {
+                let refusal = |why: String| match unknown {
                     Some(name) => {
                         format!("{name} is not approved yet: run `xds-sync nodes approve {name}` on Main")
                     }
-                    None => why.to_owned(),
+                    None => why,
                 };
                 checked.map(|_| member).map_err(|why| (StatusCode::UNAUTHORIZED, refusal(why)))
             })

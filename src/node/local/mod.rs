@@ -369,7 +369,10 @@ impl Endpoint for Local {
             loaded: loaded_digest(&snapshot.tree),
             entries: snapshot.tree.len() as u64,
             settled: snapshot.settled,
-            free: snapshot.free,
+            free: match &snapshot.held {
+                Some(held) => transfer::space_with_stage(held, snapshot.free),
+                None => snapshot.free,
+            },
             mount: snapshot.held.as_ref().and_then(disk::mount_point).unwrap_or_default(),
             // What lies in the stage of a prepared directory was put there by this run.
             leftovers: prepared.is_none() && snapshot.held.as_ref().is_some_and(transfer::has_leftovers),

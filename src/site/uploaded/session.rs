@@ -90,6 +90,22 @@ impl UploadedSession {
         Ok(held)
     }
 
+    /// Says how to get on where an upload is not to be believed: all that comes after it waits for it.
+    fn advised(&self, error: StoreError) -> StoreError {
+        let Some(area) = Area::node(&self.node) else { return error };
+        let first = self.of.taken.get(&self.node).copied().unwrap_or(0) + 1;
+        match error {
+            StoreError::Tampered(why) => StoreError::Tampered(format!(
+                "{why}. Until it is, nothing of {0} is taken in. Where {0} has a new key, Main's configuration is to have it, and what \
+                 the old one has signed is of no use: remove {1} and all after it from the store; with the next new publication {0} \
+                 uploads once more what it has",
+                self.node,
+                area.upload(first)
+            )),
+            error => error,
+        }
+    }
+
     /// What Main is to know of this node when the run is over.
     fn note(&self) {
         let trees = self.trees.iter().map(|(name, tree)| (name.clone(), Arc::clone(tree))).collect();
@@ -103,7 +119,8 @@ impl Endpoint for UploadedSession {
         self.held.clear();
         self.trees.clear();
         self.of.seen().remove(&self.node);
-        self.uploads = Uploads::read(&self.of, &self.node, &self.key).map_err(|error| lost(&error))?;
+        self.uploads =
+            Uploads::read(&self.of, &self.node, &self.key).map_err(|error| lost(&self.advised(error)))?;
         self.note();
         Ok(())
     }
