@@ -2,7 +2,7 @@
 //!
 //! A pass is a run of [`sync`](crate::sync) whose Main is a verified publication ([`upstream`]) and whose one node is this host:
 //! the same planner, guards, transfer, trash, reloads and report. Before it the publication is verified and written down
-//! ([`trusted`]), and its contents are fetched ([`prefetch`]); after it, what the plan had for Main is in the store
+//! ([`verify`], [`trusted`]), and its contents are fetched ([`prefetch`]); after it, what the plan had for Main is in the store
 //! ([`pending`]). The service ([`service`]) decides when there is a pass; a store that
 //! tells of publications ([`listen`]) has it made at once.
 
@@ -29,6 +29,7 @@ mod trees;
 mod trusted;
 mod upload;
 mod upstream;
+mod verify;
 
 use crate::durable::Points;
 use crate::fault::Point;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use ssh_key::{PrivateKey, PublicKey};
@@ -21,8 +21,8 @@ use super::spec::{Asked, labels, spec, subscribed};
 use super::trees::Trees;
 use super::trusted::{Trusted, TrustedFile, pinned_key};
 use super::upstream::{Draft, Upstream};
+use super::verify::{Stopped, Verified, Verifier};
 use crate::model::escape::clean;
-use crate::model::{off, read_rfc3339, rfc3339};
 use crate::node::{Accept, EpochLimit, NodeError, NodeSession};
 use crate::record;
 use crate::report::exit::{ALL_LOST, CONFLICT, IN_STEP, INCOMPATIBLE, PARTIAL, RELOAD, TAMPERED, TIMEOUT};
@@ -30,10 +30,6 @@ use crate::report::status::Scope;
 use crate::report::{NodeReport, NodeState, Problem, Report, Stage};
 use crate::site;
 use crate::state::{Identity, StateDir};
-use crate::store::chain::{self, Found};
-use crate::store::head::Head;
-use crate::store::lease::Alive;
-use crate::store::names::Area;
 use crate::store::{Asker, Objects, StoreError};
 use crate::sync::{self, Connect, Environment, FOLLOWER, MainSide, Progress};
 
@@ -49,36 +45,17 @@ pub struct Follower {
     pub(crate) stop: Arc<AtomicBool>,
 }
 
-/// Nothing was done, because of this.
-struct Stopped {
-    error: StoreError,
-    /// What was verified all the same.
-    trusted: Option<Box<Trusted>>,
+/// A publication as the Main of a run.
+struct Opened {
+    upstream: Upstream,
+    /// What this node uploads, before and after the run.
+    pending: Arc<Mutex<Pending>>,
+    /// Trees of publications that this node keeps.
+    trees: Trees,
+    /// What is to be said of uploads that the store has lost.
+    lost: Option<Problem>,
 }
 
-impl Stopped {
-    fn by(error: StoreError, trusted: Trusted) -> Stopped {
-        Stopped { error, trusted: Some(Box::new(trusted)) }
-    }
-}
-
-/// What a publication is followed with.
-struct Verified {
-    objects: Arc<dyn Objects>,
-    area: Area,
-    trusted: Trusted,
-    /// Whether this node has never verified anything before.
-    is_first: bool,
-    /// Why there may be a newer publication than this.
-    stale: Option<String>,
-    /// That a clock is wrong, where that shows otherwise.
-    behind: Option<Problem>,
-}
-
-/// By how much clocks may differ.
-const SKEW: Duration = Duration::from_secs(5 * 60);
-/// How long a publication can be believed to be the newest that nobody has renewed.
-const UNRENEWED: Duration = Duration::from_secs(24 * 60 * 60);
 /// The place of what this node remembers, in its state directory.
 const DIR: &str = "follow";
 
@@ -164,7 +141,8 @@ impl Follower {
         let file = TrustedFile::in_dir(&self.dir());
         let before = file.read()?;
         let pinned = pinned_key(&self.config.main_key)?;
-        let passed = match self.verify(&file, &pinned, before, asked) {
+        let verifier = Verifier { config: &self.config, clock: self.machine.now, dry_run: asked.dry_run };
+        let passed = match verifier.verify(self.open_store(), &file, &pinned, before) {
             // Only what is new may be a replay.
             Ok(Verified { stale: Some(detail), trusted, .. }) if trusted.applied != Some(trusted.on()) => {
                 return Ok(self.withheld(started, asked, &detail, trusted));
@@ -185,86 +163,6 @@ impl Follower {
         (self.machine.open)(store, Asker { name, identity, clock: self.machine.now })
     }
 
-    /// Finds the newest publication, and writes down that this node has seen it before anything else is done with it.
-    fn verify(
-        &self,
-        file: &TrustedFile,
-        pinned: &PublicKey,
-        before: Option<Trusted>,
-        asked: &Asked,
-    ) -> Result<Verified, Stopped> {
-        let kept = before.clone();
-        let stopped = |error| Stopped { error: file.explain(error), trusted: kept.clone().map(Box::new) };
-        let objects = self.open_store().map_err(stopped)?;
-        let key = before.as_ref().map_or(Ok(pinned.clone()), |before| before.key(pinned)).map_err(stopped)?;
-        let seen = before.as_ref().map(Trusted::seen);
-        let node = Trusted::asks(before.as_ref(), &self.config.name);
-        let found = chain::newest(&*objects, &key, seen.as_ref(), Some(node)).map_err(stopped)?;
-        let place = objects.place().to_owned();
-        let is_first = before.is_none();
-        let (trusted, alive) = match (found, before) {
-            (Found::New(newest), before) => {
-                let alive = newest.alive.clone();
-                let trusted = Trusted::of(*newest, &*objects, &self.config.name, pinned, before.as_ref());
-                (trusted.map_err(stopped)?, alive)
-            }
-            (Found::Same(alive), Some(before)) => {
-                let keys = [key, pinned.clone()];
-                (before.for_node(&*objects, &self.config.name, &keys).map_err(stopped)?, alive)
-            }
-            (Found::Same(_) | Found::Empty(_), _) => {
-                let detail = format!("nothing is published at {place} yet: run `xds-sync publish` on Main");
-                return Err(stopped(StoreError::Unreachable(detail)));
-            }
-        };
-        let stale = self.stale(&place, &trusted.head, alive.as_ref());
-        if !asked.dry_run && stale.is_none() && Some(&trusted) != kept.as_ref() {
-            file.save(&trusted).map_err(|error| stopped(StoreError::local(&error)))?;
-        }
-        let area = Area::node(&self.config.name)
-            .ok_or_else(|| stopped(StoreError::Local("follow.name is no name of a node".to_owned())))?;
-        let behind = self.behind(&trusted.head, alive.as_ref());
-        Ok(Verified { objects, area, trusted, is_first, stale, behind })
-    }
-
-    /// Why there may be a newer publication that the store withholds, if there may.
-    fn stale(&self, place: &str, head: &Head, alive: Option<&Alive>) -> Option<String> {
-        let until = match alive {
-            Some(alive) => read_rfc3339(&alive.expires),
-            None => read_rfc3339(&head.time).map(|time| time + UNRENEWED),
-        };
-        let now = (self.machine.now)();
-        if until.is_some_and(|until| now <= until + SKEW) {
-            return None;
-        }
-        let since = alive.map_or(&head.time, |alive| &alive.issued);
-        Some(format!(
-            "{place} is stale: {} has not renewed publication {} since {since}, and by this node's clock it is {}; it publishes no \
-             more, the store withholds what it publishes, or a clock is wrong",
-            clean(&head.main),
-            head.seq,
-            rfc3339(now)
-        ))
-    }
-
-    /// What Main says is newer than anything can be: as long as the clocks are so far apart, this node notices that much later
-    /// that nobody renews what is published.
-    fn behind(&self, head: &Head, alive: Option<&Alive>) -> Option<Problem> {
-        let said = alive.map_or(&head.time, |alive| &alive.issued);
-        let (then, now) = (read_rfc3339(said)?, (self.machine.now)());
-        (then > now + SKEW).then(|| {
-            let main = clean(&head.main);
-            let detail = format!(
-                "the clocks are wrong: {main} has renewed publication {} at {said}, and by this node's clock it is {} now, {} that; \
-                 set the clock that is wrong. Until then this node notices later when {main} publishes no more",
-                head.seq,
-                rfc3339(now),
-                off(now, then)
-            );
-            Problem::warning(Stage::Connect, detail)
-        })
-    }
-
     /// Brings this node in step with a publication.
     fn run(
         &self,
@@ -273,37 +171,14 @@ impl Follower {
         verified: Verified,
         asked: &Asked,
     ) -> anyhow::Result<Result<Passed, Stopped>> {
-        let Verified { objects, area, mut trusted, is_first, stale, behind } = verified;
-        let before = trusted.clone();
-        let head = &before.head;
-        let taken = before.taken();
-        let mut pending = Pending::read(&self.dir())?;
-        pending.forget(taken, asked.dry_run);
-        let has = trusted.applied == Some(trusted.on());
-        let (node, identity, dry_run) = (&*self.config.name, &*self.config.identity, asked.dry_run);
-        let asks = Asks { objects: &*objects, area: &area, node, file, is_first, dry_run };
-        let (listed, lost) = match find_lost(state, &asks, &mut pending, &mut trusted)? {
-            Ok(found) => found,
-            Err(error) => return Ok(Err(Stopped::by(error, trusted))),
-        };
-        let last = [listed, taken, trusted.uploaded, pending.last()].into_iter().max().unwrap_or(0);
-        let pending = Arc::new(Mutex::new(pending));
-        let draft = Draft {
-            cluster: head.cluster.clone(),
-            node: self.config.name.clone(),
-            seq: last + 1,
-            on: trusted.on(),
-            identity: self.config.identity.clone(),
-            now: self.machine.now,
-        };
-        let trees = Trees::in_dir(&self.dir());
-        let mut upstream =
-            Upstream::new(Arc::clone(&objects), area.clone(), draft, Arc::clone(&pending), trees.clone());
-        for directory in subscribed(&before, &self.config) {
-            if let Err(error) = upstream.add(directory, has) {
-                return Ok(Err(Stopped::by(error, trusted)));
-            }
-        }
+        let before = verified.trusted.clone();
+        let mut trusted = before.clone();
+        let has = before.applied == Some(before.on());
+        let Opened { upstream, pending, trees, lost } =
+            match self.open_publication(state, file, &verified, &mut trusted, asked)? {
+                Ok(opened) => opened,
+                Err(error) => return Ok(Err(Stopped::by(error, trusted))),
+            };
         let spec = spec(&before, &self.config, asked);
         let fetched = match has {
             true => Ok(BTreeMap::new()),
@@ -326,14 +201,9 @@ impl Follower {
             failure.lock().unwrap_or_else(PoisonError::into_inner).take().into_iter().collect();
         if !asked.dry_run {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            match pending.send(&SendTo { objects: &*objects, area: &area, node, identity, taken }) {
-                Ok(sent) => {
-                    trusted.uploaded = sent.last.unwrap_or(0).max(trusted.uploaded);
-                    report.problems.extend(sent.foreign.map(|number| self.foreign(number)));
-                }
-                Err(error) => failures.push(error.while_doing("uploading")),
-            }
+            failures.extend(self.upload(&mut pending, &verified, &mut trusted, &mut report).err());
         }
+        let Verified { objects, stale, behind, .. } = verified;
         report.problems.extend(lost);
         report.problems.extend(behind);
         report.problems.extend(self.notes(&before, asked.dry_run));
@@ -345,13 +215,75 @@ impl Follower {
         let (exit_code, outcome) = judge(own, stale, failures, &report);
         if !asked.dry_run && matches!(own, IN_STEP | CONFLICT | RELOAD) && !report.interrupted {
             trusted.applied = Some(trusted.on());
-            trees.keep_only(head);
+            trees.keep_only(&before.head);
         }
         if !asked.dry_run && trusted != before {
             file.save(&trusted)?;
         }
         let store = Some(OpenStore(objects));
         Ok(Ok(Passed { report, exit_code, outcome, trusted: Some(trusted), store }))
+    }
+
+    /// Opens a publication as the Main of a run.
+    fn open_publication(
+        &self,
+        state: &StateDir,
+        file: &TrustedFile,
+        verified: &Verified,
+        trusted: &mut Trusted,
+        asked: &Asked,
+    ) -> anyhow::Result<Result<Opened, StoreError>> {
+        let Verified { objects, area, is_first, trusted: before, .. } = verified;
+        let (node, taken) = (&*self.config.name, before.taken());
+        let mut pending = Pending::read(&self.dir())?;
+        pending.forget(taken, asked.dry_run);
+        let asks =
+            Asks { objects: &**objects, area, node, file, is_first: *is_first, dry_run: asked.dry_run };
+        let (listed, lost) = match find_lost(state, &asks, &mut pending, trusted)? {
+            Ok(found) => found,
+            Err(error) => return Ok(Err(error)),
+        };
+        let last = [listed, taken, trusted.uploaded, pending.last()].into_iter().max().unwrap_or(0);
+        let pending = Arc::new(Mutex::new(pending));
+        let draft = Draft {
+            cluster: before.head.cluster.clone(),
+            node: node.to_owned(),
+            seq: last + 1,
+            on: trusted.on(),
+            identity: self.config.identity.clone(),
+            now: self.machine.now,
+        };
+        let trees = Trees::in_dir(&self.dir());
+        let mut upstream =
+            Upstream::new(Arc::clone(objects), area.clone(), draft, Arc::clone(&pending), trees.clone());
+        let has = before.applied == Some(before.on());
+        for directory in subscribed(before, &self.config) {
+            if let Err(error) = upstream.add(directory, has) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(Opened { upstream, pending, trees, lost }))
+    }
+
+    /// Puts into the store what waits to be uploaded.
+    fn upload(
+        &self,
+        pending: &mut Pending,
+        verified: &Verified,
+        trusted: &mut Trusted,
+        report: &mut Report,
+    ) -> Result<(), StoreError> {
+        let sent = pending.send(&SendTo {
+            objects: &*verified.objects,
+            area: &verified.area,
+            node: &self.config.name,
+            identity: &self.config.identity,
+            taken: verified.trusted.taken(),
+        });
+        let sent = sent.map_err(|error| error.while_doing("uploading"))?;
+        trusted.uploaded = sent.last.unwrap_or(0).max(trusted.uploaded);
+        report.problems.extend(sent.foreign.map(|number| self.foreign(number)));
+        Ok(())
     }
 
     /// What there is to say of how this node and what is published go together.
