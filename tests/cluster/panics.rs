@@ -17,6 +17,8 @@ fn a_panic_in_one_nodes_thread_is_the_failure_of_that_node_alone() {
     main.write_settled(format!("{SOUNDS}/a.wav"), "one");
     main.sync_json([""; 0]).exits(0);
     main.write_settled(format!("{SOUNDS}/a.wav"), "two");
+    // Something to remember in the ledger: what is skipped.
+    main.sh(format!("mkfifo {SOUNDS}/pipe")).ok();
     let ledger = main.meta("/var/lib/xds-sync/ledger.json");
 
     // Whichever comes there first.
