@@ -46,11 +46,10 @@ use crate::fault::{Point, reach};
 use crate::model::escape::escape_for_people;
 use crate::model::{Digest, Pruned, rfc3339};
 use crate::node::{NodeError, NodeSession};
-use crate::report::{Halted, NodeReport, Problem, Report, Stage, words};
+use crate::report::{NodeReport, Problem, Report, Stage, words};
 use crate::state::{BegunRun, Ledger, StateDir};
 use crate::threads::side_by_side;
 
-use halt::Halt;
 use node_run::{Failure, NodeRun};
 use origin::Origins;
 use reloads::Kinds;
@@ -371,17 +370,7 @@ impl<'a> Run<'a> {
         // A scan that was broken off because the run is to end looks like a directory that cannot be used.
         let halted_on_main = self.origins.get().filter(|_| !self.is_stopped()).map(Origins::halted);
         for (directory, halt) in halted_on_main.unwrap_or_default() {
-            let Halt { guard, detail, token, paths, restore } = halt;
-            report.halted.push(Halted {
-                directory,
-                guard,
-                detail,
-                token,
-                nodes: Vec::new(),
-                paths,
-                restore,
-                of_follower: false,
-            });
+            report.halted.push(halt.told(&directory, Vec::new()));
         }
         parts.into_iter().for_each(|part| part.add_to(&mut report));
         report

@@ -404,6 +404,18 @@ impl<'n> Main<'n> {
         String::from_utf8(self.output(code, args).stdout).unwrap()
     }
 
+    /// All that it says.
+    fn told(&self, code: i32, args: &[&str]) -> String {
+        let Output { stdout, stderr, .. } = self.output(code, args);
+        String::from_utf8([stdout, stderr].concat()).unwrap()
+    }
+
+    /// A run that a guard stops. Returns what releases that.
+    fn halts(&self) -> String {
+        let said = self.told(25, &["sync"]);
+        said.split("--accept-deletes ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
+    }
+
     /// What it says on stderr.
     fn refused(&self, code: i32, args: &[&str]) -> String {
         String::from_utf8(self.output(code, args).stderr).unwrap()
@@ -1098,133 +1110,84 @@ fn what_was_said_of_a_publication_is_no_longer_so_after_the_next_one() {
     assert!(!told.contains("rollback"), "{told}");
 }
 
-/// A Main as an administrator has it, beside a node that follows it.
-struct RealMain {
-    node: Node,
-}
-
-impl RealMain {
-    fn new() -> RealMain {
-        let node = Node::new();
-        let path = |name: &str| node.0.path(name).display().to_string();
-        for name in ["real", "main-moh", "main-rec"] {
-            fs::create_dir(node.0.path(name)).unwrap();
-        }
-        fs::set_permissions(path("main"), fs::Permissions::from_mode(0o600)).unwrap();
-        let key = fs::read_to_string(path("node.pub")).unwrap();
-        let text = format!(
-            "[ssh]\nidentity = '{}'\n[sync]\nstate_dir = '{}'\n[store]\nurl = 'file://{}'\n[[directory]]\nname = 'rec'\npath = \
-             '{}'\ndirection = 'both'\nsettle = '0s'\n[[node]]\nname = 'mds1'\nvia = 'store'\nkey = '{}'\n[node.paths]\nrec = '{}'\n",
-            path("main"),
-            path("main-state"),
-            path("real"),
-            path("main-rec"),
-            key.trim(),
-            path("rec"),
-        );
-        fs::write(node.0.path("config.toml"), text).unwrap();
-        node.configure_at(&format!("url = 'file://{}'", path("real")), "", "");
-        let main = RealMain { node };
-        main.run(&["store", "init"], 0);
-        main
-    }
-
-    /// A run that a guard stops. Returns what releases that.
-    fn halts(&self) -> String {
-        let said = self.run(&["sync"], 25);
-        said.split("--accept-deletes ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
-    }
-
-    /// Runs a command of Main's. Returns what it has said.
-    fn run(&self, args: &[&str], code: i32) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_xds-sync"))
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.node.0.dir.path())
-            .env("XDS_SYNC_CONFIG", self.node.0.path("config.toml"))
-            .args(args)
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-    }
-}
-
 /// Both ends have it, and Main has taken it in; but what is published is older than that.
 #[test]
 fn what_main_has_taken_in_and_not_published_is_not_deleted_where_it_was_recorded() {
-    let main = RealMain::new();
+    let node = Node::new();
+    let main = Main::new(&node, "");
     for number in 0..30 {
-        fs::write(main.node.0.path(&format!("main-rec/{number}.wav")), "recorded").unwrap();
+        fs::write(main.0.0.path(&format!("main-rec/{number}.wav")), "recorded").unwrap();
     }
-    main.run(&["publish"], 0);
-    main.node.once(0);
+    main.run(0, &["publish"]);
+    main.0.once(0);
     for number in 0..29 {
-        fs::remove_file(main.node.0.path(&format!("main-rec/{number}.wav"))).unwrap();
+        fs::remove_file(main.0.0.path(&format!("main-rec/{number}.wav"))).unwrap();
     }
-    main.node.0.record("new.wav", "new");
-    main.node.once(0);
+    main.0.0.record("new.wav", "new");
+    main.0.once(0);
     let token = main.halts();
     // A run for some directories publishes nothing.
-    main.run(&["sync", "--dir", "rec", "--accept-deletes", &token], 0);
-    assert_eq!(main.node.0.has("main-rec/new.wav").as_deref(), Some("new"));
-    main.node.once(0);
-    assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
-    let said = main.run(&["publish", "--accept-deletes", &token], 0);
+    main.run(0, &["sync", "--dir", "rec", "--accept-deletes", &token]);
+    assert_eq!(main.0.0.has("main-rec/new.wav").as_deref(), Some("new"));
+    main.0.once(0);
+    assert_eq!(main.0.0.has("rec/new.wav").as_deref(), Some("new"));
+    let said = main.told(0, &["publish", "--accept-deletes", &token]);
     assert!(!said.contains("releases no plan"), "it was for the publication: {said}");
-    let said = main.run(&["publish", "--accept-deletes", &token], 0);
+    let said = main.told(0, &["publish", "--accept-deletes", &token]);
     assert_eq!(said.matches("warning: the token").count(), 1, "{said}");
-    main.node.once(0);
-    assert_eq!(main.node.0.has("rec/new.wav").as_deref(), Some("new"));
-    assert_eq!(main.node.0.files().len(), 2);
+    main.0.once(0);
+    assert_eq!(main.0.0.has("rec/new.wav").as_deref(), Some("new"));
+    assert_eq!(main.0.0.files().len(), 2);
 }
 
 #[test]
 fn a_token_releases_a_deletion_for_a_run_and_for_the_publication_after_it() {
     for uploads in [false, true] {
-        let main = RealMain::new();
+        let node = Node::new();
+        let main = Main::new(&node, "");
         for number in 0..30 {
-            fs::write(main.node.0.path(&format!("main-rec/{number}.wav")), "recorded").unwrap();
+            fs::write(main.0.0.path(&format!("main-rec/{number}.wav")), "recorded").unwrap();
         }
-        main.run(&["publish"], 0);
-        main.node.once(0);
+        main.run(0, &["publish"]);
+        main.0.once(0);
         for number in 0..29 {
-            fs::remove_file(main.node.0.path(&format!("main-rec/{number}.wav"))).unwrap();
+            fs::remove_file(main.0.0.path(&format!("main-rec/{number}.wav"))).unwrap();
         }
         if uploads {
-            main.node.0.record("new.wav", "new");
-            main.node.once(0);
+            main.0.0.record("new.wav", "new");
+            main.0.once(0);
         }
         let token = main.halts();
-        let said = main.run(&["sync", "--accept-deletes", &token], 0);
+        let said = main.told(0, &["sync", "--accept-deletes", &token]);
         assert!(!said.contains("releases no plan"), "{said}");
-        main.node.once(0);
-        let left: Vec<String> = main.node.0.files().into_keys().collect();
+        main.0.once(0);
+        let left: Vec<String> = main.0.0.files().into_keys().collect();
         assert_eq!(left, if uploads { vec!["rec/29.wav", "rec/new.wav"] } else { vec!["rec/29.wav"] });
         // Of no use any more.
-        let said = main.run(&["sync", "--accept-deletes", &token], 0);
+        let said = main.told(0, &["sync", "--accept-deletes", &token]);
         assert_eq!(said.matches("releases no plan").count(), 1, "{said}");
     }
 }
 
 #[test]
 fn another_main_takes_in_nothing_a_second_time() {
-    let main = RealMain::new();
-    main.run(&["publish"], 0);
-    main.node.0.record("new.wav", "new");
-    main.node.once(0);
-    main.run(&["publish"], 0);
-    fs::remove_file(main.node.0.path("main-rec/new.wav")).unwrap();
-    fs::write(main.node.0.path("main-rec/other.wav"), "other").unwrap();
-    main.run(&["publish"], 0);
-    main.node.once(0);
-    assert_eq!(main.node.0.has("rec/new.wav"), None);
-    main.run(&["store", "release"], 0);
-    fs::rename(main.node.0.path("main-state"), main.node.0.path("gone")).unwrap();
-    main.run(&["store", "claim"], 0);
-    main.run(&["publish"], 0);
-    main.node.once(0);
-    let has = |name: &str| main.node.0.has(name);
+    let node = Node::new();
+    let main = Main::new(&node, "");
+    main.run(0, &["publish"]);
+    main.0.0.record("new.wav", "new");
+    main.0.once(0);
+    main.run(0, &["publish"]);
+    fs::remove_file(main.0.0.path("main-rec/new.wav")).unwrap();
+    fs::write(main.0.0.path("main-rec/other.wav"), "other").unwrap();
+    main.run(0, &["publish"]);
+    main.0.once(0);
+    assert_eq!(main.0.0.has("rec/new.wav"), None);
+    main.run(0, &["store", "release"]);
+    fs::rename(main.0.0.path("main-state"), main.0.0.path("gone")).unwrap();
+    main.run(0, &["store", "claim"]);
+    main.run(0, &["publish"]);
+    main.0.once(0);
+    let has = |name: &str| main.0.0.has(name);
     assert_eq!((has("main-rec/new.wav"), has("rec/new.wav")), (None, None), "it was deleted");
     assert_eq!(has("rec/other.wav").as_deref(), Some("other"));
 }

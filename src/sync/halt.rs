@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::escape::plain;
 use crate::model::{RelPath, RelPathBuf, Tree};
-use crate::report::Guard;
+use crate::report::{Guard, Halted};
 
 /// Why a directory, or one edge of it, is left alone in this run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) struct Halt {
     pub(super) token: Option<String>,
     /// Some of the paths that it is about.
     pub(super) paths: Vec<RelPathBuf>,
-    /// What is gone on Main alone, see [`Halted`](crate::report::Halted).
+    /// What is gone on Main alone, see [`Halted`].
     pub(super) restore: Vec<RelPathBuf>,
 }
 
@@ -40,6 +40,21 @@ impl Halt {
         let is_gone_on_main = paths.iter().all(|path| main.get(path).is_none());
         let restore = if is_gone_on_main { tops(paths) } else { Vec::new() };
         Halt { paths: examples, restore, ..self }
+    }
+
+    /// As a report tells it: of a directory, for all nodes or for these.
+    pub(super) fn told(self, directory: &str, nodes: Vec<String>) -> Halted {
+        let Halt { guard, detail, token, paths, restore } = self;
+        Halted {
+            directory: directory.to_owned(),
+            guard,
+            detail,
+            token,
+            nodes,
+            paths,
+            restore,
+            of_follower: false,
+        }
     }
 }
 

@@ -10,7 +10,6 @@ use crate::report::{
 };
 use crate::state::Skip;
 use crate::sync::edge::{EdgeRun, EdgeState};
-use crate::sync::halt::Halt;
 use crate::sync::node_run::{Failure, NodeRun};
 use crate::sync::result::{Severity, Skips, problem};
 
@@ -104,7 +103,7 @@ fn report_edge(
     match &edge.state {
         EdgeState::Halted(halt) => {
             directory.state = DirectoryState::Halted;
-            told.halted.push(halted(name, node, halt));
+            told.halted.push(halt.clone().told(name, vec![node.to_owned()]));
         }
         EdgeState::HaltedOnMain => directory.state = DirectoryState::Halted,
         EdgeState::Open | EdgeState::InStep | EdgeState::Done | EdgeState::Failed => {}
@@ -220,19 +219,6 @@ fn skipped(wording: &mut Wording, skip: &Skip) -> NodeChange {
         reason: None,
     };
     NodeChange { reason: Some(skip.reason.as_str().into()), ..wording.change(change, None) }
-}
-
-fn halted(directory: &str, node: &str, halt: &Halt) -> Halted {
-    Halted {
-        of_follower: false,
-        directory: directory.to_owned(),
-        guard: halt.guard,
-        detail: halt.detail.clone(),
-        token: halt.token.clone(),
-        nodes: vec![node.to_owned()],
-        paths: halt.paths.clone(),
-        restore: halt.restore.clone(),
-    }
 }
 
 /// Adds a halted edge to the report. What stopped several nodes in the same way is one thing.

@@ -69,7 +69,7 @@ pub fn survey<R>(
         let found = match guarded {
             Ok((origin, accepted)) => Some(found(&origin, accepted)),
             Err(halt) => {
-                survey.halted.push(halted(&directory.name, halt));
+                survey.halted.push(halt.told(&directory.name, Vec::new()));
                 None
             }
         };
@@ -129,18 +129,4 @@ fn guard(
         return Ok(Some(token));
     }
     Err(Halt::new(guard, detail).released_by(&token).about(&safety::deleted_paths(&plan), &origin.tree))
-}
-
-fn halted(directory: &str, halt: Halt) -> Halted {
-    let Halt { guard, detail, token, paths, restore } = halt;
-    Halted {
-        directory: directory.to_owned(),
-        guard,
-        detail,
-        token,
-        nodes: Vec::new(),
-        paths,
-        restore,
-        of_follower: false,
-    }
 }
