@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::{Context, exit};
 use crate::config::{self, Config, Follower, Loaded, Mistake, Mistakes, Sources};
 use crate::host;
+use crate::model::MAIN;
 use crate::model::escape::escape_for_people;
 use crate::node::obeyed_main;
 use crate::report::status::Status;
@@ -197,8 +198,19 @@ pub(super) fn check_nodes(asked: &[String], config: &Config, instead: &str) -> a
     check_names("node", asked, config.nodes.iter().map(|node| &*node.name))
 }
 
+/// Refuses names of hosts, each called a `kind`, that are neither Main nor a node that Main connects to, as [`check_nodes`] does.
+pub(super) fn check_hosts(
+    kind: &str,
+    asked: &[String],
+    config: &Config,
+    instead: &str,
+) -> anyhow::Result<()> {
+    refuse_followers(asked, config, instead)?;
+    check_names(kind, asked, std::iter::once(MAIN).chain(config.nodes.iter().map(|node| &*node.name)))
+}
+
 /// Refuses names of nodes that follow the store; `instead` says what to do.
-pub(super) fn refuse_followers(asked: &[String], config: &Config, instead: &str) -> anyhow::Result<()> {
+fn refuse_followers(asked: &[String], config: &Config, instead: &str) -> anyhow::Result<()> {
     let follower = config.followers.iter().find(|follower| asked.contains(&follower.name));
     follower.map_or(Ok(()), |Follower { name, .. }| {
         bail!(
@@ -207,7 +219,7 @@ pub(super) fn refuse_followers(asked: &[String], config: &Config, instead: &str)
     })
 }
 
-/// The same of nodes that follow the store, too.
+/// Refuses names of nodes that are not in the configuration, whether Main connects to them or they follow the store.
 pub(super) fn check_nodes_and_followers(asked: &[String], config: &Config) -> anyhow::Result<()> {
     let nodes = config.nodes.iter().map(|node| &*node.name);
     check_names("node", asked, nodes.chain(config.followers.iter().map(|follower| &*follower.name)))

@@ -228,7 +228,7 @@ impl Lister<'_> {
                 return None;
             }
             let name = &names.bytes[start..end];
-            join(&mut path, dir, name);
+            join_into(&mut path, dir, name);
             looked.push(match RelPath::new(&path) {
                 _ if path.len() > PATH_MAX || name.len() > NAME_MAX => Looked::TooLong,
                 Ok(path) if self.rules.excludes(path) => Looked::Excluded,
@@ -281,8 +281,7 @@ impl Lister<'_> {
                 };
                 self.budget.add(0, target.len() as u64);
                 let link = Symlink { target: target.into() };
-                let mut path = Vec::new();
-                join(&mut path, dir, name);
+                let path = join(dir, name);
                 let escapes = RelPath::new(&path).is_ok_and(|path| link.escapes(path));
                 let entry =
                     if escapes { Entry::Problem(EntryProblem::EscapingLink) } else { Entry::Symlink(link) };
@@ -311,8 +310,15 @@ impl Lister<'_> {
     }
 }
 
-/// Makes `path` that of a name in a directory; the root's own path is empty.
-fn join(path: &mut Vec<u8>, dir: &[u8], name: &[u8]) {
+/// The path of a name in a directory; the root's own path is empty.
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
+    join_into(&mut path, dir, name);
+    path
+}
+
+/// Makes `path` that of a name in a directory.
+fn join_into(path: &mut Vec<u8>, dir: &[u8], name: &[u8]) {
     path.clear();
     path.extend_from_slice(dir);
     if !dir.is_empty() {

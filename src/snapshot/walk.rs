@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use super::list::{Listed, Lister, Next, unreadable};
+use super::list::{Listed, Lister, Next, join, unreadable};
 use crate::disk::Stamp;
 use crate::model::{Entry, RelPath};
 
@@ -145,10 +145,6 @@ impl Walk<'_> {
         self.changed.notify_all();
         state
     }
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
 /// Ends the walk for all threads, also when one of them unwinds: none waits for ever.
